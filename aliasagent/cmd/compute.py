@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point of ``aliasagent-compute``."""
+
+import sys
+
+from oslo_service import backend
+
+# NOTE: before anything imports oslo.messaging, which would choose the eventlet backend.
+backend.init_backend(backend.BackendType.THREADING)
+
+from oslo_log import log as logging  # noqa: E402
+from oslo_service import service  # noqa: E402
+
+from aliasagent import conf  # noqa: E402
+from aliasagent import version  # noqa: E402
+from aliasagent.compute.service import ComputeService  # noqa: E402
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the agent until it is told to stop; the exit code."""
+    logging.register_options(conf.CONF)
+    conf.CONF(sys.argv[1:] if argv is None else argv, project='aliasagent', version=version.version())
+    logging.setup(conf.CONF, 'aliasagent')
+    # libvirt must not cross a fork.
+    service.launch(conf.CONF, ComputeService(conf.CONF), restart_method='mutate', no_fork=True)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

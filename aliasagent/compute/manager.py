@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The endpoint: checks a request, and turns it into an operation."""
+
+import dataclasses
+import datetime
+import logging
+from collections.abc import Callable
+from typing import Any
+from typing import Concatenate
+from typing import ParamSpec
+from typing import TypeVar
+
+import oslo_messaging
+
+from aliasagent import exception
+from aliasagent.compute import contract
+from aliasagent.compute import rpcapi
+from aliasagent.context import RequestContext
+from aliasagent.operations.journal import Journal
+from aliasagent.operations.model import Action
+from aliasagent.operations.model import Operation
+from aliasagent.operations.model import State
+from aliasagent.operations.runner import Runner
+from aliasagent.virt.driver import Driver
+
+LOG = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+P = ParamSpec('P')
+R = TypeVar('R')
+
+
+def _call(
+    method: Callable[Concatenate['ComputeManager', RequestContext, P], R],
+) -> Callable[Concatenate['ComputeManager', RequestContext, P], R]:
+    """Expose a method that answers: its arguments are checked first, and our errors reach the caller as themselves."""
+
+    def checked(self: 'ComputeManager', ctxt: RequestContext, *args: P.args, **arguments: P.kwargs) -> R:
+        contract.validate(method.__name__, arguments)
+        return method(self, ctxt, *args, **contract.canonical(arguments))
+
+    exposed: Callable[Concatenate[ComputeManager, RequestContext, P], R] = oslo_messaging.expose(
+        oslo_messaging.expected_exceptions(exception.AliasAgentError)(checked)
+    )
+    return exposed
+
+
+def _cast(action: Action) -> Callable[..., None]:
+    """Expose a method that is only told: it becomes an operation, and an error in it that operation's outcome."""
+
+    def accepted(self: 'ComputeManager', ctxt: RequestContext, **arguments: Any) -> None:
+        self._accept(action, ctxt, arguments)
+
+    exposed: Callable[..., None] = oslo_messaging.expose(accepted)
+    return exposed
+
+
+#: Where the id of the device is in the arguments of each action.
+_DEVICE_ID: dict[Action, Callable[[Json], str]] = {
+    Action.ATTACH_VOLUME: lambda arguments: str(arguments['volume_id']),
+    Action.ATTACH_INTERFACE: lambda arguments: str(arguments['port']['id']),
+    Action.DETACH_VOLUME: lambda arguments: str(arguments['volume_id']),
+    Action.DETACH_INTERFACE: lambda arguments: str(arguments['port_id']),
+    Action.DETACH: lambda arguments: str(arguments['device_id']),
+}
+
+
+class ComputeManager:
+    """What can be called over RPC; :class:`aliasagent.compute.rpcapi.ComputeAPI` is the other end."""
+
+    target = oslo_messaging.Target(version=rpcapi.ComputeAPI.VERSION)
+
+    def __init__(self, driver: Driver, journal: Journal, runner: Runner) -> None:
+        self._driver = driver
+        self._journal = journal
+        self._runner = runner
+
+    attach_volume = _cast(Action.ATTACH_VOLUME)
+    attach_interface = _cast(Action.ATTACH_INTERFACE)
+    detach_volume = _cast(Action.DETACH_VOLUME)
+    detach_interface = _cast(Action.DETACH_INTERFACE)
+    detach = _cast(Action.DETACH)
+
+    @_call
+    def list_instances(self, _ctxt: RequestContext) -> list[Json]:
+        return [dataclasses.asdict(instance) for instance in self._driver.list_instances()]
+
+    @_call
+    def list_devices(self, _ctxt: RequestContext, instance_uuid: str) -> list[Json]:
+        return [dataclasses.asdict(entry) for entry in self._driver.list_devices(instance_uuid)]
+
+    @_call
+    def get_operation(self, _ctxt: RequestContext, operation_id: str) -> Json:
+        return _shown(self._journal.get(operation_id))
+
+    def _accept(self, action: Action, ctxt: RequestContext, arguments: Json) -> None:
+        if not contract.is_id(ctxt.operation_id):
+            LOG.error('Refused %s: context.operation_id: it is no id, so nobody could ask for the outcome', action)
+            return
+        try:
+            contract.validate(action, arguments)
+            canonical = contract.canonical(arguments)
+            self._runner.accept(
+                Operation(
+                    id=ctxt.operation_id,
+                    action=action,
+                    instance=canonical.pop('instance_uuid'),
+                    device=_DEVICE_ID[action](canonical),
+                    arguments=canonical,
+                    request_id=ctxt.request_id,
+                )
+            )
+        except exception.InvalidInput as error:
+            LOG.error('Refused %s, operation %s: %s', action, ctxt.operation_id, error)
+            self._journal.accept(_refused(action, ctxt, arguments, error))
+        except exception.AliasAgentError as error:
+            LOG.error('Not accepted: %s, operation %s: %s', action, ctxt.operation_id, error)
+
+
+def _refused(action: Action, ctxt: RequestContext, arguments: Json, error: exception.InvalidInput) -> Operation:
+    """A record of what was refused, for whoever waits for it; of the arguments it keeps only the ids, if they are."""
+
+    def id_or_nothing(value: object) -> str:
+        return value if isinstance(value, str) and contract.is_id(value) else ''
+
+    port = arguments.get('port')
+    ids = [arguments.get(name) for name in ('volume_id', 'port_id', 'device_id')]
+    ids.append(port.get('id') if isinstance(port, dict) else None)
+    return Operation(
+        id=ctxt.operation_id,
+        action=action,
+        instance=id_or_nothing(arguments.get('instance_uuid')),
+        device=next(filter(None, map(id_or_nothing, ids)), ''),
+        arguments={},
+        state=State.FAILED,
+        error_class=type(error).__name__,
+        error=str(error),
+        request_id=ctxt.request_id,
+    )
+
+
+def _shown(operation: Operation) -> Json:
+    """An operation as a caller sees it: without the arguments, which may hold secrets."""
+
+    def time(seconds: float | None) -> str | None:
+        return None if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
+
+    return {
+        'id': operation.id,
+        'action': operation.action.value,
+        'instance': operation.instance,
+        'device': operation.device,
+        'state': operation.state.value,
+        'error_class': operation.error_class,
+        'error': operation.error,
+        'accepted_at': time(operation.accepted_at),
+        'started_at': time(operation.started_at),
+        'finished_at': time(operation.finished_at),
+        'attempts': operation.attempts,
+        'request_id': operation.request_id,
+    }

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client's side of the contract."""
+
+from typing import Any
+
+import oslo_messaging
+
+from aliasagent import context
+from aliasagent import rpc
+
+Json = dict[str, Any]
+
+
+class ComputeAPI:
+    """Speaks to the agent on one host: exchange ``aliasagent``, topic ``compute``, server the host's name.
+
+    A cast returns as soon as the broker has it. What became of it can be asked with :meth:`get_operation` under the
+    ``operation_id`` of the context it was made with; so each cast wants a context of its own.
+
+    Version history:
+
+    * 1.0 - attach_volume, attach_interface, detach_volume, detach_interface, detach, list_instances, list_devices,
+      get_operation.
+
+    :param transport: from :func:`aliasagent.rpc.transport`.
+    :param host: the name the agent goes by (its option ``host``).
+    :param timeout: seconds to wait for the answer to a call; None for the option ``rpc_response_timeout``.
+    """
+
+    VERSION = '1.0'
+
+    def __init__(self, transport: oslo_messaging.Transport, host: str, *, timeout: int | None = None) -> None:
+        self.host = host
+        self._client = rpc.client(transport, self.VERSION, timeout=timeout).prepare(server=host)
+
+    def attach_volume(
+        self,
+        ctxt: context.RequestContext,
+        instance_uuid: str,
+        volume_id: str,
+        connection_info: Json,
+        device_name: str | None = None,
+        disk_bus: str | None = None,
+        device_type: str = 'disk',
+    ) -> None:
+        """Plug a volume into a guest, live and persistent.
+
+        :param connection_info: as Cinder's ``initialize_connection`` returns it.
+        :param device_name: ``/dev/vdb`` or the like; chosen from what is free if None.
+        :param disk_bus: ``virtio``, ``scsi``, ``sata`` or ``usb``; by ``device_name`` if None, else virtio.
+        :param device_type: ``disk``, ``lun`` or ``cdrom``.
+        """
+        self._client.cast(
+            ctxt,
+            'attach_volume',
+            instance_uuid=instance_uuid,
+            volume_id=volume_id,
+            connection_info=connection_info,
+            device_name=device_name,
+            disk_bus=disk_bus,
+            device_type=device_type,
+        )
+
+    def attach_interface(self, ctxt: context.RequestContext, instance_uuid: str, port: Json) -> None:
+        """Plug a network interface for a port into a guest, live and persistent."""
+        self._client.cast(ctxt, 'attach_interface', instance_uuid=instance_uuid, port=port)
+
+    def detach_volume(self, ctxt: context.RequestContext, instance_uuid: str, volume_id: str) -> None:
+        """Take the disk of a volume out of a guest."""
+        self._client.cast(ctxt, 'detach_volume', instance_uuid=instance_uuid, volume_id=volume_id)
+
+    def detach_interface(self, ctxt: context.RequestContext, instance_uuid: str, port_id: str) -> None:
+        """Take the interface of a port out of a guest."""
+        self._client.cast(ctxt, 'detach_interface', instance_uuid=instance_uuid, port_id=port_id)
+
+    def detach(self, ctxt: context.RequestContext, instance_uuid: str, device_id: str) -> None:
+        """Take whatever device carries this id out of a guest."""
+        self._client.cast(ctxt, 'detach', instance_uuid=instance_uuid, device_id=device_id)
+
+    def list_instances(self, ctxt: context.RequestContext) -> list[Json]:
+        """The host's guests: ``uuid``, ``name``, ``state``, ``persistent``."""
+        instances: list[Json] = self._client.call(ctxt, 'list_instances')
+        return instances
+
+    def list_devices(self, ctxt: context.RequestContext, instance_uuid: str) -> list[Json]:
+        """A guest's devices: ``id``, ``kind``, ``alias``, ``target``, ``live``, ``persistent``.
+
+        ``id`` is None for a device that nobody can name; ``alias`` is the user alias, or None before there is one.
+        """
+        devices: list[Json] = self._client.call(ctxt, 'list_devices', instance_uuid=instance_uuid)
+        return devices
+
+    def get_operation(self, ctxt: context.RequestContext, operation_id: str) -> Json:
+        """What became of a request: ``id``, ``state``, ``error_class``, ``error``, times and what was asked.
+
+        ``state`` is ``accepted``, ``running``, ``succeeded`` or ``failed``.
+
+        :raises OperationNotFound: no agent on this host has accepted such a request (yet).
+        """
+        operation: Json = self._client.call(ctxt, 'get_operation', operation_id=operation_id)
+        return operation

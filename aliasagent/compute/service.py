@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order in which the agent's parts start, drain and stop."""
+
+import logging
+import signal
+import threading
+from typing import Any
+
+import oslo_messaging
+from oslo_config import cfg
+from oslo_service import service
+from oslo_service import systemd
+
+from aliasagent import exception
+from aliasagent import rpc
+from aliasagent.compute.manager import ComputeManager
+from aliasagent.operations.journal import Journal
+from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.runner import Runner
+from aliasagent.reconcile.passes import Reconciler
+from aliasagent.virt.driver import Driver
+from aliasagent.virt.host import Host
+from aliasagent.virt.unplug import Patience
+from aliasagent.virt.unplug import Unplugs
+
+LOG = logging.getLogger(__name__)
+
+
+class ComputeService(service.Service):
+    """The agent: connects to the hypervisor, looks, then listens.
+
+    All of that happens in a thread, so that a signal finds the main thread free while something is waited for.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts, *, host: Host | None = None) -> None:
+        super().__init__()
+        self._conf = conf
+        self._host = host or Host(conf.libvirt.uri, reconnect_interval=conf.libvirt.reconnect_interval)
+        self._journal = Journal(conf.operations.journal)
+        self._lanes = Lanes(conf.operations.workers)
+        self._unplugs = Unplugs(self._host)
+        self._driver = Driver(self._host, self._unplugs, self._patience)
+        self._runner = Runner(self._journal, self._lanes, self._driver)
+        self._reconciler = Reconciler(self._host, self._lanes)
+        self._server: Any = None
+        self._stopping = threading.Event()
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._starter = threading.Thread(target=self._start, name='start', daemon=True)
+
+    def start(self) -> None:
+        """Begin to start; :meth:`wait` waits for the end."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGHUP, self._on_hangup)
+        self._starter.start()
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait until the agent listens.
+
+        :raises Exception: what made the start fail.
+        """
+        ready = self._ready.wait(timeout)
+        if self._failure is not None:
+            raise self._failure
+        return ready
+
+    def wait(self) -> None:
+        """Serve until :meth:`stop`, or until the start has failed.
+
+        :raises Exception: what made the start fail.
+        """
+        self._starter.join()
+        if self._failure is not None:
+            raise self._failure
+        # NOTE: the signal handler calls stop() from inside this wait; no lock of ours may be held by it.
+        super().wait()
+        self._stopping.wait()
+
+    def stop(self, graceful: bool = True) -> None:
+        """Take nothing in any more, let running work end, and leave the rest in the journal."""
+        LOG.info('Stopping')
+        self._stopping.set()
+        if self._ready.is_set() and self._server is not None:
+            self._server.stop()
+            self._server.wait()
+        super().stop(graceful)
+        self._lanes.close()
+        self._unplugs.close()
+        self._host.close()
+        self._journal.close()
+        LOG.info('Stopped')
+
+    def _start(self) -> None:
+        try:
+            self._host.start()
+            while not self._host.wait_connected(0.2):
+                if self._stopping.is_set():
+                    return
+            self._runner.recover()
+            self._reconcile()
+            self._listen()
+            if self._stopping.is_set():
+                return
+            systemd.notify_once()
+            LOG.info('Ready: serving host %s', self._conf.host)
+        except Exception as error:
+            LOG.exception('The agent could not start')
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    def _listen(self) -> None:
+        transport = rpc.transport(self._conf)
+        LOG.info('Connecting to the message broker at %s', _hosts(transport))
+        manager = ComputeManager(self._driver, self._journal, self._runner)
+        self._server = rpc.server(transport, self._conf.host, [manager])
+        self._server.start()
+        self.tg.add_dynamic_timer(self._reconcile, initial_delay=self._conf.reconcile.interval)
+
+    def _reconcile(self) -> float:
+        """The periodic task; returns the seconds until the next time."""
+        try:
+            self._reconciler.run()
+        except exception.HypervisorUnavailable as error:
+            LOG.warning('The guests are not reconciled now: %s', error)
+        except Exception:
+            # NOTE: a timer whose function raises would end the agent.
+            LOG.exception('The guests could not be reconciled')
+        return float(self._conf.reconcile.interval)
+
+    def _patience(self) -> Patience:
+        return Patience(self._conf.unplug.timeout, self._conf.unplug.attempts)
+
+    def _on_hangup(self, _signal: int, _frame: object) -> None:
+        # In a thread, for the handler interrupts the main thread wherever it stands.
+        threading.Thread(target=self._reload, name='reload', daemon=True).start()
+
+    def _reload(self) -> None:
+        try:
+            self._conf.mutate_config_files()
+            LOG.info('Read the mutable options again')
+        except (cfg.Error, OSError):
+            LOG.exception('The options could not be read again; the old ones stay')
+
+
+def _hosts(transport: oslo_messaging.Transport) -> str:
+    """Where a transport connects to, without its credentials."""
+    url = oslo_messaging.TransportURL.parse(transport.conf)
+    return ', '.join(f'{url.transport}://{host.hostname}:{host.port}' for host in url.hosts) or f'{url.transport}://'

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options, one module per group, all registered on the global ``cfg.CONF`` that oslo.messaging needs."""
+
+from oslo_config import cfg
+
+from aliasagent.conf import default
+from aliasagent.conf import libvirt
+from aliasagent.conf import operations
+from aliasagent.conf import reconcile
+from aliasagent.conf import unplug
+
+CONF = cfg.CONF
+
+MODULES = (default, libvirt, operations, reconcile, unplug)
+
+for _module in MODULES:
+    _module.register_opts(CONF)

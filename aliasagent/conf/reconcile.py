@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests from before aliases."""
+
+from oslo_config import cfg
+
+GROUP = 'reconcile'
+
+OPTS: list[cfg.Opt] = [
+    cfg.IntOpt(
+        'interval',
+        default=300,
+        min=1,
+        help='Seconds between two passes that give aliases to the devices of guests that were made without.',
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Make the options known to a configuration."""
+    conf.register_opts(OPTS, group=GROUP)
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """The options for the sample and the documents."""
+    return [(GROUP, OPTS)]

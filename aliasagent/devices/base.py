@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all devices of a guest have in common."""
+
+from typing import ClassVar
+from typing import Self
+
+from lxml import etree
+
+from aliasagent.devices import alias
+from aliasagent.devices import properties
+from aliasagent.devices import xml
+
+#: Kinds that libvirt never takes out of a running guest: it answers code 84, or they have no alias to name them by.
+#: Measured on libvirt 9.0 and 11.3.
+NEVER_UNPLUGGED = frozenset(
+    {'audio', 'graphics', 'hub', 'iommu', 'lease', 'memballoon', 'nvram', 'panic', 'smartcard', 'sound', 'tpm', 'video'}
+)
+
+
+class Device:
+    """A view of one child of a domain's ``<devices>``.
+
+    This class itself serves the kinds that we find, list and detach, but do not build.
+    Reading and writing its properties goes through to the XML; what no property names is left as it is.
+    """
+
+    #: The element's name in a new device.
+    tag: ClassVar[str]
+
+    alias = properties.text('alias/@name')
+
+    def __init__(self, element: xml.Element) -> None:
+        self.element = element
+
+    @classmethod
+    def new(cls) -> Self:
+        """An empty device of this kind."""
+        return cls(etree.Element(cls.tag))
+
+    @property
+    def kind(self) -> str:
+        """The name of the element: ``disk``, ``interface``, ``hostdev``, ``rng``, ..."""
+        return str(self.element.tag)
+
+    @property
+    def device_id(self) -> str | None:
+        """The id of the volume, port or other thing behind the device, if a user alias says it."""
+        return alias.parse(self.alias)
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether a user alias says whose the device is, be it ours or somebody else's."""
+        return alias.is_user(self.alias)
+
+    @property
+    def can_be_unplugged(self) -> bool:
+        """Whether libvirt can take such a device out of a running guest."""
+        return self.kind not in NEVER_UNPLUGGED
+
+    @property
+    def target(self) -> str | None:
+        """What the device is called in or towards the guest (``vdb``, ``tap0``); None where nothing is."""
+        return None
+
+    @property
+    def source(self) -> str | None:
+        """What is behind the device, in one word; None where there is nothing or we do not know the kind."""
+        return None
+
+    def describe(self) -> str:
+        """A few words for an error or a log line, without secrets."""
+        return ' '.join(word for word in (self.kind, self.target, self.alias) if word)
+
+    def to_xml(self) -> str:
+        """The device's XML."""
+        return xml.to_text(self.element)

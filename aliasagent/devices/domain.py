@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's definition: its devices, and finding one of them.
+
+Two look-ups, in this order and no other: by user alias, then by identity (:mod:`aliasagent.devices.identity`) among the
+devices that no user alias claims. A device that carries somebody else's alias is never found as a fallback.
+"""
+
+import copy
+import dataclasses
+import re
+from collections.abc import Iterator
+
+from lxml import etree
+
+from aliasagent import exception
+from aliasagent.devices import alias
+from aliasagent.devices import base
+from aliasagent.devices import disk
+from aliasagent.devices import hostdev
+from aliasagent.devices import identity
+from aliasagent.devices import interface
+from aliasagent.devices import xml
+
+_CLASSES: dict[str, type[base.Device]] = {
+    disk.Disk.tag: disk.Disk,
+    interface.Interface.tag: interface.Interface,
+    hostdev.Hostdev.tag: hostdev.Hostdev,
+}
+#: Children of ``<devices>`` that are no devices.
+_NO_DEVICES = frozenset({'emulator'})
+_NOVA_PORT = re.compile(r'\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}port')
+
+
+def device(element: xml.Element) -> base.Device:
+    """The view that fits an element's kind."""
+    return _CLASSES.get(str(element.tag), base.Device)(element)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A device, and how we know that it is the one that was looked for."""
+
+    device: base.Device
+    evidence: identity.Evidence
+
+
+class Domain:
+    """A view of a domain definition; changes are made in place and lose nothing."""
+
+    def __init__(self, root: xml.Element) -> None:
+        self.root = root
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> 'Domain':
+        """Read a definition.
+
+        :raises InvalidXML: it is not XML that libvirt could have written, or not a domain.
+        """
+        root = xml.parse(text)
+        if root.tag != 'domain':
+            raise exception.InvalidXML(reason=f'its root is not a domain but {str(root.tag)[:40]}')
+        return cls(root)
+
+    @property
+    def uuid(self) -> str:
+        return self.root.findtext('uuid', '').strip()
+
+    @property
+    def name(self) -> str:
+        return self.root.findtext('name', '')
+
+    @property
+    def is_live(self) -> bool:
+        """Whether this is the definition of a running guest: only those have a runtime id."""
+        return self.root.get('id') is not None
+
+    def devices(self) -> Iterator[base.Device]:
+        """All devices, in the order of the definition."""
+        for parent in self.root.iterfind('devices'):
+            for element in xml.child_elements(parent):
+                if element.tag not in _NO_DEVICES:
+                    yield device(element)
+
+    def ports(self) -> frozenset[str]:
+        """The ids of the ports that Nova's metadata lists."""
+        metadata = self.root.find('metadata')
+        if metadata is None:
+            return frozenset()
+        return frozenset(
+            element.get('uuid', '').lower()
+            for element in metadata.iter()
+            if isinstance(element.tag, str) and _NOVA_PORT.fullmatch(element.tag)
+        )
+
+    def disk_targets(self) -> set[str]:
+        """The target names that disks take up."""
+        return {target for found in self.devices() if isinstance(found, disk.Disk) and (target := found.target)}
+
+    def by_alias(self, name: str) -> list[base.Device]:
+        """The devices with this very alias: more than one only if the definition was loaded from disk like that."""
+        return [found for found in self.devices() if found.alias == name]
+
+    def find(self, device_id: str, known: identity.Claim | None = None) -> Found | None:
+        """The device of an id: by its alias, else by identity; None if the definition has no such device.
+
+        :param known: what else is known of the device that is looked for.
+        :raises AmbiguousDevice: more than one device could be meant.
+        """
+        named = [Found(found, identity.Evidence.ALIAS) for found in self.by_alias(alias.make(device_id))]
+        return self._only(device_id, named or self._candidates(device_id, known))
+
+    def _candidates(self, device_id: str, known: identity.Claim | None) -> list[Found]:
+        """The devices without a user alias that are identified as this id's, else those that what is known fits."""
+        ports = self.ports()
+        unclaimed = [found for found in self.devices() if not found.is_claimed]
+        identities = [identity.identify(found, ports) for found in unclaimed]
+        identified = [
+            Found(found, whose.evidence)
+            for found, whose in zip(unclaimed, identities, strict=True)
+            if whose is not None and whose.device_id == device_id.lower()
+        ]
+        if identified or known is None:
+            return identified
+        # A device that is identified as another's is out of the question, whatever it looks like.
+        return [
+            Found(found, evidence)
+            for found, whose in zip(unclaimed, identities, strict=True)
+            if whose is None and (evidence := identity.supports(found, known)) is not None
+        ]
+
+    def _only(self, device_id: str, candidates: list[Found]) -> Found | None:
+        if len(candidates) > 1:
+            raise exception.AmbiguousDevice(
+                instance=self.uuid,
+                device=device_id,
+                candidates='; '.join(f'{found.device.describe()} (by {found.evidence})' for found in candidates),
+            )
+        return candidates[0] if candidates else None
+
+    def without_aliases(self) -> str:
+        """The definition's text but for device aliases, to see whether anything else differs between two."""
+        root = copy.deepcopy(self.root)
+        for found in Domain(root).devices():
+            found.alias = None
+        return str(etree.canonicalize(xml.to_text(root), strip_text=True))
+
+    def to_xml(self) -> str:
+        """The definition's text."""
+        return xml.to_text(self.root)

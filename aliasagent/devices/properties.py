@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Declared properties of XML elements: one line says where a value lives, for reading and writing alike.
+
+A path is ``a/b`` for the text of an element, ``a/b/@c`` for an attribute. Reading touches nothing; writing makes the
+elements on the way and leaves everything else in the tree as it is; writing None removes the value, and the elements on
+the way that are then empty.
+"""
+
+from collections.abc import Callable
+from typing import Generic
+from typing import Protocol
+from typing import Self
+from typing import TypeVar
+from typing import overload
+
+from lxml import etree
+
+from aliasagent import exception
+from aliasagent.devices import xml
+
+T = TypeVar('T')
+
+
+class HasElement(Protocol):
+    """Whatever is a view of an XML element."""
+
+    element: xml.Element
+
+
+class Property(Generic[T]):
+    """A value at a path, converted by two functions."""
+
+    def __init__(self, path: str, read: Callable[[str], T], write: Callable[[T], str]) -> None:
+        steps = path.split('/')
+        self.path = path
+        self._attribute = steps.pop()[1:] if steps[-1].startswith('@') else None
+        self._steps = steps
+        self._read = read
+        self._write = write
+
+    @overload
+    def __get__(self, owner: None, owner_type: type) -> Self: ...
+
+    @overload
+    def __get__(self, owner: HasElement, owner_type: type) -> T | None: ...
+
+    def __get__(self, owner: HasElement | None, owner_type: type) -> Self | T | None:
+        if owner is None:
+            return self
+        text = self._text(owner.element)
+        if text is None:
+            return None
+        try:
+            return self._read(text)
+        except ValueError as error:
+            raise exception.InvalidXML(reason=f'{self.path} is {text[:40]!r}') from error
+
+    def __set__(self, owner: HasElement, value: T | None) -> None:
+        if value is None:
+            self._remove(owner.element)
+            return
+        element = self._make(owner.element)
+        text = self._write(value)
+        try:
+            if self._attribute is None:
+                element.text = text
+            else:
+                element.set(self._attribute, text)
+        except ValueError as error:  # a character that XML cannot hold
+            raise exception.InvalidInput(field=self.path, reason=f'{text[:40]!r} cannot be written as XML') from error
+
+    def _find(self, element: xml.Element) -> xml.Element | None:
+        found: xml.Element | None = element
+        for step in self._steps:
+            found = found.find(step) if found is not None else None
+        return found
+
+    def _text(self, element: xml.Element) -> str | None:
+        found = self._find(element)
+        if found is None:
+            return None
+        return found.text if self._attribute is None else found.get(self._attribute)
+
+    def _make(self, element: xml.Element) -> xml.Element:
+        for step in self._steps:
+            found = element.find(step)
+            element = etree.SubElement(element, step) if found is None else found
+        return element
+
+    def _remove(self, element: xml.Element) -> None:
+        found = self._find(element)
+        if found is None:
+            return
+        if self._attribute is None:
+            found.text = None
+        else:
+            found.attrib.pop(self._attribute, '')
+        while found is not element and not found.attrib and not len(found) and not (found.text or '').strip():
+            parent = found.getparent()
+            if parent is None:
+                return
+            remove(found)
+            found = parent
+
+
+def remove(element: xml.Element) -> None:
+    """Take an element out of its parent, and keep the text that follows it."""
+    parent = element.getparent()
+    if parent is None:
+        return
+    if element.tail:
+        before = element.getprevious()
+        if before is None:
+            parent.text = (parent.text or '') + element.tail
+        else:
+            before.tail = (before.tail or '') + element.tail
+    parent.remove(element)
+
+
+def text(path: str) -> Property[str]:
+    """A text, as it stands."""
+    return Property(path, str, str)
+
+
+def integer(path: str) -> Property[int]:
+    """A whole number; libvirt writes addresses in hexadecimal with ``0x``."""
+    return Property(path, lambda value: int(value, 16 if value.lower().startswith('0x') else 10), str)
+
+
+def _reader(words: dict[str, bool]) -> Callable[[str], bool]:
+    def read(value: str) -> bool:
+        if value not in words:
+            raise ValueError(value)
+        return words[value]
+
+    return read
+
+
+def yes_no(path: str) -> Property[bool]:
+    """``yes`` or ``no``."""
+    return Property(path, _reader({'yes': True, 'no': False}), lambda value: 'yes' if value else 'no')
+
+
+def on_off(path: str) -> Property[bool]:
+    """``on`` or ``off``."""
+    return Property(path, _reader({'on': True, 'off': False}), lambda value: 'on' if value else 'off')
+
+
+class Presence:
+    """An empty element whose being there means true, such as ``<readonly/>``."""
+
+    def __init__(self, name: str) -> None:
+        self.path = name
+
+    @overload
+    def __get__(self, owner: None, owner_type: type) -> Self: ...
+
+    @overload
+    def __get__(self, owner: HasElement, owner_type: type) -> bool: ...
+
+    def __get__(self, owner: HasElement | None, owner_type: type) -> Self | bool:
+        return self if owner is None else owner.element.find(self.path) is not None
+
+    def __set__(self, owner: HasElement, value: bool) -> None:
+        found = owner.element.find(self.path)
+        if value and found is None:
+            etree.SubElement(owner.element, self.path)
+        elif not value and found is not None:
+            remove(found)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names of disks inside a guest: which bus a name belongs to, and which one is free."""
+
+from collections.abc import Container
+from itertools import count
+
+from aliasagent import exception
+
+DEFAULT_BUS = 'virtio'
+#: The letters that a bus's disk names begin with. libvirt places a SCSI, SATA or USB disk by its name, too.
+_PREFIXES = {'virtio': 'vd', 'scsi': 'sd', 'sata': 'sd', 'usb': 'sd'}
+
+
+def split(device_name: str) -> str:
+    """``/dev/vdb`` or ``vdb`` as libvirt has it: ``vdb``."""
+    return device_name.removeprefix('/dev/')
+
+
+def bus_of(target: str) -> str:
+    """The bus that disks with such a name are on when nobody says otherwise."""
+    return 'scsi' if target.startswith('sd') else DEFAULT_BUS
+
+
+def check(target: str, bus: str) -> None:
+    """Whether a disk of this bus can have this name.
+
+    :raises InvalidInput: libvirt would not know where to put it.
+    """
+    prefix = _PREFIXES[bus]
+    if not target.startswith(prefix):
+        raise exception.InvalidInput(
+            field='device_name', reason=f'{target} is no name for a disk on bus {bus}, which begins with {prefix}'
+        )
+
+
+def first_free(bus: str, taken: Container[str]) -> str:
+    """The first name of this bus that nobody has."""
+    prefix = _PREFIXES[bus]
+    return next(name for index in count() if (name := prefix + _letters(index)) not in taken)
+
+
+def _letters(index: int) -> str:
+    """0 is a, 25 is z, 26 is aa."""
+    letters = ''
+    while index >= 0:
+        index, letter = divmod(index, 26)
+        letters = chr(ord('a') + letter) + letters
+        index -= 1
+    return letters

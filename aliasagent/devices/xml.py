@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading and writing XML text, safe against hostile input."""
+
+from lxml import etree
+
+from aliasagent import exception
+
+Element = etree._Element
+
+
+def parse(text: str | bytes) -> Element:
+    """The root element of an XML text; comments and white space are kept.
+
+    Entities are never resolved, nothing is fetched, and a document type declaration is refused: libvirt writes none,
+    and it is what XML bombs are made of.
+
+    :raises InvalidXML: the text is not well-formed, or has a document type declaration.
+    """
+    try:
+        data = text.encode() if isinstance(text, str) else text
+        parser = etree.XMLParser(
+            encoding='utf-8' if isinstance(text, str) else None,
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=False,
+        )
+        root = etree.fromstring(data, parser)
+    except (etree.XMLSyntaxError, UnicodeEncodeError) as error:
+        raise exception.InvalidXML(reason=error) from error
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise exception.InvalidXML(reason='it has a document type declaration')
+    return root
+
+
+def to_text(element: Element) -> str:
+    """The text of one element, without what follows it."""
+    return etree.tostring(element, encoding='unicode', with_tail=False)
+
+
+def child_elements(element: Element) -> list[Element]:
+    """The element's children that are elements: no comments, no processing instructions."""
+    return [child for child in element if isinstance(child.tag, str)]

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An operation: what was asked, and what became of it."""
+
+import dataclasses
+import enum
+from typing import Any
+
+
+class Action(enum.StrEnum):
+    """What can be asked; named as the RPC method that asks it."""
+
+    ATTACH_VOLUME = 'attach_volume'
+    ATTACH_INTERFACE = 'attach_interface'
+    DETACH_VOLUME = 'detach_volume'
+    DETACH_INTERFACE = 'detach_interface'
+    DETACH = 'detach'
+
+
+class State(enum.StrEnum):
+    """Where an operation stands. The last two are final."""
+
+    ACCEPTED = 'accepted'
+    RUNNING = 'running'
+    SUCCEEDED = 'succeeded'
+    FAILED = 'failed'
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One request and its outcome. Times are seconds since the epoch."""
+
+    id: str
+    action: Action
+    instance: str
+    device: str
+    #: The request's arguments, as they were validated, without the instance.
+    arguments: dict[str, Any]
+    state: State = State.ACCEPTED
+    error_class: str | None = None
+    error: str | None = None
+    accepted_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    #: How often the work was begun: more than once after a restart of the agent.
+    attempts: int = 0
+    request_id: str | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in (State.SUCCEEDED, State.FAILED)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Works operations off: from the journal, through the guest's lane and the driver, and back into the journal."""
+
+import functools
+import logging
+from collections.abc import Callable
+from concurrent import futures
+
+from aliasagent import exception
+from aliasagent.operations.journal import Journal
+from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.model import Action
+from aliasagent.operations.model import Operation
+from aliasagent.operations.model import State
+from aliasagent.virt.driver import Driver
+
+LOG = logging.getLogger(__name__)
+
+
+class Runner:
+    """Takes operations in and does them, each guest's in order."""
+
+    def __init__(self, journal: Journal, lanes: Lanes, driver: Driver) -> None:
+        self._journal = journal
+        self._lanes = lanes
+        self._actions: dict[Action, Callable[[Operation], futures.Future[None] | None]] = {
+            Action.ATTACH_VOLUME: lambda it: driver.attach_volume(it.instance, **it.arguments),
+            Action.ATTACH_INTERFACE: lambda it: driver.attach_interface(it.instance, **it.arguments),
+            Action.DETACH_VOLUME: lambda it: driver.detach(it.instance, it.device, 'disk'),
+            Action.DETACH_INTERFACE: lambda it: driver.detach(it.instance, it.device, 'interface'),
+            Action.DETACH: lambda it: driver.detach(it.instance, it.device),
+        }
+
+    def accept(self, operation: Operation) -> None:
+        """Take an operation in. Once this returns, it will be done, whatever happens to this process.
+
+        An id that is known already is not done again.
+
+        :raises OperationConflict: the id was used for another request.
+        :raises JournalError: it could not be recorded, and will not be done.
+        """
+        known = self._journal.accept(operation)
+        if known is None:
+            LOG.info('Accepted %s', _words(operation))
+            self._lanes.submit(operation.instance, functools.partial(self._run, operation))
+        elif (known.action, known.instance, known.arguments) != (
+            operation.action,
+            operation.instance,
+            operation.arguments,
+        ):
+            raise exception.OperationConflict(operation=operation.id)
+        else:
+            LOG.info('Asked again, and not done again: %s', _words(operation))
+
+    def recover(self) -> int:
+        """Take up what an earlier process accepted and did not finish; how many that were."""
+        unfinished = self._journal.unfinished()
+        for operation in unfinished:
+            LOG.info('Taken up after a restart: %s', _words(operation))
+            self._lanes.submit(operation.instance, functools.partial(self._run, operation))
+        return len(unfinished)
+
+    def _run(self, operation: Operation) -> 'futures.Future[None] | None':
+        self._journal.start(operation.id)
+        try:
+            pending = self._actions[operation.action](operation)
+        except Exception as error:  # noqa: BLE001 - becomes the operation's outcome, and is logged there
+            self._finish(operation, self._judge(operation, error))
+            return None
+        if pending is None or pending.done():
+            self._finish(operation, None if pending is None else pending.exception())
+            return None
+        finished: futures.Future[None] = futures.Future()
+        pending.add_done_callback(lambda future: self._on_done(operation, future, finished))
+        return finished
+
+    def _on_done(
+        self, operation: Operation, pending: 'futures.Future[None]', finished: 'futures.Future[None]'
+    ) -> None:
+        try:
+            self._finish(operation, pending.exception())
+        finally:
+            finished.set_result(None)
+
+    def _judge(self, operation: Operation, error: Exception) -> Exception | None:
+        """What an error means for an operation that was begun before: what is gone then went by our own doing."""
+        if (
+            isinstance(error, exception.DeviceNotFound)
+            and operation.state is State.RUNNING
+            and operation.action in (Action.DETACH, Action.DETACH_VOLUME, Action.DETACH_INTERFACE)
+        ):
+            return None
+        return error
+
+    def _finish(self, operation: Operation, error: BaseException | None) -> None:
+        if error is None:
+            LOG.info('Succeeded: %s', _words(operation))
+            self._journal.finish(operation.id)
+        elif isinstance(error, exception.AliasAgentError):
+            LOG.error('Failed: %s: %s: %s', _words(operation), type(error).__name__, error)
+            self._journal.finish(operation.id, error)
+        else:
+            LOG.error('Failed by a defect of ours: %s', _words(operation), exc_info=error)
+            self._journal.finish(operation.id, error)
+
+
+def _words(operation: Operation) -> str:
+    return f'{operation.action} of {operation.device}, instance {operation.instance}, operation {operation.id}'

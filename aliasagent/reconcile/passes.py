@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pass over all guests of the host."""
+
+import logging
+import threading
+
+from aliasagent import exception
+from aliasagent.operations.lanes import Lanes
+from aliasagent.reconcile import apply
+from aliasagent.virt.guest import Guest
+from aliasagent.virt.host import Host
+
+LOG = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Looks at the host's guests, each in its own lane, so that no operation on it is under way meanwhile."""
+
+    def __init__(self, host: Host, lanes: Lanes) -> None:
+        self._host = host
+        self._lanes = lanes
+
+    def run(self) -> apply.Report:
+        """Look at each guest once; one on which something is under way is left for the next pass.
+
+        :raises HypervisorUnavailable: the guests could not be listed.
+        """
+        reports: list[apply.Report] = []
+        looks = [look for guest in self._host.guests() if (look := self._look(guest, reports)) is not None]
+        for done in looks:
+            done.wait()
+        total = sum(reports, apply.Report())
+        LOG.info(
+            'Reconciled %d guests: %d devices have their alias, %d got it now, %d remain without',
+            len(reports),
+            total.aliased,
+            total.given,
+            total.remaining,
+        )
+        return total
+
+    def _look(self, guest: Guest, reports: list[apply.Report]) -> threading.Event | None:
+        done = threading.Event()
+
+        def job() -> None:
+            try:
+                reports.append(apply.reconcile(guest))
+            except exception.InstanceNotFound:
+                LOG.debug('Instance %s went away meanwhile', guest.uuid)
+            except exception.AliasAgentError as error:
+                LOG.warning('Instance %s is left for the next pass: %s', guest.uuid, error)
+            finally:
+                done.set()
+
+        if self._lanes.submit_if_idle(guest.uuid, job):
+            return done
+        LOG.debug('Instance %s is busy, and left for the next pass', guest.uuid)
+        return None

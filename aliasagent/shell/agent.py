@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent as the commands see it: everything asked of it ends in bounded time, and fails in words."""
+
+import contextlib
+import functools
+import logging
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import TypeVar
+
+import oslo_messaging
+from kombu import exceptions as kombu_exceptions
+from kombu.transport import pyamqp
+from oslo_utils import uuidutils
+
+from aliasagent import context
+from aliasagent import exception
+from aliasagent.compute import contract
+from aliasagent.compute import rpcapi
+from aliasagent.shell import deadline
+from aliasagent.shell import errors
+
+LOG = logging.getLogger(__name__)
+T = TypeVar('T')
+Json = dict[str, Any]
+
+#: Seconds that connecting may take, on top of what a call may take.
+CONNECT_SECONDS = 5
+#: Seconds between two looks at an operation: the first, by how much more each time, and the most.
+POLL_FIRST, POLL_GROWTH, POLL_MOST = 0.05, 1.5, 0.5
+
+SUCCEEDED, FAILED = 'succeeded', 'failed'
+
+#: What the broker's client raises beside oslo.messaging's own errors; a refused login is among the channel errors.
+_BROKER_ERRORS: tuple[type[Exception], ...] = (
+    oslo_messaging.MessageDeliveryFailure,
+    kombu_exceptions.KombuError,
+    OSError,
+    *pyamqp.Transport.connection_errors,
+    *pyamqp.Transport.channel_errors,
+)
+
+
+class Agent:
+    """The agent on one host.
+
+    :param api: how it is reached.
+    :param timeout: seconds to wait for the answer to a question.
+    :param brokers: host and port of the message brokers, to find out fast that none is there; empty if the transport
+        has none.
+    :param disconnect: closes the connection.
+    """
+
+    def __init__(
+        self,
+        api: rpcapi.ComputeAPI,
+        *,
+        timeout: float,
+        brokers: Sequence[tuple[str, int]] = (),
+        disconnect: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.api = api
+        self.timeout = timeout
+        self._brokers = brokers
+        self._broker_seen = not brokers
+        self._disconnect = disconnect
+
+    @property
+    def host(self) -> str:
+        """The name the agent goes by."""
+        return self.api.host
+
+    def close(self) -> None:
+        """Close the connection, if there is one that lets itself be closed."""
+        if not self._broker_seen:
+            return
+        try:
+            deadline.within(CONNECT_SECONDS, self._disconnect)
+        except deadline.Exceeded:
+            LOG.debug('the connection to the message broker did not close')
+
+    def guests(self) -> list[Json]:
+        """The host's guests, as the contract's ``list_instances`` returns them.
+
+        :raises ShellError: the agent cannot be reached or refused.
+        """
+        return self._ask(lambda: self.api.list_instances(context.RequestContext()))
+
+    def devices(self, guest: str) -> list[Json]:
+        """The devices of a guest, given by its UUID or its name, as the contract's ``list_devices`` returns them.
+
+        :raises ShellError: there is no such guest, or the agent cannot be reached or refused.
+        """
+        instance_uuid = self.guest_uuid(guest)
+        return self._ask(lambda: self.api.list_devices(context.RequestContext(), instance_uuid))
+
+    def guest_uuid(self, guest: str) -> str:
+        """The UUID of a guest that is given by its UUID, which is not looked up, or by its name.
+
+        :raises BadInput: no guest of the host has this name, or more than one has.
+        """
+        if uuidutils.is_uuid_like(guest):
+            return str(uuid.UUID(guest))
+        guests = self.guests()
+        found: list[str] = [known['uuid'] for known in guests if known['name'] == guest]
+        if len(found) > 1:
+            raise errors.BadInput(f'GUEST: {len(found)} guests are named {guest!r}, give the UUID: {", ".join(found)}')
+        if not found:
+            raise errors.BadInput(
+                f'GUEST: host {self.host} has no guest named {guest!r}; "aliasagent guest list" shows the '
+                f'{len(guests)} that it has'
+            )
+        return found[0]
+
+    def send(self, method: str, **arguments: Any) -> str:
+        """Check a request against the contract and cast it; the id under which its outcome can be asked is returned.
+
+        :param method: a cast of the contract.
+        :raises BadInput: the contract does not allow these arguments; nothing was sent.
+        :raises Unreachable: the broker did not take it, or no agent listens.
+        """
+        try:
+            contract.validate(method, arguments)
+        except exception.InvalidInput as error:
+            raise errors.BadInput(str(error)) from error
+        ctxt = context.RequestContext()
+        self._ask(functools.partial(getattr(self.api, method), ctxt, **arguments))
+        LOG.info('sent %s to host %s as operation %s', method, self.host, ctxt.operation_id)
+        return ctxt.operation_id
+
+    def wait(self, operation_id: str, seconds: float) -> Json:
+        """Wait until an operation has an outcome, and return it as the contract's ``get_operation`` does.
+
+        :param seconds: how long to wait.
+        :raises WaitTimedOut: it has none by then.
+        :raises Unreachable: the agent stopped answering.
+        """
+        end = time.monotonic() + seconds
+        interval = POLL_FIRST
+        state = 'sent, not accepted yet'
+        while True:
+            try:
+                operation = self._operation(operation_id, end - time.monotonic())
+            except exception.OperationNotFound:
+                LOG.debug('operation %s: not accepted yet', operation_id)
+            else:
+                state = operation['state']
+                if state in (SUCCEEDED, FAILED):
+                    return operation
+            left = end - time.monotonic()
+            if left <= 0:
+                raise errors.WaitTimedOut(
+                    f'operation {operation_id} is not finished after {seconds:g} s (state: {state}); it goes on, '
+                    '"aliasagent device list" shows what has become of it'
+                )
+            time.sleep(min(interval, left))
+            interval = min(interval * POLL_GROWTH, POLL_MOST)
+
+    def _operation(self, operation_id: str, left: float) -> Json:
+        """Ask for an operation, but not for longer than there is time ``left`` (seconds) to wait for it."""
+        question = functools.partial(self.api.get_operation, context.RequestContext(), operation_id)
+        if left >= self.timeout + CONNECT_SECONDS:
+            return self._ask(question)
+        try:
+            return self._translated(lambda: deadline.within(max(left, 1), question))
+        except deadline.Exceeded:
+            raise errors.WaitTimedOut(
+                f'operation {operation_id} was sent; host {self.host} did not say in time what has become of it'
+            ) from None
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Put a question, with an end to it, and raise what goes wrong as one of our own errors.
+
+        :raises OperationNotFound: that one is an answer.
+        """
+        self._look_for_broker()
+        try:
+            return self._translated(lambda: deadline.within(self.timeout + CONNECT_SECONDS, question))
+        except deadline.Exceeded:
+            raise errors.Unreachable(
+                f'{self._broker_names()} accepts connections, but nothing came back within '
+                f'{self.timeout + CONNECT_SECONDS:g} s: is it a working RabbitMQ? (run again with --debug to see what '
+                'the connection does)'
+            ) from None
+
+    def _translated(self, question: Callable[[], T]) -> T:
+        try:
+            return question()
+        except exception.OperationNotFound:
+            raise
+        except (exception.NotFound, exception.InvalidRequest) as error:
+            raise errors.BadInput(_text(error)) from error
+        except exception.AliasAgentError as error:
+            raise errors.OperationFailed(f'{_name(error)}: {_text(error)}') from error
+        except oslo_messaging.RemoteError as error:
+            raise errors.OperationFailed(f'the agent answered with {error.exc_type}: {error.value}') from error
+        except oslo_messaging.MessagingTimeout as error:
+            raise errors.Unreachable(
+                f'host {self.host} did not answer within {self.timeout:g} s: does aliasagent-compute run there? Its '
+                'log says what it waits for. A request that was sent stays in its queue'
+            ) from error
+        except oslo_messaging.MessageUndeliverable as error:
+            raise errors.Unreachable(
+                f'no agent for host {self.host} listens: is aliasagent-compute running there, and is its option host '
+                f'{self.host!r}? (--host names another)'
+            ) from error
+        except _BROKER_ERRORS as error:
+            raise errors.Unreachable(
+                f'{self._broker_names()} refused: {error}. Check transport_url in the configuration, or give '
+                '--transport-url'
+            ) from error
+
+    def _look_for_broker(self) -> None:
+        """Find out whether any of the brokers can be connected to, before oslo.messaging tries that forever.
+
+        :raises Unreachable: none can.
+        """
+        if self._broker_seen:
+            return
+        reasons = []
+        for host, port in self._brokers:
+            try:
+                with contextlib.closing(socket.create_connection((host, port), timeout=CONNECT_SECONDS)):
+                    self._broker_seen = True
+                    return
+            except OSError as error:
+                reasons.append(f'{host}:{port}: {error.strerror or error}')
+        raise errors.Unreachable(
+            f'the message broker cannot be reached ({"; ".join(reasons)}): is RabbitMQ running there? Check '
+            'transport_url in the configuration, or give --transport-url'
+        )
+
+    def _broker_names(self) -> str:
+        names = ', '.join(f'{host}:{port}' for host, port in self._brokers)
+        return f'the message broker {names}' if names else 'the message broker'
+
+
+def _name(error: Exception) -> str:
+    """The class of an error as the agent knows it; oslo.messaging gives what it rebuilds a name of its own."""
+    return type(error).__name__.removesuffix('_Remote')
+
+
+def _text(error: exception.AliasAgentError) -> str:
+    """The error's own words, without the traceback that oslo.messaging appends to what it rebuilds."""
+    return exception.AliasAgentError.__str__(error)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the global options to an agent that can be asked."""
+
+import argparse
+
+import oslo_messaging
+from oslo_config import cfg
+
+from aliasagent import conf
+from aliasagent import rpc
+from aliasagent.compute import rpcapi
+from aliasagent.shell import agent
+from aliasagent.shell import errors
+
+RABBITMQ_PORT = 5672
+
+
+def connect(options: argparse.Namespace) -> agent.Agent:
+    """The agent that the global options name. Nothing is sent and no connection is opened yet.
+
+    :param options: ``host``, ``config_file``, ``transport_url`` and ``timeout`` of
+        :meth:`aliasagent.shell.main.AliasAgentApp.build_option_parser`; what is None comes from the configuration.
+    :raises BadInput: the configuration cannot be read, or its transport URL not understood.
+    """
+    _read_configuration(options.config_file)
+    try:
+        oslo_messaging.TransportURL.parse(conf.CONF)  # which makes the option known
+        if options.transport_url is not None:
+            conf.CONF.set_override('transport_url', options.transport_url)
+        url = oslo_messaging.TransportURL.parse(conf.CONF)
+        transport = rpc.transport(conf.CONF)
+    except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure, ValueError) as error:
+        # ValueError: a port that is no number
+        raise errors.BadInput(f'transport URL: {error}') from error
+    host = options.host or conf.CONF.host
+    timeout: int = options.timeout or conf.CONF.rpc_response_timeout
+    api = rpcapi.ComputeAPI(transport, host, timeout=timeout)
+    return agent.Agent(api, timeout=timeout, brokers=_brokers(url), disconnect=transport.cleanup)
+
+
+def _read_configuration(files: list[str]) -> None:
+    arguments = [word for path in files for word in ('--config-file', path)]
+    try:
+        # the files it finds by itself are those of the agent; none of cliff's arguments is for oslo.config
+        conf.CONF(arguments, project='aliasagent', prog='aliasagent')
+    except cfg.Error as error:
+        raise errors.BadInput(f'--config-file: {error}') from error
+
+
+def _brokers(url: oslo_messaging.TransportURL) -> list[tuple[str, int]]:
+    """Host and port of each broker in a transport URL, with the rabbit driver's defaults; none for other drivers."""
+    if url.transport not in ('rabbit', 'kombu'):
+        return []
+    found = [(host.hostname or 'localhost', host.port or RABBITMQ_PORT) for host in url.hosts]
+    return found or [('localhost', RABBITMQ_PORT)]

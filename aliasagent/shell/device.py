@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``aliasagent device ...``"""
+
+import argparse
+from collections.abc import Iterable
+
+from aliasagent.shell import base
+
+
+class DeviceList(base.AgentLister):
+    """List the devices of a guest
+
+    "id" is the volume's or port's, "alias" the name under which libvirt knows the device, "target" its name on the host
+    side (a disk's vdb, an interface's tap). "live" tells whether the running guest has it now, "persistent" whether it
+    will have it after its next start.
+    """
+
+    COLUMNS = ('id', 'kind', 'alias', 'target', 'live', 'persistent')
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument('guest', metavar='GUEST', help=base.GUEST_HELP)
+        return parser
+
+    def things(self, parsed_args: argparse.Namespace) -> Iterable[base.Json]:
+        return self.agent.devices(parsed_args.guest)
+
+
+class DeviceDetach(base.RequestCommand):
+    """Take a device out of a guest, whatever it is, by its id"""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument('device', metavar='DEVICE_ID', help='as "aliasagent device list" shows it')
+
+    def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
+        return 'detach', parsed_args.device, {'device_id': parsed_args.device}

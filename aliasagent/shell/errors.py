@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command can end with: one error, and one exit code, for each thing that a script may want to tell apart."""
+
+from typing import ClassVar
+
+#: The exit codes in words, as the help shows them.
+EXIT_CODES = """\
+exit codes:
+  0  done; without --wait: sent
+  1  the agent refused it, or the operation failed
+  2  wrong usage or bad input; nothing was sent
+  3  the agent or the message broker cannot be reached
+  4  not finished within the time given to --wait; it may still finish
+"""
+
+
+class ShellError(Exception):
+    """An expected end: its text says what happened and, where there is something, what to do next."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class OperationFailed(ShellError):
+    """The agent answered, and the answer is that it could not be done."""
+
+    exit_code = 1
+
+
+class BadInput(ShellError):
+    """An option or argument does not hold what it must; nothing was sent."""
+
+    exit_code = 2
+
+
+class Unreachable(ShellError):
+    """Nobody answers: no broker, no agent that listens, or one that is silent."""
+
+    exit_code = 3
+
+
+class WaitTimedOut(ShellError):
+    """The time given to ``--wait`` is over. The operation goes on."""
+
+    exit_code = 4

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``aliasagent`` as a whole: its global options, its logging and its exit code."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from cliff import app
+from cliff import commandmanager
+
+from aliasagent.shell import agent
+from aliasagent.shell import connection
+from aliasagent.shell import errors
+
+DESCRIPTION = """\
+Plugs volumes and network interfaces into running libvirt guests, and takes them out again by their ids, by asking the
+aliasagent-compute of the guests' host over the message bus. "aliasagent help COMMAND" tells all about a command.
+"""
+
+Connect = Callable[[argparse.Namespace], agent.Agent]
+
+
+class AliasAgentApp(app.App):
+    """The command line application.
+
+    :param connect: makes the agent out of the global options, when a command needs it.
+    """
+
+    NAME = 'aliasagent'
+    LOG = logging.getLogger(NAME)
+
+    def __init__(self, connect: Connect = connection.connect, **streams: Any) -> None:
+        super().__init__(
+            description=DESCRIPTION,
+            version=metadata.version('aliasagent'),
+            command_manager=commandmanager.CommandManager('aliasagent.command'),
+            deferred_help=True,
+            **streams,
+        )
+        self._connect = connect
+        self._agent: agent.Agent | None = None
+        self._exit_code = 0
+
+    @property
+    def agent(self) -> agent.Agent:
+        """The agent that the global options name.
+
+        :raises BadInput: the options or the configuration do not name one.
+        """
+        if self._agent is None:
+            self._agent = self._connect(self.options)
+        return self._agent
+
+    def build_option_parser(
+        self, description: str | None, version: str | None, argparse_kwargs: dict[str, Any] | None = None
+    ) -> argparse.ArgumentParser:
+        parser = super().build_option_parser(
+            description,
+            version,
+            {
+                # an option of a command is no abbreviation of a global one
+                'allow_abbrev': False,
+                'epilog': errors.EXIT_CODES,
+                'formatter_class': argparse.RawDescriptionHelpFormatter,
+                **(argparse_kwargs or {}),
+            },
+        )
+        parser.add_argument(
+            '--host',
+            help="the agent to ask, by its option host; the configuration's host by default, else this host's name",
+        )
+        parser.add_argument(
+            '--config-file',
+            metavar='PATH',
+            action='append',
+            default=[],
+            help='may be repeated; by default those of the agent, such as /etc/aliasagent/aliasagent.conf',
+        )
+        parser.add_argument(
+            '--transport-url',
+            metavar='URL',
+            help="the message broker, such as rabbit://user:password@host:5672/; the configuration's by default",
+        )
+        parser.add_argument(
+            '--timeout',
+            type=_seconds,
+            metavar='SECONDS',
+            help="how long to wait for an answer; the configuration's rpc_response_timeout by default (60)",
+        )
+        return parser
+
+    def configure_logging(self) -> None:
+        """What the libraries log is shown with ``-v`` (information) and ``-vv`` or ``--debug`` (everything) only."""
+        debug = self.options.debug or self.options.verbose_level > 2
+        root = logging.getLogger()
+        root.setLevel(logging.DEBUG)
+        # without any handler, Python would print the libraries' warnings by itself
+        root.addHandler(logging.NullHandler())
+        if self.options.log_file:
+            to_file = logging.FileHandler(self.options.log_file)
+            to_file.setFormatter(logging.Formatter(self.LOG_FILE_MESSAGE_FORMAT))
+            root.addHandler(to_file)
+        to_person = logging.StreamHandler(self.stderr)
+        to_person.setFormatter(logging.Formatter('%(message)s'))
+        if debug or self.options.verbose_level > self.DEFAULT_VERBOSE_LEVEL:
+            to_person.setLevel(logging.DEBUG if debug else logging.INFO)
+            root.addHandler(to_person)
+        else:
+            to_person.setLevel(logging.WARNING)
+            self.LOG.addHandler(to_person)
+
+    def run(self, argv: Sequence[str]) -> int:
+        """Run a command.
+
+        :returns: the exit code, see :data:`aliasagent.shell.errors.EXIT_CODES`.
+        """
+        code = super().run(list(argv))
+        return self._exit_code or code
+
+    def interact(self) -> None:
+        """No command was given. There is no shell in the shell."""
+        if not self._exit_code:
+            self.parser.print_usage(self.stderr)
+            self.stderr.write(f'{self.NAME}: no command given, see "{self.NAME} --help"\n')
+            self._exit_code = errors.BadInput.exit_code
+
+    def clean_up(self, cmd: Any, result: int, err: BaseException | None) -> None:
+        """Close the connection and remember what the exit code has to be."""
+        if isinstance(err, errors.ShellError):
+            self._exit_code = err.exit_code
+        elif isinstance(err, Exception):
+            self.LOG.error('unexpected %s; run again with --debug to see where', type(err).__name__)
+            self._exit_code = 1
+        if self._agent is not None:
+            self._agent.close()
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 1_000_000:
+        raise argparse.ArgumentTypeError(f'{text!r} is no whole number of seconds above 0')
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    :param argv: its arguments; those of the process by default.
+    :returns: the exit code, see :data:`aliasagent.shell.errors.EXIT_CODES`.
+    """
+    return AliasAgentApp().run(sys.argv[1:] if argv is None else argv)

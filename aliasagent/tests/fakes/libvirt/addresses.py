@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where devices sit: PCI slots, drive units and USB ports, and that there is an end to them."""
+
+import secrets
+
+from lxml import etree
+
+from aliasagent.tests.fakes.libvirt import aliases, errors
+
+UNITS_PER_CONTROLLER = 7  # on a narrow SCSI bus libvirt spreads disks seven to a controller
+_PCI_CONTROLLERS = frozenset({('scsi', 'virtio-scsi'), ('virtio-serial', None), ('usb', 'qemu-xhci'), ('usb', None)})
+_PCI_KINDS = frozenset({'interface', 'rng', 'filesystem', 'shmem', 'vsock', 'memballoon', 'watchdog'})
+
+
+def is_q35(definition: etree._Element) -> bool:
+    kind = definition.find('os/type')
+    return kind is not None and 'q35' in kind.get('machine', '')
+
+
+def needs_pci(device: etree._Element) -> bool:
+    """Whether a device takes a PCI slot of its own, and with it the guest's help to go."""
+    tag = device.tag
+    if tag == 'disk':
+        target = device.find('target')
+        return target is not None and target.get('bus', 'virtio') == 'virtio'
+    if tag == 'controller':
+        return (device.get('type'), device.get('model')) in _PCI_CONTROLLERS
+    if tag == 'hostdev':
+        return device.get('type') in ('pci', 'mdev')
+    if tag == 'memballoon':
+        return device.get('model') != 'none'
+    if tag == 'input':
+        return device.get('bus') == 'virtio'
+    return tag in _PCI_KINDS
+
+
+def assign_all(definition: etree._Element) -> None:
+    """What defining a guest adds: controllers, addresses and MACs. Root ports are added where too few were asked for."""
+    _add_controllers(definition)
+    for device in aliases.devices(definition):
+        assign(definition, device, may_add_ports=True)
+
+
+def assign(definition: etree._Element, device: etree._Element, may_add_ports: bool) -> None:
+    """Give one device its address (and an interface its MAC); a running guest cannot grow root ports."""
+    if device.tag == 'interface':
+        _set_mac(device)
+    if device.find('address') is not None:
+        return
+    if needs_pci(device):
+        bus, slot = _free_pci(definition, may_add_ports)
+        etree.SubElement(
+            device, 'address', type='pci', domain='0x0000', bus=f'0x{bus:02x}', slot=f'0x{slot:02x}', function='0x0'
+        )
+    elif device.tag == 'disk':
+        _set_drive(definition, device)
+    elif device.tag == 'memory':
+        count = len(definition.findall('devices/memory'))
+        etree.SubElement(device, 'address', type='dimm', slot=str(count - 1 if device.getparent() is not None else count))
+
+
+def _set_mac(interface: etree._Element) -> None:
+    if interface.find('mac') is None:
+        tail = ':'.join(f'{byte:02x}' for byte in secrets.token_bytes(3))
+        interface.insert(0, etree.Element('mac', address=f'52:54:00:{tail}'))
+
+
+def _set_drive(definition: etree._Element, disk: etree._Element) -> None:
+    target = disk.find('target')
+    bus = None if target is None else target.get('bus')
+    if target is None or bus is None:
+        return
+    if bus == 'usb':
+        used = {found.get('port') for found in definition.iterfind('devices/*/address[@type="usb"]')}
+        port = next(number for number in range(1, 1000) if str(number) not in used)
+        etree.SubElement(disk, 'address', type='usb', bus='0', port=str(port))
+        return
+    controller, unit = divmod(aliases.disk_index(target.get('dev', '')), UNITS_PER_CONTROLLER)
+    etree.SubElement(
+        disk, 'address', type='drive', controller=str(controller), bus='0', target='0', unit=str(unit)
+    )
+
+
+def _root_ports(definition: etree._Element) -> list[etree._Element]:
+    return [
+        controller
+        for controller in definition.iterfind('devices/controller[@type="pci"]')
+        if controller.get('model') in ('pcie-root-port', 'pcie-to-pci-bridge')
+    ]
+
+
+def _add_controllers(definition: etree._Element) -> None:
+    """A root where none is named, numbers for the controllers, and a SCSI controller for SCSI disks."""
+    parent = definition.find('devices')
+    if parent is None:
+        parent = etree.SubElement(definition, 'devices')
+    model = 'pcie-root' if is_q35(definition) else 'pci-root'
+    if not any(found.get('model') == model for found in parent.iterfind('controller[@type="pci"]')):
+        parent.append(etree.Element('controller', type='pci', index='0', model=model))
+    wants_scsi = any(target.get('bus') == 'scsi' for target in parent.iterfind('disk/target'))
+    if wants_scsi and parent.find('controller[@type="scsi"]') is None:
+        parent.append(etree.Element('controller', type='scsi', index='0', model='virtio-scsi'))
+    used: dict[str, set[int]] = {}
+    for controller in parent.iterfind('controller'):
+        if controller.get('index') is not None:
+            used.setdefault(controller.get('type', ''), set()).add(int(controller.get('index', '0')))
+    for controller in parent.iterfind('controller'):
+        if controller.get('index') is None:
+            numbers = used.setdefault(controller.get('type', ''), set())
+            first_free = next(number for number in range(1000) if number not in numbers)
+            controller.set('index', str(first_free))
+            numbers.add(first_free)
+
+
+def _free_pci(definition: etree._Element, may_add_ports: bool) -> tuple[int, int]:
+    taken = {
+        (int(found.get('bus', '0'), 16), int(found.get('slot', '0'), 16))
+        for found in definition.iterfind('devices/*/address[@type="pci"]')
+    }
+    if not is_q35(definition):
+        for slot in range(3, 32):
+            if (0, slot) not in taken:
+                return 0, slot
+        raise errors.no_free_slot()
+    ports = sorted(int(port.get('index', '0')) for port in _root_ports(definition))
+    for bus in ports:
+        if (bus, 0) not in taken:
+            return bus, 0
+    if not may_add_ports:
+        raise errors.no_free_slot()
+    devices = definition.find('devices')
+    assert devices is not None
+    number = max(ports, default=0) + 1
+    devices.append(etree.Element('controller', type='pci', index=str(number), model='pcie-root-port'))
+    return number, 0

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A libvirtd of our own, apart from the host's: its own state, configuration, host name and identity.
+
+It runs in a mount namespace in which libvirt's directories are directories of ours. A process that does nothing holds
+that namespace, so that daemon and guests can come and go: guests live on while the daemon is restarted, as on a real
+host. Several can run side by side and move guests to each other.
+"""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import uuid
+from collections.abc import Mapping
+
+import libvirt
+
+from aliasagent.tests.parts import processes
+
+# No systemd, no security driver and no cgroups are needed; a guest's output goes to plain files.
+QEMU_CONF = """\
+user = "root"
+group = "root"
+security_driver = "none"
+cgroup_controllers = []
+dynamic_ownership = 0
+remember_owner = 0
+namespaces = []
+stdio_handler = "file"
+hugetlbfs_mount = []
+"""
+
+# Root alone may connect, and needs no password.
+LIBVIRTD_CONF = """\
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+unix_sock_rw_perms = "0700"
+"""
+
+# What libvirtd writes to, and the directory of ours that takes its place.
+DIRECTORIES = {
+    '/run/libvirt': 'run',
+    '/var/lib/libvirt': 'lib',
+    '/var/cache/libvirt': 'cache',
+    '/var/log/libvirt': 'log',
+    '/etc/libvirt': 'etc',
+}
+
+# Where the host's message bus is: hidden, or guests would be registered with the host's systemd.
+HIDDEN = ('/run/dbus',)
+
+
+class Libvirtd:
+    """One private libvirtd.
+
+    :param directory: holds everything of it; made if it is missing. A restart, and another object with the same
+        directory, find the daemon and the guests that are there.
+    :param hostname: what it calls its host
+    """
+
+    def __init__(self, directory: pathlib.Path, hostname: str = 'aliasagent-test') -> None:
+        self.directory = directory.resolve()
+        self.hostname = hostname
+        self._daemon = processes.Process('libvirtd', self.directory)
+        self._holder = processes.Process('namespace', self.directory)
+        if len(str(self._socket)) > 107:
+            raise processes.PartFailed(f'{self._socket}: more than 107 characters, too long for a socket')
+
+    @property
+    def _socket(self) -> pathlib.Path:
+        return self.directory / 'run' / 'libvirt-sock'
+
+    @property
+    def uri(self) -> str:
+        """The connection URI, usable by any process of this host."""
+        return f'qemu+unix:///system?socket={self._socket}'
+
+    @property
+    def log(self) -> pathlib.Path:
+        """What the daemon wrote to its standard output and error."""
+        return self._daemon.log
+
+    @property
+    def pid(self) -> int | None:
+        """The daemon's process id; None while it does not run."""
+        return self._daemon.pid
+
+    def start(self, timeout: float = 60) -> None:
+        """Start the daemon and wait until it answers; nothing to do if it runs.
+
+        A first start that fails leaves nothing running; a later one leaves the guests as they are.
+
+        :raises PartFailed: it ended, or does not answer within ``timeout`` seconds
+        """
+        if self._daemon.pid is not None:
+            return
+        self._prepare()
+        new = self._hold_namespace()
+        command = ['nsenter', '--target', str(self._holder.pid), '--mount', '--uts', '--root', '--wd', 'libvirtd']
+        try:
+            self._daemon.start(command, environment=_environment())
+            self._daemon.wait_ready(self._answers, timeout)
+        except BaseException:
+            if new:
+                self.stop(destroy_guests=True)
+            raise
+
+    def stop(self, destroy_guests: bool = False) -> None:
+        """Stop the daemon as an administrator would; its guests run on unless told otherwise.
+
+        :param destroy_guests: kill them too, and everything else that was started; configurations stay on disk
+        :raises PartFailed: a process does not end
+        """
+        self._daemon.end(signal.SIGTERM)
+        if destroy_guests:
+            marker = self.directory / 'namespace.id'
+            if marker.exists():
+                namespace = marker.read_text()
+                processes.kill_all(lambda: _in_namespace(namespace), f'the guests of {self.hostname}')
+                marker.unlink()
+            self._holder.end(signal.SIGKILL)
+
+    def kill(self) -> None:
+        """Kill the daemon (SIGKILL), and nothing else."""
+        self._daemon.end(signal.SIGKILL)
+
+    def restart(self, timeout: float = 60) -> None:
+        """Stop and start the daemon; guests run on."""
+        self.stop()
+        self.start(timeout)
+
+    def _prepare(self) -> None:
+        for name in DIRECTORIES.values():
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
+        (self.directory / 'log' / 'qemu').mkdir(exist_ok=True)
+        (self.directory / 'hidden').mkdir(exist_ok=True)
+        configuration = self.directory / 'etc' / 'libvirtd.conf'
+        if not configuration.exists():  # a host keeps its identity
+            configuration.write_text(f'host_uuid = "{uuid.uuid4()}"\n{LIBVIRTD_CONF}')
+        (self.directory / 'etc' / 'qemu.conf').write_text(QEMU_CONF)
+        # mount points need to exist
+        for target in DIRECTORIES:
+            pathlib.Path(target).mkdir(parents=True, exist_ok=True)
+
+    def _hold_namespace(self) -> bool:
+        """Make the namespace; whether there was none."""
+        if self._holder.pid is not None:
+            return False
+        marker = self.directory / 'namespace.id'
+        marker.unlink(missing_ok=True)
+        commands = ['set -e']
+        commands += [f'mount --bind "{self.directory / name}" {target}' for target, name in DIRECTORIES.items()]
+        commands += [f'if [ -d {bus} ]; then mount --bind "{self.directory}/hidden" {bus}; fi' for bus in HIDDEN]
+        commands += [
+            f'hostname "{self.hostname}"',
+            f'readlink /proc/self/ns/mnt >"{marker}.new"',
+            f'mv "{marker}.new" "{marker}"',
+            'exec sleep infinity',
+        ]
+        self._holder.start(['unshare', '--mount', '--uts', 'sh', '-c', '\n'.join(commands)])
+        self._holder.wait_ready(marker.exists, timeout=10)
+        marker.write_text(marker.read_text().strip())
+        return True
+
+    def _answers(self) -> bool:
+        # a daemon that does not listen yet is no error, and libvirt would print one
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self._socket))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+        connection = libvirt.open(self.uri)
+        try:
+            return bool(connection.getHostname() == self.hostname)
+        finally:
+            connection.close()
+
+
+def _environment() -> Mapping[str, str]:
+    """This process's environment without what a service manager may have told it."""
+    told = ('NOTIFY_SOCKET', 'LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES')
+    return {name: value for name, value in os.environ.items() if name not in told}
+
+
+def _in_namespace(namespace: str) -> list[int]:
+    def inside(entry: pathlib.Path) -> bool:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            return os.readlink(entry / 'ns' / 'mnt') == namespace
+        return False
+
+    return processes.processes_with(inside)

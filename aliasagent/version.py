@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The version of the installed package."""
+
+from importlib import metadata
+
+
+def version() -> str:
+    """Such as ``1.2.0``."""
+    return metadata.version('aliasagent')

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls that are due at a time: one thread for all of them, so that waiting costs none."""
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+LOG = logging.getLogger(__name__)
+
+
+class Deadlines:
+    """Calls functions when their time has come, each from the same thread: they must not take long."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def call_in(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call the function in so many seconds, once, unless closed before."""
+        with self._changed:
+            heapq.heappush(self._heap, (time.monotonic() + seconds, next(self._order), function))
+            if self._thread is None and not self._closing:
+                self._thread = threading.Thread(target=self._run, name='deadlines', daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Call nothing any more."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while (function := self._next()) is not None:
+            try:
+                function()
+            except Exception:
+                # NOTE: one call that fails must not end the deadlines of all others.
+                LOG.exception('A deadline was not handled')
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            while not self._closing:
+                if not self._heap:
+                    self._changed.wait()
+                elif (remaining := self._heap[0][0] - time.monotonic()) > 0:
+                    self._changed.wait(remaining)
+                else:
+                    return heapq.heappop(self._heap)[2]
+            return None

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt's error codes into our exceptions. Nobody else reads a code.
+
+Codes are ``virErrorNumber`` (libvirt, virterror.h). A device that is not there has no code of its own (an unknown alias
+is an "internal error"), so it has no exception here either: whoever wants to know reads the guest again.
+"""
+
+import contextlib
+from collections.abc import Callable
+from collections.abc import Iterator
+
+import libvirt
+
+from aliasagent import exception
+
+
+class UnplugPending(exception.HypervisorError):
+    """The guest was already asked to release the device, and has not answered yet."""
+
+
+class UnplugBusy(exception.HypervisorError):
+    """The guest's hot-plug controller is busy for some seconds; ask again."""
+
+    retryable = True
+
+
+class WrongState(exception.HypervisorError):
+    """The guest is not in the state that the call was made for: it was started or stopped meanwhile."""
+
+    retryable = True
+
+
+#: QEMU's own words, which no locale translates, for what has no code.
+_BY_WORDS: dict[str, type[exception.HypervisorError]] = {
+    'already in the process of unplug': UnplugPending,
+    'guest is busy': UnplugBusy,
+}
+_UNAVAILABLE = frozenset({libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN})
+_UNSUPPORTED = frozenset({libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_NO_SUPPORT})
+
+
+@contextlib.contextmanager
+def translated(action: str, instance: str, is_alive: Callable[[], bool]) -> Iterator[None]:
+    """Turn what libvirt raises inside into our exceptions.
+
+    :param action: what is being done, for the error's words.
+    :param instance: the guest's UUID, empty if it is not about one guest.
+    :param is_alive: whether the connection still stands after the error.
+    """
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise _translate(error, action, instance, is_alive()) from error
+
+
+def _translate(error: libvirt.libvirtError, action: str, instance: str, alive: bool) -> exception.AliasAgentError:
+    code, reason = error.get_error_code(), error.get_error_message() or str(error)
+    if not alive or code in _UNAVAILABLE:
+        return exception.HypervisorUnavailable(reason=reason)
+    if code == libvirt.VIR_ERR_NO_DOMAIN:
+        return exception.InstanceNotFound(instance=instance)
+    if code in _UNSUPPORTED:
+        return exception.Unsupported(what=action, reason=reason)
+    if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
+        return exception.GuestBusy(instance=instance, reason=reason)
+    if code == libvirt.VIR_ERR_OPERATION_INVALID:
+        return WrongState(action=action, reason=reason)
+    for words, kind in _BY_WORDS.items():
+        if words in reason:
+            return kind(action=action, reason=reason)
+    return exception.HypervisorError(action=action, reason=reason)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One guest: its state, its live and its persistent definition, and the calls that change its devices."""
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+
+from aliasagent import exception
+from aliasagent.devices.domain import Domain
+from aliasagent.virt import errors
+
+
+class Side(enum.IntFlag):
+    """Which of a guest's two definitions (libvirt, ``virDomainModificationImpact``)."""
+
+    LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
+    PERSISTENT = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+
+
+_STATES = {
+    libvirt.VIR_DOMAIN_NOSTATE: 'no state',
+    libvirt.VIR_DOMAIN_RUNNING: 'running',
+    libvirt.VIR_DOMAIN_BLOCKED: 'blocked',
+    libvirt.VIR_DOMAIN_PAUSED: 'paused',
+    libvirt.VIR_DOMAIN_SHUTDOWN: 'shutting down',
+    libvirt.VIR_DOMAIN_SHUTOFF: 'shut off',
+    libvirt.VIR_DOMAIN_CRASHED: 'crashed',
+    libvirt.VIR_DOMAIN_PMSUSPENDED: 'suspended',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Definitions:
+    """What was read of a guest, at one time."""
+
+    #: None if the guest is not running.
+    live: Domain | None
+    #: None if the guest is transient.
+    persistent: Domain | None
+
+    def sides(self) -> list[tuple[Side, Domain]]:
+        """The definitions that there are."""
+        both = ((Side.PERSISTENT, self.persistent), (Side.LIVE, self.live))
+        return [(side, domain) for side, domain in both if domain is not None]
+
+
+class Guest:
+    """A view of a libvirt domain.
+
+    Every method raises :exc:`InstanceNotFound` if the guest is gone, and :exc:`HypervisorUnavailable` if the hypervisor
+    does not answer.
+    """
+
+    def __init__(self, domain: Any, is_alive: Callable[[], bool]) -> None:
+        self._domain = domain
+        self._is_alive = is_alive
+        self.uuid: str = domain.UUIDString()
+        self.name: str = domain.name()
+
+    def is_active(self) -> bool:
+        with self._translated('look whether the guest runs'):
+            return bool(self._domain.isActive())
+
+    def is_persistent(self) -> bool:
+        with self._translated('look whether the guest is persistent'):
+            return bool(self._domain.isPersistent())
+
+    def state(self) -> str:
+        """The guest's state in a word or two."""
+        with self._translated('read the state of the guest'):
+            state, _reason = self._domain.state()
+        return _STATES.get(state, f'state {state}')
+
+    def definitions(self) -> Definitions:
+        """Read both definitions.
+
+        :raises GuestUnreadable: one of them could not be read or makes no sense. Nothing is known of the devices then.
+        """
+        current = self._read(0)
+        live = current if current.is_live else None
+        if not self.is_persistent():
+            return Definitions(live=live, persistent=None)
+        return Definitions(live=live, persistent=self._read(libvirt.VIR_DOMAIN_XML_INACTIVE) if live else current)
+
+    def live_definition(self) -> Domain | None:
+        """The running guest's definition; None if it does not run.
+
+        :raises GuestUnreadable: as for :meth:`definitions`.
+        """
+        # NOTE: of a guest that just stopped this reads the saved definition, so the text itself has to say what it is.
+        current = self._read(0)
+        return current if current.is_live else None
+
+    def persistent_definition(self) -> Domain | None:
+        """The saved definition with its secrets, fit to be written back; None if the guest is transient.
+
+        :raises GuestUnreadable: as for :meth:`definitions`.
+        """
+        if not self.is_persistent():
+            return None
+        return self._read(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+
+    def attach(self, xml: str, sides: Side) -> None:
+        """Add a device (virDomainAttachDeviceFlags): to both sides or to neither.
+
+        :raises HypervisorError: libvirt refused.
+        """
+        with self._translated('attach'):
+            self._domain.attachDeviceFlags(xml, int(sides))
+
+    def detach(self, alias: str, side: Side) -> None:
+        """Remove a device by its alias (virDomainDetachDeviceAlias).
+
+        On the live side this only asks the guest: wait for the event.
+
+        :raises HypervisorError: libvirt refused.
+        """
+        with self._translated('detach'):
+            self._domain.detachDeviceAlias(alias, int(side))
+
+    def detach_persistent_xml(self, xml: str) -> None:
+        """Remove a device that has no alias from the saved definition, by its whole XML as just read from there.
+
+        :raises HypervisorError: libvirt refused.
+        """
+        with self._translated('detach'):
+            self._domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+
+    def update_persistent(self, xml: str) -> None:
+        """Change a disk or interface in the saved definition (virDomainUpdateDeviceFlags).
+
+        What is left out of the XML is erased, the alias too.
+
+        :raises HypervisorError: libvirt refused.
+        """
+        with self._translated('update'):
+            self._domain.updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+
+    def _read(self, flags: int) -> Domain:
+        try:
+            with self._translated('read the definition of the guest'):
+                text = self._domain.XMLDesc(flags)
+            return Domain.parse(text)
+        except (exception.HypervisorUnavailable, exception.InstanceNotFound):
+            raise
+        except (exception.HypervisorError, exception.InvalidXML, exception.Unsupported) as error:
+            raise exception.GuestUnreadable(instance=self.uuid, reason=error) from error
+
+    def _translated(self, action: str) -> Any:
+        return errors.translated(action, self.uuid, self._is_alive)

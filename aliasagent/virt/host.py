@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connection to the hypervisor, its events, its loss and return.
+
+libvirt's events arrive in the thread of its event loop, which must never wait; they are put into a queue there, and
+told to the listeners from a thread of our own.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+
+from aliasagent import exception
+from aliasagent.virt import errors
+from aliasagent.virt import events
+from aliasagent.virt.guest import Guest
+
+LOG = logging.getLogger(__name__)
+
+Listener = Callable[[events.Event], None]
+#: Opens a connection: ``libvirt.open``, or a stand-in for it.
+Opener = Callable[[str], Any]
+
+#: A peer that answers none of so many keepalive messages, sent so many seconds apart, is gone.
+_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 5, 3
+
+_LIFECYCLES = {
+    libvirt.VIR_DOMAIN_EVENT_DEFINED: events.Lifecycle.DEFINED,
+    libvirt.VIR_DOMAIN_EVENT_UNDEFINED: events.Lifecycle.UNDEFINED,
+    libvirt.VIR_DOMAIN_EVENT_STARTED: events.Lifecycle.STARTED,
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED: events.Lifecycle.SUSPENDED,
+    libvirt.VIR_DOMAIN_EVENT_RESUMED: events.Lifecycle.RESUMED,
+    libvirt.VIR_DOMAIN_EVENT_STOPPED: events.Lifecycle.STOPPED,
+    libvirt.VIR_DOMAIN_EVENT_CRASHED: events.Lifecycle.STOPPED,
+}
+_CAUSES = {
+    (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED): events.Cause.MIGRATED,
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED): events.Cause.MIGRATED,
+    (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED): events.Cause.MIGRATED,
+    (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED): events.Cause.SAVED,
+    (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT): events.Cause.SAVED,
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED): events.Cause.SAVED,
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT): events.Cause.SAVED,
+}
+
+_event_loop_lock = threading.Lock()
+_event_loop: threading.Thread | None = None
+
+
+def open_libvirt(uri: str) -> Any:
+    """Open a real connection, with libvirt's event loop running in a thread of this process."""
+    global _event_loop
+    with _event_loop_lock:
+        if _event_loop is None:
+            # NOTE: errors are raised as well; libvirt's own copy on stderr would say everything twice.
+            libvirt.registerErrorHandler(lambda _context, _error: None, None)
+            libvirt.virEventRegisterDefaultImpl()
+            _event_loop = threading.Thread(target=_run_event_loop, name='libvirt-events', daemon=True)
+            _event_loop.start()
+    return libvirt.open(uri)
+
+
+def _run_event_loop() -> None:
+    while True:
+        libvirt.virEventRunDefaultImpl()
+
+
+class Host:
+    """The hypervisor of this host.
+
+    :param uri: libvirt URI.
+    :param reconnect_interval: seconds between two attempts to reach it.
+    """
+
+    def __init__(self, uri: str, *, reconnect_interval: float = 2.0, opener: Opener = open_libvirt) -> None:
+        self.uri = uri
+        self._interval = reconnect_interval
+        self._open = opener
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._connected = threading.Event()
+        self._closing = threading.Event()
+        self._lost = threading.Event()
+        self._events: queue.SimpleQueue[events.Event | None] = queue.SimpleQueue()
+        self._listeners: list[Listener] = []
+        self._threads: list[threading.Thread] = []
+
+    def subscribe(self, listener: Listener) -> None:
+        """Have a function called with each event, from one thread, in order. It must not take long."""
+        self._listeners.append(listener)
+
+    def start(self) -> None:
+        """Begin to connect, and to reconnect whenever the connection is lost. Returns at once."""
+        for name, target in (('host-events', self._tell), ('host-connection', self._keep_connected)):
+            thread = threading.Thread(target=target, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def wait_connected(self, timeout: float | None = None) -> bool:
+        """Wait until the hypervisor is reached; False after ``timeout`` seconds without."""
+        return self._connected.wait(timeout)
+
+    def close(self) -> None:
+        """Let go of the connection and end the threads."""
+        self._closing.set()
+        self._lost.set()
+        self._events.put(None)
+        for thread in self._threads:
+            thread.join()
+        with self._lock:
+            connection, self._connection = self._connection, None
+        self._connected.clear()
+        if connection is not None:
+            connection.close()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connected.is_set()
+
+    def connection(self) -> Any:
+        """The libvirt connection.
+
+        :raises HypervisorUnavailable: there is none at the moment.
+        """
+        with self._lock:
+            if self._connection is None:
+                raise exception.HypervisorUnavailable(reason=f'no connection to {self.uri}')
+            return self._connection
+
+    def is_alive(self) -> bool:
+        """Whether the connection still stands; if not, it is given up, and made anew in the background."""
+        with self._lock:
+            connection = self._connection
+        if connection is None:
+            return False
+        try:
+            alive = bool(connection.isAlive())
+        except libvirt.libvirtError:
+            alive = False
+        if not alive:
+            self._give_up(connection)
+        return alive
+
+    def guest(self, instance: str) -> Guest:
+        """The guest with this UUID.
+
+        :raises InstanceNotFound: the hypervisor answered that there is none.
+        :raises HypervisorUnavailable: it did not answer.
+        """
+        connection = self.connection()
+        with errors.translated('look up the guest', instance, self.is_alive):
+            return Guest(connection.lookupByUUIDString(instance), self.is_alive)
+
+    def guests(self) -> list[Guest]:
+        """All guests, running or not.
+
+        :raises HypervisorUnavailable: the hypervisor did not answer.
+        """
+        connection = self.connection()
+        with errors.translated('list the guests', '', self.is_alive):
+            return [Guest(domain, self.is_alive) for domain in connection.listAllDomains(0)]
+
+    def _keep_connected(self) -> None:
+        last_reason = None
+        while not self._closing.is_set():
+            self._lost.clear()
+            try:
+                connection = self._connect()
+            except libvirt.libvirtError as error:
+                if str(error) != last_reason:
+                    last_reason = str(error)
+                    LOG.warning('Waiting for the hypervisor at %s: %s', self.uri, error)
+                self._closing.wait(self._interval)
+                continue
+            last_reason = None
+            with self._lock:
+                self._connection = connection
+            self._connected.set()
+            LOG.info('Connected to the hypervisor at %s', self.uri)
+            self._events.put(events.Reconnected())
+            self._lost.wait()
+
+    def _connect(self) -> Any:
+        connection = self._open(self.uri)
+        try:
+            connection.registerCloseCallback(self._on_closed, None)
+            if connection.setKeepAlive(_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT) != 0:
+                LOG.debug('%s needs no keepalive', self.uri)
+            for event_id, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
+                (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot),
+                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._on_removed),
+                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._on_removal_failed),
+            ):
+                connection.domainEventRegisterAny(None, event_id, callback, None)
+        except libvirt.libvirtError:
+            connection.close()
+            raise
+        return connection
+
+    def _give_up(self, connection: Any) -> None:
+        with self._lock:
+            if self._connection is not connection:
+                return
+            self._connection = None
+            self._connected.clear()
+        LOG.warning('Lost the connection to the hypervisor at %s', self.uri)
+        self._lost.set()
+
+    # The callbacks run in libvirt's event loop: put it in the queue, and nothing else.
+
+    def _on_closed(self, connection: Any, _reason: int, _opaque: object) -> None:
+        self._give_up(connection)
+
+    def _on_lifecycle(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: object) -> None:
+        lifecycle = _LIFECYCLES.get(event)
+        if lifecycle is not None:
+            cause = _CAUSES.get((event, detail), events.Cause.OTHER)
+            self._events.put(events.LifecycleChanged(domain.UUIDString(), lifecycle, cause))
+
+    def _on_reboot(self, _connection: Any, domain: Any, _opaque: object) -> None:
+        self._events.put(events.LifecycleChanged(domain.UUIDString(), events.Lifecycle.REBOOTED))
+
+    def _on_removed(self, _connection: Any, domain: Any, alias: str, _opaque: object) -> None:
+        self._events.put(events.DeviceRemoved(domain.UUIDString(), alias))
+
+    def _on_removal_failed(self, _connection: Any, domain: Any, alias: str, _opaque: object) -> None:
+        self._events.put(events.DeviceRemovalFailed(domain.UUIDString(), alias))
+
+    def _tell(self) -> None:
+        while (event := self._events.get()) is not None:
+            for listener in self._listeners:
+                try:
+                    listener(event)
+                except Exception:
+                    # NOTE: a listener that fails must not end the events for all others.
+                    LOG.exception('An event was not handled: %s', event)

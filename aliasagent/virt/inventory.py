@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's devices as one list made of its two definitions."""
+
+import collections
+import dataclasses
+
+from aliasagent.devices import alias
+from aliasagent.devices import base
+from aliasagent.devices import identity
+from aliasagent.devices.domain import Domain
+from aliasagent.virt.guest import Definitions
+from aliasagent.virt.guest import Side
+
+
+@dataclasses.dataclass
+class Entry:
+    """One device of a guest."""
+
+    #: The id of the volume, port or other thing behind it; None if the device does not say.
+    id: str | None
+    kind: str
+    #: The user alias; None before there is one.
+    alias: str | None
+    target: str | None
+    live: bool = False
+    persistent: bool = False
+
+
+def entries(definitions: Definitions) -> list[Entry]:
+    """Each device once, in the order of the definitions.
+
+    A device of one side is shown as the same as one of the other by its id, else, only for this list, by its place.
+    """
+    shown: dict[tuple[object, ...], Entry] = {}
+    for side, domain in definitions.sides():
+        seen: collections.Counter[tuple[object, ...]] = collections.Counter()
+        for device, whose in _identified(domain):
+            key = _key(device, whose)
+            seen[key] += 1
+            entry = shown.setdefault((*key, seen[key]), Entry(whose, device.kind, None, device.target))
+            _add(entry, device, side)
+    return list(shown.values())
+
+
+def _identified(domain: Domain) -> list[tuple[base.Device, str | None]]:
+    ports = domain.ports()
+    found = [(device, identity.identify(device, ports)) for device in domain.devices()]
+    return [(device, whose.device_id if whose is not None else None) for device, whose in found]
+
+
+def _key(device: base.Device, whose: str | None) -> tuple[object, ...]:
+    if whose is not None:
+        return (device.kind, whose)
+    address = device.element.find('address')
+    place = device.target or (tuple(sorted(address.items())) if address is not None else None)
+    return (device.kind, None, place)
+
+
+def _add(entry: Entry, device: base.Device, side: Side) -> None:
+    if alias.is_user(device.alias):
+        entry.alias = device.alias
+    # A tap's name is known only while the guest runs.
+    entry.target = device.target or entry.target
+    if side is Side.LIVE:
+        entry.live = True
+    else:
+        entry.persistent = True

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+# Shell functions that the tools share. To be sourced by bash with "set -euo pipefail", from the project's directory.
+
+# say TEXT...: tell whoever watches.
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+
+# die TEXT...: say why, and end.
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# as_root COMMAND...: run it as root, through sudo if need be.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo -E "$@"
+    else
+        die "\"$1\" needs root: run this as root, or install sudo"
+    fi
+}
+
+# wanted_packages: the names of the Debian packages that bindep.txt lists.
+wanted_packages() {
+    sed -e 's/#.*//' bindep.txt | awk 'NF && (!/\[/ || /platform:dpkg/) {print $1}'
+}
+
+# missing_packages: those of them that are not installed.
+missing_packages() {
+    local package
+    for package in $(wanted_packages); do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+    done
+}
+
+# install_packages: install what bindep.txt lists and is missing. Services that come with it are not started where
+# there is no systemd: the tests and the quickstart start their own.
+install_packages() {
+    command -v dpkg-query >/dev/null || die 'this needs Debian or Ubuntu: install what bindep.txt lists by hand'
+    local missing quiet_services='' log status=0
+    missing=$(missing_packages | tr '\n' ' ')
+    [ -n "${missing// /}" ] || return 0
+    say "installing packages: $missing"
+    log=$(mktemp)
+    if [ ! -d /run/systemd/system ] && [ ! -e /usr/sbin/policy-rc.d ]; then
+        quiet_services=1
+        printf '#!/bin/sh\nexit 101\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
+        as_root chmod 755 /usr/sbin/policy-rc.d
+    fi
+    # shellcheck disable=SC2086
+    { as_root apt-get update -q && as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -q --no-install-recommends $missing; } >"$log" 2>&1 || status=$?
+    [ -z "$quiet_services" ] || as_root rm -f /usr/sbin/policy-rc.d
+    if [ "$status" != 0 ]; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        die "apt-get could not install: $missing"
+    fi
+    rm -f "$log"
+}
+
+# find_python: the name of an interpreter that is new enough.
+find_python() {
+    local python
+    for python in python3 python3.13 python3.12 python3.11; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$python"
+            return 0
+        fi
+    done
+    die 'Python 3.11 or newer is needed'
+}
+
+# prepare_venv: make .venv with the project and its tests' requirements in it, unless that was done already.
+prepare_venv() {
+    local python stamp
+    python=$(find_python)
+    stamp=$({ "$python" --version; pwd; cat requirements.txt test-requirements.txt setup.cfg pyproject.toml; } | sha256sum)
+    [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ] || return 0
+    say "installing Python packages into .venv"
+    rm -rf .venv
+    "$python" -m venv .venv
+    .venv/bin/pip install -q --disable-pip-version-check -r requirements.txt -r test-requirements.txt
+    # the version comes from git, which does not trust a directory of somebody else's unless it is told to
+    GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=$PWD \
+        .venv/bin/pip install -q --disable-pip-version-check --no-deps -e .
+    echo "$stamp" >.venv/stamp
+}
