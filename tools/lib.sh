@@ -72,6 +72,14 @@ find_python() {
     die 'Python 3.11 or newer is needed'
 }
 
+# install_requirements: install the requirements, those of the tests and the project itself into .venv.
+install_requirements() {
+    .venv/bin/pip install -q --disable-pip-version-check -r requirements.txt -r test-requirements.txt || return 1
+    # the version comes from git, which does not trust a directory of somebody else's unless it is told to
+    GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=$PWD \
+        .venv/bin/pip install -q --disable-pip-version-check --no-deps -e .
+}
+
 # prepare_venv: make .venv with the project and its tests' requirements in it, unless that was done already.
 prepare_venv() {
     local python stamp
@@ -81,9 +89,10 @@ prepare_venv() {
     say "installing Python packages into .venv"
     rm -rf .venv
     "$python" -m venv .venv
-    .venv/bin/pip install -q --disable-pip-version-check -r requirements.txt -r test-requirements.txt
-    # the version comes from git, which does not trust a directory of somebody else's unless it is told to
-    GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=$PWD \
-        .venv/bin/pip install -q --disable-pip-version-check --no-deps -e .
+    if ! install_requirements; then
+        # such as a second index on a disk that is not there
+        say "once more, without this machine's pip configuration"
+        PIP_CONFIG_FILE=/dev/null install_requirements || die 'pip could not install what requirements.txt lists'
+    fi
     echo "$stamp" >.venv/stamp
 }

@@ -4,13 +4,11 @@
 Whatever of it is imported first chooses the threads of oslo.service before oslo.messaging would choose eventlet.
 """
 
-import sys
 import warnings
 
-if not sys.warnoptions:
-    # What the libraries say about each other's future is nothing for the person at the terminal.
-    warnings.simplefilter('ignore')
+# futurist imports it if it is there, for nothing that is used here; it would say so at each command.
+warnings.filterwarnings('ignore', message=r'\s*Eventlet is deprecated')
 
-from oslo_service import backend
+from oslo_service import backend  # noqa: E402 - not before the filter
 
 backend.init_backend(backend.BackendType.THREADING)

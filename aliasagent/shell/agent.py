@@ -67,6 +67,7 @@ class Agent:
         self.timeout = timeout
         self._brokers = brokers
         self._broker_seen = not brokers
+        self._stuck = False
         self._disconnect = disconnect
 
     @property
@@ -76,7 +77,7 @@ class Agent:
 
     def close(self) -> None:
         """Close the connection, if there is one that lets itself be closed."""
-        if not self._broker_seen:
+        if not self._broker_seen or self._stuck:
             return
         try:
             deadline.within(CONNECT_SECONDS, self._disconnect)
@@ -168,6 +169,7 @@ class Agent:
         try:
             return self._translated(lambda: deadline.within(max(left, 1), question))
         except deadline.Exceeded:
+            self._stuck = True
             raise errors.WaitTimedOut(
                 f'operation {operation_id} was sent; host {self.host} did not say in time what has become of it'
             ) from None
@@ -181,6 +183,7 @@ class Agent:
         try:
             return self._translated(lambda: deadline.within(self.timeout + CONNECT_SECONDS, question))
         except deadline.Exceeded:
+            self._stuck = True
             raise errors.Unreachable(
                 f'{self._broker_names()} accepts connections, but nothing came back within '
                 f'{self.timeout + CONNECT_SECONDS:g} s: is it a working RabbitMQ? (run again with --debug to see what '
@@ -210,8 +213,8 @@ class Agent:
             ) from error
         except _BROKER_ERRORS as error:
             raise errors.Unreachable(
-                f'{self._broker_names()} refused: {error}. Check transport_url in the configuration, or give '
-                '--transport-url'
+                f'{self._broker_names()} refused: {str(error).rstrip(".")}. Check transport_url in the '
+                'configuration, or give --transport-url'
             ) from error
 
     def _look_for_broker(self) -> None:

@@ -75,7 +75,12 @@ class RequestCommand(AgentCommand, show.ShowOne):
     """A request: sent, and with ``--wait`` waited for until it has an outcome."""
 
     COLUMNS = ('operation_id', 'guest', 'device', 'state')
-    OUTCOME_COLUMNS: ClassVar[tuple[str, ...]] = (*COLUMNS, 'error_class', 'error')
+    #: What an operation tells with an outcome of its own.
+    OUTCOME: ClassVar[tuple[str, ...]] = ('error_class', 'error', 'accepted_at', 'finished_at')
+    OUTCOME_COLUMNS: ClassVar[tuple[str, ...]] = (*COLUMNS, *OUTCOME)
+
+    #: A command line to learn from.
+    example: ClassVar[str] = ''
 
     _failure: errors.ShellError | None = None
 
@@ -94,6 +99,9 @@ class RequestCommand(AgentCommand, show.ShowOne):
             'Write it last, or as --wait=SECONDS',
         )
         return parser
+
+    def get_epilog(self) -> str:
+        return f'Example: {self.example}' if self.example else super().get_epilog()
 
     @abc.abstractmethod
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -116,7 +124,7 @@ class RequestCommand(AgentCommand, show.ShowOne):
         shown: Json = {'operation_id': operation_id, 'guest': instance_uuid, 'device': device, 'state': 'sent'}
         if parsed_args.wait is not None:
             operation = self.agent.wait(operation_id, parsed_args.wait)
-            shown |= {name: operation[name] for name in ('state', 'error_class', 'error')}
+            shown |= {name: operation[name] for name in ('state', *self.OUTCOME)}
             if operation['state'] != agent.SUCCEEDED:
                 self._failure = errors.OperationFailed(f'{operation["error_class"]}: {operation["error"]}')
         names = self.columns_for(parsed_args)

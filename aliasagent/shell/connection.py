@@ -33,8 +33,8 @@ def connect(options: argparse.Namespace) -> agent.Agent:
         # ValueError: a port that is no number
         raise errors.BadInput(f'transport URL: {error}') from error
     host = options.host or conf.CONF.host
-    timeout: int = options.timeout or conf.CONF.rpc_response_timeout
-    api = rpcapi.ComputeAPI(transport, host, timeout=timeout)
+    api = rpcapi.ComputeAPI(transport, host, timeout=options.timeout)
+    timeout: int = options.timeout or conf.CONF.rpc_response_timeout  # known since there is a client
     return agent.Agent(api, timeout=timeout, brokers=_brokers(url), disconnect=transport.cleanup)
 
 

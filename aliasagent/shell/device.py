@@ -8,7 +8,7 @@ from aliasagent.shell import base
 
 
 class DeviceList(base.AgentLister):
-    """List the devices of a guest
+    """List the devices of a guest.
 
     "id" is the volume's or port's, "alias" the name under which libvirt knows the device, "target" its name on the host
     side (a disk's vdb, an interface's tap). "live" tells whether the running guest has it now, "persistent" whether it
@@ -27,7 +27,7 @@ class DeviceList(base.AgentLister):
 
 
 class DeviceDetach(base.RequestCommand):
-    """Take a device out of a guest, whatever it is, by its id"""
+    """Take a device out of a guest, whatever it is, by its id."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('device', metavar='DEVICE_ID', help='as "aliasagent device list" shows it')

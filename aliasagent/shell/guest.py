@@ -8,7 +8,7 @@ from aliasagent.shell import base
 
 
 class GuestList(base.AgentLister):
-    """List the guests of a host
+    """List the guests of a host.
 
     "persistent" tells whether the guest has a saved definition, which it will start with the next time.
     """

@@ -18,12 +18,14 @@ _MEMBERS = {
 
 
 class InterfaceAttach(base.RequestCommand):
-    """Plug a network interface for a port into a guest, live and for its next starts
+    """Plug a network interface for a port into a guest, live and for its next starts.
 
     The interface gets the alias ua-PORT_ID, and can be taken out again by this id, even if another one of the guest has
     the same MAC address. The port is described by --mac and --bridge and, if wanted, the options after them, or as a
     whole by --port.
     """
+
+    example = 'aliasagent interface attach web1 91f04c6a-... --mac 52:54:00:12:34:56 --bridge br0 --wait'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('port_id', metavar='PORT_ID', help="the port's UUID")
@@ -44,7 +46,7 @@ class InterfaceAttach(base.RequestCommand):
 
 
 class InterfaceDetach(base.RequestCommand):
-    """Take the interface of a port out of a guest"""
+    """Take the interface of a port out of a guest."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('port_id', metavar='PORT_ID', help="the port's UUID")

@@ -6,12 +6,12 @@ import logging
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any
 
 from cliff import app
 from cliff import commandmanager
 
+from aliasagent import version
 from aliasagent.shell import agent
 from aliasagent.shell import connection
 from aliasagent.shell import errors
@@ -36,7 +36,7 @@ class AliasAgentApp(app.App):
     def __init__(self, connect: Connect = connection.connect, **streams: Any) -> None:
         super().__init__(
             description=DESCRIPTION,
-            version=metadata.version('aliasagent'),
+            version=version.version(),
             command_manager=commandmanager.CommandManager('aliasagent.command'),
             deferred_help=True,
             **streams,
@@ -96,8 +96,10 @@ class AliasAgentApp(app.App):
     def configure_logging(self) -> None:
         """What the libraries log is shown with ``-v`` (information) and ``-vv`` or ``--debug`` (everything) only."""
         debug = self.options.debug or self.options.verbose_level > 2
+        verbose = self.options.verbose_level > self.DEFAULT_VERBOSE_LEVEL
+        level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
         root = logging.getLogger()
-        root.setLevel(logging.DEBUG)
+        root.setLevel(logging.DEBUG if self.options.log_file else level)
         # without any handler, Python would print the libraries' warnings by itself
         root.addHandler(logging.NullHandler())
         if self.options.log_file:
@@ -106,12 +108,8 @@ class AliasAgentApp(app.App):
             root.addHandler(to_file)
         to_person = logging.StreamHandler(self.stderr)
         to_person.setFormatter(logging.Formatter('%(message)s'))
-        if debug or self.options.verbose_level > self.DEFAULT_VERBOSE_LEVEL:
-            to_person.setLevel(logging.DEBUG if debug else logging.INFO)
-            root.addHandler(to_person)
-        else:
-            to_person.setLevel(logging.WARNING)
-            self.LOG.addHandler(to_person)
+        to_person.setLevel(level)
+        (root if debug or verbose else self.LOG).addHandler(to_person)
 
     def run(self, argv: Sequence[str]) -> int:
         """Run a command.

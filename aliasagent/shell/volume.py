@@ -8,15 +8,17 @@ from aliasagent.shell import errors
 
 
 class VolumeAttach(base.RequestCommand):
-    """Plug a volume into a guest, live and for its next starts
+    """Plug a volume into a guest, live and for its next starts.
 
     The volume gets the alias ua-VOLUME_ID, and can be taken out again by this id. One of --file, --block and
     --connection-info tells where its data are; paths are paths on the agent's host.
     """
 
+    example = 'aliasagent volume attach web1 7d3c2b9e-... --file /srv/volumes/data.raw --bus scsi --wait'
+
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('volume', metavar='VOLUME_ID', help="the volume's UUID")
-        where = parser.add_argument_group('where the data are').add_mutually_exclusive_group(required=True)
+        where = parser.add_mutually_exclusive_group(required=True)
         where.add_argument('--file', metavar='PATH', help='a file (raw unless --file-format says otherwise)')
         where.add_argument('--block', metavar='PATH', help='a block device')
         where.add_argument(
@@ -48,7 +50,7 @@ class VolumeAttach(base.RequestCommand):
 
 
 class VolumeDetach(base.RequestCommand):
-    """Take the disk of a volume out of a guest"""
+    """Take the disk of a volume out of a guest."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('volume', metavar='VOLUME_ID', help="the volume's UUID")

@@ -103,8 +103,7 @@ class Driver:
             targets.check(name, bus)
         definitions = guest.definitions()
         if name is None:
-            taken = {target for _side, domain in definitions.sides() for target in domain.disk_targets()}
-            name = targets.first_free(bus, taken)
+            name = _disk_name(definitions, volume_id, bus)
         disk = volume.disk_for_volume(volume_id, connection_info, target=name, bus=bus, device_type=device_type)
         self._attach(guest, definitions, disk)
 
@@ -195,6 +194,16 @@ class Driver:
             raise
         except exception.HypervisorError as error:
             raise exception.DetachFailed(instance=guest.uuid, device=device_id, reason=error) from error
+
+
+def _disk_name(definitions: Definitions, volume_id: str, bus: str) -> str:
+    """What to call a volume's disk: as on the side that has it already, else a name that is free on both."""
+    for _side, domain in definitions.sides():
+        found = domain.find(volume_id)
+        if found is not None and found.device.target is not None:
+            return found.device.target
+    taken = {target for _side, domain in definitions.sides() for target in domain.disk_targets()}
+    return targets.first_free(bus, taken)
 
 
 def _find_both(definitions: Definitions, device_id: str) -> tuple[Found | None, Found | None]:

@@ -97,7 +97,9 @@ class Libvirtd:
             return
         self._prepare()
         new = self._hold_namespace()
-        command = ['nsenter', '--target', str(self._holder.pid), '--mount', '--uts', '--root', '--wd', 'libvirtd']
+        # its usual place for the file, /run, is the host's
+        command = ['nsenter', '--target', str(self._holder.pid), '--mount', '--uts', '--root', '--wd']
+        command += ['libvirtd', '--pid-file', '/run/libvirt/daemon.pid']
         try:
             self._daemon.start(command, environment=_environment())
             self._daemon.wait_ready(self._answers, timeout)

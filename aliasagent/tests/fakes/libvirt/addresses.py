@@ -5,7 +5,8 @@ import secrets
 
 from lxml import etree
 
-from aliasagent.tests.fakes.libvirt import aliases, errors
+from aliasagent.tests.fakes.libvirt import aliases
+from aliasagent.tests.fakes.libvirt import errors
 
 UNITS_PER_CONTROLLER = 7  # on a narrow SCSI bus libvirt spreads disks seven to a controller
 _PCI_CONTROLLERS = frozenset({('scsi', 'virtio-scsi'), ('virtio-serial', None), ('usb', 'qemu-xhci'), ('usb', None)})
@@ -35,7 +36,7 @@ def needs_pci(device: etree._Element) -> bool:
 
 
 def assign_all(definition: etree._Element) -> None:
-    """What defining a guest adds: controllers, addresses and MACs. Root ports are added where too few were asked for."""
+    """What defining a guest adds: controllers, addresses, MACs, and root ports where there are too few."""
     _add_controllers(definition)
     for device in aliases.devices(definition):
         assign(definition, device, may_add_ports=True)
@@ -55,8 +56,8 @@ def assign(definition: etree._Element, device: etree._Element, may_add_ports: bo
     elif device.tag == 'disk':
         _set_drive(definition, device)
     elif device.tag == 'memory':
-        count = len(definition.findall('devices/memory'))
-        etree.SubElement(device, 'address', type='dimm', slot=str(count - 1 if device.getparent() is not None else count))
+        others = [found for found in definition.iterfind('devices/memory') if found.find('address') is not None]
+        etree.SubElement(device, 'address', type='dimm', slot=str(len(others)))
 
 
 def _set_mac(interface: etree._Element) -> None:
@@ -76,9 +77,7 @@ def _set_drive(definition: etree._Element, disk: etree._Element) -> None:
         etree.SubElement(disk, 'address', type='usb', bus='0', port=str(port))
         return
     controller, unit = divmod(aliases.disk_index(target.get('dev', '')), UNITS_PER_CONTROLLER)
-    etree.SubElement(
-        disk, 'address', type='drive', controller=str(controller), bus='0', target='0', unit=str(unit)
-    )
+    etree.SubElement(disk, 'address', type='drive', controller=str(controller), bus='0', target='0', unit=str(unit))
 
 
 def _root_ports(definition: etree._Element) -> list[etree._Element]:

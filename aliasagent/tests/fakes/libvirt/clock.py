@@ -16,14 +16,14 @@ class Clock:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._count = itertools.count()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopped = False
         self._busy = False
 
-    def later(self, delay: float, what: Callable[[], None]) -> None:
+    def later(self, delay: float, what: Callable[[], object]) -> None:
         with self._changed:
             if self._stopped:
                 return
@@ -61,5 +61,5 @@ class Clock:
                 self._busy = True
             try:
                 what()
-            except Exception:  # noqa: BLE001  (libvirt's event loop survives a callback that raises, too)
+            except Exception:
                 LOG.exception('In %s', self._name)

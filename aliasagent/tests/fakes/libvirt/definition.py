@@ -3,9 +3,12 @@
 
 import copy
 
+import libvirt
 from lxml import etree
 
-from aliasagent.tests.fakes.libvirt import addresses, aliases, errors
+from aliasagent.tests.fakes.libvirt import addresses
+from aliasagent.tests.fakes.libvirt import aliases
+from aliasagent.tests.fakes.libvirt import errors
 
 # Kinds that the QEMU driver neither plugs nor unplugs, live or in the config.
 FIXED_KINDS = frozenset(
@@ -46,9 +49,11 @@ def parse_domain(text: str) -> etree._Element:
     """An inactive parse of a whole definition: what defineXML makes of it."""
     definition = parse(text, 'domain_definition')
     if definition.tag != 'domain':
-        raise errors.bad_xml(f"unexpected root element <{definition.tag}>, expecting <domain>")
-    for comment in definition.xpath('//comment()[not(ancestor::metadata)]'):
-        comment.getparent().remove(comment)
+        raise errors.bad_xml(f'unexpected root element <{definition.tag}>, expecting <domain>')
+    for comment in list(definition.iter(etree.Comment)):
+        parent = comment.getparent()
+        if parent is not None and next(comment.iterancestors('metadata'), None) is None:
+            parent.remove(comment)
     for device in aliases.devices(definition):
         check_device(device)
     aliases.drop_foreign(definition)
@@ -80,7 +85,7 @@ def check_device(device: etree._Element) -> None:
             raise errors.error(20, f'missing target information for device {source_of(device)}')
         if device.get('device') == 'lun' and device.find('serial') is not None:
             raise errors.unsupported_config(
-                "scsi-block 'lun' devices do not support the serial property", errors.libvirt.VIR_FROM_QEMU
+                "scsi-block 'lun' devices do not support the serial property", libvirt.VIR_FROM_QEMU
             )
     elif device.tag == 'interface':
         mac = device.find('mac')
@@ -145,20 +150,20 @@ def check_target_free(other: etree._Element | None, disk: etree._Element) -> Non
 
 
 def find_interface(definition: etree._Element, wanted: etree._Element) -> etree._Element:
-    """As virDomainNetFindIdx does: by MAC, and by alias and PCI address where they are given."""
+    """As virDomainNetFindIdx does: by MAC, by PCI address where it is given, by alias where both have one."""
     mac, alias = mac_of(wanted), aliases.alias_of(wanted)
     address = wanted.find('address')
     found = [
         interface
         for interface in definition.iterfind('devices/interface')
         if (not mac or mac_of(interface) == mac)
-        and (alias is None or aliases.alias_of(interface) == alias)
+        and (alias is None or aliases.alias_of(interface) in (None, alias))
         and (address is None or _same_address(interface.find('address'), address))
     ]
     if not found:
         raise errors.missing_device(
             f"no device found at address '(<null>)' matching MAC address '{mac}' and alias '{alias or '(<null>)'}'",
-            errors.libvirt.VIR_FROM_DOMAIN,
+            libvirt.VIR_FROM_DOMAIN,
         )
     if len(found) > 1:
         raise errors.failed(f'multiple devices matching MAC address {mac} found')
@@ -183,26 +188,26 @@ def insert(definition: etree._Element, device: etree._Element) -> None:
 
 
 def dump(definition: etree._Element, inactive: bool, secure: bool) -> str:
-    """XMLDesc. Without ``secure`` passwords are left out; an inactive dump has nothing that only a running guest has."""
+    """XMLDesc. Passwords only if ``secure``; ``inactive`` leaves out what only a running guest has."""
     out = copy.deepcopy(definition)
     if inactive:
         strip_live(out)
     if not secure:
         for graphics in out.iterfind('devices/graphics'):
-            graphics.attrib.pop('passwd', None)
+            graphics.attrib.pop('passwd', '')
     etree.indent(out, '  ')
     return etree.tostring(out, encoding='unicode') + '\n'
 
 
 def strip_live(definition: etree._Element) -> None:
-    definition.attrib.pop('id', None)
+    definition.attrib.pop('id', '')
     aliases.drop_foreign(definition)
     for interface in definition.iterfind('devices/interface'):
         forget_tap(interface)
     for disk in definition.iterfind('devices/disk'):
         source = disk.find('source')
         if source is not None:
-            source.attrib.pop('index', None)
+            source.attrib.pop('index', '')
         backing = disk.find('backingStore')
         if backing is not None and len(backing) == 0:
             disk.remove(backing)

@@ -7,7 +7,9 @@ import typing
 import libvirt
 from lxml import etree
 
-from aliasagent.tests.fakes.libvirt import addresses, aliases, definition, errors
+from aliasagent.tests.fakes.libvirt import addresses
+from aliasagent.tests.fakes.libvirt import aliases
+from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.behaviour import Unplug
 
 if typing.TYPE_CHECKING:
@@ -200,7 +202,7 @@ class FakeGuest:
         if how.lost > 0:
             how.lost -= 1
             return
-        if how.never or self.state == libvirt.VIR_DOMAIN_PAUSED and addresses.needs_pci(device):
+        if how.never or (self.state == libvirt.VIR_DOMAIN_PAUSED and addresses.needs_pci(device)):
             return
         request.set('answered', 'yes')
         if answered:

@@ -6,7 +6,10 @@ import copy
 import libvirt
 from lxml import etree
 
-from aliasagent.tests.fakes.libvirt import addresses, aliases, definition, errors
+from aliasagent.tests.fakes.libvirt import addresses
+from aliasagent.tests.fakes.libvirt import aliases
+from aliasagent.tests.fakes.libvirt import definition
+from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
@@ -69,7 +72,9 @@ def _attach_live(guest: FakeGuest, device: etree._Element) -> None:
         hypervisor.open_disk(device)
     if kind == 'hostdev':
         if not hypervisor.passthrough:
-            raise errors.unsupported_config("host doesn't support passthrough of host PCI devices", libvirt.VIR_FROM_QEMU)
+            raise errors.unsupported_config(
+                "host doesn't support passthrough of host PCI devices", libvirt.VIR_FROM_QEMU
+            )
         if _same_hostdev(live, device) is not None:
             raise errors.invalid_state('device is in use by this domain', libvirt.VIR_FROM_QEMU)
     addresses.assign(live, device, may_add_ports=False)
@@ -207,7 +212,11 @@ def update(guest: FakeGuest, xml: str, flags: int) -> None:
 
 
 def _update_config(config: etree._Element, device: etree._Element) -> None:
-    """Replaces a disk or an interface, keeping its address. No check whether its new alias is another's."""
+    """Replaces a disk or an interface, keeping its address.
+
+    Nobody checks whether the new alias is another device's. An interface's alias is part of the match: it can be added
+    or left out, but not changed into another.
+    """
     kind = str(device.tag)
     if kind not in _XML_UPDATABLE:
         raise errors.unsupported(f"persistent update of device '{kind}' is not supported")
@@ -216,7 +225,7 @@ def _update_config(config: etree._Element, device: etree._Element) -> None:
         if old is None:
             raise errors.bad_argument(f"target {definition.target_of(device)} doesn't exist.")
     elif kind == 'interface':
-        old = _interface_to_update(config, device)
+        old = definition.find_interface(config, device)
     else:
         old = config.find(f'devices/{kind}')
         if old is None:
@@ -227,26 +236,6 @@ def _update_config(config: etree._Element, device: etree._Element) -> None:
     parent = old.getparent()
     assert parent is not None
     parent.replace(old, device)
-
-
-def _interface_to_update(config: etree._Element, device: etree._Element) -> etree._Element:
-    """The alias is part of the match: so one can be added or left out, but not changed into another."""
-    alias = aliases.alias_of(device)
-    try:
-        return definition.find_interface(config, device)
-    except libvirt.libvirtError as error:
-        if alias is None or error.get_error_code() != libvirt.VIR_ERR_DEVICE_MISSING:
-            raise
-        without = copy.deepcopy(device)
-        aliases.set_alias(without, None)
-        nameless = [
-            interface
-            for interface in config.iterfind('devices/interface')
-            if definition.mac_of(interface) == definition.mac_of(device) and aliases.alias_of(interface) is None
-        ]
-        if len(nameless) != 1:
-            raise
-        return nameless[0]
 
 
 def _update_live(live: etree._Element, device: etree._Element) -> None:

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real libvirt and real guests behind the contract suite's methods."""
+
+import functools
+import pathlib
+import tempfile
+import uuid
+from typing import Any
+
+import libvirt
+
+from aliasagent.tests.parts import environment
+from aliasagent.tests.parts import guest as guests
+from aliasagent.tests.parts import materials
+from aliasagent.virt import host
+
+
+class RealSide:
+    """A :class:`aliasagent.tests.contract.harness.Hypervisor` that is real.
+
+    Guests that have to boot are booted once and used by many tests: :meth:`clear` takes away what a test left on them.
+    """
+
+    def __init__(self) -> None:
+        self.parts = environment.read()
+        self.uri = self.parts.libvirt_uri
+        self.connection = host.open_libvirt(self.uri)
+        self.directory = pathlib.Path(tempfile.mkdtemp(dir=self.parts.directory))
+        self.made: list[guests.TestGuest] = []
+
+    def open(self, uri: str) -> Any:
+        return host.open_libvirt(uri)
+
+    def new_guest(self, devices: str = '', *, state: str = 'running', metadata: str = '') -> str:
+        if state == 'running' and not devices and not metadata:
+            return self._booted.uuid
+        guest = guests.TestGuest(
+            self.connection, self.directory, self.parts.guest_image, devices=devices, metadata=metadata, spare_ports=6
+        )
+        self.made.append(guest)
+        match state:
+            case 'shut off':
+                guest.define()
+            case 'transient':
+                self.connection.createXML(guest.xml(), 0)
+            case _:
+                guest.start()
+                if state == 'paused':
+                    guest.domain.suspend()
+                elif state == 'running':
+                    guest.wait_ready()
+        return guest.uuid
+
+    @functools.cached_property
+    def _booted(self) -> guests.TestGuest:
+        guest = guests.TestGuest(self.connection, self.directory, self.parts.guest_image, spare_ports=8)
+        self.made.append(guest)
+        return guest.start().wait_ready(120)
+
+    def deaf_guest(self) -> str:
+        guest = guests.TestGuest(self.connection, self.directory, self.parts.guest_image, deaf=True)
+        self.made.append(guest)
+        return guest.start().uuid
+
+    def new_file(self) -> str:
+        return str(materials.make_disk(self.directory / f'{uuid.uuid4()}.img'))
+
+    def bridge(self) -> str:
+        return self._bridge
+
+    @functools.cached_property
+    def _bridge(self) -> str:
+        return materials.make_bridge()
+
+    def clear(self) -> None:
+        """Forget the guests of a test, but keep the booted one for the next."""
+        booted = self.__dict__.get('_booted')
+        for guest in self.made:
+            if guest is not booted:
+                guest.destroy()
+        self.made = [] if booted is None else [booted]
+        if booted is not None and self._has_hot_plugged(booted):
+            booted.destroy()
+            del self.__dict__['_booted']
+            self.made = []
+
+    @staticmethod
+    def _has_hot_plugged(guest: guests.TestGuest) -> bool:
+        domain = guest.domain
+        texts = (domain.XMLDesc(0), domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        return any('<disk' in text or '<interface' in text for text in texts)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for guest in self.made:
+            guest.destroy()
+        if '_bridge' in self.__dict__:
+            materials.remove_bridge(self._bridge)
+        self.connection.close()

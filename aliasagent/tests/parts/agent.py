@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent itself, as a process of its own."""
+
+import os
+import pathlib
+import signal
+import sys
+
+from aliasagent.tests.parts import processes
+
+#: Options of a group, by name.
+Options = dict[str, dict[str, object]]
+
+
+class Agent:
+    """An ``aliasagent-compute`` process.
+
+    :param directory: holds its configuration, log and journal; a second agent with the same one takes up its work
+    :param host: the name it is addressed by
+    :param options: more options, by group
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        host: str,
+        rabbit_url: str,
+        libvirt_uri: str,
+        options: Options | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.host = host
+        self.environment = environment or {}
+        self.config = directory / 'aliasagent.conf'
+        self.journal = directory / 'journal.sqlite'
+        self._process = processes.Process('agent', directory)
+        self.options: Options = {
+            'DEFAULT': {'host': host, 'transport_url': rabbit_url, 'debug': True},
+            'libvirt': {'uri': libvirt_uri, 'reconnect_interval': 0.2},
+            'operations': {'journal': str(self.journal)},
+        }
+        for group, values in (options or {}).items():
+            self.options.setdefault(group, {}).update(values)
+
+    @property
+    def log(self) -> pathlib.Path:
+        """What it said, through all its lives."""
+        return self._process.log
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None while it does not run."""
+        return self._process.pid
+
+    def write_config(self) -> None:
+        """Write ``options`` where the agent reads them."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lines = []
+        for group, values in self.options.items():
+            lines.append(f'[{group}]')
+            lines.extend(f'{name} = {value}' for name, value in values.items())
+        self.config.write_text('\n'.join(lines) + '\n')
+        self.config.chmod(0o600)
+
+    def start(self, timeout: float = 60) -> None:
+        """Start it and wait until it listens.
+
+        :raises PartFailed: it ended or does not get ready; the message carries the end of its log
+        """
+        self.begin()
+        self.wait_said('Ready: serving host', timeout)
+
+    def begin(self) -> None:
+        """Start it, and do not wait."""
+        self.write_config()
+        self._said_before = self.log.stat().st_size if self.log.exists() else 0
+        self._process.start(
+            [sys.executable, '-m', 'aliasagent.cmd.compute', '--config-file', str(self.config)],
+            environment={**os.environ, 'PYTHONUNBUFFERED': '1', **self.environment},
+        )
+
+    def wait_said(self, words: str, timeout: float = 30) -> None:
+        """Wait until its log holds these words, said since it was started last.
+
+        :raises PartFailed: it ended, or time is up
+        """
+        self._process.wait_ready(lambda: words in self.said(), timeout)
+
+    def said(self) -> str:
+        """The log since it was started last."""
+        with self.log.open('rb') as log:
+            log.seek(self._said_before)
+            return log.read().decode(errors='replace')
+
+    def stop(self, timeout: float = 30) -> None:
+        """Have it end in its own time (SIGTERM)."""
+        self._process.end(signal.SIGTERM, timeout)
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        self._process.end(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        pid = self.pid
+        if pid is None:
+            raise processes.PartFailed('the agent does not run')
+        os.kill(pid, number)

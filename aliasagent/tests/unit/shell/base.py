@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command with an agent that is made up, and what it wrote."""
+
+import argparse
+import dataclasses
+import io
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import fixtures
+import oslo_messaging
+from oslotest import base
+
+from aliasagent import context
+from aliasagent import exception
+from aliasagent.shell import agent
+from aliasagent.shell import main
+
+WEB = '6f1d0c9e-3c75-4d0c-9d5b-1f3f0b8f0a01'
+TWIN_1 = '6f1d0c9e-3c75-4d0c-9d5b-1f3f0b8f0a02'
+TWIN_2 = '6f1d0c9e-3c75-4d0c-9d5b-1f3f0b8f0a03'
+VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+PORT = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'
+MAC = '52:54:00:12:34:56'
+
+
+class FakeComputeAPI:
+    """Stands in for :class:`aliasagent.compute.rpcapi.ComputeAPI`: remembers what is cast, answers what it is told.
+
+    :param outcomes: what ``get_operation`` does, call by call: an error is raised, a state is answered; the last is
+        repeated.
+    """
+
+    def __init__(self, *outcomes: str | Exception) -> None:
+        self.host = 'here'
+        self.casts: list[tuple[str, dict[str, Any]]] = []
+        self.contexts: list[context.RequestContext] = []
+        self.asked: list[str] = []
+        self.outcomes = list(outcomes)
+        #: Raised by casts and by calls.
+        self.error: Exception | None = None
+
+    def list_instances(self, _ctxt: context.RequestContext) -> list[dict[str, Any]]:
+        self._fail()
+        names = {WEB: 'web1', TWIN_1: 'twin', TWIN_2: 'twin'}
+        return [{'uuid': uuid, 'name': name, 'state': 'running', 'persistent': True} for uuid, name in names.items()]
+
+    def list_devices(self, _ctxt: context.RequestContext, instance_uuid: str) -> list[dict[str, Any]]:
+        self._fail()
+        if instance_uuid != WEB:
+            raise rebuilt(exception.InstanceNotFound(instance=instance_uuid))
+        named = {'id': VOLUME, 'kind': 'disk', 'alias': f'ua-{VOLUME}', 'target': 'vdb'}
+        nameless = {'id': None, 'kind': 'interface', 'alias': None, 'target': 'vnet0'}
+        return [{**device, 'live': True, 'persistent': False} for device in (named, nameless)]
+
+    def get_operation(self, _ctxt: context.RequestContext, operation_id: str) -> dict[str, Any]:
+        self.asked.append(operation_id)
+        self._fail()
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        failed = outcome == 'failed'
+        return {
+            'id': operation_id,
+            'state': outcome,
+            'error_class': 'DeviceConflict' if failed else None,
+            'error': 'the target vdb is taken' if failed else None,
+            'accepted_at': '2025-01-31T12:00:00+00:00',
+            'finished_at': '2025-01-31T12:00:01+00:00',
+        }
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        """Any cast of the contract."""
+
+        def cast(ctxt: context.RequestContext, **arguments: Any) -> None:
+            self._fail()
+            self.contexts.append(ctxt)
+            self.casts.append((method, arguments))
+
+        return cast
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@dataclasses.dataclass
+class Result:
+    """What a run of the command left."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+class ShellTestCase(base.BaseTestCase):
+    """Runs the command in this process."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.options: argparse.Namespace | None = None
+        self.useFixture(fixtures.FakeLogger(level=None))
+        self.addCleanup(setattr, main.AliasAgentApp.LOG, 'handlers', list(main.AliasAgentApp.LOG.handlers))
+        self.addCleanup(logging.getLogger().setLevel, logging.getLogger().level)
+
+    def run_command(self, *argv: str, api: FakeComputeAPI | None = None, timeout: float = 60) -> Result:
+        """Run the command with ``api`` behind it."""
+
+        def connect(options: argparse.Namespace) -> agent.Agent:
+            self.options = options
+            return agent.Agent(api or FakeComputeAPI(), timeout=timeout)  # type: ignore[arg-type]
+
+        stdout, stderr = io.StringIO(), io.StringIO()
+        app = main.AliasAgentApp(connect, stdout=stdout, stderr=stderr)
+        # argparse has no other way
+        with fixtures.MonkeyPatch('sys.stderr', stderr), fixtures.MonkeyPatch('sys.stdout', stdout):
+            try:
+                code = app.run(argv)
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return Result(code, stdout.getvalue(), stderr.getvalue())
+
+
+def rebuilt(error: exception.AliasAgentError) -> exception.AliasAgentError:
+    """An error of the agent's as oslo.messaging raises it here: of a class of its own, with a traceback in its text."""
+    name = f'{type(error).__name__}_Remote'
+    error.__class__ = type(name, (type(error),), {'__str__': lambda _self: 'words\nTraceback (most recent call last)'})
+    return error
+
+
+def undeliverable() -> Exception:
+    """What is raised when no agent listens."""
+    error: Exception = oslo_messaging.MessageUndeliverable(None, 'aliasagent', 'compute.here', None)
+    return error

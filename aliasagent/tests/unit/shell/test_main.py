@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command as a whole: its lists, its options, its words."""
+
+import argparse
+import csv
+import logging
+import pathlib
+import re
+from typing import Any
+
+import fixtures
+import oslo_messaging
+import testtools
+from oslo_config import fixture as config_fixture
+from oslotest import base as test_base
+
+from aliasagent import conf
+from aliasagent import exception
+from aliasagent.shell import connection
+from aliasagent.shell import errors
+from aliasagent.tests.unit.shell import base
+
+
+class ListTestCase(base.ShellTestCase):
+    def test_guests(self) -> None:
+        result = self.run_command('guest', 'list', '-f', 'json')
+        self.assertEqual(0, result.code)
+        self.assertEqual({'uuid': base.WEB, 'name': 'web1', 'state': 'running', 'persistent': True}, result.json[0])
+
+    def test_devices(self) -> None:
+        result = self.run_command('device', 'list', 'web1', '-f', 'json')
+        self.assertEqual(0, result.code)
+        named, nameless = result.json
+        self.assertEqual(['id', 'kind', 'alias', 'target', 'live', 'persistent'], list(named))
+        self.assertEqual(f'ua-{base.VOLUME}', named['alias'])
+        self.assertIs(True, named['live'])
+        self.assertIs(False, named['persistent'])
+        self.assertIsNone(nameless['id'])
+
+    def test_formats(self) -> None:
+        for name in ('json', 'yaml', 'csv', 'value', 'table'):
+            result = self.run_command('device', 'list', base.WEB, '-f', name)
+            self.assertEqual(0, result.code, result.stderr)
+            self.assertIn(base.VOLUME, result.stdout)
+        table = self.run_command('device', 'list', base.WEB).stdout
+        self.assertIn(' -  ', table)
+        self.assertNotIn('None', table)
+        rows = list(csv.reader(self.run_command('device', 'list', base.WEB, '-f', 'csv').stdout.splitlines()))
+        self.assertEqual(3, len(rows))
+
+    def test_unknown_guest(self) -> None:
+        result = self.run_command('device', 'list', base.TWIN_1)
+        self.assertEqual(2, result.code)
+        self.assertEqual(f'instance {base.TWIN_1} is not on this host\n', result.stderr)
+
+    def test_agent_in_trouble(self) -> None:
+        api = base.FakeComputeAPI()
+        api.error = base.rebuilt(exception.HypervisorUnavailable(reason='connection refused'))
+        result = self.run_command('guest', 'list', api=api)
+        self.assertEqual(1, result.code)
+        expected = 'HypervisorUnavailable: the hypervisor cannot be reached: connection refused\n'
+        self.assertEqual(expected, result.stderr)
+
+    def test_agent_with_a_bug(self) -> None:
+        api = base.FakeComputeAPI()
+        api.error = oslo_messaging.RemoteError('KeyError', 'name', ['Traceback'])
+        result = self.run_command('guest', 'list', api=api)
+        self.assertEqual((1, 'the agent answered with KeyError: name\n'), (result.code, result.stderr))
+
+
+class OptionsTestCase(base.ShellTestCase):
+    def test_given(self) -> None:
+        argv = ('--host', 'there', '--config-file', 'a', '--config-file', 'b', '--timeout', '7', 'guest', 'list')
+        self.assertEqual(0, self.run_command(*argv).code)
+        found = {name: getattr(self.options, name) for name in ('host', 'config_file', 'timeout', 'transport_url')}
+        self.assertEqual({'host': 'there', 'config_file': ['a', 'b'], 'timeout': 7, 'transport_url': None}, found)
+
+    def test_no_command(self) -> None:
+        result = self.run_command()
+        self.assertEqual(2, result.code)
+        self.assertIn('no command given', result.stderr)
+
+    def test_unknown_command(self) -> None:
+        self.assertEqual(2, self.run_command('volume', 'eat').code)
+
+    def test_timeout(self) -> None:
+        for text in ('0', '-1', '1.5', 'soon'):
+            self.assertEqual(2, self.run_command('--timeout', text, 'guest', 'list').code)
+
+    def test_help_connects_to_nothing(self) -> None:
+        result = self.run_command('--help')
+        self.assertEqual(0, result.code)
+        self.assertIn('exit codes:', result.stdout)
+        self.assertIn('volume attach', result.stdout)
+        for command in ('guest list', 'device list', 'device detach', 'volume attach', 'volume detach'):
+            shown = self.run_command(*command.split(), '--help')
+            self.assertEqual(0, shown.code)
+            self.assertIn(f'usage: aliasagent {command}', shown.stdout)
+        self.assertIsNone(self.options)
+
+
+class LoggingTestCase(base.ShellTestCase):
+    """What libraries log is not for everybody."""
+
+    def said(self, *argv: str) -> str:
+        class Talkative(base.FakeComputeAPI):
+            def list_instances(self, ctxt: Any) -> list[dict[str, Any]]:
+                logging.getLogger('oslo.messaging').error('from the library')
+                return super().list_instances(ctxt)
+
+        return self.run_command(*argv, 'guest', 'list', api=Talkative()).stderr
+
+    def test_quiet(self) -> None:
+        self.assertEqual('', self.said())
+
+    def test_verbose(self) -> None:
+        self.assertIn('from the library', self.said('-v'))
+
+    def test_file(self) -> None:
+        path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'log'
+        self.assertEqual('', self.said('--log-file', str(path)))
+        self.assertIn('from the library', path.read_text())
+
+    def test_debug_shows_where(self) -> None:
+        api = base.FakeComputeAPI()
+        api.error = base.undeliverable()
+        result = self.run_command('--debug', 'guest', 'list', api=api)
+        self.assertEqual(3, result.code)
+        self.assertIn('Traceback', result.stderr)
+
+    def test_bug_of_ours(self) -> None:
+        api = base.FakeComputeAPI()
+        api.error = KeyError('name')
+        result = self.run_command('guest', 'list', api=api)
+        self.assertEqual(1, result.code)
+        self.assertIn('unexpected KeyError', result.stderr)
+
+
+class ConnectionTestCase(test_base.BaseTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(config_fixture.Config(conf.CONF))
+        self.directory = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+
+    def connect(self, **given: Any) -> Any:
+        options = {'host': None, 'config_file': [], 'transport_url': 'kombu+memory://', 'timeout': None} | given
+        return connection.connect(argparse.Namespace(**options))
+
+    def config_file(self, text: str) -> str:
+        path = self.directory / 'aliasagent.conf'
+        path.write_text(text)
+        return str(path)
+
+    def test_configuration(self) -> None:
+        text = '[DEFAULT]\nhost = there\ntransport_url = rabbit://guest:guest@broker:5673/\nrpc_response_timeout = 9\n'
+        found = self.connect(config_file=[self.config_file(text)], transport_url=None)
+        self.assertEqual(('there', 9, [('broker', 5673)]), (found.host, found.timeout, found._brokers))
+
+    def test_options_win(self) -> None:
+        text = '[DEFAULT]\nhost = there\ntransport_url = rabbit://broker/\n'
+        found = self.connect(
+            config_file=[self.config_file(text)], host='elsewhere', timeout=3, transport_url='rabbit://a,b:7/'
+        )
+        expected = ('elsewhere', 3, [('a', 5672), ('b', 7)])
+        self.assertEqual(expected, (found.host, found.timeout, found._brokers))
+
+    def test_unreadable_configuration(self) -> None:
+        for path in (str(self.directory / 'nothing'), self.config_file('no option here')):
+            with testtools.ExpectedException(errors.BadInput, f'.*{re.escape(path)}'):
+                self.connect(config_file=[path])
+
+    def test_bad_url(self) -> None:
+        for url in ('nonsense', 'nodriver://', 'rabbit://host:port/'):
+            with testtools.ExpectedException(errors.BadInput, 'transport URL'):
+                self.connect(transport_url=url)

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attach and detach: what is sent, what is waited for, and what the exit code says."""
+
+import pathlib
+import time
+from typing import Any
+
+import fixtures
+import oslo_messaging
+import testtools
+from kombu import exceptions as kombu_exceptions
+from testtools import matchers
+
+from aliasagent import exception
+from aliasagent.shell import agent
+from aliasagent.shell import errors
+from aliasagent.tests.unit.shell import base
+
+NOT_ACCEPTED = exception.OperationNotFound(operation='x')
+ATTACH_FILE = ('volume', 'attach', base.WEB, base.VOLUME, '--file', '/srv/a.raw')
+
+
+def between(low: float, high: float) -> 'matchers.MatchesAll[float]':
+    """Matches a number of seconds from ``low`` to ``high``."""
+    return matchers.MatchesAll(matchers.GreaterThan(low), matchers.LessThan(high))
+
+
+class SendTestCase(base.ShellTestCase):
+    def sent(self, *argv: str) -> tuple[str, dict[str, Any]]:
+        """The one cast that a command makes."""
+        api = base.FakeComputeAPI()
+        result = self.run_command(*argv, api=api)
+        self.assertEqual((0, ''), (result.code, result.stderr))
+        self.assertEqual(1, len(api.casts))
+        self.assertEqual([], api.asked)
+        return api.casts[0]
+
+    def test_what_is_shown(self) -> None:
+        api = base.FakeComputeAPI()
+        result = self.run_command(*ATTACH_FILE, '-f', 'json', api=api)
+        self.assertEqual(0, result.code)
+        expected = {
+            'operation_id': api.contexts[0].operation_id,
+            'guest': base.WEB,
+            'device': base.VOLUME,
+            'state': 'sent',
+        }
+        self.assertEqual(expected, result.json)
+
+    def test_volume_attach_file(self) -> None:
+        method, arguments = self.sent('volume', 'attach', base.WEB, base.VOLUME, '--file', '/srv/a.raw')
+        self.assertEqual('attach_volume', method)
+        self.assertEqual(
+            {
+                'instance_uuid': base.WEB,
+                'volume_id': base.VOLUME,
+                'connection_info': {
+                    'driver_volume_type': 'file',
+                    'data': {'device_path': '/srv/a.raw', 'format': 'raw'},
+                },
+                'device_name': None,
+                'disk_bus': None,
+                'device_type': 'disk',
+            },
+            arguments,
+        )
+
+    def test_volume_attach_options(self) -> None:
+        options = ('--file-format', 'qcow2', '--device-name', '/dev/sdc', '--bus', 'scsi', '--type', 'cdrom')
+        _, arguments = self.sent(*ATTACH_FILE, *options)
+        self.assertEqual('qcow2', arguments['connection_info']['data']['format'])
+        self.assertEqual('/dev/sdc', arguments['device_name'])
+        self.assertEqual('scsi', arguments['disk_bus'])
+        self.assertEqual('cdrom', arguments['device_type'])
+
+    def test_volume_attach_block(self) -> None:
+        _, arguments = self.sent('volume', 'attach', base.WEB, base.VOLUME, '--block', '/dev/vg/lv')
+        expected = {'driver_volume_type': 'local', 'data': {'device_path': '/dev/vg/lv'}}
+        self.assertEqual(expected, arguments['connection_info'])
+
+    def test_volume_attach_connection_info(self) -> None:
+        text = '{"driver_volume_type": "local", "data": {"device_path": "/dev/sdz", "access_mode": "ro"}}'
+        path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'info.json'
+        path.write_text(text)
+        for given in (text, f'@{path}'):
+            _, arguments = self.sent('volume', 'attach', base.WEB, base.VOLUME, '--connection-info', given)
+            self.assertEqual('ro', arguments['connection_info']['data']['access_mode'])
+
+    def test_volume_detach(self) -> None:
+        sent = self.sent('volume', 'detach', base.WEB, base.VOLUME)
+        self.assertEqual(('detach_volume', {'instance_uuid': base.WEB, 'volume_id': base.VOLUME}), sent)
+
+    def test_interface_attach(self) -> None:
+        argv = ('interface', 'attach', base.WEB, base.PORT, '--mac', base.MAC, '--bridge', 'br0', '--mtu', '1400')
+        method, arguments = self.sent(*argv)
+        self.assertEqual('attach_interface', method)
+        port = {'id': base.PORT, 'address': base.MAC, 'vif_type': 'bridge', 'bridge': 'br0', 'mtu': 1400}
+        self.assertEqual({'instance_uuid': base.WEB, 'port': port}, arguments)
+
+    def test_interface_attach_port(self) -> None:
+        text = f'{{"address": "{base.MAC}", "vif_type": "bridge", "bridge": "br0", "devname": "tap1"}}'
+        _, arguments = self.sent('interface', 'attach', base.WEB, base.PORT, '--port', text)
+        port = {'id': base.PORT, 'address': base.MAC, 'vif_type': 'bridge', 'bridge': 'br0', 'devname': 'tap1'}
+        self.assertEqual(port, arguments['port'])
+
+    def test_interface_detach(self) -> None:
+        sent = self.sent('interface', 'detach', base.WEB, base.PORT)
+        self.assertEqual(('detach_interface', {'instance_uuid': base.WEB, 'port_id': base.PORT}), sent)
+
+    def test_device_detach(self) -> None:
+        sent = self.sent('device', 'detach', base.WEB, 'any-id_1')
+        self.assertEqual(('detach', {'instance_uuid': base.WEB, 'device_id': 'any-id_1'}), sent)
+
+    def test_guest_by_name_or_uuid_in_any_form(self) -> None:
+        for guest in ('web1', base.WEB.upper(), base.WEB.replace('-', '')):
+            _, arguments = self.sent('device', 'detach', guest, 'any')
+            self.assertEqual(base.WEB, arguments['instance_uuid'])
+
+
+class BadInputTestCase(base.ShellTestCase):
+    """Exit code 2, nothing sent, and the option or field by its name."""
+
+    def refused(self, *argv: str) -> str:
+        api = base.FakeComputeAPI()
+        result = self.run_command(*argv, api=api)
+        self.assertEqual(2, result.code, result.stderr)
+        self.assertEqual([], api.casts)
+        self.assertEqual('', result.stdout)
+        self.assertNotIn('Traceback', result.stderr)
+        return result.stderr
+
+    def test_unknown_guest(self) -> None:
+        self.assertIn("GUEST: host here has no guest named 'web2'", self.refused('device', 'detach', 'web2', 'any'))
+
+    def test_ambiguous_guest(self) -> None:
+        said = self.refused('device', 'detach', 'twin', 'any')
+        self.assertIn(f'{base.TWIN_1}, {base.TWIN_2}', said)
+
+    def test_contract(self) -> None:
+        volume = ('volume', 'attach', base.WEB)
+        interface = ('interface', 'attach', base.WEB, base.PORT, '--bridge', 'br0')
+        for field, argv in (
+            ('volume_id:', (*volume, 'x', '--file', '/a')),
+            ('connection_info.data.device_path:', (*volume, base.VOLUME, '--file', 'a')),
+            ('connection_info.data: is missing', (*volume, base.VOLUME, '--connection-info', '{}')),
+            ('port.address:', (*interface, '--mac', '01:00:00:00:00:00')),
+            ('port.mtu:', (*interface, '--mac', base.MAC, '--mtu', '1')),
+            ('device_id:', ('device', 'detach', base.WEB, 'a/b')),
+        ):
+            self.assertIn(field, self.refused(*argv))
+
+    def test_json(self) -> None:
+        argv = ('volume', 'attach', base.WEB, base.VOLUME, '--connection-info')
+        self.assertIn('--connection-info: is not JSON', self.refused(*argv, '{'))
+        self.assertIn('--connection-info: is not a JSON object', self.refused(*argv, '[]'))
+        self.assertIn('--connection-info: /nowhere: No such file', self.refused(*argv, '@/nowhere'))
+
+    def test_json_file_that_is_no_text(self) -> None:
+        path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'port.json'
+        path.write_bytes(b'\xff\xfe\xff')
+        said = self.refused('interface', 'attach', base.WEB, base.PORT, '--port', f'@{path}')
+        self.assertIn(f'--port: {path}: is no text', said)
+
+    def test_contradictions(self) -> None:
+        block = ('volume', 'attach', base.WEB, base.VOLUME, '--block', '/dev/sdz')
+        self.assertIn('--file-format:', self.refused(*block, '--file-format', 'raw'))
+        self.assertIn('not allowed with', self.refused(*block, '--file', '/a'))
+        self.assertIn('is required', self.refused(*block[:4]))
+        interface = ('interface', 'attach', base.WEB, base.PORT)
+        self.assertIn('--mac: is missing', self.refused(*interface))
+        self.assertIn('--bridge: is missing', self.refused(*interface, '--mac', base.MAC))
+        self.assertIn('--vif-type: cannot', self.refused(*interface, '--port', '{}', '--vif-type', 'bridge'))
+        self.assertIn('--port: its id', self.refused(*interface, '--port', '{"id": "x"}'))
+
+    def test_column(self) -> None:
+        said = self.refused(*ATTACH_FILE, '-c', 'error')
+        self.assertIn("no column 'error'", said)
+
+    def test_wait_eats_the_guest(self) -> None:
+        said = self.refused('volume', 'detach', '--wait', 'web1', base.VOLUME)
+        self.assertIn('write --wait last', said)
+
+
+class WaitTestCase(base.ShellTestCase):
+    def test_succeeded(self) -> None:
+        api = base.FakeComputeAPI(NOT_ACCEPTED, 'accepted', 'running', 'succeeded')
+        result = self.run_command(*ATTACH_FILE, '--wait', '-f', 'json', api=api)
+        self.assertEqual((0, ''), (result.code, result.stderr))
+        self.assertEqual('succeeded', result.json['state'])
+        self.assertIsNone(result.json['error'])
+        self.assertEqual({api.contexts[0].operation_id}, set(api.asked))
+        self.assertEqual(4, len(api.asked))
+
+    def test_failed(self) -> None:
+        result = self.run_command(*ATTACH_FILE, '-f', 'json', '--wait', api=base.FakeComputeAPI('running', 'failed'))
+        self.assertEqual(1, result.code)
+        self.assertEqual('failed', result.json['state'])
+        self.assertEqual('DeviceConflict: the target vdb is taken\n', result.stderr)
+
+    def test_timed_out(self) -> None:
+        begin = time.monotonic()
+        result = self.run_command(*ATTACH_FILE, '--wait=0.3', api=base.FakeComputeAPI(NOT_ACCEPTED, 'running'))
+        self.assertEqual((4, ''), (result.code, result.stdout))
+        self.assertIn('not finished after 0.3 s (state: running)', result.stderr)
+        self.assertThat(time.monotonic() - begin, between(0.3, 3))
+
+    def test_timed_out_before_it_was_accepted(self) -> None:
+        result = self.run_command(*ATTACH_FILE, '--wait=0.2', api=base.FakeComputeAPI(NOT_ACCEPTED))
+        self.assertEqual(4, result.code)
+        self.assertIn('not accepted yet', result.stderr)
+
+    def test_agent_goes_away(self) -> None:
+        api = base.FakeComputeAPI('running', oslo_messaging.MessagingTimeout())
+        result = self.run_command(*ATTACH_FILE, '--wait', api=api)
+        self.assertEqual(3, result.code)
+        self.assertIn('host here did not answer', result.stderr)
+
+    def test_answer_that_never_comes_does_not_outlast_the_wait(self) -> None:
+        api = base.FakeComputeAPI()
+        api.get_operation = lambda *_: time.sleep(30)  # type: ignore[assignment,method-assign]
+        begin = time.monotonic()
+        result = self.run_command(*ATTACH_FILE, '--wait=0.2', api=api)
+        self.assertEqual(4, result.code)
+        self.assertIn('did not say in time', result.stderr)
+        self.assertThat(time.monotonic() - begin, between(0.2, 5))
+
+
+class UnreachableTestCase(base.ShellTestCase):
+    def said(self, error: Exception) -> str:
+        api = base.FakeComputeAPI()
+        api.error = error
+        result = self.run_command(*ATTACH_FILE, '--wait', api=api)
+        self.assertEqual((3, ''), (result.code, result.stdout))
+        self.assertNotIn('Traceback', result.stderr)
+        return result.stderr
+
+    def test_no_agent(self) -> None:
+        said = self.said(base.undeliverable())
+        self.assertIn('no agent for host here listens: is aliasagent-compute running there', said)
+
+    def test_broker(self) -> None:
+        for error in (
+            oslo_messaging.MessageDeliveryFailure('gone'),
+            kombu_exceptions.OperationalError('gone'),
+            ConnectionResetError('gone'),
+        ):
+            self.assertIn('refused: gone. Check transport_url', self.said(error))
+
+    def test_silent_broker(self) -> None:
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.shell.agent.CONNECT_SECONDS', 0.1))
+        api = base.FakeComputeAPI()
+        api.list_instances = lambda *_: time.sleep(30)  # type: ignore[assignment,method-assign]
+        result = self.run_command('guest', 'list', api=api, timeout=0.1)
+        self.assertEqual(3, result.code)
+        self.assertIn('nothing came back within 0.2 s', result.stderr)
+
+    def test_no_broker(self) -> None:
+        asked = agent.Agent(base.FakeComputeAPI(), timeout=1, brokers=[('127.0.0.1', 1)])  # type: ignore[arg-type]
+        with testtools.ExpectedException(errors.Unreachable, '.*127.0.0.1:1: Connection refused'):
+            asked.guests()
