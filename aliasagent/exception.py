@@ -26,10 +26,12 @@ class AliasAgentError(Exception):
     def __init__(self, **details: object) -> None:
         #: The details by name; oslo.messaging reads this attribute to send the error.
         self.kwargs = {name: str(value) for name, value in details.items()}
-        super().__init__(self.template.format(**self.kwargs))
+        self.message = self.template.format(**self.kwargs)
+        # NOTE: no positional arguments, or oslo.messaging could not make the error anew from what it sends.
+        super().__init__()
 
     def __str__(self) -> str:
-        return self.template.format(**self.kwargs)
+        return self.message
 
 
 class InvalidRequest(AliasAgentError):

@@ -111,7 +111,7 @@ class ComputeService(service.Service):
 
     def _listen(self) -> None:
         transport = rpc.transport(self._conf)
-        LOG.info('Connecting to the message broker at %s', _hosts(transport))
+        LOG.info('Waiting for the message broker at %s', _hosts(transport))
         manager = ComputeManager(self._driver, self._journal, self._runner)
         self._server = rpc.server(transport, self._conf.host, [manager])
         self._server.start()

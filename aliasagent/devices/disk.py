@@ -1,13 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks (libvirt, formatdomain, "Hard drives, floppy disks, CDROMs")."""
 
+import dataclasses
 from typing import Self
 
 from lxml import etree
 
 from aliasagent.devices import base
+from aliasagent.devices import pci
 from aliasagent.devices import properties
 from aliasagent.devices import xml
+
+#: The ports that libvirt fills in; rbd's is left to librbd.
+_DEFAULT_PORTS = {
+    'ftp': '21', 'ftps': '990', 'gluster': '24007', 'http': '80', 'https': '443', 'iscsi': '3260', 'nbd': '10809',
+    'nfs': '2049', 'sheepdog': '7000', 'ssh': '22', 'tftp': '69', 'vxhs': '9999',
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """Where a network source can be had."""
+
+    name: str | None = None
+    #: As it is written; libvirt accepts decimal digits only.
+    port: str | None = None
+    transport: str | None = None
+    #: The path of a unix socket, instead of name and port.
+    socket: str | None = None
+
+    def word(self, protocol: str) -> str:
+        """The host in one word, the same for each way to write it."""
+        if self.transport == 'unix' or self.socket is not None:
+            return f'unix:{self.socket or ""}'
+        name = (self.name or '').strip('[]').lower()
+        port = self.port if self.port not in (None, '0') else _DEFAULT_PORTS.get(protocol, '')
+        address = f'[{name}]:{port}' if ':' in name else f'{name}:{port}'
+        return address if self.transport in (None, 'tcp') else f'{self.transport}:{address}'
 
 
 class Disk(base.Device):
@@ -31,6 +60,14 @@ class Disk(base.Device):
     source_block = properties.text('source/@dev')
     source_protocol = properties.text('source/@protocol')
     source_name = properties.text('source/@name')
+    source_pool = properties.text('source/@pool')
+    source_volume = properties.text('source/@volume')
+    auth_username = properties.text('source/auth/@username')
+    auth_secret_type = properties.text('source/auth/secret/@type')
+    auth_secret_uuid = properties.text('source/auth/secret/@uuid')
+    encryption_format = properties.text('source/encryption/@format')
+    encryption_secret_type = properties.text('source/encryption/secret/@type')
+    encryption_secret_uuid = properties.text('source/encryption/secret/@uuid')
 
     target_dev = properties.text('target/@dev')
     bus = properties.text('target/@bus')
@@ -38,15 +75,31 @@ class Disk(base.Device):
     readonly = properties.Presence('readonly')
     shareable = properties.Presence('shareable')
     boot_order = properties.integer('boot/@order')
+    #: In bytes.
     logical_block_size = properties.integer('blockio/@logical_block_size')
     physical_block_size = properties.integer('blockio/@physical_block_size')
 
+    #: Bytes or requests per second; _max is the burst, _max_length how many seconds it may last.
+    total_bytes_sec = properties.integer('iotune/total_bytes_sec')
     read_bytes_sec = properties.integer('iotune/read_bytes_sec')
     write_bytes_sec = properties.integer('iotune/write_bytes_sec')
-    total_bytes_sec = properties.integer('iotune/total_bytes_sec')
+    total_iops_sec = properties.integer('iotune/total_iops_sec')
     read_iops_sec = properties.integer('iotune/read_iops_sec')
     write_iops_sec = properties.integer('iotune/write_iops_sec')
-    total_iops_sec = properties.integer('iotune/total_iops_sec')
+    total_bytes_sec_max = properties.integer('iotune/total_bytes_sec_max')
+    read_bytes_sec_max = properties.integer('iotune/read_bytes_sec_max')
+    write_bytes_sec_max = properties.integer('iotune/write_bytes_sec_max')
+    total_iops_sec_max = properties.integer('iotune/total_iops_sec_max')
+    read_iops_sec_max = properties.integer('iotune/read_iops_sec_max')
+    write_iops_sec_max = properties.integer('iotune/write_iops_sec_max')
+    total_bytes_sec_max_length = properties.integer('iotune/total_bytes_sec_max_length')
+    read_bytes_sec_max_length = properties.integer('iotune/read_bytes_sec_max_length')
+    write_bytes_sec_max_length = properties.integer('iotune/write_bytes_sec_max_length')
+    total_iops_sec_max_length = properties.integer('iotune/total_iops_sec_max_length')
+    read_iops_sec_max_length = properties.integer('iotune/read_iops_sec_max_length')
+    write_iops_sec_max_length = properties.integer('iotune/write_iops_sec_max_length')
+    #: Bytes up to which a request counts as one.
+    size_iops_sec = properties.integer('iotune/size_iops_sec')
 
     @classmethod
     def new(cls) -> Self:
@@ -60,14 +113,33 @@ class Disk(base.Device):
 
     @property
     def source(self) -> str | None:
-        """Where the data is, in one word: a path, or ``protocol:name`` and the hosts; None for an empty drive."""
+        """Where the data is, in one word that is the same in each of the disk's definitions.
+
+        A path; ``protocol:name@hosts``, with the hosts in order and default ports filled in; ``volume:pool/name``;
+        None for an empty drive.
+        """
+        source = self.element.find('source')
+        if source is None:
+            return None
         if self.source_protocol is not None:
-            hosts = sorted(
-                ':'.join(filter(None, (host.get('name'), host.get('port'), host.get('socket'))))
-                for host in self.element.iterfind('source/host')
-            )
-            return f'{self.source_protocol}:{self.source_name or ""}@{",".join(hosts)}'
-        return self.source_file or self.source_block
+            return self._network_source(source, self.source_protocol)
+        if self.source_pool is not None:
+            return f'volume:{self.source_pool}/{self.source_volume or ""}'
+        if self.type == 'nvme':
+            return f'nvme:{pci.read(source.find("address"))}/{source.get("namespace")}'
+        if self.type == 'vhostuser':
+            return f'unix:{source.get("path")}'
+        return self.source_file or self.source_block or source.get('dir')
+
+    def _network_source(self, source: xml.Element, protocol: str) -> str:
+        name = self.source_name or ''
+        if protocol == 'iscsi' and '/' not in name:
+            name += '/0'  # the LUN that libvirt takes when none is named
+        if (query := source.get('query')) is not None:
+            name += f'?{query}'
+        if (snapshot := source.find('snapshot')) is not None:
+            name += f'#{snapshot.get("name")}'
+        return f'{protocol}:{name}@{",".join(sorted(host.word(protocol) for host in self.hosts))}'
 
     @property
     def source_texts(self) -> list[str]:
@@ -77,23 +149,20 @@ class Disk(base.Device):
             return []
         return [value for name in ('file', 'dev', 'name', 'volume') if (value := source.get(name)) is not None]
 
-    def add_host(self, name: str, port: int | None = None) -> None:
+    @property
+    def hosts(self) -> list[Host]:
+        """The hosts of a network source, as they are written."""
+        return [
+            Host(host.get('name'), host.get('port'), host.get('transport'), host.get('socket'))
+            for host in self.element.iterfind('source/host')
+        ]
+
+    def add_host(self, host: Host) -> None:
         """Add one more host from which a network source can be had."""
         source = self.element.find('source')
         if source is None:
             source = etree.SubElement(self.element, 'source')
-        host = etree.SubElement(source, 'host', name=name)
-        if port is not None:
-            host.set('port', str(port))
-
-    def authenticate(self, *, username: str, secret_type: str, secret_uuid: str) -> None:
-        """Say under which libvirt secret the network source is opened."""
-        source = self.element.find('source')
-        if source is None:
-            source = etree.SubElement(self.element, 'source')
-        auth = etree.SubElement(source, 'auth', username=username)
-        etree.SubElement(auth, 'secret', type=secret_type, uuid=secret_uuid)
-
-    @property
-    def hosts(self) -> list[xml.Element]:
-        return self.element.findall('source/host')
+        element = etree.SubElement(source, 'host')
+        for name, value in dataclasses.asdict(host).items():
+            if value is not None:
+                element.set(name, value)

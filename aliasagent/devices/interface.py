@@ -1,8 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network interfaces (libvirt, formatdomain, "Network interfaces")."""
 
+from lxml import etree
+
 from aliasagent.devices import base
+from aliasagent.devices import pci
 from aliasagent.devices import properties
+
+#: The names that libvirt makes up for a running guest's taps and drops from what it saves.
+_GENERATED_NAMES = ('vnet', 'vif', 'macvtap', 'macvlan')
+
+
+def is_generated_name(name: str) -> bool:
+    """Whether libvirt takes a tap's name for one of its own, and so does not keep it."""
+    return name.startswith(_GENERATED_NAMES)
 
 
 class Interface(base.Device):
@@ -14,21 +25,46 @@ class Interface(base.Device):
     managed = properties.yes_no('@managed')
     mac = properties.text('mac/@address')
     model = properties.text('model/@type')
+    #: In bytes.
     mtu = properties.integer('mtu/@size')
 
     bridge = properties.text('source/@bridge')
     network = properties.text('source/@network')
     source_dev = properties.text('source/@dev')
+    #: Of a macvtap: vepa, bridge, private, passthrough. Of a vhost-user socket: client, server.
     source_mode = properties.text('source/@mode')
+    source_type = properties.text('source/@type')
+    source_path = properties.text('source/@path')
     target_dev = properties.text('target/@dev')
     target_managed = properties.yes_no('target/@managed')
 
     virtualport_type = properties.text('virtualport/@type')
     interfaceid = properties.text('virtualport/parameters/@interfaceid')
+    vlan_tag = properties.integer('vlan/tag/@id')
 
     driver_name = properties.text('driver/@name')
     queues = properties.integer('driver/@queues')
     boot_order = properties.integer('boot/@order')
+
+    #: Average and peak in KiB/s, burst in KiB; inbound is what the guest receives.
+    inbound_average = properties.integer('bandwidth/inbound/@average')
+    inbound_peak = properties.integer('bandwidth/inbound/@peak')
+    inbound_burst = properties.integer('bandwidth/inbound/@burst')
+    outbound_average = properties.integer('bandwidth/outbound/@average')
+    outbound_peak = properties.integer('bandwidth/outbound/@peak')
+    outbound_burst = properties.integer('bandwidth/outbound/@burst')
+
+    @property
+    def host_address(self) -> str | None:
+        """The PCI address on the host of an SR-IOV function, ``0000:06:12.5``; None for other types."""
+        return pci.read(self.element.find('source/address')) if self.type == 'hostdev' else None
+
+    @host_address.setter
+    def host_address(self, address: str) -> None:
+        source = self.element.find('source')
+        if source is None:
+            source = etree.SubElement(self.element, 'source')
+        pci.write(source, address, type_needed=True)
 
     @property
     def target(self) -> str | None:
@@ -36,9 +72,30 @@ class Interface(base.Device):
 
     @property
     def source(self) -> str | None:
-        """What the interface is plugged into, in one word."""
-        return self.bridge or self.network or self.source_dev
+        """What the interface is plugged into, in one word that is the same in each of its definitions.
+
+        ``bridge:br0``, ``network:default``, ``direct:eth0``, ``unix:/run/socket``, ``tap:tap0``, or a PCI address.
+        """
+        if self.network is not None:
+            # While it runs, libvirt adds the bridge that the network has, and shows the type that came of it.
+            return f'network:{self.network}'
+        match self.type:
+            case 'hostdev':
+                return self.host_address
+            case 'vhostuser':
+                return _word('unix', self.source_path)
+            case 'ethernet':
+                name = self.target_dev
+                return _word('tap', name) if name is not None and not is_generated_name(name) else None
+            case 'bridge':
+                return _word('bridge', self.bridge)
+            case _:
+                return _word(self.type or 'device', self.source_dev)
 
     def describe(self) -> str:
         words = [super().describe(), f'with MAC {self.mac}' if self.mac else '']
         return ' '.join(word for word in words if word)
+
+
+def _word(what: str, name: str | None) -> str | None:
+    return None if name is None else f'{what}:{name}'

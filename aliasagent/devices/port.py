@@ -1,28 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a port, with Neutron's and os-vif's names, to an interface."""
+"""From a port to an interface.
+
+The names are Neutron's, flat: ``vif_type`` as in ``binding:vif_type``; ``vlan``, ``macvtap_source``, ``macvtap_mode``,
+``vhostuser_socket`` and ``vhostuser_mode`` as in ``binding:vif_details``; ``pci_slot`` as in ``binding:profile``;
+``address``, ``devname`` and ``ovs_interfaceid`` as Nova's network model has them.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
+from aliasagent import exception
 from aliasagent.devices import alias
+from aliasagent.devices import interface as interfaces
 from aliasagent.devices.interface import Interface
 
 Port = dict[str, Any]
+
+DEFAULT_MODEL = 'virtio'
+#: Neutron's agent for macvtap knows no other, and so guests on one host reach each other.
+_DEFAULT_MACVTAP_MODE = 'bridge'
+#: As in Nova: QEMU makes the socket unless told that somebody else did.
+_DEFAULT_VHOSTUSER_MODE = 'server'
 
 
 def interface_for_port(port: Port) -> Interface:
     """The interface of a port, with its alias.
 
-    :param port: valid by :data:`aliasagent.compute.contract.PORT`.
+    :param port: valid by :data:`aliasagent.compute.schemas.PORT`.
+    :raises InvalidInput: the parts do not go together.
     """
     interface = Interface.new()
     _SOURCES[port['vif_type']](interface, port)
     interface.mac = port['address'].lower()
-    interface.model = port.get('model', 'virtio')
+    if interface.type != 'hostdev':
+        # The function of a host's card is seen by the guest as what it is.
+        interface.model = port.get('model', DEFAULT_MODEL)
     interface.mtu = port.get('mtu')
-    interface.target_dev = port.get('devname')
+    interface.target_dev = _devname(port)
+    interface.vlan_tag = port.get('vlan')
+    _set_queues(interface, port.get('queues'))
+    _set_bandwidth(interface, port.get('bandwidth') or {})
     interface.alias = alias.make(port['id'])
     return interface
+
+
+def _devname(port: Port) -> str | None:
+    name: str | None = port.get('devname')
+    if name is not None and interfaces.is_generated_name(name):
+        raise exception.InvalidInput(
+            field='port.devname', reason=f'{name} begins like the names that libvirt makes up, and would not be kept'
+        )
+    return name
+
+
+def _set_queues(interface: Interface, queues: int | None) -> None:
+    if queues is None:
+        return
+    if interface.model != 'virtio':
+        raise exception.InvalidInput(
+            field='port.queues', reason=f'a card of model {interface.model} has one queue, only virtio has several'
+        )
+    interface.driver_name = 'vhost'
+    interface.queues = queues
+
+
+def _set_bandwidth(interface: Interface, bandwidth: Port) -> None:
+    inbound, outbound = bandwidth.get('inbound') or {}, bandwidth.get('outbound') or {}
+    interface.inbound_average = inbound.get('average')
+    interface.inbound_peak = inbound.get('peak')
+    interface.inbound_burst = inbound.get('burst')
+    interface.outbound_average = outbound.get('average')
+    interface.outbound_peak = outbound.get('peak')
+    interface.outbound_burst = outbound.get('burst')
 
 
 def _bridge(interface: Interface, port: Port) -> None:
@@ -30,7 +79,54 @@ def _bridge(interface: Interface, port: Port) -> None:
     interface.bridge = port['bridge']
 
 
+def _ovs(interface: Interface, port: Port) -> None:
+    interface.type = 'bridge'
+    interface.bridge = port['bridge']
+    interface.virtualport_type = 'openvswitch'
+    # The port's iface-id in the switch, by which Neutron's agent knows it.
+    interface.interfaceid = (port.get('ovs_interfaceid') or port['id']).lower()
+
+
+def _tap(interface: Interface, _port: Port) -> None:
+    interface.type = 'ethernet'
+
+
+def _macvtap(interface: Interface, port: Port) -> None:
+    interface.type = 'direct'
+    interface.source_dev = port['macvtap_source']
+    interface.source_mode = port.get('macvtap_mode', _DEFAULT_MACVTAP_MODE)
+    if port.get('vlan') is not None and interface.source_mode != 'passthrough':
+        raise exception.InvalidInput(
+            field='port.vlan', reason=f'libvirt tags a macvtap of mode passthrough only, not {interface.source_mode}'
+        )
+
+
+def _hostdev(interface: Interface, port: Port) -> None:
+    interface.type = 'hostdev'
+    interface.managed = True
+    interface.host_address = port['pci_slot']
+
+
+def _vhostuser(interface: Interface, port: Port) -> None:
+    interface.type = 'vhostuser'
+    interface.source_type = 'unix'
+    interface.source_path = port['vhostuser_socket']
+    interface.source_mode = port.get('vhostuser_mode', _DEFAULT_VHOSTUSER_MODE)
+
+
+def _network(interface: Interface, port: Port) -> None:
+    interface.type = 'network'
+    interface.network = port['network']
+
+
 #: How the source of each ``vif_type`` is written.
 _SOURCES: dict[str, Callable[[Interface, Port], None]] = {
     'bridge': _bridge,
+    'ovs': _ovs,
+    'tap': _tap,
+    'macvtap': _macvtap,
+    'hw_veb': _hostdev,
+    'hostdev': _hostdev,
+    'vhostuser': _vhostuser,
+    'network': _network,
 }

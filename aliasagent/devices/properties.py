@@ -59,15 +59,16 @@ class Property(Generic[T]):
         if value is None:
             self._remove(owner.element)
             return
-        element = self._make(owner.element)
         text = self._write(value)
         try:
-            if self._attribute is None:
-                element.text = text
-            else:
-                element.set(self._attribute, text)
-        except ValueError as error:  # a character that XML cannot hold
+            etree.Element('probe').text = text
+        except ValueError as error:  # a character that XML cannot hold; nothing is written then
             raise exception.InvalidInput(field=self.path, reason=f'{text[:40]!r} cannot be written as XML') from error
+        element = self._make(owner.element)
+        if self._attribute is None:
+            element.text = text
+        else:
+            element.set(self._attribute, text)
 
     def _find(self, element: xml.Element) -> xml.Element | None:
         found: xml.Element | None = element

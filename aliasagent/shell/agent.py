@@ -148,6 +148,10 @@ class Agent:
                 operation = self._operation(operation_id, end - time.monotonic())
             except exception.OperationNotFound:
                 LOG.debug('operation %s: not accepted yet', operation_id)
+            except errors.Unreachable as error:
+                raise errors.Unreachable(
+                    f'{error}. Operation {operation_id} was sent; it will be done once an agent for the host takes it'
+                ) from error
             else:
                 state = operation['state']
                 if state in (SUCCEEDED, FAILED):
@@ -204,7 +208,7 @@ class Agent:
         except oslo_messaging.MessagingTimeout as error:
             raise errors.Unreachable(
                 f'host {self.host} did not answer within {self.timeout:g} s: does aliasagent-compute run there? Its '
-                'log says what it waits for. A request that was sent stays in its queue'
+                'log says what it waits for'
             ) from error
         except oslo_messaging.MessageUndeliverable as error:
             raise errors.Unreachable(

@@ -20,10 +20,17 @@ class DeviceList(base.AgentLister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument('guest', metavar='GUEST', help=base.GUEST_HELP)
+        parser.add_argument(
+            '--kind',
+            action='append',
+            metavar='KIND',
+            help='only devices of this kind, such as disk or interface; may be repeated',
+        )
         return parser
 
     def things(self, parsed_args: argparse.Namespace) -> Iterable[base.Json]:
-        return self.agent.devices(parsed_args.guest)
+        devices = self.agent.devices(parsed_args.guest)
+        return [device for device in devices if parsed_args.kind is None or device['kind'] in parsed_args.kind]
 
 
 class DeviceDetach(base.RequestCommand):

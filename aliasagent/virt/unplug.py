@@ -77,8 +77,9 @@ class Unplugs:
     def start(self, instance: str, alias: str, device_id: str, patience: Patience) -> 'futures.Future[None]':
         """Ask a running guest to release a device; the future tells when it has, or why not.
 
-        The future fails with :exc:`DetachFailed`, :exc:`DetachTimeout`, :exc:`Unsupported`, or
-        :exc:`HypervisorUnavailable` if the agent stops first.
+        The future fails with :exc:`DetachFailed`, :exc:`DetachTimeout`, :exc:`Unsupported`, :exc:`InstanceNotFound`, or
+        :exc:`HypervisorUnavailable` if nothing could be learned through all attempts. It is never resolved if the agent
+        stops first.
         """
         unplug = Unplug(instance, alias, device_id, patience)
         with self._lock:
@@ -92,13 +93,11 @@ class Unplugs:
         return unplug.future
 
     def close(self) -> None:
-        """End all waiting; what is pending fails as not known."""
+        """Follow nothing any more. What is pending stays so: its end is not known, and must not be made up."""
         self._deadlines.close()
         self._workers.shutdown(cancel_futures=True)
         with self._lock:
-            pending = list(self._pending.values())
-        for unplug in pending:
-            self._end(unplug, exception.HypervisorUnavailable(reason='the agent stops'))
+            self._pending.clear()
 
     def _attempt(self, unplug: Unplug) -> None:
         unplug.attempts += 1

@@ -50,13 +50,17 @@ class Hypervisor(Protocol):
 class DriverCase:
     """The driver on a hypervisor. Mixed with a test case, which calls :meth:`set_up_driver`."""
 
-    hypervisor: Hypervisor
     addCleanup: Callable[..., Any]  # noqa: N815 - unittest's
     assertEqual: Callable[..., Any]  # noqa: N815
     assertRaises: Callable[..., Any]  # noqa: N815
     assertIn: Callable[..., Any]  # noqa: N815
     assertTrue: Callable[..., Any]  # noqa: N815
     assertFalse: Callable[..., Any]  # noqa: N815
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """What the tests of this class run on."""
+        raise NotImplementedError
 
     def set_up_driver(self) -> None:
         self.patience = Patience(timeout=10.0, attempts=8)

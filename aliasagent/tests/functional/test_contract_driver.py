@@ -8,20 +8,25 @@ import testtools
 
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
+from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import base
 
 
-class OnFake(testtools.TestCase):
+class OnFake(harness.DriverCase, testtools.TestCase):
+    @property
+    def hypervisor(self) -> harness.Hypervisor:
+        return self.side
+
     def setUp(self) -> None:
         super().setUp()
-        self.hypervisor = base.FakeSide(pathlib.Path(self.useFixture(fixtures.TempDir()).path))
-        self.addCleanup(self.hypervisor.fake.stop)
-        self.set_up_driver()  # type: ignore[attr-defined]
+        self.side = base.FakeSide(pathlib.Path(self.useFixture(fixtures.TempDir()).path))
+        self.addCleanup(self.side.fake.stop)
+        self.set_up_driver()
 
 
-class AttachTest(driver_attach.AttachContract, OnFake):
+class AttachTest(OnFake, driver_attach.AttachContract):
     """Attach."""
 
 
-class DetachTest(driver_detach.DetachContract, OnFake):
+class DetachTest(OnFake, driver_detach.DetachContract):
     """Detach."""

@@ -72,6 +72,10 @@ class RealSide:
     def _bridge(self) -> str:
         return materials.make_bridge()
 
+    def reset(self, guest: str) -> None:
+        """Press a guest's reset button."""
+        self.connection.lookupByUUIDString(guest).reset()
+
     def clear(self) -> None:
         """Forget the guests of a test, but keep the booted one for the next."""
         booted = self.__dict__.get('_booted')

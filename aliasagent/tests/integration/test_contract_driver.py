@@ -7,27 +7,32 @@ import testtools
 
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
+from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 
 
-class OnLibvirt(testtools.TestCase):
-    hypervisor: ClassVar[base.RealSide]
+class OnLibvirt(harness.DriverCase, testtools.TestCase):
+    side: ClassVar[base.RealSide]
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.hypervisor = base.RealSide()
-        cls.addClassCleanup(cls.hypervisor.close)
+        cls.side = base.RealSide()
+        cls.addClassCleanup(cls.side.close)
+
+    @property
+    def hypervisor(self) -> harness.Hypervisor:
+        return self.side
 
     def setUp(self) -> None:
         super().setUp()
-        self.addCleanup(self.hypervisor.clear)
-        self.set_up_driver()  # type: ignore[attr-defined]
+        self.addCleanup(self.side.clear)
+        self.set_up_driver()
 
 
-class AttachTest(driver_attach.AttachContract, OnLibvirt):
+class AttachTest(OnLibvirt, driver_attach.AttachContract):
     """Attach."""
 
 
-class DetachTest(driver_detach.DetachContract, OnLibvirt):
+class DetachTest(OnLibvirt, driver_detach.DetachContract):
     """Detach."""

@@ -161,9 +161,12 @@ class FakeConnect:
         cb: Callable[..., object],
         opaque: object,
     ) -> int:
+        uuid = None if dom is None else dom.UUIDString()
+        if any(known[:2] == (uuid, eventID) for known in self._registrations.values()):
+            raise errors.bad_argument('event callback already tracked', libvirt.VIR_FROM_NONE)
         number = self._next
         self._next += 1
-        self._registrations[number] = _Registration(None if dom is None else dom.UUIDString(), eventID, cb, opaque)
+        self._registrations[number] = _Registration(uuid, eventID, cb, opaque)
         return number
 
     @remote

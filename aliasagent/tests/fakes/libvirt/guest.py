@@ -41,6 +41,7 @@ class FakeGuest:
         """Whether shutdown() and reboot() are heard by the guest."""
         self.managed_save: str | None = None
         self._transient_base = config
+        self._unheard: list[etree._Element] = []
 
     # What a guest is
 
@@ -94,6 +95,7 @@ class FakeGuest:
         live.set('id', str(self.id))
         self.live = live
         self.pending.clear()
+        self._unheard.clear()
         self.state, self.reason = libvirt.VIR_DOMAIN_RUNNING, 1
         self._lifecycle(libvirt.VIR_DOMAIN_EVENT_RESUMED, 0)
         self._lifecycle(libvirt.VIR_DOMAIN_EVENT_STARTED, detail)
@@ -161,6 +163,10 @@ class FakeGuest:
                 raise errors.invalid_state('domain is already running', libvirt.VIR_FROM_QEMU)
             self.state, self.reason = libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_UNPAUSED
             self._lifecycle(libvirt.VIR_DOMAIN_EVENT_RESUMED, 0)
+            unheard, self._unheard = self._unheard, []
+            for device in unheard:
+                if aliases.alias_of(device) in self.pending:
+                    self.request_unplug(device)
 
     def reset(self) -> None:
         """A hard reset or a reboot keeps the running definition, and ends every pending unplug."""
@@ -202,7 +208,10 @@ class FakeGuest:
         if how.lost > 0:
             how.lost -= 1
             return
-        if how.never or (self.state == libvirt.VIR_DOMAIN_PAUSED and addresses.needs_pci(device)):
+        if how.never:
+            return
+        if self.state == libvirt.VIR_DOMAIN_PAUSED and addresses.needs_pci(device):
+            self._unheard.append(device)  # the guest finds the request when it runs again
             return
         request.set('answered', 'yes')
         if answered:

@@ -273,8 +273,8 @@ class FakeHypervisor:
 
 
 def domain_xml(name: str, instance_uuid: str, devices: str = '', root_ports: int = 8) -> str:
-    """A definition with a SCSI controller and free root ports, fit for real libvirt as well."""
-    ports = "<controller type='pci' model='pcie-root-port'/>" * root_ports
+    """A definition with a SCSI controller and so many free root ports, fit for real libvirt as well."""
+    ports = "<controller type='pci' model='pcie-root-port'/>" * (root_ports + 1)
     return f"""
 <domain type='qemu'>
   <name>{name}</name>
@@ -290,6 +290,7 @@ def domain_xml(name: str, instance_uuid: str, devices: str = '', root_ports: int
   <devices>
     <controller type='pci' index='0' model='pcie-root'/>{ports}
     <controller type='scsi' index='0' model='virtio-scsi'/>
+    <controller type='usb' model='none'/>
     <memballoon model='none'/>{devices}
   </devices>
 </domain>"""

@@ -37,6 +37,14 @@ class ListTestCase(base.ShellTestCase):
         self.assertIs(False, named['persistent'])
         self.assertIsNone(nameless['id'])
 
+    def test_kinds(self) -> None:
+        def shown(*options: str) -> list[str]:
+            return [row['kind'] for row in self.run_command('device', 'list', 'web1', '-f', 'json', *options).json]
+
+        self.assertEqual(['interface'], shown('--kind', 'interface'))
+        self.assertEqual(['disk', 'interface'], shown('--kind', 'interface', '--kind', 'disk'))
+        self.assertEqual([], shown('--kind', 'nothing'))
+
     def test_formats(self) -> None:
         for name in ('json', 'yaml', 'csv', 'value', 'table'):
             result = self.run_command('device', 'list', base.WEB, '-f', name)
@@ -139,6 +147,7 @@ class LoggingTestCase(base.ShellTestCase):
 class ConnectionTestCase(test_base.BaseTestCase):
     def setUp(self) -> None:
         super().setUp()
+        self.useFixture(fixtures.FakeLogger())
         self.useFixture(config_fixture.Config(conf.CONF))
         self.directory = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
 

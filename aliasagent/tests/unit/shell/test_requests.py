@@ -142,7 +142,7 @@ class BadInputTestCase(base.ShellTestCase):
         for field, argv in (
             ('volume_id:', (*volume, 'x', '--file', '/a')),
             ('connection_info.data.device_path:', (*volume, base.VOLUME, '--file', 'a')),
-            ('connection_info.data: is missing', (*volume, base.VOLUME, '--connection-info', '{}')),
+            ('connection_info.driver_volume_type: is missing', (*volume, base.VOLUME, '--connection-info', '{}')),
             ('port.address:', (*interface, '--mac', '01:00:00:00:00:00')),
             ('port.mtu:', (*interface, '--mac', base.MAC, '--mtu', '1')),
             ('device_id:', ('device', 'detach', base.WEB, 'a/b')),
@@ -214,6 +214,7 @@ class WaitTestCase(base.ShellTestCase):
         result = self.run_command(*ATTACH_FILE, '--wait', api=api)
         self.assertEqual(3, result.code)
         self.assertIn('host here did not answer', result.stderr)
+        self.assertIn(f'Operation {api.contexts[0].operation_id} was sent', result.stderr)
 
     def test_answer_that_never_comes_does_not_outlast_the_wait(self) -> None:
         api = base.FakeComputeAPI()

@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The published schema of every message (JSON Schema, draft 2020-12).
+
+``connection_info`` keeps Cinder's shape and may hold more than is listed, as Cinder sends it. ``port`` and ``hostdev``
+are ours, with Neutron's, os-vif's and libvirt's names, and hold nothing else.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from aliasagent.devices import alias
+from aliasagent.devices import pci
+from aliasagent.devices import qos
+
+Schema = dict[str, Any]
+
+UUID = re.compile(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', re.IGNORECASE)
+_MAC = re.compile(r'[0-9a-f]{2}(:[0-9a-f]{2}){5}', re.IGNORECASE)
+_INTERFACE_NAME = re.compile(r'[^\s/:]{1,15}')
+_DEVICE_NAME = re.compile(r'(/dev/)?(vd|sd|hd|xvd)[a-z]{1,3}')
+_USB_ID = re.compile(r'(0x)?[0-9a-f]{4}', re.IGNORECASE)
+_SCSI_HOST = re.compile(r'scsi_host[0-9]{1,5}')
+_IQN = re.compile(r'(iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,219}')
+_HOST = re.compile(r'[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?|\[?[0-9a-f:.]*:[0-9a-f:.]*\]?', re.IGNORECASE)
+_NUMBER = re.compile(r'[0-9]{1,20}')
+#: PATH_MAX, without the byte that ends it.
+_LONGEST_PATH = 4095
+
+
+def _is_absolute_path(value: str) -> bool:
+    parts = value.split('/')
+    fits = len(value.encode(errors='replace')) <= _LONGEST_PATH
+    return fits and value.startswith('/') and not {'.', '..'} & set(parts) and value.isprintable()
+
+
+def _is_file_name(value: str) -> bool:
+    return 0 < len(value) <= 255 and '/' not in value and value not in ('.', '..') and value.isprintable()
+
+
+def _is_unicast_mac(value: str) -> bool:
+    return _MAC.fullmatch(value) is not None and not int(value[:2], 16) & 1 and value.strip('0:') != ''
+
+
+def _is_name(value: str) -> bool:
+    return 0 < len(value) <= 255 and value.isprintable() and value == value.strip()
+
+
+def _is_host(value: str) -> bool:
+    return len(value) <= 255 and _HOST.fullmatch(value) is not None
+
+
+def _is_tcp_port(value: str) -> bool:
+    return _NUMBER.fullmatch(value) is not None and 0 < int(value) <= 65535
+
+
+def _is_portal(value: str) -> bool:
+    host, _, port = value.rpartition(':')
+    return _is_host(host) and (':' not in host or host.startswith('[')) and _is_tcp_port(port)
+
+
+#: What each ``format`` of our schemas means, in words for the error and as a check.
+FORMATS: dict[str, tuple[str, Callable[[str], object]]] = {
+    'uuid': ('a UUID', UUID.fullmatch),
+    'device-id': ('a device id (1 to 255 letters, digits, "-" and "_")', alias.is_valid_id),
+    'mac-address': ('the MAC address of a network card', _is_unicast_mac),
+    'absolute-path': ('an absolute path', _is_absolute_path),
+    'file-name': ('the name of a file', _is_file_name),
+    'interface-name': ('the name of a network interface', _INTERFACE_NAME.fullmatch),
+    'device-name': ('the name of a disk device, such as /dev/vdb', _DEVICE_NAME.fullmatch),
+    'pci-address': ('a PCI address, such as 0000:06:12.5', pci.is_valid),
+    'usb-id': ('four hexadecimal digits, such as 0x1d6b', _USB_ID.fullmatch),
+    'scsi-host': ('the name of a SCSI host, such as scsi_host0', _SCSI_HOST.fullmatch),
+    'name': ('a name (1 to 255 printable characters)', _is_name),
+    'host': ('the name or address of a host', _is_host),
+    'tcp-port': ('a TCP port', _is_tcp_port),
+    'portal': ('a host and port, such as 192.0.2.1:3260', _is_portal),
+    'iscsi-name': ('the name of an iSCSI target', _IQN.fullmatch),
+    'number': ('a whole number', _NUMBER.fullmatch),
+}
+
+
+def _string(form: str) -> Schema:
+    return {'type': 'string', 'format': form}
+
+
+def _integer(minimum: int, maximum: int) -> Schema:
+    return {'type': 'integer', 'minimum': minimum, 'maximum': maximum}
+
+
+def _nullable(schema: Schema) -> Schema:
+    return {'anyOf': [{'type': 'null'}, schema]}
+
+
+def _object(required: Schema, optional: Schema | None = None) -> Schema:
+    return {
+        'type': 'object',
+        'properties': {**required, **(optional or {})},
+        'required': list(required),
+        'additionalProperties': False,
+    }
+
+
+def _by(name: str, values: dict[str, Schema]) -> list[Schema]:
+    """What holds for each value of a member, so that an error names the field that this value needs."""
+    return [
+        {'if': {'properties': {name: {'const': value}}, 'required': [name]}, 'then': schema}
+        for value, schema in values.items()
+    ]
+
+
+_UUID = _string('uuid')
+_PATH = _string('absolute-path')
+_TCP_PORT: Schema = {'type': ['integer', 'string'], 'minimum': 1, 'maximum': 65535, 'format': 'tcp-port'}
+#: Cinder's specs are texts; an administrator's script may well send numbers.
+_LIMIT: Schema = {'type': ['integer', 'string', 'null'], 'minimum': 0, 'format': 'number'}
+#: What QEMU takes: a power of two.
+_BLOCK_SIZE: Schema = {'enum': [None, *(512 << shift for shift in range(13))]}
+
+_FILE_FORMAT: Schema = {'enum': [None, 'raw', 'qcow2']}
+_DEVICE: Schema = {'properties': {'device_path': _PATH}, 'required': ['device_path']}
+_HAS_DEVICE: Schema = {'required': ['device_path']}
+
+#: What ``connection_info['data']`` must hold, by ``driver_volume_type``.
+VOLUME_DATA: dict[str, Schema] = {
+    'file': {
+        'properties': {'device_path': _PATH, 'format': _FILE_FORMAT},
+        'required': ['device_path'],
+    },
+    'local': _DEVICE,
+    'nfs': {
+        'properties': {'format': _FILE_FORMAT},
+        'if': _HAS_DEVICE,
+        'then': _DEVICE,
+        'else': {
+            'properties': {'export': _string('name'), 'name': _string('file-name')},
+            'required': ['export', 'name'],
+        },
+    },
+    'iscsi': {
+        'if': _HAS_DEVICE,
+        'then': _DEVICE,
+        'else': {
+            'properties': {
+                'target_portal': _string('portal'),
+                'target_iqn': _string('iscsi-name'),
+                'target_lun': _integer(0, 16383),
+                'auth_method': {'enum': [None, '', 'CHAP']},
+                'auth_username': _nullable(_string('name')),
+                'secret_uuid': _nullable(_UUID),
+            },
+            'required': ['target_portal', 'target_iqn', 'target_lun'],
+            'allOf': _by(
+                'auth_method',
+                {
+                    # The password itself is not taken: QEMU gets it from libvirt, which holds it under this UUID.
+                    'CHAP': {
+                        'properties': {'auth_username': {'type': 'string'}, 'secret_uuid': {'type': 'string'}},
+                        'required': ['auth_username', 'secret_uuid'],
+                    }
+                },
+            ),
+        },
+    },
+    'fibre_channel': _DEVICE,
+    'rbd': {
+        'properties': {
+            'name': _string('name'),
+            'hosts': {'type': ['array', 'null'], 'items': _string('host'), 'maxItems': 64},
+            'ports': {'type': ['array', 'null'], 'items': _TCP_PORT, 'maxItems': 64},
+            'auth_enabled': {'type': ['boolean', 'null']},
+            'auth_username': _nullable(_string('name')),
+            'secret_type': {'enum': [None, 'ceph']},
+            'secret_uuid': _nullable(_UUID),
+        },
+        'required': ['name'],
+        'if': {'properties': {'auth_enabled': {'const': True}}, 'required': ['auth_enabled']},
+        'then': {
+            'properties': {'auth_username': {'type': 'string'}, 'secret_uuid': {'type': 'string'}},
+            'required': ['auth_username', 'secret_uuid'],
+        },
+    },
+    'nbd': {
+        'properties': {'export': _nullable(_string('name'))},
+        'if': {'required': ['socket']},
+        'then': {'properties': {'socket': _PATH}},
+        'else': {'properties': {'host': _string('host'), 'port': _nullable(_TCP_PORT)}, 'required': ['host']},
+    },
+}
+
+CONNECTION_INFO: Schema = {
+    'type': 'object',
+    'properties': {
+        'driver_volume_type': {'enum': list(VOLUME_DATA)},
+        'data': {
+            'type': 'object',
+            'properties': {
+                'access_mode': {'enum': [None, 'rw', 'ro']},
+                'discard': {'type': ['boolean', 'null']},
+                'multiattach': {'type': ['boolean', 'null']},
+                'logical_block_size': _BLOCK_SIZE,
+                'physical_block_size': _BLOCK_SIZE,
+                'qos_specs': {'type': ['object', 'null'], 'properties': dict.fromkeys(qos.KEYS, _LIMIT)},
+                'encrypted': {'type': ['boolean', 'null']},
+                # Of what Cinder tells about a volume's encryption, and the libvirt secret that holds its passphrase.
+                'encryption': {
+                    'type': ['object', 'null'],
+                    'properties': {'provider': {'enum': ['luks']}, 'secret_uuid': _UUID},
+                    'required': ['provider', 'secret_uuid'],
+                },
+            },
+        },
+        'serial': {'type': ['string', 'null']},
+        'multiattach': {'type': ['boolean', 'null']},
+        'mount_point_base': _nullable(_PATH),
+        # Ours: how QEMU is to handle the disk.
+        'disk': _nullable(
+            _object(
+                {},
+                {
+                    'cache': {'enum': ['none', 'writeback', 'writethrough', 'directsync', 'unsafe']},
+                    'io': {'enum': ['native', 'threads', 'io_uring']},
+                    'iothread': _integer(1, 2**31 - 1),
+                    'boot_order': _integer(1, 2**31 - 1),
+                },
+            )
+        ),
+    },
+    'required': ['driver_volume_type', 'data'],
+    'allOf': [
+        *_by('driver_volume_type', {kind: {'properties': {'data': data}} for kind, data in VOLUME_DATA.items()}),
+        {
+            # Without os-brick's path, an NFS file is where os-brick would mount its share.
+            'if': {
+                'properties': {'driver_volume_type': {'const': 'nfs'}, 'data': {'not': _HAS_DEVICE}},
+                'required': ['driver_volume_type', 'data'],
+            },
+            'then': {'properties': {'mount_point_base': _PATH}, 'required': ['mount_point_base']},
+        },
+    ],
+}
+
+_PORT: Schema = {
+    'id': _UUID,
+    'address': _string('mac-address'),
+    'vif_type': {'type': 'string'},
+}
+_VLAN = {'vlan': _nullable(_integer(1, 4094))}
+_MTU = {'mtu': _nullable(_integer(68, 65535))}
+_DEVNAME = {'devname': _nullable(_string('interface-name'))}
+_MODEL = {'model': {'enum': ['virtio', 'e1000', 'e1000e', 'rtl8139']}}
+_QUEUES = {'queues': _nullable(_integer(1, 256))}
+#: KiB/s; burst in KiB. libvirt keeps them in 32 bits.
+_RATE = _integer(1, 2**32 - 1)
+_LIMITS = _nullable(_object({'average': _RATE}, {'peak': _RATE, 'burst': _RATE}))
+_BANDWIDTH = {'bandwidth': _nullable(_object({}, {'inbound': _LIMITS, 'outbound': _LIMITS}))}
+_TAP = {**_DEVNAME, **_MTU, **_MODEL, **_QUEUES, **_BANDWIDTH}
+_SRIOV = _object({**_PORT, 'pci_slot': _string('pci-address')}, _VLAN)
+
+#: What a port holds, by ``vif_type``.
+VIF_TYPES: dict[str, Schema] = {
+    'bridge': _object({**_PORT, 'bridge': _string('interface-name')}, _TAP),
+    'ovs': _object({**_PORT, 'bridge': _string('interface-name')}, {**_TAP, **_VLAN, 'ovs_interfaceid': _nullable(_UUID)}),
+    'tap': _object({**_PORT, 'devname': _string('interface-name')}, {**_MTU, **_MODEL, **_QUEUES, **_BANDWIDTH}),
+    'macvtap': _object(
+        {**_PORT, 'macvtap_source': _string('interface-name')},
+        {
+            'macvtap_mode': {'enum': ['bridge', 'vepa', 'private', 'passthrough']},
+            **_DEVNAME,
+            **_MODEL,
+            **_QUEUES,
+            **_BANDWIDTH,
+            **_VLAN,
+        },
+    ),
+    'hw_veb': _SRIOV,
+    'hostdev': _SRIOV,
+    'vhostuser': _object(
+        {**_PORT, 'vhostuser_socket': _PATH},
+        {'vhostuser_mode': {'enum': ['client', 'server']}, **_DEVNAME, **_MTU, 'model': {'enum': ['virtio']}, **_QUEUES},
+    ),
+    'network': _object({**_PORT, 'network': _string('name')}, {**_TAP, **_VLAN}),
+}
+
+PORT: Schema = {
+    'type': 'object',
+    'properties': {'vif_type': {'enum': list(VIF_TYPES)}},
+    'required': list(_PORT),
+    'allOf': _by('vif_type', VIF_TYPES),
+}
+
+#: What the description of a device of the host holds, by ``type``.
+HOSTDEV_TYPES: dict[str, Schema] = {
+    'pci': _object(
+        {'type': {'type': 'string'}, 'address': _string('pci-address')},
+        {'driver': {'enum': ['vfio']}, 'managed': {'type': 'boolean'}},
+    ),
+    'mdev': _object({'type': {'type': 'string'}, 'uuid': _UUID}, {'model': {'enum': ['vfio-pci']}}),
+    'usb': {
+        'if': {'anyOf': [{'required': ['vendor']}, {'required': ['product']}]},
+        'then': _object({'type': {'type': 'string'}, 'vendor': _string('usb-id'), 'product': _string('usb-id')}),
+        'else': _object({'type': {'type': 'string'}, 'bus': _integer(1, 255), 'device': _integer(1, 127)}),
+    },
+    'scsi': _object(
+        {
+            'type': {'type': 'string'},
+            'adapter': _string('scsi-host'),
+            'bus': _integer(0, 255),
+            'target': _integer(0, 65535),
+            'unit': _integer(0, 16383),
+        }
+    ),
+}
+
+HOSTDEV: Schema = {
+    'type': 'object',
+    'properties': {'type': {'enum': list(HOSTDEV_TYPES)}},
+    'required': ['type'],
+    'allOf': _by('type', HOSTDEV_TYPES),
+}
+
+_INSTANCE = {'instance_uuid': _UUID}
+
+#: The arguments of each method, by its name.
+METHODS: dict[str, Schema] = {
+    'attach_volume': _object(
+        {**_INSTANCE, 'volume_id': _UUID, 'connection_info': CONNECTION_INFO},
+        {
+            'device_name': _nullable(_string('device-name')),
+            'disk_bus': {'enum': [None, 'virtio', 'scsi', 'sata', 'usb']},
+            'device_type': {'enum': ['disk', 'lun', 'cdrom']},
+        },
+    ),
+    'attach_interface': _object({**_INSTANCE, 'port': PORT}),
+    'attach_hostdev': _object({**_INSTANCE, 'device_id': _string('device-id'), 'hostdev': HOSTDEV}),
+    'detach_volume': _object({**_INSTANCE, 'volume_id': _UUID}),
+    'detach_interface': _object({**_INSTANCE, 'port_id': _UUID}),
+    'detach': _object({**_INSTANCE, 'device_id': _string('device-id')}),
+    'list_instances': _object({}),
+    'list_devices': _object(_INSTANCE),
+    'get_operation': _object({'operation_id': _string('device-id')}),
+}

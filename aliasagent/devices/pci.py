@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PCI addresses of the host, written in one way (libvirt, formatdomain, "Device Addresses").
+
+libvirt reads the parts of an address in decimal, octal or hexadecimal and writes hexadecimal; the kernel, Neutron and we
+write ``0000:06:12.5``: domain, bus, slot and function in hexadecimal, lower case.
+"""
+
+import re
+
+from lxml import etree
+
+from aliasagent.devices import xml
+
+_ADDRESS = re.compile(r'([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])', re.IGNORECASE)
+_PARTS = ('domain', 'bus', 'slot', 'function')
+_DIGITS = (4, 2, 2, 1)
+
+
+def is_valid(address: str) -> bool:
+    """Whether a text is an address such as ``0000:06:12.5``."""
+    return _ADDRESS.fullmatch(address) is not None
+
+
+def read(element: xml.Element | None) -> str | None:
+    """An ``<address domain= bus= slot= function=>`` as ``0000:06:12.5``; None if it is none."""
+    if element is None or element.get('type', 'pci') != 'pci':
+        return None
+    try:
+        domain, bus, slot, function = (_integer(element.get(name, '0')) for name in _PARTS)
+    except ValueError:
+        return None
+    return f'{domain:04x}:{bus:02x}:{slot:02x}.{function:x}'
+
+
+def write(parent: xml.Element, address: str, *, type_needed: bool = False) -> None:
+    """Set the ``<address>`` of a source element.
+
+    :param address: valid by :func:`is_valid`.
+    :param type_needed: libvirt wants ``type='pci'`` in an interface's source, and writes none in a host device's.
+    """
+    found = _ADDRESS.fullmatch(address)
+    assert found is not None
+    element = parent.find('address')
+    if element is None:
+        element = etree.SubElement(parent, 'address')
+    if type_needed:
+        element.set('type', 'pci')
+    for name, digits, part in zip(_PARTS, _DIGITS, found.groups(), strict=True):
+        element.set(name, f'0x{int(part, 16):0{digits}x}')
+
+
+def _integer(text: str) -> int:
+    """A number as the C library's strtoul reads it: ``012`` is octal."""
+    text = text.strip()
+    return int(text, 8) if re.fullmatch('0[0-7]+', text) else int(text, 0)

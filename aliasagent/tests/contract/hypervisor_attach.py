@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What attachDeviceFlags does with aliases, addresses and whatever stands in the way."""
+
+import libvirt
+
+from aliasagent.tests.contract import hypervisor
+from aliasagent.tests.contract.hypervisor import BOTH
+from aliasagent.tests.contract.hypervisor import CONFIG
+from aliasagent.tests.contract.hypervisor import CURRENT
+from aliasagent.tests.contract.hypervisor import LIVE
+from aliasagent.tests.contract.hypervisor import MAC
+from aliasagent.tests.contract.hypervisor import MISSING_BRIDGE
+from aliasagent.tests.contract.hypervisor import MISSING_FILE
+from aliasagent.tests.contract.hypervisor import disk
+from aliasagent.tests.contract.hypervisor import find
+from aliasagent.tests.contract.hypervisor import interface
+from aliasagent.tests.contract.hypervisor import mdev
+from aliasagent.tests.contract.hypervisor import pci_hostdev
+from aliasagent.tests.contract.hypervisor import rng
+from aliasagent.tests.contract.hypervisor import user_aliases
+
+
+class AttachContract(hypervisor.HypervisorContract):
+    def test_attach_keeps_the_alias_on_both_sides_and_tells(self) -> None:
+        domain, events = self.clean_guest(), self.events()
+        for alias, xml in {
+            'ua-scsi': disk(self.disk_file('a'), 'sda', 'ua-scsi'),
+            'ua-virtio': disk(self.disk_file('b'), 'vda', 'ua-virtio', bus='virtio'),
+            'ua-net': interface(self.bridge(), 'ua-net'),
+            'ua-rng': rng('ua-rng'),
+        }.items():
+            domain.attachDeviceFlags(xml, BOTH)
+            self.assertTrue(events.wait(domain, 'added', alias), events.seen)
+        self.assertEqual(['ua-net', 'ua-rng', 'ua-scsi', 'ua-virtio'], user_aliases(domain))
+        self.assertEqual(['ua-net', 'ua-rng', 'ua-scsi', 'ua-virtio'], user_aliases(domain, inactive=True))
+
+    def test_an_alias_that_is_none_is_dropped_without_a_word(self) -> None:
+        domain = self.new_guest()
+        for number, alias in enumerate(('ua-b d', 'volume-1', 'ua-a.b', 'UA-x', 'ua-\xfc')):
+            target = f'sd{"abcde"[number]}'
+            domain.attachDeviceFlags(disk(self.disk_file(target), target, alias), BOTH)
+            self.assertIsNotNone(find(domain, f'scsi0-0-0-{number}'), alias)
+        self.assertEqual([], user_aliases(domain))
+        self.assertEqual([], user_aliases(domain, inactive=True))
+        domain.attachDeviceFlags(disk(self.disk_file('vda'), 'vda', 'x', bus='virtio'), LIVE)
+        self.assertIsNotNone(find(domain, 'virtio-disk0'))
+        domain.attachDeviceFlags(interface(self.bridge(), 'y'), LIVE)
+        self.assertIsNotNone(find(domain, 'net0'))
+
+    def test_any_length_of_alias_is_kept(self) -> None:
+        domain = self.new_guest(running=False)
+        long = f'ua-{"x" * 1021}'
+        domain.attachDeviceFlags(disk('/a', 'sda', 'ua-'), CONFIG)
+        domain.attachDeviceFlags(disk('/b', 'sdb', long), CONFIG)
+        self.assertEqual(['ua-', long], user_aliases(domain, inactive=True))
+
+    def test_a_second_device_with_the_alias_is_refused(self) -> None:
+        domain = self.new_guest()
+        domain.attachDeviceFlags(disk(self.disk_file('a'), 'sda', 'ua-1'), BOTH)
+        for xml in (disk(self.disk_file('b'), 'sdb', 'ua-1'), interface(self.bridge(), 'ua-1')):
+            for flags in (LIVE, CONFIG, BOTH):
+                with self.unchanged(domain), self.refused(67, 'non unique alias detected: ua-1'):
+                    domain.attachDeviceFlags(xml, flags)
+
+    def test_a_second_disk_at_the_target_is_refused(self) -> None:
+        domain = self.new_guest()
+        domain.attachDeviceFlags(disk(self.disk_file('a'), 'sda', 'ua-1'), BOTH)
+        taken = disk(self.disk_file('b'), 'sda', 'ua-2')
+        with self.unchanged(domain):
+            with self.refused(27, "target 'sda' duplicated for disk sources"):
+                domain.attachDeviceFlags(taken, LIVE)
+            for flags in (CONFIG, BOTH):
+                with self.refused(55, 'target sda already exists', libvirt.VIR_FROM_QEMU):
+                    domain.attachDeviceFlags(taken, flags)
+
+    def test_present_in_the_config_alone_is_no_way_to_both(self) -> None:
+        domain = self.new_guest()
+        xml = disk(self.disk_file('a'), 'sda', 'ua-1')
+        domain.attachDeviceFlags(xml, CONFIG)
+        with self.unchanged(domain), self.refused(67, 'non unique alias detected'):
+            domain.attachDeviceFlags(xml, BOTH)
+        domain.attachDeviceFlags(xml, LIVE)
+        self.assertEqual(['ua-1'], user_aliases(domain))
+
+    def test_a_source_must_be_there_for_a_running_guest_only(self) -> None:
+        domain = self.new_guest()
+        for bus, target in (('scsi', 'sda'), ('virtio', 'vda')):
+            xml = disk(MISSING_FILE, target, f'ua-{bus}', bus=bus)
+            for flags in (LIVE, BOTH):
+                with self.unchanged(domain), self.refused(38, 'Cannot access storage file', libvirt.VIR_FROM_STORAGE):
+                    domain.attachDeviceFlags(xml, flags)
+            domain.attachDeviceFlags(xml, CONFIG)
+        block = disk('/dev/aliasagent-no-such', 'sdb', 'ua-block', kind='block')
+        with self.unchanged(domain), self.refused(38, "Cannot access storage file '/dev/aliasagent-no-such'"):
+            domain.attachDeviceFlags(block, LIVE)
+
+    def test_a_bridge_must_be_there_for_a_running_guest_only(self) -> None:
+        domain = self.new_guest()
+        xml = interface(MISSING_BRIDGE, 'ua-net')
+        for flags in (LIVE, BOTH):
+            with self.unchanged(domain), self.refused(38, f"Cannot get interface MTU on '{MISSING_BRIDGE}'"):
+                domain.attachDeviceFlags(xml, flags)
+        domain.attachDeviceFlags(xml, CONFIG)
+        self.assertEqual(['ua-net'], user_aliases(domain, inactive=True))
+
+    def test_a_lun_with_a_serial_is_refused(self) -> None:
+        domain = self.new_guest()
+        lun = disk('/dev/aliasagent-no-such', 'sda', 'ua-lun', device='lun', kind='block', serial='abc')
+        for flags in (LIVE, CONFIG, BOTH):
+            with self.unchanged(domain), self.refused(67, "'lun' devices do not support the serial property"):
+                domain.attachDeviceFlags(lun, flags)
+        domain.attachDeviceFlags(disk('/dev/x', 'sda', 'ua-lun', device='lun', kind='block'), CONFIG)
+        self.assertEqual(['ua-lun'], user_aliases(domain, inactive=True))
+
+    def test_root_ports_run_out_for_a_running_guest_only(self) -> None:
+        domain = self.new_guest(root_ports=1)
+        domain.attachDeviceFlags(disk(self.disk_file('a'), 'vda', 'ua-1', bus='virtio'), BOTH)
+        more = (disk(self.disk_file('b'), 'vdb', 'ua-2', bus='virtio'), interface(self.bridge(), 'ua-3'))
+        for xml in more:
+            for flags in (LIVE, BOTH):
+                with self.unchanged(domain), self.refused(1, 'No more available PCI slots'):
+                    domain.attachDeviceFlags(xml, flags)
+        for xml in more:
+            domain.attachDeviceFlags(xml, CONFIG)
+        self.assertEqual(['ua-1', 'ua-2', 'ua-3'], user_aliases(domain, inactive=True))
+        domain.attachDeviceFlags(disk(self.disk_file('c'), 'sda', 'ua-4'), BOTH)
+
+    def test_a_shut_off_guest_has_a_config_only(self) -> None:
+        domain = self.new_guest(running=False)
+        xml = disk('/a', 'sda', 'ua-1')
+        for flags in (LIVE, BOTH):
+            with self.unchanged(domain), self.refused(55, 'domain is not running'):
+                domain.attachDeviceFlags(xml, flags)
+        domain.attachDeviceFlags(xml, CURRENT)
+        self.assertEqual(['ua-1'], user_aliases(domain, inactive=True))
+
+    def test_a_transient_guest_has_no_config(self) -> None:
+        domain = self.new_guest(persistent=False)
+        xml = disk(self.disk_file('a'), 'sda', 'ua-1')
+        for flags in (CONFIG, BOTH):
+            with self.refused(55, 'transient domains do not have any persistent config'):
+                domain.attachDeviceFlags(xml, flags)
+        domain.attachDeviceFlags(xml, CURRENT)
+        self.assertEqual(['ua-1'], user_aliases(domain))
+
+    def test_current_is_the_running_one_if_there_is_one(self) -> None:
+        domain = self.new_guest()
+        domain.attachDeviceFlags(disk(self.disk_file('a'), 'sda', 'ua-1'), CURRENT)
+        self.assertEqual(['ua-1'], user_aliases(domain))
+        self.assertEqual([], user_aliases(domain, inactive=True))
+
+    def test_a_paused_guest_takes_devices(self) -> None:
+        domain = self.new_guest()
+        domain.suspend()
+        domain.attachDeviceFlags(disk(self.disk_file('a'), 'sda', 'ua-1'), BOTH)
+        self.assertEqual(['ua-1'], user_aliases(domain))
+
+    def test_kinds_that_cannot_be_attached(self) -> None:
+        domain = self.new_guest()
+        with self.unchanged(domain):
+            for xml, kind in (("<sound model='ich6'/>", 'sound'), ("<graphics type='vnc'/>", 'graphics')):
+                with self.refused(84, f"live attach of device '{kind}' is not supported", libvirt.VIR_FROM_QEMU):
+                    domain.attachDeviceFlags(xml, LIVE)
+            with self.refused(84, "persistent attach of device 'graphics' is not supported"):
+                domain.attachDeviceFlags("<graphics type='vnc'/>", CONFIG)
+            with self.refused(1, 'does not support hotplugging'):
+                domain.attachDeviceFlags(disk(self.disk_file('a'), 'sda', 'ua-1', bus='sata'), LIVE)
+
+    def test_xml_that_is_no_device(self) -> None:
+        domain = self.new_guest()
+        for code, text, xml in (
+            (35, 'device_definition', '<disk'),
+            (67, "unknown device type 'foo'", '<foo/>'),
+            (27, 'unable to parse mac address', interface(self.bridge(), mac='zz')),
+            (20, 'missing target information', "<disk type='file'><source file='/x'/></disk>"),
+        ):
+            for flags in (LIVE, CONFIG, BOTH):
+                with self.unchanged(domain), self.refused(code, text):
+                    domain.attachDeviceFlags(xml, flags)
+
+    def test_an_interface_gets_a_mac_and_a_tap(self) -> None:
+        domain = self.new_guest()
+        domain.attachDeviceFlags(interface(self.bridge(), 'ua-net', mac=None), BOTH)
+        live, saved = find(domain, 'ua-net'), find(domain, 'ua-net', inactive=True)
+        assert live is not None and saved is not None
+        taps = [target.get('dev', '')[:4] for target in live.iterfind('target')]
+        self.assertEqual(['vnet'], taps)
+        self.assertEqual([], saved.findall('target'))
+        for device in (live, saved):
+            self.assertEqual([17], [len(mac.get('address', '')) for mac in device.iterfind('mac')])
+            self.assertEqual(['pci'], [address.get('type') for address in device.iterfind('address')])
+
+    def test_a_disk_gets_its_address_from_its_target(self) -> None:
+        domain = self.new_guest()
+        domain.attachDeviceFlags(disk(self.disk_file('a'), 'sdc', 'ua-1'), BOTH)
+        for inactive in (False, True):
+            device = find(domain, 'ua-1', inactive)
+            assert device is not None
+            self.assertEqual(['2'], [address.get('unit') for address in device.iterfind('address')])
+        live, saved = find(domain, 'ua-1'), find(domain, 'ua-1', inactive=True)
+        assert live is not None and saved is not None
+        self.assertEqual((1, 0), (len(live.findall('backingStore')), len(saved.findall('backingStore'))))
+
+    def test_interfaces_may_share_a_mac(self) -> None:
+        domain = self.new_guest()
+        for number in range(3):
+            domain.attachDeviceFlags(interface(self.bridge(), f'ua-{number}', MAC), BOTH)
+        self.assertEqual(['ua-0', 'ua-1', 'ua-2'], user_aliases(domain))
+
+    def test_host_devices_in_a_config(self) -> None:
+        domain = self.new_guest(running=False)
+        domain.attachDeviceFlags(pci_hostdev('ua-pci'), CONFIG)
+        domain.attachDeviceFlags(mdev('ua-mdev'), CONFIG)
+        with self.refused(55, 'device is already in the domain configuration'):
+            domain.attachDeviceFlags(pci_hostdev('ua-again'), CONFIG)
+        self.assertEqual(['ua-mdev', 'ua-pci'], user_aliases(domain, inactive=True))
+        for alias in ('ua-pci', 'ua-mdev'):
+            domain.detachDeviceAlias(alias, CONFIG)
+        self.assertEqual([], user_aliases(domain, inactive=True))

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole agent in this process: the fake transport, the fake hypervisor, and everything between them."""
+
+import pathlib
+
+import fixtures
+import testtools
+from oslo_messaging import conffixture
+from oslo_messaging._drivers import impl_fake
+
+from aliasagent import conf
+from aliasagent import rpc
+from aliasagent.compute.service import ComputeService
+from aliasagent.tests.contract import agent
+from aliasagent.tests.contract import harness
+from aliasagent.tests.functional import base
+from aliasagent.virt.host import Host
+
+
+class AgentTest(agent.AgentContract, testtools.TestCase):
+    host_name = 'first'
+
+    @property
+    def hypervisor(self) -> harness.Hypervisor:
+        return self.side
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.directory = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        self.side = base.FakeSide(self.directory)
+        self.addCleanup(self.side.fake.stop)
+        messaging = self.useFixture(conffixture.ConfFixture(conf.CONF))
+        messaging.transport_url = 'fake:/'
+        conf.CONF([], project='aliasagent', default_config_files=[])
+        self.addCleanup(conf.CONF.reset)
+        # NOTE: the fake driver's exchanges belong to the class, so that tests would hear each other.
+        self.addCleanup(impl_fake.FakeExchangeManager.cleanup)
+        self.set_up_driver()
+        self.start_agent(self.host_name)
+        self.transport = rpc.transport(conf.CONF)
+
+    def start_agent(self, host: str) -> None:
+        for name, value, group in (
+            ('host', host, None),
+            ('journal', str(self.directory / f'{host}.sqlite'), 'operations'),
+        ):
+            conf.CONF.set_override(name, value, group)
+            self.addCleanup(conf.CONF.clear_override, name, group)
+        hypervisor = Host(self.side.uri, reconnect_interval=0.05, opener=self.side.open)
+        service = ComputeService(conf.CONF, host=hypervisor)
+        service.start()
+        self.addCleanup(service.stop)
+        self.assertTrue(service.wait_ready(harness.SOON))
+
+

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole agent as its own process, on a real RabbitMQ, real libvirt and booted guests."""
+
+import pathlib
+import tempfile
+from typing import ClassVar
+
+import testtools
+from oslo_messaging import conffixture
+
+from aliasagent import conf
+from aliasagent import rpc
+from aliasagent.tests.contract import agent
+from aliasagent.tests.contract import harness
+from aliasagent.tests.integration import base
+from aliasagent.tests.parts.agent import Agent
+
+
+class AgentTest(agent.AgentContract, testtools.TestCase):
+    side: ClassVar[base.RealSide]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.side = base.RealSide()
+        cls.addClassCleanup(cls.side.close)
+
+    @property
+    def hypervisor(self) -> harness.Hypervisor:
+        return self.side
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(self.side.clear)
+        parts = self.side.parts
+        self.directory = pathlib.Path(tempfile.mkdtemp(dir=parts.directory))
+        # Hosts are named after the directory, for all tests share the broker.
+        self.host_name = self.directory.name
+        messaging = self.useFixture(conffixture.ConfFixture(conf.CONF))
+        messaging.transport_url = parts.rabbit_url
+        conf.CONF([], project='aliasagent', default_config_files=[])
+        self.addCleanup(conf.CONF.reset)
+        self.transport = rpc.transport(conf.CONF)
+        self.addCleanup(self.transport.cleanup)
+        self.set_up_driver()
+        self.start_agent('')
+
+    def start_agent(self, host: str) -> None:
+        process = Agent(
+            self.directory / (host or 'first'),
+            host=host or self.host_name,
+            rabbit_url=self.side.parts.rabbit_url,
+            libvirt_uri=self.side.uri,
+        )
+        process.start()
+        self.addCleanup(process.stop)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trees that look like domain definitions, with everything in them that XML allows."""
+
+from hypothesis import strategies as st
+from lxml import etree
+
+from aliasagent.devices import xml
+
+#: Few, so that the devices of one tree often get in each other's way.
+IDS = (
+    '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10',
+    '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20',
+    # begins as the one before
+    '91f04c6a-7cff-4a6e-b8e5-3d2f1a0b9c21',
+    'share_1',
+)
+MACS = ('52:54:00:00:00:01', '52:54:00:00:00:02')
+NOVA = 'http://openstack.org/xmlns/libvirt/nova/1.1'
+NAMESPACES = ('', '', '', '{http://libvirt.org/schemas/domain/qemu/1.0}', '{urn:example:vendor}')
+
+_KNOWN_NAMES = ('alias', 'address', 'source', 'target', 'driver', 'serial', 'mac', 'readonly', 'virtualport', 'devices')
+_any_name = st.from_regex(r'[A-Za-z_][A-Za-z0-9_.-]{0,6}', fullmatch=True)
+names = st.builds(str.__add__, st.sampled_from(NAMESPACES), st.sampled_from(_KNOWN_NAMES) | _any_name)
+#: All characters that XML 1.0 can hold.
+texts = st.text(
+    st.characters(exclude_categories=('Cs', 'Cc'), exclude_characters='\ufffe\uffff', include_characters='\t\n\r'),
+    max_size=12,
+)
+attributes = st.dictionaries(names, texts, max_size=3)
+ids = st.sampled_from(IDS)
+aliases = st.one_of(
+    st.none(),
+    st.sampled_from(['ua-' + each for each in IDS]),
+    st.sampled_from(['', 'ua-', 'net0', 'virtio-disk1', 'UA-share_1', 'ua-Übel']),
+)
+macs = st.sampled_from(MACS)
+target_names = st.sampled_from(['vda', 'vdb', 'vdc', 'sda'])
+port_lists = st.lists(ids, max_size=3)
+_volumes = st.sampled_from(
+    ['/dev/sdb', '/dev/sdc', *(f'/srv/volume-{each}' for each in IDS), '/'.join(f'/volume-{each}' for each in IDS[:2])]
+)
+
+
+@st.composite
+def comments(draw: st.DrawFn) -> xml.Element:
+    return etree.Comment(draw(texts).replace('-', '~'))
+
+
+@st.composite
+def instructions(draw: st.DrawFn) -> xml.Element:
+    return etree.ProcessingInstruction('vendor', draw(texts).replace('?', '').strip() or None)
+
+
+@st.composite
+def elements(draw: st.DrawFn, depth: int = 2, name: st.SearchStrategy[str] = names) -> xml.Element:
+    """Any element: attributes, text, comments, instructions, elements of other namespaces, and tails."""
+    element = etree.Element(draw(name), draw(attributes))
+    element.text = draw(st.none() | texts)
+    kinds = [comments(), instructions()] + ([elements(depth - 1)] if depth else [])
+    for child in draw(st.lists(st.one_of(*kinds), max_size=3 if depth else 1)):
+        child.tail = draw(st.none() | texts)
+        element.append(child)
+    return element
+
+
+def _child(parent: xml.Element, tag: str, text: str | None = None, /, **values: str) -> xml.Element:
+    child = etree.SubElement(parent, tag, values)
+    child.text = text
+    return child
+
+
+def _finish(draw: st.DrawFn, device: xml.Element) -> xml.Element:
+    """Give a device an alias, perhaps, and something that nobody knows, and mix it all up."""
+    name = draw(aliases)
+    if name is not None:
+        _child(device, 'alias', name=name)
+    if draw(st.booleans()):
+        device.insert(draw(st.integers(0, len(device))), draw(elements(1)))
+    return device
+
+
+@st.composite
+def disks(draw: st.DrawFn) -> xml.Element:
+    disk = etree.Element('disk', type='block', device=draw(st.sampled_from(['disk', 'lun', 'cdrom'])))
+    if draw(st.booleans()):
+        _child(disk, 'source', **{draw(st.sampled_from(['dev', 'file', 'name', 'volume'])): draw(_volumes)})
+    _child(disk, 'target', dev=draw(target_names), bus='virtio')
+    if draw(st.booleans()):
+        _child(disk, 'serial', draw(ids | texts))
+    return _finish(draw, disk)
+
+
+@st.composite
+def interfaces(draw: st.DrawFn) -> xml.Element:
+    interface = etree.Element('interface', type='bridge')
+    _child(interface, 'mac', address=draw(macs))
+    if draw(st.booleans()):
+        _child(_child(interface, 'virtualport', type='openvswitch'), 'parameters', interfaceid=draw(ids | texts))
+    if draw(st.booleans()):
+        _child(interface, 'target', dev='tap' + draw(ids)[:11])
+    return _finish(draw, interface)
+
+
+@st.composite
+def hostdevs(draw: st.DrawFn) -> xml.Element:
+    hostdev = etree.Element('hostdev', mode='subsystem', type=draw(st.sampled_from(['pci', 'mdev', 'usb', 'scsi'])))
+    address = _child(_child(hostdev, 'source'), 'address')
+    if hostdev.get('type') == 'mdev':
+        address.set('uuid', draw(ids | texts))
+    else:
+        address.set('bus', draw(st.sampled_from(['0x01', '0x02']) | texts))
+    return _finish(draw, hostdev)
+
+
+@st.composite
+def other_devices(draw: st.DrawFn) -> xml.Element:
+    kind = st.sampled_from(['rng', 'memory', 'video', 'filesystem', 'emulator', 'whatever', 'disk', 'interface'])
+    return _finish(draw, draw(elements(1, kind)))
+
+
+devices = st.one_of(disks(), interfaces(), hostdevs(), other_devices())
+
+
+@st.composite
+def domains(draw: st.DrawFn) -> xml.Element:
+    """A definition of any devices, with anything between them."""
+    root = etree.Element('domain', draw(attributes))
+    _child(root, 'name', draw(texts))
+    metadata = _child(root, 'metadata')
+    ports = etree.SubElement(metadata, f'{{{NOVA}}}ports')
+    for port in draw(port_lists):
+        etree.SubElement(ports, f'{{{NOVA}}}port', uuid=port)
+    metadata.append(draw(elements(1)))
+    for _group in range(draw(st.integers(0, 1)) + 1):
+        parent = _child(root, 'devices')
+        for child in draw(st.lists(st.one_of(devices, devices, devices, comments(), instructions()), max_size=4)):
+            child.tail = draw(st.none() | texts)
+            parent.append(child)
+    return root
