@@ -137,7 +137,7 @@ class DetachTimeout(DetachFailed):
 
     template = (
         'device {device} of instance {instance} was not released by the guest within {attempts} attempts of '
-        '{timeout} s each; it is gone from the persistent config and still in the running guest'
+        '{timeout} s each; {left}'
     )
     retryable = True
 

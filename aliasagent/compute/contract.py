@@ -26,8 +26,17 @@ def _format_checker() -> jsonschema.FormatChecker:
     return formats
 
 
+def _is_integer(_checker: jsonschema.TypeChecker, instance: object) -> bool:
+    """JSON Schema takes 5.0 for an integer; libvirt would not read it as one."""
+    return isinstance(instance, int) and not isinstance(instance, bool)
+
+
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine('integer', _is_integer),
+)
 _VALIDATORS = {
-    name: jsonschema.Draft202012Validator(schema, format_checker=_format_checker())
+    name: _Validator(schema, format_checker=_format_checker())
     for name, schema in schemas.METHODS.items()
 }
 

@@ -59,6 +59,7 @@ def _cast(action: Action) -> Callable[..., None]:
 _DEVICE_ID: dict[Action, Callable[[Json], str]] = {
     Action.ATTACH_VOLUME: lambda arguments: str(arguments['volume_id']),
     Action.ATTACH_INTERFACE: lambda arguments: str(arguments['port']['id']),
+    Action.ATTACH_HOSTDEV: lambda arguments: str(arguments['device_id']),
     Action.DETACH_VOLUME: lambda arguments: str(arguments['volume_id']),
     Action.DETACH_INTERFACE: lambda arguments: str(arguments['port_id']),
     Action.DETACH: lambda arguments: str(arguments['device_id']),
@@ -77,6 +78,7 @@ class ComputeManager:
 
     attach_volume = _cast(Action.ATTACH_VOLUME)
     attach_interface = _cast(Action.ATTACH_INTERFACE)
+    attach_hostdev = _cast(Action.ATTACH_HOSTDEV)
     detach_volume = _cast(Action.DETACH_VOLUME)
     detach_interface = _cast(Action.DETACH_INTERFACE)
     detach = _cast(Action.DETACH)
@@ -157,5 +159,6 @@ def _shown(operation: Operation) -> Json:
         'started_at': time(operation.started_at),
         'finished_at': time(operation.finished_at),
         'attempts': operation.attempts,
+        'released_at': time(operation.released_at),
         'request_id': operation.request_id,
     }

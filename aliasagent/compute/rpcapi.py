@@ -21,13 +21,14 @@ class ComputeAPI:
 
     * 1.0 - attach_volume, attach_interface, detach_volume, detach_interface, detach, list_instances, list_devices,
       get_operation.
+    * 1.1 - attach_hostdev; more kinds of ``connection_info`` and ``port``.
 
     :param transport: from :func:`aliasagent.rpc.transport`.
     :param host: the name the agent goes by (its option ``host``).
     :param timeout: seconds to wait for the answer to a call; None for the option ``rpc_response_timeout``.
     """
 
-    VERSION = '1.0'
+    VERSION = '1.1'
 
     def __init__(self, transport: oslo_messaging.Transport, host: str, *, timeout: int | None = None) -> None:
         self.host = host
@@ -64,6 +65,14 @@ class ComputeAPI:
     def attach_interface(self, ctxt: context.RequestContext, instance_uuid: str, port: Json) -> None:
         """Plug a network interface for a port into a guest, live and persistent."""
         self._client.cast(ctxt, 'attach_interface', instance_uuid=instance_uuid, port=port)
+
+    def attach_hostdev(self, ctxt: context.RequestContext, instance_uuid: str, device_id: str, hostdev: Json) -> None:
+        """Give a guest a device of the host, live and persistent.
+
+        :param device_id: the id under which it will be known; its alias is made of it.
+        :param hostdev: ``type`` (``pci``, ``mdev``, ``usb`` or ``scsi``) and what that type needs.
+        """
+        self._client.cast(ctxt, 'attach_hostdev', instance_uuid=instance_uuid, device_id=device_id, hostdev=hostdev)
 
     def detach_volume(self, ctxt: context.RequestContext, instance_uuid: str, volume_id: str) -> None:
         """Take the disk of a volume out of a guest."""

@@ -22,7 +22,7 @@ _DEVICE_NAME = re.compile(r'(/dev/)?(vd|sd|hd|xvd)[a-z]{1,3}')
 _USB_ID = re.compile(r'(0x)?[0-9a-f]{4}', re.IGNORECASE)
 _SCSI_HOST = re.compile(r'scsi_host[0-9]{1,5}')
 _IQN = re.compile(r'(iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,219}')
-_HOST = re.compile(r'[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?|\[?[0-9a-f:.]*:[0-9a-f:.]*\]?', re.IGNORECASE)
+_HOST = re.compile(r'[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?')
 _NUMBER = re.compile(r'[0-9]{1,20}')
 #: PATH_MAX, without the byte that ends it.
 _LONGEST_PATH = 4095
@@ -260,7 +260,9 @@ _SRIOV = _object({**_PORT, 'pci_slot': _string('pci-address')}, _VLAN)
 #: What a port holds, by ``vif_type``.
 VIF_TYPES: dict[str, Schema] = {
     'bridge': _object({**_PORT, 'bridge': _string('interface-name')}, _TAP),
-    'ovs': _object({**_PORT, 'bridge': _string('interface-name')}, {**_TAP, **_VLAN, 'ovs_interfaceid': _nullable(_UUID)}),
+    'ovs': _object(
+        {**_PORT, 'bridge': _string('interface-name')}, {**_TAP, **_VLAN, 'ovs_interfaceid': _nullable(_UUID)}
+    ),
     'tap': _object({**_PORT, 'devname': _string('interface-name')}, {**_MTU, **_MODEL, **_QUEUES, **_BANDWIDTH}),
     'macvtap': _object(
         {**_PORT, 'macvtap_source': _string('interface-name')},
@@ -277,7 +279,13 @@ VIF_TYPES: dict[str, Schema] = {
     'hostdev': _SRIOV,
     'vhostuser': _object(
         {**_PORT, 'vhostuser_socket': _PATH},
-        {'vhostuser_mode': {'enum': ['client', 'server']}, **_DEVNAME, **_MTU, 'model': {'enum': ['virtio']}, **_QUEUES},
+        {
+            'vhostuser_mode': {'enum': ['client', 'server']},
+            **_DEVNAME,
+            **_MTU,
+            'model': {'enum': ['virtio']},
+            **_QUEUES,
+        },
     ),
     'network': _object({**_PORT, 'network': _string('name')}, {**_TAP, **_VLAN}),
 }

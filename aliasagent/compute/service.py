@@ -38,9 +38,11 @@ class ComputeService(service.Service):
         self._host = host or Host(conf.libvirt.uri, reconnect_interval=conf.libvirt.reconnect_interval)
         self._journal = Journal(conf.operations.journal)
         self._lanes = Lanes(conf.operations.workers)
-        self._unplugs = Unplugs(self._host)
+        self._unplugs = Unplugs(self._host, on_late=self._journal.release)
         self._driver = Driver(self._host, self._unplugs, self._patience)
-        self._runner = Runner(self._journal, self._lanes, self._driver)
+        self._runner = Runner(
+            self._journal, self._lanes, self._driver, reconnect_timeout=lambda: float(conf.libvirt.reconnect_timeout)
+        )
         self._reconciler = Reconciler(self._host, self._lanes)
         self._server: Any = None
         self._stopping = threading.Event()

@@ -112,21 +112,21 @@ class Domain:
     def _candidates(self, device_id: str, known: identity.Claim | None) -> list[Found]:
         """The devices without a user alias that are identified as this id's, else those that what is known fits."""
         ports = self.ports()
-        unclaimed = [found for found in self.devices() if not found.is_claimed]
-        identities = [identity.identify(found, ports) for found in unclaimed]
-        identified = [
+        identified = [(found, identity.identify(found, ports)) for found in self.devices()]
+        own = [
             Found(found, whose.evidence)
-            for found, whose in zip(unclaimed, identities, strict=True)
-            if whose is not None and whose.device_id == device_id.lower()
+            for found, whose in identified
+            if whose is not None and whose.device_id == device_id.lower() and not found.is_claimed
         ]
-        if identified or known is None:
-            return identified
-        # A device that is identified as another's is out of the question, whatever it looks like.
-        return [
-            Found(found, evidence)
-            for found, whose in zip(unclaimed, identities, strict=True)
-            if whose is None and (evidence := identity.supports(found, known)) is not None
+        if own or known is None:
+            return own
+        fitting = [
+            (Found(found, evidence), found.is_claimed or whose is not None)
+            for found, whose in identified
+            if (evidence := identity.supports(found, known)) is not None
         ]
+        # What fits a device that is another's says nothing of the rest: a MAC, for one, may be that of two ports.
+        return [] if any(is_anothers for _found, is_anothers in fitting) else [found for found, _is_anothers in fitting]
 
     def _only(self, device_id: str, candidates: list[Found]) -> Found | None:
         if len(candidates) > 1:

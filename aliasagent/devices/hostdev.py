@@ -45,8 +45,8 @@ class Hostdev(base.Device):
     def source(self) -> str | None:
         """What the device is on the host, in one word that is the same in each of its definitions.
 
-        A PCI address; an mdev's UUID; ``usb:1d6b:0002``, else ``usb:3.14`` (a running guest's definition has both, if it
-        was asked for by vendor and product); ``scsi:scsi_host0:0:0:0``.
+        A PCI address; an mdev's UUID; ``usb:1d6b:0002``, else ``usb:3.14`` (a running guest's definition has both, if
+        it was asked for by vendor and product); ``scsi:scsi_host0:0:0:0``.
         """
         match self.type:
             case 'pci':
@@ -80,7 +80,7 @@ class Hostdev(base.Device):
         if address is None:
             return None
         values = [address.get(name, '0') for name in names]
-        return [str(int(value)) if value.isdecimal() else value for value in values]
+        return [value.lstrip('0') or '0' if value.isdecimal() else value for value in values]
 
 
 def _usb_id(text: str) -> str:

@@ -69,8 +69,8 @@ def identify(device: base.Device, ports: frozenset[str]) -> Identity | None:
             return _identify_disk(device)
         case interface.Interface():
             return _identify_interface(device, ports)
-        case hostdev.Hostdev() if device.mdev_uuid is not None:
-            return Identity(device.mdev_uuid.lower(), Evidence.MDEV_UUID)
+        case hostdev.Hostdev() if _IS_UUID.fullmatch(device.mdev_uuid or ''):
+            return Identity(str(device.mdev_uuid).lower(), Evidence.MDEV_UUID)
         case _:
             return None
 
@@ -90,7 +90,7 @@ def _identify_interface(device: interface.Interface, ports: frozenset[str]) -> I
     tap = _TAP_NAME.fullmatch(device.target_dev or '')
     if tap is None:
         return None
-    owners = [port for port in ports if port.startswith(tap.group(1).lower())]
+    owners = [port for port in ports if port.startswith(tap.group(1).lower()) and _IS_UUID.fullmatch(port)]
     return Identity(owners[0], Evidence.TAP_NAME) if len(owners) == 1 else None
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PCI addresses of the host, written in one way (libvirt, formatdomain, "Device Addresses").
 
-libvirt reads the parts of an address in decimal, octal or hexadecimal and writes hexadecimal; the kernel, Neutron and we
-write ``0000:06:12.5``: domain, bus, slot and function in hexadecimal, lower case.
+libvirt reads the parts of an address in decimal, octal or hexadecimal and writes hexadecimal; the kernel, Neutron and
+we write ``0000:06:12.5``: domain, bus, slot and function in hexadecimal, lower case.
 """
 
 import re

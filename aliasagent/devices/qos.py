@@ -4,6 +4,9 @@
 Cinder sends the specs that a hypervisor is to apply (consumer ``front-end`` or ``both``), and with ``both`` those for
 the back end come along. So, as Nova does, what is not known here is left out without a word (Cinder, administration,
 "Basic volume quality of service").
+
+The combinations that QEMU refuses are refused here (throttle_is_valid in QEMU's util/throttle.c): of most of them
+libvirt 9.0 only writes a warning to its log, and leaves the disk without any limit.
 """
 
 import itertools
@@ -16,7 +19,7 @@ _DIRECTIONS = ('total', 'read', 'write')
 _LIMITS = tuple(f'{direction}_{unit}' for unit, direction in itertools.product(_UNITS, _DIRECTIONS))
 #: The keys that count, which are also libvirt's names for them.
 KEYS = (*(limit + suffix for suffix in ('', '_max', '_max_length') for limit in _LIMITS), 'size_iops_sec')
-#: QEMU takes no greater limit (THROTTLE_VALUE_MAX).
+#: QEMU takes no greater limit, nor a burst with more in all (THROTTLE_VALUE_MAX).
 MAXIMUM = 10**15
 
 _FIELD = 'connection_info.data.qos_specs'
@@ -62,3 +65,5 @@ def _check_burst(found: dict[str, int], limit: str) -> None:
         raise exception.InvalidInput(field=f'{_FIELD}.{burst}', reason=f'{found[burst]} is below {limit}')
     if length in found and burst not in found:
         raise exception.InvalidInput(field=f'{_FIELD}.{length}', reason=f'there is no {burst} to last')
+    if length in found and found[length] * found[burst] > MAXIMUM:
+        raise exception.InvalidInput(field=f'{_FIELD}.{length}', reason=f'{found[length]} s is too long for {burst}')

@@ -28,9 +28,7 @@ _BUSES = {
 _DIRECT_CACHES = ('none', 'directsync')
 
 
-def disk_for_volume(
-    volume_id: str, connection_info: Data, *, target: str, bus: str, device_type: str = 'disk'
-) -> Disk:
+def disk_for_volume(volume_id: str, connection_info: Data, *, target: str, bus: str, device_type: str = 'disk') -> Disk:
     """The disk of a volume, with its alias.
 
     :param connection_info: valid by :data:`aliasagent.compute.schemas.CONNECTION_INFO`.
@@ -83,7 +81,7 @@ def _set_encryption(disk: Disk, data: Data) -> None:
             raise exception.InvalidInput(field='connection_info.data.encryption', reason='the volume is encrypted')
         return
     if disk.device == 'lun':
-        raise exception.InvalidInput(field='device_type', reason='an encrypted volume cannot be passed through as a LUN')
+        raise exception.InvalidInput(field='device_type', reason='an encrypted volume cannot be a LUN')
     disk.encryption_format = encryption['provider']
     disk.encryption_secret_type = 'passphrase'
     disk.encryption_secret_uuid = encryption['secret_uuid'].lower()
@@ -105,7 +103,7 @@ def _set_driver(disk: Disk, options: Data) -> None:
     disk.iothread = options.get('iothread')
     if disk.iothread is not None and disk.bus != 'virtio':
         raise exception.InvalidInput(
-            field='connection_info.disk.iothread', reason=f'a disk on bus {disk.bus} has no I/O thread, on virtio it has'
+            field='connection_info.disk.iothread', reason=f'a disk on bus {disk.bus} has none, on virtio it has'
         )
 
 

@@ -7,6 +7,7 @@ the machine. One connection, used by one thread at a time.
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 
 from aliasagent import exception
+from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
@@ -36,14 +38,15 @@ CREATE TABLE operations (
     started_at REAL,
     finished_at REAL,
     attempts INTEGER NOT NULL,
-    request_id TEXT
+    request_id TEXT,
+    released_at REAL
 );
 CREATE INDEX operations_state ON operations (state);
 PRAGMA user_version = {VERSION};
 """
 _COLUMNS = (
     'id, action, instance, device, arguments, state, error_class, error, accepted_at, started_at, finished_at, '
-    'attempts, request_id'
+    'attempts, request_id, released_at'
 )
 
 
@@ -60,6 +63,8 @@ class Journal:
         self._clock = clock
         self._lock = threading.Lock()
         with self._translated():
+            # Requests may hold passwords. What SQLite makes beside the file gets the file's mode.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute('PRAGMA journal_mode = WAL')
             self._db.execute('PRAGMA synchronous = FULL')
@@ -80,21 +85,21 @@ class Journal:
             if known:
                 return known[0]
             db.execute(
-                f'INSERT INTO operations ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+                f'INSERT INTO operations ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)',
                 (
                     operation.id,
                     operation.action,
                     operation.instance,
-                    operation.device,
+                    _storable(operation.device),
                     json.dumps(operation.arguments),
                     operation.state,
                     operation.error_class,
-                    operation.error,
+                    _storable(operation.error),
                     self._clock(),
                     None,
                     self._clock() if operation.is_finished else None,
                     0,
-                    operation.request_id,
+                    _storable(operation.request_id),
                 ),
             )
         return None
@@ -110,11 +115,23 @@ class Journal:
 
     def finish(self, operation_id: str, error: BaseException | None = None) -> None:
         """Record an operation's outcome."""
-        outcome = (State.SUCCEEDED, None, None) if error is None else (State.FAILED, type(error).__name__, str(error))
+        outcome: tuple[str | None, ...] = (State.SUCCEEDED, None, None)
+        if error is not None:
+            outcome = (State.FAILED, type(error).__name__, _storable(str(error)))
         with self._transaction() as db:
             db.execute(
                 'UPDATE operations SET state = ?, error_class = ?, error = ?, finished_at = ? WHERE id = ?',
                 (*outcome, self._clock(), operation_id),
+            )
+
+    def release(self, instance: str, device: str) -> None:
+        """Record that a guest has let go of a device after its detach had failed."""
+        actions = sorted(DETACHES)
+        with self._transaction() as db:
+            db.execute(
+                'UPDATE operations SET released_at = ? WHERE sequence = (SELECT max(sequence) FROM operations '
+                f'WHERE instance = ? AND device = ? AND state = ? AND action IN ({", ".join("?" * len(actions))}))',
+                (self._clock(), instance, device, State.FAILED, *actions),
             )
 
     def get(self, operation_id: str) -> Operation:
@@ -133,13 +150,15 @@ class Journal:
         with self._transaction() as db:
             return self._select(db, 'WHERE state IN (?, ?) ORDER BY sequence', State.ACCEPTED, State.RUNNING)
 
-    @staticmethod
-    def _select(db: sqlite3.Connection, where: str, *values: str) -> list[Operation]:
-        rows = db.execute(f'SELECT {_COLUMNS} FROM operations {where}', values)
-        return [
-            Operation(id_, Action(action), instance, device, json.loads(arguments), State(state), *rest)
-            for id_, action, instance, device, arguments, state, *rest in rows
-        ]
+    def _select(self, db: sqlite3.Connection, where: str, *values: str) -> list[Operation]:
+        rows = db.execute(f'SELECT {_COLUMNS} FROM operations {where}', values).fetchall()
+        try:
+            return [
+                Operation(id_, Action(action), instance, device, json.loads(arguments), State(state), *rest)
+                for id_, action, instance, device, arguments, state, *rest in rows
+            ]
+        except ValueError as error:
+            raise exception.JournalError(path=self.path, reason=f'a record in it makes no sense: {error}') from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -156,5 +175,10 @@ class Journal:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise exception.JournalError(path=self.path, reason=error) from error
+
+
+def _storable(text: str | None) -> str | None:
+    """A text as SQLite can hold it: JSON may carry half a character, and no record must be lost for that."""
+    return None if text is None else text.encode('utf-8', 'backslashreplace').decode()

@@ -11,9 +11,13 @@ class Action(enum.StrEnum):
 
     ATTACH_VOLUME = 'attach_volume'
     ATTACH_INTERFACE = 'attach_interface'
+    ATTACH_HOSTDEV = 'attach_hostdev'
     DETACH_VOLUME = 'detach_volume'
     DETACH_INTERFACE = 'detach_interface'
     DETACH = 'detach'
+
+#: What takes a device out of a guest.
+DETACHES = frozenset({Action.DETACH_VOLUME, Action.DETACH_INTERFACE, Action.DETACH})
 
 
 class State(enum.StrEnum):
@@ -44,6 +48,8 @@ class Operation:
     #: How often the work was begun: more than once after a restart of the agent.
     attempts: int = 0
     request_id: str | None = None
+    #: When the guest let go of the device after all, though the detach had failed.
+    released_at: float | None = None
 
     @property
     def is_finished(self) -> bool:

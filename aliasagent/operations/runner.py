@@ -9,6 +9,7 @@ from concurrent import futures
 from aliasagent import exception
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
@@ -18,14 +19,22 @@ LOG = logging.getLogger(__name__)
 
 
 class Runner:
-    """Takes operations in and does them, each guest's in order."""
+    """Takes operations in and does them, each guest's in order.
 
-    def __init__(self, journal: Journal, lanes: Lanes, driver: Driver) -> None:
+    :param reconnect_timeout: seconds to wait for a hypervisor that went away under an operation; asked each time.
+    """
+
+    def __init__(
+        self, journal: Journal, lanes: Lanes, driver: Driver, *, reconnect_timeout: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self._journal = journal
         self._lanes = lanes
+        self._driver = driver
+        self._reconnect_timeout = reconnect_timeout
         self._actions: dict[Action, Callable[[Operation], futures.Future[None] | None]] = {
             Action.ATTACH_VOLUME: lambda it: driver.attach_volume(it.instance, **it.arguments),
             Action.ATTACH_INTERFACE: lambda it: driver.attach_interface(it.instance, **it.arguments),
+            Action.ATTACH_HOSTDEV: lambda it: driver.attach_hostdev(it.instance, **it.arguments),
             Action.DETACH_VOLUME: lambda it: driver.detach(it.instance, it.device, 'disk'),
             Action.DETACH_INTERFACE: lambda it: driver.detach(it.instance, it.device, 'interface'),
             Action.DETACH: lambda it: driver.detach(it.instance, it.device),
@@ -62,11 +71,24 @@ class Runner:
 
     def _run(self, operation: Operation) -> 'futures.Future[None] | None':
         self._journal.start(operation.id)
-        try:
-            pending = self._actions[operation.action](operation)
-        except Exception as error:  # noqa: BLE001 - becomes the operation's outcome, and is logged there
-            self._finish(operation, self._judge(operation, error))
-            return None
+        begun_before = operation.state is State.RUNNING
+        for last in (False, False, True):
+            try:
+                pending = self._actions[operation.action](operation)
+                break
+            except exception.HypervisorUnavailable as error:
+                # What was done already is seen when it is done again: each action looks first.
+                begun_before = True
+                if last or not self._driver.wait_connected(self._reconnect_timeout()):
+                    self._finish(operation, error)
+                    return None
+            except exception.DeviceNotFound as error:
+                # What a detach that was begun before does not find any more, went by its own doing.
+                self._finish(operation, None if begun_before and operation.action in DETACHES else error)
+                return None
+            except Exception as error:  # noqa: BLE001 - becomes the operation's outcome, and is logged there
+                self._finish(operation, error)
+                return None
         if pending is None or pending.done():
             self._finish(operation, None if pending is None else pending.exception())
             return None
@@ -81,16 +103,6 @@ class Runner:
             self._finish(operation, pending.exception())
         finally:
             finished.set_result(None)
-
-    def _judge(self, operation: Operation, error: Exception) -> Exception | None:
-        """What an error means for an operation that was begun before: what is gone then went by our own doing."""
-        if (
-            isinstance(error, exception.DeviceNotFound)
-            and operation.state is State.RUNNING
-            and operation.action in (Action.DETACH, Action.DETACH_VOLUME, Action.DETACH_INTERFACE)
-        ):
-            return None
-        return error
 
     def _finish(self, operation: Operation, error: BaseException | None) -> None:
         if error is None:

@@ -40,11 +40,11 @@ def plan(domain: Domain) -> list[Step]:
 
     Existing user aliases are never touched. Two devices with one identity are both left alone.
     """
-    devices = [device for device in domain.devices() if device.kind in KINDS]
     ports = domain.ports()
-    identities = [identity.identify(device, ports) for device in devices]
-    holders = collections.Counter(whose.device_id for whose in identities if whose is not None)
-    return [_step(device, whose, holders) for device, whose in zip(devices, identities, strict=True)]
+    devices = [(device, identity.identify(device, ports)) for device in domain.devices()]
+    # Of all kinds: an alias is taken, whatever carries it.
+    holders = collections.Counter(whose.device_id.lower() for _device, whose in devices if whose is not None)
+    return [_step(device, whose, holders) for device, whose in devices if device.kind in KINDS]
 
 
 def _step(device: base.Device, whose: identity.Identity | None, holders: collections.Counter[str]) -> Step:

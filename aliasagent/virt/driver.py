@@ -17,23 +17,24 @@ from typing import Any
 from aliasagent import exception
 from aliasagent.devices import alias
 from aliasagent.devices import base
+from aliasagent.devices import host_device
 from aliasagent.devices import identity
 from aliasagent.devices import port as ports
 from aliasagent.devices import targets
 from aliasagent.devices import volume
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.domain import Found
+from aliasagent.virt import errors
 from aliasagent.virt import inventory
+from aliasagent.virt import unplug
 from aliasagent.virt.guest import Definitions
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
 from aliasagent.virt.host import Host
-from aliasagent.virt.unplug import Patience
-from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
 
-_BOTH_NAMES = {Side.LIVE: 'running guest', Side.PERSISTENT: 'persistent config'}
+_SIDE_NAMES = {Side.LIVE: 'running guest', Side.PERSISTENT: 'persistent config'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +53,14 @@ class Driver:
     :param patience: asked at each detach, so that a changed option counts at once.
     """
 
-    def __init__(self, host: Host, unplugs: Unplugs, patience: Callable[[], Patience]) -> None:
+    def __init__(self, host: Host, unplugs: unplug.Unplugs, patience: Callable[[], unplug.Patience]) -> None:
         self._host = host
         self._unplugs = unplugs
         self._patience = patience
+
+    def wait_connected(self, timeout: float) -> bool:
+        """Wait for a hypervisor that went away; False after so many seconds without."""
+        return self._host.wait_connected(timeout)
 
     def list_instances(self) -> list[Instance]:
         """The host's guests.
@@ -91,7 +96,6 @@ class Driver:
 
         :raises InvalidInput: the parts of the request do not go together, or the path is not on this host.
         """
-        guest = self._host.guest(instance)
         path = volume.local_path(connection_info)
         if path is not None and not os.path.exists(path):
             raise exception.InvalidInput(
@@ -101,59 +105,63 @@ class Driver:
         bus = disk_bus or (targets.DEFAULT_BUS if name is None else targets.bus_of(name))
         if name is not None:
             targets.check(name, bus)
-        definitions = guest.definitions()
-        if name is None:
-            name = _disk_name(definitions, volume_id, bus)
-        disk = volume.disk_for_volume(volume_id, connection_info, target=name, bus=bus, device_type=device_type)
-        self._attach(guest, definitions, disk)
+
+        def disk(definitions: Definitions) -> base.Device:
+            target = name or _disk_name(definitions, volume_id, bus)
+            return volume.disk_for_volume(volume_id, connection_info, target=target, bus=bus, device_type=device_type)
+
+        self._attach(instance, volume_id, disk)
 
     def attach_interface(self, instance: str, port: dict[str, Any]) -> None:
-        """Plug the interface of a port in. See :meth:`attach`."""
-        guest = self._host.guest(instance)
-        self._attach(guest, guest.definitions(), ports.interface_for_port(port))
+        """Plug the interface of a port in. See :meth:`attach_volume` for the errors."""
+        self._attach(instance, port['id'], lambda _definitions: ports.interface_for_port(port))
 
-    def _attach(self, guest: Guest, definitions: Definitions, device: base.Device) -> None:
+    def attach_hostdev(self, instance: str, device_id: str, hostdev: dict[str, Any]) -> None:
+        """Give the guest a device of this host. See :meth:`attach_volume` for the errors."""
+        self._attach(instance, device_id, lambda _definitions: host_device.host_device(device_id, hostdev))
+
+    def _attach(self, instance: str, device_id: str, build: Callable[[Definitions], base.Device]) -> None:
         """Plug a device in, on each side where it is not yet, and read it back.
 
+        :param build: makes the device so that it fits the guest as it was just read.
         :raises DeviceConflict: another device goes by this id.
+        :raises GuestBusy: the guest is being migrated.
         :raises AttachFailed: libvirt refused, or the alias did not land. Neither side has the device then, or the words
             say what is left.
         """
-        device_id = device.device_id
-        assert device_id is not None  # every builder gives an alias
-        known = identity.claim(device)
-        missing = Side(0)
-        for side, domain in definitions.sides():
-            found = domain.find(device_id, known)
-            if found is None:
-                missing |= side
-            else:
-                _check_same(guest, device_id, device, found)
-        if not missing:
-            LOG.info('Instance %s has device %s already', guest.uuid, device_id)
-            return
-        try:
-            guest.attach(device.to_xml(), missing)
-        except (exception.HypervisorUnavailable, exception.InstanceNotFound):
-            raise
-        except exception.HypervisorError as error:
-            raise exception.AttachFailed(instance=guest.uuid, device=device_id, reason=error) from error
+        guest = self._host.guest(instance)
+        for again in (True, True, False):
+            definitions = guest.definitions()
+            if definitions.live is not None:
+                guest.refuse_if_migrating()
+            device = build(definitions)
+            missing = _missing(guest, definitions, device_id, device)
+            if not missing:
+                LOG.info('Instance %s has device %s already', instance, device_id)
+                return
+            try:
+                guest.attach(device.to_xml(), missing)
+                break
+            except (exception.HypervisorUnavailable, exception.GuestBusy):
+                raise
+            except exception.HypervisorError as error:
+                now = guest.definitions()
+                if isinstance(error, errors.InvalidOperation) and now.there != definitions.there and again:
+                    continue  # it was started or stopped since it was read
+                raise _attach_failed(guest, device_id, missing & _sides_with(now, device_id), error) from error
         self._read_back(guest, device_id, missing)
-        LOG.info('Attached %s to instance %s', device.describe(), guest.uuid)
+        LOG.info('Attached %s to instance %s', device.describe(), instance)
 
     def _read_back(self, guest: Guest, device_id: str, attached: Side) -> None:
         """See that the alias is where the device was attached: libvirt drops one that it does not like silently."""
-        lost = [
-            side
-            for side, domain in guest.definitions().sides()
-            if side in attached and len(domain.by_alias(alias.make(device_id))) != 1
-        ]
+        definitions = guest.definitions()
+        # A guest that was stopped since has no live side to look at.
+        lost = attached & definitions.there & ~_sides_with(definitions, device_id)
         if lost:
-            where = ' and the '.join(_BOTH_NAMES[side] for side in lost)
             raise exception.AttachFailed(
                 instance=guest.uuid,
                 device=device_id,
-                reason=f'libvirt accepted the device but its alias is not in the {where}; the device may be left there',
+                reason=f'libvirt took the device, but its alias is not in the {_words(lost)}; the device may be there',
             )
 
     def detach(self, instance: str, device_id: str, kind: str | None = None) -> 'futures.Future[None]':
@@ -172,6 +180,8 @@ class Driver:
             raise exception.DeviceNotFound(instance=instance, device=device_id)
         for found in (live, persistent):
             _check_can_go(instance, device_id, found, kind)
+        if definitions.live is not None:
+            guest.refuse_if_migrating()
         if persistent is not None:
             self._detach_persistent(guest, device_id, persistent.device)
         if live is None:
@@ -182,7 +192,8 @@ class Driver:
             raise exception.DetachFailed(
                 instance=instance, device=device_id, reason=f'{live.device.describe()} has no alias while running'
             )
-        return self._unplugs.start(instance, live_alias, device_id, self._patience())
+        left = unplug.LEFT if persistent is None else unplug.LEFT_LIVE_ONLY
+        return self._unplugs.start(instance, live_alias, device_id, self._patience(), left)
 
     def _detach_persistent(self, guest: Guest, device_id: str, device: base.Device) -> None:
         try:
@@ -190,10 +201,47 @@ class Driver:
                 guest.detach(device.alias, Side.PERSISTENT)
             else:
                 guest.detach_persistent_xml(device.to_xml())
-        except (exception.HypervisorUnavailable, exception.InstanceNotFound):
+        except (exception.HypervisorUnavailable, exception.GuestBusy):
             raise
         except exception.HypervisorError as error:
             raise exception.DetachFailed(instance=guest.uuid, device=device_id, reason=error) from error
+
+
+def _words(sides: Side) -> str:
+    return ' and the '.join(name for side, name in _SIDE_NAMES.items() if side in sides)
+
+
+def _sides_with(definitions: Definitions, device_id: str) -> Side:
+    """The sides on which exactly one device carries the id's alias."""
+    name = alias.make(device_id)
+    there = Side(0)
+    for side, domain in definitions.sides():
+        if len(domain.by_alias(name)) == 1:
+            there |= side
+    return there
+
+
+def _attach_failed(guest: Guest, device_id: str, left: Side, error: Exception) -> exception.AttachFailed:
+    """The error for an attach that libvirt refused, with what it left behind, if anything."""
+    reason = f'{error}; it is left in the {_words(left)}' if left else str(error)
+    return exception.AttachFailed(instance=guest.uuid, device=device_id, reason=reason)
+
+
+def _missing(guest: Guest, definitions: Definitions, device_id: str, device: base.Device) -> Side:
+    """The sides on which the device is not yet.
+
+    :raises DeviceConflict: another device goes by its id.
+    :raises AmbiguousDevice: several do.
+    """
+    known = identity.claim(device)
+    missing = Side(0)
+    for side, domain in definitions.sides():
+        found = domain.find(device_id, known)
+        if found is None:
+            missing |= side
+        else:
+            _check_same(guest, device_id, device, found)
+    return missing
 
 
 def _disk_name(definitions: Definitions, volume_id: str, bus: str) -> str:

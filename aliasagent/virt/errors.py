@@ -24,10 +24,8 @@ class UnplugBusy(exception.HypervisorError):
     retryable = True
 
 
-class WrongState(exception.HypervisorError):
-    """The guest is not in the state that the call was made for: it was started or stopped meanwhile."""
-
-    retryable = True
+class InvalidOperation(exception.HypervisorError):
+    """Not as things are: the guest was started or stopped since it was looked at, or a target name is taken."""
 
 
 #: QEMU's own words, which no locale translates, for what has no code.
@@ -64,7 +62,7 @@ def _translate(error: libvirt.libvirtError, action: str, instance: str, alive: b
     if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
         return exception.GuestBusy(instance=instance, reason=reason)
     if code == libvirt.VIR_ERR_OPERATION_INVALID:
-        return WrongState(action=action, reason=reason)
+        return InvalidOperation(action=action, reason=reason)
     for words, kind in _BY_WORDS.items():
         if words in reason:
             return kind(action=action, reason=reason)

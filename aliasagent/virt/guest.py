@@ -30,6 +30,11 @@ _STATES = {
     libvirt.VIR_DOMAIN_CRASHED: 'crashed',
     libvirt.VIR_DOMAIN_PMSUSPENDED: 'suspended',
 }
+#: The state of a guest that another host is sending.
+_ARRIVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+_MIGRATIONS = frozenset(
+    {libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN, libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +45,11 @@ class Definitions:
     live: Domain | None
     #: None if the guest is transient.
     persistent: Domain | None
+
+    @property
+    def there(self) -> Side:
+        """Which definitions there are."""
+        return (Side.LIVE if self.live else Side(0)) | (Side.PERSISTENT if self.persistent else Side(0))
 
     def sides(self) -> list[tuple[Side, Domain]]:
         """The definitions that there are."""
@@ -102,6 +112,17 @@ class Guest:
         if not self.is_persistent():
             return None
         return self._read(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+
+    def refuse_if_migrating(self) -> None:
+        """Stop here while the running guest is on its way from or to another host.
+
+        :raises GuestBusy: it is.
+        """
+        with self._translated('look whether the guest is being migrated'):
+            state = tuple(self._domain.state())
+            job = self._domain.jobStats()
+        if state == _ARRIVING or (job.get('type') and job.get('operation') in _MIGRATIONS):
+            raise exception.GuestBusy(instance=self.uuid, reason='it is being migrated')
 
     def attach(self, xml: str, sides: Side) -> None:
         """Add a device (virDomainAttachDeviceFlags): to both sides or to neither.

@@ -28,6 +28,9 @@ LOG = logging.getLogger(__name__)
 #: Seconds after which a guest whose hot-plug controller is busy is asked again; QEMU blinks for 5 s.
 _BUSY_PAUSE = 1.0
 
+LEFT = 'it is still in the running guest'
+LEFT_LIVE_ONLY = 'it is gone from the persistent config and still in the running guest'
+
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
@@ -47,8 +50,12 @@ class Unplug:
     alias: str
     device_id: str
     patience: Patience
+    #: Where the device still is if the guest does not release it, for the error's words.
+    left: str = LEFT
     future: 'futures.Future[None]' = dataclasses.field(default_factory=futures.Future)
     attempts: int = 0
+    #: Seconds of the running attempt that the guest was too busy to be asked.
+    busy: float = 0.0
     #: Grows with each deadline that is set, so that an older one is known to be void.
     deadline: int = 0
 
@@ -74,14 +81,16 @@ class Unplugs:
         self._workers = futures.ThreadPoolExecutor(workers, thread_name_prefix='unplug')
         host.subscribe(self._on_event)
 
-    def start(self, instance: str, alias: str, device_id: str, patience: Patience) -> 'futures.Future[None]':
+    def start(
+        self, instance: str, alias: str, device_id: str, patience: Patience, left: str = LEFT
+    ) -> 'futures.Future[None]':
         """Ask a running guest to release a device; the future tells when it has, or why not.
 
         The future fails with :exc:`DetachFailed`, :exc:`DetachTimeout`, :exc:`Unsupported`, :exc:`InstanceNotFound`, or
         :exc:`HypervisorUnavailable` if nothing could be learned through all attempts. It is never resolved if the agent
         stops first.
         """
-        unplug = Unplug(instance, alias, device_id, patience)
+        unplug = Unplug(instance, alias, device_id, patience, left)
         with self._lock:
             running = self._pending.get(unplug.key)
             if running is not None:
@@ -89,7 +98,7 @@ class Unplugs:
             # Registered before the guest is asked: the event may come before the call returns.
             self._pending[unplug.key] = unplug
             self._overdue.pop(unplug.key, None)
-        self._attempt(unplug)
+        self._logged(self._attempt, unplug)
         return unplug.future
 
     def close(self) -> None:
@@ -109,6 +118,11 @@ class Unplugs:
         except errors.UnplugBusy as error:
             LOG.debug('Instance %s cannot release %s yet: %s', unplug.instance, unplug.alias, error)
             wait = min(wait, _BUSY_PAUSE)
+            unplug.busy += wait
+            if unplug.busy < unplug.patience.timeout:
+                unplug.attempts -= 1  # it is asked again within the same attempt
+            else:
+                unplug.busy = 0.0
         except exception.Unsupported as error:
             self._end(unplug, error)
         except exception.InstanceNotFound:
@@ -117,12 +131,21 @@ class Unplugs:
             # Looked at again once there is a connection; the deadline goes on.
             LOG.warning('Instance %s could not be asked to release %s: %s', unplug.instance, unplug.alias, error)
         except exception.HypervisorError as error:
-            if self._is_gone(unplug):
-                self._end(unplug)
-            else:
-                self._end(unplug, self._failed(unplug, error))
+            self._on_error(unplug, error)
         if not unplug.future.done():
             self._set_deadline(unplug, wait)
+
+    def _on_error(self, unplug: Unplug, error: exception.HypervisorError) -> None:
+        """libvirt said no: because the device is gone, or for good, unless the guest cannot be read to tell."""
+        try:
+            gone = self._is_gone(unplug)
+        except exception.InstanceNotFound:
+            self._end(unplug, self._moved(unplug))
+        except exception.HypervisorError as unread:
+            # Could not tell. Looked at again when the deadline comes.
+            LOG.warning('Instance %s would not release %s: %s; %s', unplug.instance, unplug.alias, error, unread)
+        else:
+            self._end(unplug, None if gone else self._failed(unplug, error))
 
     def _set_deadline(self, unplug: Unplug, seconds: float) -> None:
         unplug.deadline += 1
@@ -242,7 +265,9 @@ class Unplugs:
             unplug.future.set_exception(error)
 
     def _failed(self, unplug: Unplug, reason: object) -> exception.DetachFailed:
-        return exception.DetachFailed(instance=unplug.instance, device=unplug.device_id, reason=reason)
+        return exception.DetachFailed(
+            instance=unplug.instance, device=unplug.device_id, reason=f'{reason}; {unplug.left}'
+        )
 
     def _timed_out(self, unplug: Unplug) -> exception.DetachTimeout:
         return exception.DetachTimeout(
@@ -250,6 +275,7 @@ class Unplugs:
             device=unplug.device_id,
             attempts=unplug.patience.attempts,
             timeout=f'{unplug.patience.timeout:g}',
+            left=unplug.left,
         )
 
     def _moved(self, unplug: Unplug) -> exception.InstanceNotFound:

@@ -12,6 +12,8 @@ from concurrent import futures
 from typing import Any
 from typing import Protocol
 
+import libvirt
+
 from aliasagent.devices.domain import Domain
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
@@ -147,6 +149,13 @@ def new_id() -> str:
 def new_mac() -> str:
     tail = uuid.uuid4().hex
     return f'52:54:00:{tail[0:2]}:{tail[2:4]}:{tail[4:6]}'
+
+
+def libvirt_error(code: int, message: str) -> libvirt.libvirtError:
+    """An error as libvirt-python raises it."""
+    error = libvirt.libvirtError(message)
+    error.err = (code, libvirt.VIR_FROM_QEMU, message, libvirt.VIR_ERR_ERROR, '', None, None, -1, -1)
+    return error
 
 
 def file_connection(path: str | pathlib.Path, **data: Any) -> dict[str, Any]:

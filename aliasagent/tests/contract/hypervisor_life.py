@@ -118,7 +118,7 @@ class LifeContract(hypervisor.HypervisorContract):
         domain.attachDeviceFlags(disk(self.disk_file('a'), 'sda', 'ua-1'), LIVE)
         self.assertTrue(events.wait(domain, 'added', 'ua-1'), events.seen)
         self.assertEqual([], gone.seen)
-        with self.refused(8, 'could not find event callback 999 for deletion'):
+        with self.refused(8, 'event callback id 999 not registered'):
             self.connection().domainEventDeregisterAny(999)
 
     def test_one_registration_for_an_event_and_a_guest(self) -> None:

@@ -8,6 +8,7 @@ import testtools
 
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
+from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import base
 
@@ -30,3 +31,19 @@ class AttachTest(OnFake, driver_attach.AttachContract):
 
 class DetachTest(OnFake, driver_detach.DetachContract):
     """Detach."""
+
+
+class LifeTest(OnFake, driver_life.LifeContract):
+    """The guest or the hypervisor goes."""
+
+    def kill_daemon(self) -> None:
+        self.side.fake.drop_connections(down=True)
+
+    def start_daemon(self) -> None:
+        self.side.fake.down = False
+
+    def reset(self, guest: str) -> None:
+        self.side.reset(guest)
+
+    def destroy(self, guest: str) -> None:
+        self.side.destroy(guest)

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fake hypervisor behaves as libvirt does."""
+"""The fake hypervisor behaves as libvirt does, and misbehaves as it is told."""
 
+import threading
+import time
 import uuid
 from typing import Any
+
+import libvirt
 
 from aliasagent.tests.contract import hypervisor
 from aliasagent.tests.contract import hypervisor_attach
 from aliasagent.tests.contract import hypervisor_definition
 from aliasagent.tests.contract import hypervisor_detach
 from aliasagent.tests.contract import hypervisor_life
+from aliasagent.tests.fakes.libvirt import FakeGuest
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import Unplug
+from aliasagent.tests.fakes.libvirt import errors
 
 
 class _OnTheFake(hypervisor.HypervisorContract):
@@ -68,3 +74,94 @@ class TestFakeHypervisorLoss(_OnTheFake, hypervisor_life.LossContract):
 
     def start_daemon(self) -> None:
         self.hypervisor.down = False
+
+
+class TestFakeHypervisorOnCommand(_OnTheFake):
+    """What no real guest does when asked to, and what shows what the code under test did."""
+
+    def guest_with_disk(self, unplug: Unplug) -> tuple[FakeGuest, Any, hypervisor.Events]:
+        guest = self.hypervisor.add_guest(hypervisor.disk('/a', 'vda', 'ua-1', bus='virtio'))
+        guest.unplug = unplug
+        return guest, self._connection.lookupByUUIDString(guest.uuid), self.events()
+
+    def test_busy(self) -> None:
+        guest, domain, events = self.guest_with_disk(Unplug(busy=2))
+        for _ in range(2):
+            with self.refused(1, 'guest is busy (power indicator blinking)', libvirt.VIR_FROM_QEMU):
+                domain.detachDeviceAlias('ua-1', hypervisor.LIVE)
+        domain.detachDeviceAlias('ua-1', hypervisor.LIVE)
+        self.assertTrue(events.wait(domain, 'removed', 'ua-1'))
+        self.assertEqual([], guest.aliases())
+
+    def test_already_in_the_process(self) -> None:
+        _, domain, _ = self.guest_with_disk(Unplug(never=True, already=True))
+        domain.detachDeviceAlias('ua-1', hypervisor.LIVE)
+        with self.refused(1, 'Device ua-1 is already in the process of unplug', libvirt.VIR_FROM_QEMU):
+            domain.detachDeviceAlias('ua-1', hypervisor.LIVE)
+
+    def test_refused(self) -> None:
+        guest, domain, events = self.guest_with_disk(Unplug(refuse=1))
+        domain.detachDeviceAlias('ua-1', hypervisor.LIVE)
+        self.assertTrue(events.wait(domain, 'removal failed', 'ua-1'))
+        self.assertEqual(['ua-1'], guest.aliases())
+        domain.detachDeviceAlias('ua-1', hypervisor.LIVE)
+        self.assertTrue(events.wait(domain, 'removed', 'ua-1'))
+
+    def test_lost_requests(self) -> None:
+        guest, domain, events = self.guest_with_disk(Unplug(lost=1))
+        domain.detachDeviceAlias('ua-1', hypervisor.LIVE)
+        self.assertTrue(self.hypervisor.settle())
+        self.assertEqual(['ua-1'], guest.aliases())
+        domain.detachDeviceAlias('ua-1', hypervisor.LIVE)
+        self.assertTrue(events.wait(domain, 'removed', 'ua-1'))
+
+    def test_lost_and_late_events(self) -> None:
+        guest, domain, events = self.guest_with_disk(Unplug(event_lost=True))
+        domain.detachDeviceAlias('ua-1', hypervisor.LIVE)
+        self.assertEqual([], self.soon(guest.aliases, lambda left: not left))
+        self.assertTrue(self.hypervisor.settle())
+        self.assertEqual([], events.of(domain, 'removed'))
+        domain.attachDeviceFlags(hypervisor.disk('/b', 'vdb', 'ua-2', bus='virtio'), hypervisor.LIVE)
+        guest.unplug = Unplug(event_delay=0.2)
+        domain.detachDeviceAlias('ua-2', hypervisor.LIVE)
+        self.assertEqual([], self.soon(guest.aliases, lambda left: not left))
+        self.assertEqual([], events.of(domain, 'removed'))
+        self.assertTrue(events.wait(domain, 'removed', 'ua-2'))
+
+    def test_a_migrating_guest_is_locked(self) -> None:
+        guest, domain, _ = self.guest_with_disk(Unplug())
+        guest.migrating = True
+        with self.unchanged(domain), self.refused(68, 'cannot acquire state change lock'):
+            domain.detachDeviceAlias('ua-1', hypervisor.LIVE)
+        self.assertEqual(libvirt.VIR_DOMAIN_JOB_UNBOUNDED, domain.jobInfo()[0])
+
+    def test_failures_hooks_and_the_record(self) -> None:
+        guest, domain, _ = self.guest_with_disk(Unplug())
+        self.hypervisor.fail_next('XMLDesc', errors.cut_off())
+        with self.refused(38, 'End of file'):
+            domain.XMLDesc(0)
+        seen: list[tuple[object, ...]] = []
+        self.hypervisor.before['XMLDesc'] = lambda *arguments: seen.append(arguments)
+        with self.hypervisor.counting() as calls:
+            domain.XMLDesc(2)
+        self.assertEqual([(guest.uuid, 2)], seen)
+        self.assertEqual([('XMLDesc', (guest.uuid, 2))], calls)
+        self.assertEqual(2, self.hypervisor.count('XMLDesc'))
+
+    def test_a_blocked_call_holds_up_no_other(self) -> None:
+        _, domain, _ = self.guest_with_disk(Unplug())
+        release = threading.Event()
+        self.hypervisor.before['state'] = lambda *_: release.wait(10)
+        blocked = threading.Thread(target=domain.state)
+        blocked.start()
+        started = time.monotonic()
+        domain.XMLDesc(0)
+        self.assertLess(time.monotonic() - started, 5)
+        release.set()
+        blocked.join()
+
+    def test_duplicates_that_libvirtd_found_on_disk(self) -> None:
+        guest = self.hypervisor.add_guest(hypervisor.disk('/a', 'sda', 'ua-1'), running=False)
+        domain = self._connection.lookupByUUIDString(guest.uuid)
+        text = domain.XMLDesc(0).replace('</devices>', hypervisor.disk('/b', 'sdb', 'ua-1') + '</devices>')
+        self.assertEqual(['ua-1', 'ua-1'], self.hypervisor.load_guest(text).aliases(live=False))

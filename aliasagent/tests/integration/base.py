@@ -21,9 +21,9 @@ class RealSide:
     Guests that have to boot are booted once and used by many tests: :meth:`clear` takes away what a test left on them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, uri: str | None = None) -> None:
         self.parts = environment.read()
-        self.uri = self.parts.libvirt_uri
+        self.uri = uri or self.parts.libvirt_uri
         self.connection = host.open_libvirt(self.uri)
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=self.parts.directory))
         self.made: list[guests.TestGuest] = []
@@ -75,6 +75,16 @@ class RealSide:
     def reset(self, guest: str) -> None:
         """Press a guest's reset button."""
         self.connection.lookupByUUIDString(guest).reset()
+
+    def destroy(self, guest: str) -> None:
+        """Pull a guest's plug."""
+        self.connection.lookupByUUIDString(guest).destroy()
+
+    def reconnect(self) -> None:
+        """Look through a new connection, for the daemon is another."""
+        self.connection = host.open_libvirt(self.uri)
+        for guest in self.made:
+            guest.connection = self.connection
 
     def clear(self) -> None:
         """Forget the guests of a test, but keep the booted one for the next."""

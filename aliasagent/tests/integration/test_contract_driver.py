@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver's contract on real libvirt and booted guests."""
 
+import pathlib
+import tempfile
 from typing import ClassVar
 
 import testtools
 
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
+from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
+from aliasagent.tests.parts import environment
+from aliasagent.tests.parts import libvirtd
 
 
 class OnLibvirt(harness.DriverCase, testtools.TestCase):
@@ -17,12 +22,17 @@ class OnLibvirt(harness.DriverCase, testtools.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.side = base.RealSide()
+        cls.side = cls.make_side()
         cls.addClassCleanup(cls.side.close)
 
     @property
     def hypervisor(self) -> harness.Hypervisor:
         return self.side
+
+    @classmethod
+    def make_side(cls) -> base.RealSide:
+        """The hypervisor that the tests of this class share."""
+        return base.RealSide()
 
     def setUp(self) -> None:
         super().setUp()
@@ -36,3 +46,30 @@ class AttachTest(OnLibvirt, driver_attach.AttachContract):
 
 class DetachTest(OnLibvirt, driver_detach.DetachContract):
     """Detach."""
+
+
+class LifeTest(OnLibvirt, driver_life.LifeContract):
+    """The guest or the hypervisor goes."""
+
+    daemon: ClassVar[libvirtd.Libvirtd]
+
+    @classmethod
+    def make_side(cls) -> base.RealSide:
+        directory = pathlib.Path(tempfile.mkdtemp(dir=environment.read().directory))
+        cls.daemon = libvirtd.Libvirtd(directory)
+        cls.daemon.start()
+        cls.addClassCleanup(cls.daemon.stop, destroy_guests=True)
+        return base.RealSide(cls.daemon.uri)
+
+    def kill_daemon(self) -> None:
+        self.daemon.kill()
+
+    def start_daemon(self) -> None:
+        self.daemon.start()
+        self.side.reconnect()
+
+    def reset(self, guest: str) -> None:
+        self.side.reset(guest)
+
+    def destroy(self, guest: str) -> None:
+        self.side.destroy(guest)

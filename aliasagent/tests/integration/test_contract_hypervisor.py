@@ -83,8 +83,12 @@ class _OnLibvirt(hypervisor.HypervisorContract):
                 raise
             return
         persistent = domain.isPersistent()
-        if domain.isActive():
+        try:
             domain.destroy()
+        except libvirt.libvirtError as error:
+            # Said also of a guest that a just started daemon was still finding when this killed it.
+            if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+                raise
         if persistent:
             domain.undefine()
 

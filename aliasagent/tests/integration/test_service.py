@@ -38,8 +38,13 @@ class ServiceTest(testtools.TestCase):
         self.api = ComputeAPI(transport, self.host_name, timeout=10)
 
     def agent(self, options: Options | None = None, **changed: str) -> Agent:
-        where = {'rabbit_url': self.parts.rabbit_url, 'libvirt_uri': self.parts.libvirt_uri, **changed}
-        agent = Agent(self.directory / 'agent', host=self.host_name, options=options, **where)
+        agent = Agent(
+            self.directory / 'agent',
+            host=self.host_name,
+            rabbit_url=changed.get('rabbit_url', self.parts.rabbit_url),
+            libvirt_uri=changed.get('libvirt_uri', self.parts.libvirt_uri),
+            options=options,
+        )
         self.addCleanup(agent.kill)
         return agent
 

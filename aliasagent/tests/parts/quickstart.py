@@ -113,10 +113,15 @@ class Quickstart:
                 failures.append(f'{what}: {error}')
         if failures:
             raise steps.StepFailed('; '.join(failures))
+        self._state.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the files."""
         shutil.rmtree(self.directory)
+
+    def left_over(self) -> list[pathlib.Path]:
+        """What an earlier run left."""
+        return [path for path in self.directory.iterdir() if path.name != MARKER]
 
     def _start_broker(self, note: Callable[[str], None]) -> str:
         if _broker_answers():
@@ -217,11 +222,10 @@ def run(directory: pathlib.Path, *, once: bool) -> None:
     :raises StepFailed: something did not work; everything was stopped, and the logs are left.
     """
     quickstart = Quickstart(directory)
-    if (directory / 'state.json').exists():
+    if quickstart.left_over():
         with steps.step('Taking away what an earlier quickstart left', 'look at the processes it names', directory):
             quickstart.stop()
-        for path in directory.iterdir():
-            if path.name != MARKER:
+            for path in quickstart.left_over():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
         shown = quickstart.start()

@@ -106,7 +106,7 @@ class Tour:
         for device in self.devices:
             self._attach(device)
         self._show('With the four devices plugged in')
-        steps.say('Live XML and guest agree on each of them:')
+        steps.say("For each of them, libvirt's live XML and the guest's own words:")
         for device in self.devices:
             steps.say(f'  {device.what}:')
             steps.say(f'    alias in the live XML   {self._live_alias(device)}')
@@ -115,7 +115,7 @@ class Tour:
         for device in self.devices:
             self._detach(device)
         self._show('With all of them taken out again')
-        steps.say('Live XML and guest agree on each of them:')
+        steps.say("For each of them, libvirt's live XML and the guest's own words:")
         for device in self.devices:
             steps.say(f'  {device.what}:')
             steps.say(f'    alias in the live XML   {self._live_alias(device) or "none"}')

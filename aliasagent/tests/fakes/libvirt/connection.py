@@ -172,7 +172,7 @@ class FakeConnect:
     @remote
     def domainEventDeregisterAny(self, callbackID: int) -> int:  # noqa: N802, N803
         if callbackID not in self._registrations:
-            raise errors.bad_argument(f'could not find event callback {callbackID} for deletion', 0)
+            raise errors.bad_argument(f'event callback id {callbackID} not registered', libvirt.VIR_FROM_NONE)
         del self._registrations[callbackID]
         return 0
 

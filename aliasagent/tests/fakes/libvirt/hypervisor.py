@@ -20,7 +20,7 @@ from aliasagent.tests.fakes.libvirt.clock import Clock
 from aliasagent.tests.fakes.libvirt.connection import FakeConnect
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 
-Hook = Callable[..., None]
+Hook = Callable[..., object]
 
 
 class FakeHypervisor:

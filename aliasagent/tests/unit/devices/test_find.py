@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding the one device that is meant, and never another."""
+
+import copy
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from aliasagent import exception
+from aliasagent.devices.domain import Domain
+from aliasagent.devices.domain import Found
+from aliasagent.devices.identity import Claim
+from aliasagent.devices.identity import Evidence
+from aliasagent.tests import base
+from aliasagent.tests.unit.devices import snapshot
+from aliasagent.tests.unit.devices import strategies
+
+X = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+Y = '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'
+MAC = '52:54:00:00:00:01'
+
+claims = st.none() | st.builds(
+    Claim,
+    kind=st.sampled_from(['disk', 'interface', 'hostdev']),
+    source=st.sampled_from([None, '/dev/sdb', '/dev/sdc']),
+    mac=st.sampled_from([None, *strategies.MACS]),
+    host_address=st.sampled_from([None, '0000:01:00.0']),
+)
+
+
+def definition(*devices: str, metadata: str = '') -> Domain:
+    return Domain.parse(
+        f'<domain><uuid>{Y}</uuid><metadata>{metadata}</metadata><devices>{"".join(devices)}</devices></domain>'
+    )
+
+
+def disk(target: str, *inner: str, source: str = '/dev/sdb') -> str:
+    return f"<disk type='block' device='disk'><source dev='{source}'/><target dev='{target}'/>{''.join(inner)}</disk>"
+
+
+def interface(*inner: str, mac: str = MAC) -> str:
+    return f"<interface type='bridge'><mac address='{mac}'/><source bridge='br0'/>{''.join(inner)}</interface>"
+
+
+def alias(name: str) -> str:
+    return f"<alias name='{name}'/>"
+
+
+def serial(text: str) -> str:
+    return f'<serial>{text}</serial>'
+
+
+class FindTestCase(base.TestCase):
+    def assert_found(self, domain: Domain, device_id: str, index: int, evidence: Evidence, **known: Any) -> None:
+        found = domain.find(device_id, Claim(**known) if known else None)
+        assert found is not None
+        self.assertEqual(evidence, found.evidence)
+        self.assertIs(list(domain.devices())[index].element, found.device.element)
+
+    def assert_ambiguous(self, domain: Domain, device_id: str, *words: str, **known: Any) -> None:
+        claim = Claim(**known) if known else None
+        error = self.assertRaises(exception.AmbiguousDevice, domain.find, device_id, claim)
+        for word in (device_id, *words):
+            self.assertIn(word, str(error))
+
+    def test_by_alias(self) -> None:
+        self.assert_found(definition(disk('vda'), disk('vdb', alias(f'ua-{X}'))), X, 1, Evidence.ALIAS)
+
+    def test_any_kind_by_alias(self) -> None:
+        for kind in ('rng', 'memory', 'filesystem', 'whatever'):
+            self.assert_found(definition(f'<{kind}>{alias("ua-my_1")}</{kind}>'), 'my_1', 0, Evidence.ALIAS)
+
+    def test_an_alias_beats_an_identity(self) -> None:
+        domain = definition(disk('vda', serial(X)), disk('vdb', serial(Y), alias(f'ua-{X}')))
+        self.assert_found(domain, X, 1, Evidence.ALIAS)
+
+    def test_by_identity(self) -> None:
+        domain = definition(disk('vda'), disk('vdb', serial(X), alias('virtio-disk1')))
+        self.assert_found(domain, X, 1, Evidence.SERIAL)
+
+    def test_nothing(self) -> None:
+        self.assertIsNone(definition().find(X))
+        self.assertIsNone(definition(disk('vda'), interface()).find(X))
+
+    def test_another_volume_at_the_place_of_the_old_one_is_not_it(self) -> None:
+        before = definition(disk('vdb', serial(X), source='/dev/sdb'))
+        self.assert_found(before, X, 0, Evidence.SERIAL)
+        for other in (disk('vdb', serial(Y)), disk('vdb', alias(f'ua-{Y}')), disk('vdb', source='/dev/sdz')):
+            self.assertIsNone(definition(other).find(X))
+            known = Claim(kind='disk', serial=X, source='/dev/sdb')
+            self.assertIsNone(definition(other).find(X, known), other)
+
+    def test_what_carries_anothers_alias_is_not_it_whatever_else_it_carries(self) -> None:
+        for name in (f'ua-{Y}', 'ua-', 'ua-None', f'ua-{X}x', f'ua-{X.upper()}'):
+            domain = definition(disk('vdb', serial(X), alias(name), source=f'/dev/volume-{X}'))
+            self.assertIsNone(domain.find(X, Claim(kind='disk', source=f'/dev/volume-{X}')), name)
+
+    def test_two_of_one_identity(self) -> None:
+        domain = definition(disk('vda', serial(X)), disk('vdb', source=f'/dev/volume-{X}'))
+        self.assert_ambiguous(domain, X, 'vda', 'vdb', 'serial', 'source name', Y)
+
+    def test_two_of_one_alias(self) -> None:
+        domain = definition(disk('vda', alias(f'ua-{X}')), f'<rng>{alias(f"ua-{X}")}</rng>')
+        self.assert_ambiguous(domain, X, 'disk vda', 'rng')
+
+    def test_by_what_is_known_of_it(self) -> None:
+        self.assert_found(definition(disk('vda')), X, 0, Evidence.SOURCE, kind='disk', source='/dev/sdb')
+        self.assert_found(definition(interface()), X, 0, Evidence.MAC, kind='interface', mac=MAC)
+        hostdev = "<hostdev type='pci'><source><address bus='0x06' slot='0x12' function='0x5'/></source></hostdev>"
+        self.assert_found(
+            definition(hostdev), X, 0, Evidence.HOST_ADDRESS, kind='hostdev', host_address='0000:06:12.5'
+        )
+
+    def test_what_is_known_is_compared_with_its_own_kind_only(self) -> None:
+        self.assertIsNone(definition(disk('vda')).find(X, Claim(kind='interface', source='/dev/sdb')))
+        self.assertIsNone(definition(disk('vda', source='')).find(X, Claim(kind='disk')))
+        self.assertIsNone(definition('<interface/>', '<rng/>').find(X, Claim(kind='interface')))
+
+    def test_two_that_fit_what_is_known(self) -> None:
+        self.assert_ambiguous(definition(interface(), interface()), X, MAC, kind='interface', mac=MAC)
+        self.assert_ambiguous(definition(disk('vda'), disk('vdb')), X, 'vda', 'vdb', kind='disk', source='/dev/sdb')
+
+    def test_identity_beats_what_is_known(self) -> None:
+        domain = definition(disk('vda'), disk('vdb', serial(X), source='/dev/sdz'))
+        self.assert_found(domain, X, 1, Evidence.SERIAL, kind='disk', source='/dev/sdb')
+
+    def test_what_is_identified_as_anothers_does_not_fit(self) -> None:
+        self.assertIsNone(definition(disk('vda', serial(Y))).find(X, Claim(kind='disk', source='/dev/sdb')))
+
+    def test_a_mac_that_another_device_has_too_is_no_evidence(self) -> None:
+        """Four interfaces of one MAC are allowed: the one that nobody named yet need not be this one."""
+        port = f"<virtualport type='openvswitch'><parameters interfaceid='{Y}'/></virtualport>"
+        for other in (interface(alias(f'ua-{Y}')), interface(alias('ua-')), interface(port)):
+            domain = definition(other, interface())
+            self.assertIsNone(domain.find(X, Claim(kind='interface', mac=MAC)), other)
+
+    def test_a_source_that_another_device_has_too_is_no_evidence(self) -> None:
+        for other in (disk('vda', alias(f'ua-{Y}')), disk('vda', serial(Y))):
+            domain = definition(other, disk('vdb'))
+            self.assertIsNone(domain.find(X, Claim(kind='disk', source='/dev/sdb')), other)
+
+    def test_an_id_that_cannot_be_one(self) -> None:
+        domain = definition(disk('vda', alias('ua-'), serial('')))
+        for device_id in ('', '../x', 'a b', 'None', '\n', "'", '<', 'x' * 1000):
+            self.assertRaises(exception.InvalidInput, domain.find, device_id)
+
+    def test_the_case_of_an_id(self) -> None:
+        self.assert_found(definition(disk('vda', serial(X.upper()))), X, 0, Evidence.SERIAL)
+        self.assert_found(definition(disk('vda', serial(X))), X.upper(), 0, Evidence.SERIAL)
+
+
+class FindInAnyDefinitionTestCase(base.TestCase):
+    @given(strategies.domains(), strategies.ids, claims)
+    def test_never_a_device_with_somebody_elses_alias(
+        self, root: etree._Element, device_id: str, known: Claim | None
+    ) -> None:
+        domain = Domain(root)
+        before = snapshot.take_all(root)
+        named = [device for device in domain.devices() if device.alias == f'ua-{device_id}']
+        try:
+            found = domain.find(device_id, known)
+        except exception.AmbiguousDevice as error:
+            self.assertNotEqual(1, len(named))
+            self.assertIn('; ', error.kwargs['candidates'])
+        else:
+            self._check(found, [device.element for device in named], device_id)
+        self.assertEqual([], snapshot.changed(before))
+
+    def _check(self, found: Found | None, named: list[etree._Element], device_id: str) -> None:
+        if named:
+            self.assertEqual(1, len(named))
+            assert found is not None
+            self.assertIs(named[0], found.device.element)
+            self.assertEqual(Evidence.ALIAS, found.evidence)
+        elif found is not None:
+            self.assertNotEqual(Evidence.ALIAS, found.evidence)
+            self.assertFalse((found.device.alias or '').startswith('ua-'))
+            # Whatever the evidence, it is not that of another id.
+            texts = [str(found.device.element.findtext('serial')), found.device.to_xml()]
+            others = [other for other in strategies.IDS if other != device_id and texts[0] == other]
+            self.assertEqual([], others)
+
+    @given(strategies.domains(), strategies.ids, claims, st.randoms(use_true_random=False))
+    def test_position_does_not_matter(
+        self, root: etree._Element, device_id: str, known: Claim | None, random: Any
+    ) -> None:
+        """Target names, addresses in the guest and the order may be any."""
+        for index, element in enumerate(root.iterfind('devices/*')):
+            element.set('number', str(index))
+        moved = copy.deepcopy(root)
+        targets = moved.findall('devices/disk/target')
+        names = [target.get('dev', '') for target in targets]
+        random.shuffle(names)
+        for target, name in zip(targets, names, strict=True):
+            target.set('dev', name)
+        for element in moved.iterfind('devices/disk'):
+            etree.SubElement(element, 'address', type='pci', slot=str(random.randint(0, 9)))
+        for parent in moved.findall('devices'):
+            children = list(parent)
+            random.shuffle(children)
+            parent[:] = children
+        self.assertEqual(_answer(Domain(root), device_id, known), _answer(Domain(moved), device_id, known))
+
+
+def _answer(domain: Domain, device_id: str, known: Claim | None) -> str:
+    try:
+        found = domain.find(device_id, known)
+    except exception.AmbiguousDevice:
+        return 'ambiguous'
+    return 'none' if found is None else f'{found.device.element.get("number")} by {found.evidence}'

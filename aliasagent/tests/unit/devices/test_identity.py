@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose a device is that has no alias."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aliasagent.devices import alias
+from aliasagent.devices import domain
+from aliasagent.devices import identity
+from aliasagent.devices import xml
+from aliasagent.devices.base import Device
+from aliasagent.devices.identity import Claim
+from aliasagent.devices.identity import Evidence
+from aliasagent.devices.identity import Identity
+from aliasagent.tests import base
+from aliasagent.tests.unit.devices import strategies
+
+X = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+Y = '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'
+PORT = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'
+#: Its tap has the same name as PORT's.
+TWIN = '91f04c6a-7cff-4a6e-b8e5-3d2f1a0b9c21'
+
+
+def device(text: str) -> Device:
+    return domain.device(xml.parse(text))
+
+
+def disk(source: str = '', serial: str | None = None, attribute: str = 'file') -> Device:
+    inner = '' if serial is None else f'<serial>{serial}</serial>'
+    return device(f"<disk><source {attribute}='{source}'/><target dev='vdb'/>{inner}</disk>")
+
+
+def tap(name: str) -> Device:
+    return device(f"<interface type='ethernet'><mac address='52:54:00:00:00:01'/><target dev='{name}'/></interface>")
+
+
+class IdentifyTestCase(base.TestCase):
+    def assert_nobodys(self, found: Device, *ports: str) -> None:
+        self.assertIsNone(identity.identify(found, frozenset(ports)), found.to_xml())
+
+    def assert_whose(self, device_id: str, evidence: Evidence, found: Device, *ports: str) -> None:
+        self.assertEqual(Identity(device_id, evidence), identity.identify(found, frozenset(ports)))
+
+    def test_a_disk_by_its_serial(self) -> None:
+        self.assert_whose(X, Evidence.SERIAL, disk(serial=X))
+        self.assert_whose(X, Evidence.SERIAL, disk(serial=f'\n  {X.upper()} '))
+
+    def test_a_serial_beats_the_name_of_the_source(self) -> None:
+        """After a volume migration Cinder keeps the id, and the source has another volume's name."""
+        self.assert_whose(X, Evidence.SERIAL, disk(f'/srv/volume-{Y}', X))
+
+    def test_a_serial_that_is_no_uuid_says_nothing(self) -> None:
+        for text in ('', 'WD-1234', X[:-1], X + '0', f'ua-{X}', X.replace('-', ''), f'x{X}'):
+            self.assert_nobodys(disk(serial=text))
+        self.assert_whose(Y, Evidence.SOURCE_NAME, disk(f'/srv/volume-{Y}', 'WD-1234'))
+
+    def test_a_source_that_names_the_volume(self) -> None:
+        for attribute in ('file', 'dev', 'name', 'volume'):
+            for name in (
+                f'volume-{X}',
+                f'/srv/volume-{X}',
+                f'/srv/volume-{X}.qcow2',
+                f'volumes/volume-{X}',
+                f'/dev/mapper/vg-volume-{X.upper()}',
+                f'iqn.2010-10.org.openstack:volume-{X}/1',
+                f'/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn.2010-10.org.openstack:volume-{X}-lun-1',
+                f'/srv/volume-{X}/volume-{X}',
+            ):
+                self.assert_whose(X, Evidence.SOURCE_NAME, disk(name, attribute=attribute))
+
+    def test_a_source_that_does_not(self) -> None:
+        for name in (
+            X,
+            f'/srv/{X}',
+            f'/srv/{X}_disk',
+            f'/srv/snapshot-{X}',
+            f'/srv/xvolume-{X}',
+            f'/srv/volume-{X}0',
+            f'/srv/volume_{X}',
+            'volume-',
+            '',
+        ):
+            self.assert_nobodys(disk(name))
+
+    def test_a_source_that_names_two_volumes_is_nobodys(self) -> None:
+        self.assert_nobodys(disk(f'/srv/volume-{X}/volume-{Y}'))
+        self.assert_nobodys(device(f"<disk><source dev='/dev/volume-{X}' name='volume-{Y}'/></disk>"))
+
+    def test_the_target_says_nothing(self) -> None:
+        self.assert_nobodys(device(f"<disk><target dev='volume-{X}'/></disk>"))
+        self.assert_nobodys(device(f"<disk><backingStore><source file='/srv/volume-{X}'/></backingStore></disk>"))
+
+    def test_an_interface_by_its_interfaceid(self) -> None:
+        text = "<interface><virtualport><parameters interfaceid='{}'/></virtualport><target dev='tap{}'/></interface>"
+        self.assert_whose(X, Evidence.INTERFACEID, device(text.format(X.upper(), PORT[:11])), PORT)
+        self.assert_whose(PORT, Evidence.TAP_NAME, device(text.format('none', PORT[:11])), PORT)
+
+    def test_an_interface_by_its_tap_and_the_list_of_ports(self) -> None:
+        self.assert_whose(PORT, Evidence.TAP_NAME, tap(f'tap{PORT[:11]}'), PORT, Y)
+        self.assert_nobodys(tap(f'tap{PORT[:11]}'))
+        self.assert_nobodys(tap(f'tap{PORT[:11]}'), Y)
+        for name in ('vnet0', 'tap0', f'tap{PORT[:10]}', f'tap{PORT[:12]}', f'qvo{PORT[:11]}', f'xtap{PORT[:11]}'):
+            self.assert_nobodys(tap(name), PORT)
+
+    def test_a_tap_that_could_be_of_two_ports_is_nobodys(self) -> None:
+        self.assert_nobodys(tap(f'tap{PORT[:11]}'), PORT, TWIN)
+
+    def test_a_list_of_ports_that_holds_what_is_no_port(self) -> None:
+        for junk in (f'{PORT[:11]} x', f'{PORT[:11]}', f'{PORT}<', f'{PORT[:11]}\n'):
+            self.assert_nobodys(tap(f'tap{PORT[:11]}'), junk)
+
+    def test_an_mdev_by_its_uuid(self) -> None:
+        text = "<hostdev type='mdev'><source><address uuid='{}'/></source></hostdev>"
+        self.assert_whose(X, Evidence.MDEV_UUID, device(text.format(X.upper())))
+        for junk in ('', 'x y', X[:-1], '../x'):
+            self.assert_nobodys(device(text.format(junk)))
+
+    def test_a_pci_device_does_not_say_whose_it_is(self) -> None:
+        self.assert_nobodys(device("<hostdev type='pci'><source><address bus='0x06'/></source></hostdev>"))
+
+    def test_other_kinds_do_not(self) -> None:
+        self.assert_nobodys(device(f'<filesystem><serial>{X}</serial><source dir="/volume-{X}"/></filesystem>'))
+
+    def test_an_alias_is_all_that_counts(self) -> None:
+        claimed = disk(f'/srv/volume-{Y}', Y)
+        claimed.alias = f'ua-{X}'
+        self.assert_whose(X, Evidence.ALIAS, claimed)
+        claimed.alias = 'ua-'
+        self.assert_nobodys(claimed)
+        claimed.alias = 'virtio-disk0'
+        self.assert_whose(Y, Evidence.SERIAL, claimed)
+
+    @given(strategies.devices, strategies.port_lists)
+    def test_what_is_identified_without_an_alias_can_have_one(self, element: xml.Element, ports: list[str]) -> None:
+        view = domain.device(element)
+        whose = identity.identify(view, frozenset(ports))
+        if whose is not None and whose.evidence is not Evidence.ALIAS:
+            self.assertFalse(view.is_claimed)
+            self.assertTrue(alias.is_valid_id(whose.device_id), whose)
+
+    @given(st.text(st.sampled_from('0123456789abcdef-') | st.sampled_from('volume-/'), max_size=80))
+    def test_whatever_the_source(self, source: str) -> None:
+        whose = identity.identify(disk(source), frozenset())
+        if whose is not None:
+            self.assertIn(f'volume-{whose.device_id}', source)
+
+
+class SupportsTestCase(base.TestCase):
+    def test_a_device_supports_its_own_claim(self) -> None:
+        for view, evidence in (
+            (disk('/srv/one'), Evidence.SOURCE),
+            (tap('tap0'), Evidence.MAC),
+            (device("<hostdev type='pci'><source><address bus='0x06'/></source></hostdev>"), Evidence.HOST_ADDRESS),
+            (device(f"<hostdev type='mdev'><source><address uuid='{X}'/></source></hostdev>"), Evidence.MDEV_UUID),
+        ):
+            self.assertEqual(evidence, identity.supports(view, identity.claim(view)))
+
+    def test_what_is_not_there_is_no_evidence(self) -> None:
+        for text in ('<disk/>', '<interface/>', "<hostdev type='pci'/>", '<hostdev/>', '<rng/>'):
+            view = device(text)
+            self.assertIsNone(identity.supports(view, identity.claim(view)), text)
+            self.assertIsNone(identity.supports(view, Claim(kind=view.kind)), text)
+
+    def test_the_case_of_a_mac(self) -> None:
+        view = device("<interface><mac address='FA:16:3E:00:00:01'/></interface>")
+        self.assertEqual(Evidence.MAC, identity.supports(view, Claim(kind='interface', mac='fa:16:3e:00:00:01')))
+
+    def test_a_network_source_is_told_by_its_hosts_too(self) -> None:
+        text = "<disk type='network'><source protocol='{}' name='pool/a'><host name='{}' port='1'/></source></disk>"
+        view = device(text.format('rbd', 'one'))
+        for other in (text.format('rbd', 'two'), text.format('nbd', 'one')):
+            self.assertIsNone(identity.supports(view, identity.claim(device(other))))
+        self.assertEqual(Evidence.SOURCE, identity.supports(view, identity.claim(device(text.format('rbd', 'one')))))
+
+    @given(strategies.devices, strategies.devices)
+    def test_another_kind_is_never_it(self, first: xml.Element, second: xml.Element) -> None:
+        one, other = domain.device(first), domain.device(second)
+        if one.kind != other.kind:
+            self.assertIsNone(identity.supports(one, identity.claim(other)))

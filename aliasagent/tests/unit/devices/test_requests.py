@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever the contract accepts is built, and read back as it was built, or refused in words."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given
+
+from aliasagent import exception
+from aliasagent.compute import contract
+from aliasagent.devices import base as devices_base
+from aliasagent.devices import domain
+from aliasagent.devices import host_device
+from aliasagent.devices import port
+from aliasagent.devices import targets
+from aliasagent.devices import volume
+from aliasagent.devices import xml
+from aliasagent.tests import base
+from aliasagent.tests.unit.devices import golden
+from aliasagent.tests.unit.devices import requests
+from aliasagent.tests.unit.devices import test_golden
+
+Json = dict[str, Any]
+
+
+def ask_for_volume(request: Json) -> devices_base.Device:
+    arguments = {
+        'instance_uuid': golden.DEVICE,
+        'volume_id': golden.VOLUME,
+        'connection_info': request['connection_info'],
+        'device_name': request['target'],
+        'disk_bus': request['bus'],
+        'device_type': request['device_type'],
+    }
+    contract.validate('attach_volume', arguments)
+    # As the driver calls it.
+    return volume.disk_for_volume(
+        golden.VOLUME,
+        request['connection_info'],
+        target=request['target'] or 'vda',
+        bus=request['bus'] or targets.DEFAULT_BUS,
+        device_type=request['device_type'],
+    )
+
+
+def ask_for_interface(request: Json) -> devices_base.Device:
+    contract.validate('attach_interface', {'instance_uuid': golden.DEVICE, 'port': request})
+    return port.interface_for_port(request)
+
+
+def ask_for_hostdev(request: Json) -> devices_base.Device:
+    contract.validate(
+        'attach_hostdev', {'instance_uuid': golden.DEVICE, 'device_id': golden.DEVICE, 'hostdev': request}
+    )
+    return host_device.host_device(golden.DEVICE, request)
+
+
+class RequestsTestCase(base.TestCase):
+    def check(self, ask: Callable[[Json], devices_base.Device], request: Json) -> None:
+        """The contract accepts the request; what it asks for is refused, or read as it was written."""
+        try:
+            device = ask(request)
+        except exception.InvalidInput as refused:
+            self.assertNotIn('schema', str(refused))  # the contract did not
+            self.assertIn(refused.kwargs['field'].split('.')[0], ('connection_info', 'device_type', 'disk_bus', 'port'))
+            return
+        read = domain.device(xml.parse(device.to_xml()))
+        self.assertIs(type(device), type(read))
+        self.assertEqual(test_golden.declared(device), test_golden.declared(read))
+        self.assertEqual(device.source, read.source)
+        self.assertIsNotNone(device.source)
+        self.assertIsNotNone(device.device_id)
+        self.assertNotIn(golden.PLAINTEXT, device.to_xml())
+
+    @given(requests.volumes())
+    def test_volumes(self, request: Json) -> None:
+        self.check(ask_for_volume, request)
+
+    @given(requests.ports())
+    def test_ports(self, request: Json) -> None:
+        self.check(ask_for_interface, request)
+
+    @given(requests.hostdevs)
+    def test_hostdevs(self, request: Json) -> None:
+        self.check(ask_for_hostdev, request)
+
+    def check_broken(self, ask: Callable[[Json], devices_base.Device], request: Json) -> None:
+        """A request in which anything may be wrong ends in our error, or in XML that libvirt can read."""
+        try:
+            device = ask(request)
+        except exception.InvalidInput as refused:
+            self.assertNotIn(golden.PLAINTEXT, str(refused))
+            self.assertLess(len(str(refused)), 2000)
+            return
+        self.assertEqual(device.source, domain.device(xml.parse(device.to_xml())).source)
+
+    @given(requests.broken(requests.volumes()))
+    def test_broken_volumes(self, request: Json) -> None:
+        self.check_broken(ask_for_volume, request)
+
+    @given(requests.broken(requests.ports()))
+    def test_broken_ports(self, request: Json) -> None:
+        self.check_broken(ask_for_interface, request)
+
+    @given(requests.broken(requests.hostdevs))
+    def test_broken_hostdevs(self, request: Json) -> None:
+        self.check_broken(ask_for_hostdev, request)

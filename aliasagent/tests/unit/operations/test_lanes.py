@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One guest in order, many guests side by side."""
+
+import threading
+from collections.abc import Callable
+from concurrent import futures
+
+from aliasagent.operations.lanes import Lanes
+from aliasagent.tests import base
+
+
+class LanesTestCase(base.TestCase):
+    """Lanes with two workers."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.lanes = Lanes(2)
+        self.addCleanup(self.lanes.close)
+        self.done: list[str] = []
+
+    def job(self, name: str) -> Callable[[], None]:
+        return lambda: self.done.append(name)
+
+    def gate(self) -> tuple[threading.Event, threading.Event, Callable[[], None]]:
+        """A job that says when it has begun, and ends when it is told to."""
+        begun, end = threading.Event(), threading.Event()
+        self.addCleanup(end.set)
+
+        def job() -> None:
+            begun.set()
+            end.wait(base.PATIENCE)
+
+        return begun, end, job
+
+    def wait_done(self, *names: str) -> None:
+        self.wait_for(lambda: set(names) <= set(self.done), f'{names} done')
+
+
+class QueueTestCase(LanesTestCase):
+    def test_one_guests_jobs_in_order(self) -> None:
+        begun, end, gate = self.gate()
+        self.lanes.submit('guest', gate)
+        names = [str(number) for number in range(50)]
+        for name in names:
+            self.lanes.submit('guest', self.job(name))
+        self.assertTrue(begun.wait(base.PATIENCE))
+        self.assertEqual([], self.done)
+        end.set()
+        self.wait_done(*names)
+        self.assertEqual(names, self.done)
+
+    def test_one_guests_jobs_never_overlap(self) -> None:
+        inside: list[int] = []
+        most: list[int] = []
+        lock = threading.Lock()
+
+        def job() -> None:
+            with lock:
+                inside.append(1)
+                most.append(len(inside))
+            threading.Event().wait(0.001)
+            with lock:
+                inside.pop()
+
+        threads = [threading.Thread(target=self.lanes.submit, args=('guest', job)) for _number in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.wait_for(lambda: len(most) == 20, 'all jobs done')
+        self.assertEqual(1, max(most))
+
+    def test_other_guests_side_by_side(self) -> None:
+        first, second = self.gate(), self.gate()
+        self.lanes.submit('one', first[2])
+        self.lanes.submit('other', second[2])
+        self.assertTrue(first[0].wait(base.PATIENCE))
+        self.assertTrue(second[0].wait(base.PATIENCE))
+
+    def test_a_guest_that_is_waited_for_costs_no_worker(self) -> None:
+        pending: list[futures.Future[None]] = []
+
+        def wait() -> futures.Future[None]:
+            pending.append(futures.Future())
+            return pending[-1]
+
+        for number in range(64):
+            self.lanes.submit(f'slow {number}', wait)
+            self.lanes.submit(f'slow {number}', self.job(f'after {number}'))
+        self.lanes.submit('another', self.job('another'))
+        self.wait_done('another')
+        self.wait_for(lambda: len(pending) == 64, 'all are waited for')
+        self.assertEqual(['another'], self.done)
+        pending.pop().set_result(None)
+        self.wait_for(lambda: len(self.done) == 2, 'the job after that')
+        for future in pending:
+            future.set_exception(ValueError('x'))
+        self.wait_done(*(f'after {number}' for number in range(64)))
+
+    def test_a_future_that_is_resolved_already(self) -> None:
+        done: futures.Future[None] = futures.Future()
+        done.set_result(None)
+        self.lanes.submit('guest', lambda: done)
+        self.lanes.submit('guest', self.job('next'))
+        self.wait_done('next')
+
+    def test_a_job_that_fails_does_not_close_the_lane(self) -> None:
+        def fail() -> None:
+            raise ValueError('a defect')
+
+        self.lanes.submit('guest', fail)
+        self.lanes.submit('guest', self.job('next'))
+        self.wait_done('next')
+        self.wait_for(lambda: self.lanes.submit_if_idle('guest', self.job('idle')), 'the lane is idle')
+
+    def test_a_job_that_submits_to_its_own_lane(self) -> None:
+        self.lanes.submit('guest', lambda: self.lanes.submit('guest', self.job('inner')))
+        self.wait_done('inner')
+
+    def test_only_if_idle(self) -> None:
+        begun, end, gate = self.gate()
+        self.assertTrue(self.lanes.submit_if_idle('guest', gate))
+        self.assertTrue(begun.wait(base.PATIENCE))
+        self.assertFalse(self.lanes.submit_if_idle('guest', self.job('refused')))
+        self.assertTrue(self.lanes.submit_if_idle('other', self.job('other')))
+        self.lanes.submit('guest', self.job('queued'))
+        end.set()
+        self.wait_done('queued', 'other')
+        self.wait_for(lambda: self.lanes.submit_if_idle('guest', self.job('again')), 'the lane is idle')
+        self.wait_done('again')
+        self.assertNotIn('refused', self.done)
+
+    def test_not_idle_while_a_guest_is_waited_for(self) -> None:
+        pending: futures.Future[None] = futures.Future()
+        self.lanes.submit('guest', lambda: pending)
+        self.assertFalse(self.lanes.submit_if_idle('guest', self.job('refused')))
+        pending.set_result(None)
+        self.wait_for(lambda: self.lanes.submit_if_idle('guest', self.job('idle')), 'the lane is idle')
+
+
+class CloseTestCase(LanesTestCase):
+    def test_it_waits_for_what_runs_and_begins_nothing_more(self) -> None:
+        begun, end, gate = self.gate()
+
+        def job() -> None:
+            gate()
+            self.done.append('running')
+
+        self.lanes.submit('guest', job)
+        self.lanes.submit('guest', self.job('after'))
+        self.assertTrue(begun.wait(base.PATIENCE))
+        closing = threading.Thread(target=self.lanes.close)
+        closing.start()
+        self.wait_for(lambda: not self.lanes.submit_if_idle('probe', lambda: None), 'closing')
+        end.set()
+        closing.join(base.PATIENCE)
+        self.assertFalse(closing.is_alive())
+        self.assertEqual(['running'], self.done)
+
+    def test_it_does_not_wait_for_a_guest(self) -> None:
+        begun = threading.Event()
+        pending: futures.Future[None] = futures.Future()
+
+        def wait() -> futures.Future[None]:
+            begun.set()
+            return pending
+
+        self.lanes.submit('guest', wait)
+        self.lanes.submit('guest', self.job('after'))
+        self.assertTrue(begun.wait(base.PATIENCE))
+        self.lanes.close()
+        pending.set_result(None)
+        self.assertEqual([], self.done)
+
+    def test_what_comes_after_is_not_begun_and_raises_nothing(self) -> None:
+        self.lanes.close()
+        self.lanes.submit('guest', self.job('late'))
+        self.lanes.submit('guest', self.job('later'))
+        self.assertFalse(self.lanes.submit_if_idle('other', self.job('late')))
+        self.lanes.close()
+        self.assertEqual([], self.done)
