@@ -13,6 +13,8 @@ from aliasagent.devices import alias
 
 #: The longest value that is repeated in an error; a longer one is cut.
 _SHOWN = 80
+#: The types of what may have a password somewhere in it.
+_WHOLE = frozenset({'object', 'array'})
 _SECRET = re.compile(r'password|secret|passwd|\bkey', re.IGNORECASE)
 
 
@@ -31,14 +33,11 @@ def _is_integer(_checker: jsonschema.TypeChecker, instance: object) -> bool:
     return isinstance(instance, int) and not isinstance(instance, bool)
 
 
-_Validator = jsonschema.validators.extend(
+_Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator,
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine('integer', _is_integer),
 )
-_VALIDATORS = {
-    name: _Validator(schema, format_checker=_format_checker())
-    for name, schema in schemas.METHODS.items()
-}
+_VALIDATORS = {name: _Validator(schema, format_checker=_format_checker()) for name, schema in schemas.METHODS.items()}
 
 
 def is_id(value: str) -> bool:
@@ -79,9 +78,9 @@ def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:
             return exception.InvalidInput(field='.'.join([*path, missing[0]]), reason='is missing')
         case 'additionalProperties':
             extra = sorted(str(name) for name in set(instance) - set(schema['properties']))
-            return exception.InvalidInput(field='.'.join([*path, _cut(extra[0])]), reason='is not known here')
+            return exception.InvalidInput(field='.'.join([*path, _name(extra[0])]), reason='is not known here')
         case 'type':
-            reason = f'is not of type {wanted if isinstance(wanted, str) else " or ".join(wanted)}'
+            reason = f'is not of type {" or ".join(_words(wanted))}'
         case 'enum':
             reason = 'is not one of ' + ', '.join(str(value) for value in wanted if value is not None)
         case 'format':
@@ -89,11 +88,20 @@ def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:
         case _:
             reason = f'is not as the schema wants it ({error.validator} {wanted})'
     field = '.'.join(path) or 'arguments'
-    # A whole object may have a password somewhere in it.
-    hidden = isinstance(instance, dict | list) or _SECRET.search(field)
-    shown = 'the value' if hidden else _cut(repr(instance))
+    # What is or should be a whole object may have a password somewhere in it.
+    whole = isinstance(instance, dict | list) or (error.validator == 'type' and not _WHOLE.isdisjoint(_words(wanted)))
+    shown = 'the value' if whole or _SECRET.search(field) else _cut(repr(instance))
     return exception.InvalidInput(field=field, reason=f'{shown} {reason}')
+
+
+def _words(types: str | list[str]) -> list[str]:
+    return [types] if isinstance(types, str) else types
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}... ({len(text)} characters)'
+
+
+def _name(text: str) -> str:
+    """A field's name as somebody sent it, fit for a log line."""
+    return _cut(text if text.isidentifier() else repr(text))

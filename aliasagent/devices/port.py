@@ -19,7 +19,8 @@ Port = dict[str, Any]
 DEFAULT_MODEL = 'virtio'
 #: Neutron's agent for macvtap knows no other, and so guests on one host reach each other.
 _DEFAULT_MACVTAP_MODE = 'bridge'
-#: As in Nova: QEMU makes the socket unless told that somebody else did.
+#: As in Nova: QEMU makes the socket unless told that somebody else did. A running QEMU then answers nothing else until
+#: the switch has connected (QEMU 7.2), so the switch's side has to be there first.
 _DEFAULT_VHOSTUSER_MODE = 'server'
 
 

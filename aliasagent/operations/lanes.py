@@ -39,14 +39,16 @@ class Lanes:
             self._waiting[guest] = collections.deque()
         self._begin(guest, job)
 
-    def submit_if_idle(self, guest: str, job: Job) -> bool:
-        """Do a job if nothing is done or waits on a guest's lane; False if something does."""
+    def submit_if_idle(self, guest: str, job: Job) -> 'futures.Future[None] | None':
+        """Do a job if nothing is done or waits on a guest's lane; None if something does.
+
+        The future is resolved when the job was done, and cancelled if it is not begun any more.
+        """
         with self._lock:
             if guest in self._waiting or self._closing:
-                return False
+                return None
             self._waiting[guest] = collections.deque()
-        self._begin(guest, job)
-        return True
+        return self._begin(guest, job)
 
     def close(self) -> None:
         """Begin no more jobs, and wait for those that run now; one that waits for its guest is not waited for."""
@@ -54,11 +56,14 @@ class Lanes:
             self._closing = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _begin(self, guest: str, job: Job) -> None:
+    def _begin(self, guest: str, job: Job) -> 'futures.Future[None]':
         try:
-            self._pool.submit(self._do, guest, job)
+            return self._pool.submit(self._do, guest, job)
         except RuntimeError:  # closed meanwhile: what did not begin stays in the journal
             LOG.debug('Not begun any more on instance %s', guest)
+            never: futures.Future[None] = futures.Future()
+            never.cancel()
+            return never
 
     def _do(self, guest: str, job: Job) -> None:
         try:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pass over all guests of the host."""
 
+import contextlib
 import logging
-import threading
+from concurrent import futures
 
 from aliasagent import exception
 from aliasagent.operations.lanes import Lanes
@@ -27,8 +28,10 @@ class Reconciler:
         """
         reports: list[apply.Report] = []
         looks = [look for guest in self._host.guests() if (look := self._look(guest, reports)) is not None]
-        for done in looks:
-            done.wait()
+        for look in looks:
+            # Cancelled if the agent stops before its turn comes.
+            with contextlib.suppress(futures.CancelledError):
+                look.result()
         total = sum(reports, apply.Report())
         LOG.info(
             'Reconciled %d guests: %d devices have their alias, %d got it now, %d remain without',
@@ -39,9 +42,7 @@ class Reconciler:
         )
         return total
 
-    def _look(self, guest: Guest, reports: list[apply.Report]) -> threading.Event | None:
-        done = threading.Event()
-
+    def _look(self, guest: Guest, reports: list[apply.Report]) -> 'futures.Future[None] | None':
         def job() -> None:
             try:
                 reports.append(apply.reconcile(guest))
@@ -49,10 +50,8 @@ class Reconciler:
                 LOG.debug('Instance %s went away meanwhile', guest.uuid)
             except exception.AliasAgentError as error:
                 LOG.warning('Instance %s is left for the next pass: %s', guest.uuid, error)
-            finally:
-                done.set()
 
-        if self._lanes.submit_if_idle(guest.uuid, job):
-            return done
-        LOG.debug('Instance %s is busy, and left for the next pass', guest.uuid)
-        return None
+        begun = self._lanes.submit_if_idle(guest.uuid, job)
+        if begun is None:
+            LOG.debug('Instance %s is busy, and left for the next pass', guest.uuid)
+        return begun

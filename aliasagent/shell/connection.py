@@ -12,7 +12,10 @@ from aliasagent.compute import rpcapi
 from aliasagent.shell import agent
 from aliasagent.shell import errors
 
+RABBIT_DRIVERS = ('rabbit', 'kombu')
 RABBITMQ_PORT = 5672
+#: How long the broker keeps a queue for replies that nobody listens to any more.
+REPLY_QUEUE_SECONDS = 60
 
 
 def connect(options: argparse.Namespace) -> agent.Agent:
@@ -32,6 +35,9 @@ def connect(options: argparse.Namespace) -> agent.Agent:
     except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure, ValueError) as error:
         # ValueError: a port that is no number
         raise errors.BadInput(f'transport URL: {error}') from error
+    if url.transport in RABBIT_DRIVERS:
+        # each run has a reply queue of its own, that would else be kept for half an hour; the configuration wins
+        conf.CONF.set_default('rabbit_transient_queues_ttl', REPLY_QUEUE_SECONDS, group='oslo_messaging_rabbit')
     host = options.host or conf.CONF.host
     api = rpcapi.ComputeAPI(transport, host, timeout=options.timeout)
     timeout: int = options.timeout or conf.CONF.rpc_response_timeout  # known since there is a client
@@ -49,7 +55,7 @@ def _read_configuration(files: list[str]) -> None:
 
 def _brokers(url: oslo_messaging.TransportURL) -> list[tuple[str, int]]:
     """Host and port of each broker in a transport URL, with the rabbit driver's defaults; none for other drivers."""
-    if url.transport not in ('rabbit', 'kombu'):
+    if url.transport not in RABBIT_DRIVERS:
         return []
     found = [(host.hostname or 'localhost', host.port or RABBITMQ_PORT) for host in url.hosts]
     return found or [('localhost', RABBITMQ_PORT)]

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests stand on."""
 
+import logging
 import os
 import tempfile
 import threading
 from collections.abc import Callable
 
+import fixtures
 import hypothesis
 from oslotest import base
 
@@ -13,7 +15,7 @@ from oslotest import base
 PATIENCE = 20.0
 
 hypothesis.settings.register_profile(
-    'default', deadline=None, max_examples=60, derandomize=True, database=None, print_blob=False
+    'default', deadline=None, max_examples=40, derandomize=True, database=None, print_blob=False
 )
 # Many more and ever new examples, to search for bugs by hand: HYPOTHESIS_PROFILE=search.
 hypothesis.settings.register_profile('search', deadline=None, max_examples=2000, database=None)
@@ -24,6 +26,11 @@ class TestCase(base.BaseTestCase):
     """A test that ends, come what may."""
 
     DEFAULT_TIMEOUT = 120
+
+    def setUp(self) -> None:
+        super().setUp()
+        #: What was logged; shown if the test fails.
+        self.log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
 
     def make_directory(self) -> str:
         """A directory of this test's own."""

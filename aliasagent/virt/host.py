@@ -73,11 +73,16 @@ class Host:
 
     :param uri: libvirt URI.
     :param reconnect_interval: seconds between two attempts to reach it.
+    :param settle: seconds to leave a daemon alone that has just come up: libvirtd 9.0 crashes if a running guest's
+        device is detached before it has found its way back to the guest's QEMU.
     """
 
-    def __init__(self, uri: str, *, reconnect_interval: float = 2.0, opener: Opener = open_libvirt) -> None:
+    def __init__(
+        self, uri: str, *, reconnect_interval: float = 2.0, settle: float = 1.0, opener: Opener = open_libvirt
+    ) -> None:
         self.uri = uri
         self._interval = reconnect_interval
+        self._settle = settle
         self._open = opener
         self._lock = threading.Lock()
         self._connection: Any = None
@@ -165,6 +170,7 @@ class Host:
 
     def _keep_connected(self) -> None:
         last_reason = None
+        was_down = False
         while not self._closing.is_set():
             self._lost.clear()
             try:
@@ -173,9 +179,13 @@ class Host:
                 if str(error) != last_reason:
                     last_reason = str(error)
                     LOG.warning('Waiting for the hypervisor at %s: %s', self.uri, error)
+                was_down = True
                 self._closing.wait(self._interval)
                 continue
+            if was_down:
+                self._closing.wait(self._settle)
             last_reason = None
+            was_down = True  # should it be lost
             with self._lock:
                 self._connection = connection
             self._connected.set()

@@ -25,8 +25,8 @@ from aliasagent.virt.host import Host
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds after which a guest whose hot-plug controller is busy is asked again; QEMU blinks for 5 s.
-_BUSY_PAUSE = 1.0
+#: Seconds after which a guest is looked at again that was reset, or whose hot-plug controller is busy (for up to 5 s).
+_PAUSE = 1.0
 
 LEFT = 'it is still in the running guest'
 LEFT_LIVE_ONLY = 'it is gone from the persistent config and still in the running guest'
@@ -117,7 +117,7 @@ class Unplugs:
             LOG.debug('Instance %s still has to release %s: %s', unplug.instance, unplug.alias, error)
         except errors.UnplugBusy as error:
             LOG.debug('Instance %s cannot release %s yet: %s', unplug.instance, unplug.alias, error)
-            wait = min(wait, _BUSY_PAUSE)
+            wait = min(wait, _PAUSE)
             unplug.busy += wait
             if unplug.busy < unplug.patience.timeout:
                 unplug.attempts -= 1  # it is asked again within the same attempt
@@ -127,8 +127,8 @@ class Unplugs:
             self._end(unplug, error)
         except exception.InstanceNotFound:
             self._end(unplug, self._moved(unplug))
-        except exception.HypervisorUnavailable as error:
-            # Looked at again once there is a connection; the deadline goes on.
+        except (exception.HypervisorUnavailable, exception.GuestBusy) as error:
+            # Asked again when the deadline comes, or sooner if there is a connection again.
             LOG.warning('Instance %s could not be asked to release %s: %s', unplug.instance, unplug.alias, error)
         except exception.HypervisorError as error:
             self._on_error(unplug, error)
@@ -192,16 +192,20 @@ class Unplugs:
                 self._on_stopped(instance, cause)
             case events.LifecycleChanged(instance, events.Lifecycle.STARTED | events.Lifecycle.REBOOTED):
                 for unplug in self._pending_of(instance):
-                    self._submit(self._look_again_unasked, unplug)
+                    self._look_again_soon(unplug)
             case events.Reconnected():
                 for unplug in self._pending_of():
-                    self._submit(self._look_again_unasked, unplug)
+                    self._look_again_soon(unplug)
 
-    def _look_again_unasked(self, unplug: Unplug) -> None:
-        """Read the guest because something happened to it; a device that is still there is asked for again."""
+    def _look_again_soon(self, unplug: Unplug) -> None:
+        """Something happened to the guest, or to the way to it: it is not the one any more that was asked.
+
+        Not at once: a guest that is reset releases the device by itself, and libvirtd 9.0 crashes (it uses the device
+        after it was freed) if it is asked for the device at the very moment in which that goes.
+        """
         if unplug.attempts > 0:
-            unplug.attempts -= 1  # the guest, or the way to it, is another than the one that was asked
-        self._look_again(unplug)
+            unplug.attempts -= 1
+        self._set_deadline(unplug, min(unplug.patience.timeout, _PAUSE))
 
     def _on_removed(self, instance: str, alias: str) -> None:
         with self._lock:

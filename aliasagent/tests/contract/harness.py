@@ -28,6 +28,8 @@ class Hypervisor(Protocol):
     """What a suite needs of a hypervisor."""
 
     uri: str
+    #: Seconds for which a daemon that came back is left alone.
+    settle: float
 
     def open(self, uri: str) -> Any:
         """Open a connection, as ``libvirt.open``."""
@@ -67,7 +69,8 @@ class DriverCase:
     def set_up_driver(self) -> None:
         self.patience = Patience(timeout=10.0, attempts=8)
         self.late: list[tuple[str, str]] = []
-        self.host = Host(self.hypervisor.uri, reconnect_interval=0.05, opener=self.hypervisor.open)
+        settle = self.hypervisor.settle
+        self.host = Host(self.hypervisor.uri, reconnect_interval=0.05, settle=settle, opener=self.hypervisor.open)
         self.host.start()
         self.addCleanup(self.host.close)
         assert self.host.wait_connected(SOON)

@@ -17,6 +17,7 @@ class FakeSide:
     """A :class:`aliasagent.tests.contract.harness.Hypervisor` that is made of the fake."""
 
     uri = FakeHypervisor.URI
+    settle = 0.0
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.fake = FakeHypervisor()

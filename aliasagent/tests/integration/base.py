@@ -21,6 +21,8 @@ class RealSide:
     Guests that have to boot are booted once and used by many tests: :meth:`clear` takes away what a test left on them.
     """
 
+    settle = 1.0
+
     def __init__(self, uri: str | None = None) -> None:
         self.parts = environment.read()
         self.uri = uri or self.parts.libvirt_uri

@@ -3,6 +3,7 @@
 
 import pathlib
 import tempfile
+import time
 from typing import ClassVar
 
 import testtools
@@ -66,6 +67,7 @@ class LifeTest(OnLibvirt, driver_life.LifeContract):
 
     def start_daemon(self) -> None:
         self.daemon.start()
+        time.sleep(self.side.settle)  # the tests themselves must not crash it, either
         self.side.reconnect()
 
     def reset(self, guest: str) -> None:

@@ -57,11 +57,23 @@ class Libvirtd:
     :param directory: holds everything of it; made if it is missing. A restart, and another object with the same
         directory, find the daemon and the guests that are there.
     :param hostname: what it calls its host
+    :param own_network: in a network namespace of its own: what its guests are plugged into is to be made there, by
+        commands that :meth:`inside` leads there, and is gone with the namespace
+    :param environment: more environment variables for the daemon and what it runs
     """
 
-    def __init__(self, directory: pathlib.Path, hostname: str = 'aliasagent-test') -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        hostname: str = 'aliasagent-test',
+        *,
+        own_network: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory.resolve()
         self.hostname = hostname
+        self.own_network = own_network
+        self.environment = environment or {}
         self._daemon = processes.Process('libvirtd', self.directory)
         self._holder = processes.Process('namespace', self.directory)
         if len(str(self._socket)) > 107:
@@ -86,6 +98,17 @@ class Libvirtd:
         """The daemon's process id; None while it does not run."""
         return self._daemon.pid
 
+    def inside(self, *command: str | os.PathLike[str]) -> list[str | os.PathLike[str]]:
+        """The words that run a command where the daemon and its guests run.
+
+        :raises PartFailed: nothing runs there
+        """
+        pid = self._holder.pid
+        if pid is None:
+            raise processes.PartFailed(f'{self.hostname} has not been started')
+        network = ['--net'] if self.own_network else []
+        return ['nsenter', '--target', str(pid), '--mount', '--uts', *network, '--root', '--wd', *command]
+
     def start(self, timeout: float = 60) -> None:
         """Start the daemon and wait until it answers; nothing to do if it runs.
 
@@ -97,11 +120,10 @@ class Libvirtd:
             return
         self._prepare()
         new = self._hold_namespace()
-        # its usual place for the file, /run, is the host's
-        command = ['nsenter', '--target', str(self._holder.pid), '--mount', '--uts', '--root', '--wd']
-        command += ['libvirtd', '--pid-file', '/run/libvirt/daemon.pid']
         try:
-            self._daemon.start(command, environment=_environment())
+            # its usual place for the file, /run, is the host's
+            command = self.inside('libvirtd', '--pid-file', '/run/libvirt/daemon.pid')
+            self._daemon.start(command, environment={**_environment(), **self.environment})
             self._daemon.wait_ready(self._answers, timeout)
         except BaseException:
             if new:
@@ -154,13 +176,17 @@ class Libvirtd:
         commands = ['set -e']
         commands += [f'mount --bind "{self.directory / name}" {target}' for target, name in DIRECTORIES.items()]
         commands += [f'if [ -d {bus} ]; then mount --bind "{self.directory}/hidden" {bus}; fi' for bus in HIDDEN]
+        if self.own_network:
+            # /sys shows the interfaces of the namespace that it was mounted in
+            commands += ['mount -t sysfs sysfs /sys', 'ip link set lo up']
         commands += [
             f'hostname "{self.hostname}"',
             f'readlink /proc/self/ns/mnt >"{marker}.new"',
             f'mv "{marker}.new" "{marker}"',
             'exec sleep infinity',
         ]
-        self._holder.start(['unshare', '--mount', '--uts', 'sh', '-c', '\n'.join(commands)])
+        network = ['--net'] if self.own_network else []
+        self._holder.start(['unshare', '--mount', '--uts', *network, 'sh', '-c', '\n'.join(commands)])
         self._holder.wait_ready(marker.exists, timeout=10)
         marker.write_text(marker.read_text().strip())
         return True

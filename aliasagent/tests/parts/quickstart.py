@@ -20,6 +20,7 @@ from typing import Any
 import libvirt
 from kombu import connection as kombu_connection
 
+from aliasagent import rpc
 from aliasagent.tests.parts import agent
 from aliasagent.tests.parts import guest
 from aliasagent.tests.parts import guest_image
@@ -37,6 +38,9 @@ MARKER = '.aliasagent-quickstart'
 #: The name of the guest and of the agent's host, and of the bridge.
 NAME = 'quickstart'
 BRIDGE = 'aaquick0'
+
+#: A boot takes 10 s, but everything is emulated, and the host may be busy.
+BOOT_SECONDS = 300
 
 SYSTEM_BROKER = 'rabbit://guest:guest@127.0.0.1:5672/'
 SYSTEM_HYPERVISOR = 'qemu:///system'
@@ -81,7 +85,7 @@ class Quickstart:
         found = guest.TestGuest(connection, self.directory / 'guest', image, name=NAME)
         self._remember({'guest': found.uuid})
         with steps.step('Booting the guest', f'read what it says: {found.console}', self.directory):
-            found.start().wait_ready(120)
+            found.start().wait_ready(BOOT_SECONDS)
         server = agent.Agent(
             self.directory / 'agent',
             host=NAME,
@@ -104,7 +108,7 @@ class Quickstart:
             ('the agent', self._stop_agent),
             ('the guest', lambda: _destroy_guest(state)),
             ('the hypervisor', lambda: self._hypervisor.stop(destroy_guests=True)),
-            ('the message broker', self._broker.stop),
+            ('the message broker', self._stop_broker),
             ('the bridge', lambda: materials.remove_bridge(state['bridge']) if 'bridge' in state else None),
         ):
             try:
@@ -126,6 +130,7 @@ class Quickstart:
     def _start_broker(self, note: Callable[[str], None]) -> str:
         if _broker_answers():
             note('the one at 127.0.0.1:5672')
+            self._remember({'broker': SYSTEM_BROKER})
             return SYSTEM_BROKER
         self._broker.start()
         note('one of its own')
@@ -147,6 +152,13 @@ class Quickstart:
         shutil.copyfile(built.kernel, copy.kernel)
         shutil.copyfile(built.initramfs, copy.initramfs)
         return copy.check()
+
+    def _stop_broker(self) -> None:
+        self._broker.stop()
+        # one that does not answer any more cannot be cleaned, and needs not be
+        if self._remembered().get('broker') == SYSTEM_BROKER and _broker_answers():
+            with _system_broker() as connection:
+                connection.default_channel.queue_delete(f'{rpc.TOPIC}.{NAME}')
 
     def _stop_agent(self) -> None:
         directory = self.directory / 'agent'
@@ -174,17 +186,29 @@ def _destroy_guest(state: dict[str, str]) -> None:
     connection.close()
 
 
-def _broker_answers() -> bool:
-    """Whether the host's own RabbitMQ lets its default user in."""
+@contextlib.contextmanager
+def _system_broker() -> Iterator[Any]:
+    """A connection to the host's own RabbitMQ, as its default user.
+
+    :raises OSError: it does not answer, or does not let that user in.
+    """
     make: Any = kombu_connection.Connection  # it has no types
     connection = make(SYSTEM_BROKER.replace('rabbit://', 'amqp://', 1), connect_timeout=3)
     try:
         connection.connect()
-    except (OSError, *connection.connection_errors, *connection.channel_errors):
-        return False
+        yield connection
+    except (*connection.connection_errors, *connection.channel_errors) as error:
+        raise OSError(f'the RabbitMQ at 127.0.0.1:5672: {error}') from error
     finally:
         connection.release()
-    return True
+
+
+def _broker_answers() -> bool:
+    try:
+        with _system_broker():
+            return True
+    except OSError:
+        return False
 
 
 def _hypervisor_answers() -> bool:
@@ -231,7 +255,8 @@ def run(directory: pathlib.Path, *, once: bool) -> None:
         shown = quickstart.start()
         shown.go_round()
     except BaseException:
-        steps.say('\nStopping everything; the logs stay.')
+        with contextlib.suppress(BrokenPipeError):  # whoever watched is gone
+            steps.say('\nStopping everything; the logs stay.')
         quickstart.stop()
         raise
     if once:
@@ -276,6 +301,9 @@ def main(argv: list[str] | None = None) -> int:
                 run(directory, once=options.once)
     except steps.StepFailed as error:
         steps.say(f'\nquickstart: {error}')
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python writes what is left of it
         return 1
     except KeyboardInterrupt:
         steps.say('\nquickstart: interrupted')

@@ -33,7 +33,7 @@ def _member(name: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Json
 
 
 @st.composite
-def _members(draw: st.DrawFn, **values: st.SearchStrategy[Any]) -> Json:
+def _members(draw: st.DrawFn, /, **values: st.SearchStrategy[Any]) -> Json:
     found: Json = {}
     for name, strategy in values.items():
         found |= draw(_member(name, strategy))

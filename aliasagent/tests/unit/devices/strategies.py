@@ -16,7 +16,11 @@ IDS = (
 )
 MACS = ('52:54:00:00:00:01', '52:54:00:00:00:02')
 NOVA = 'http://openstack.org/xmlns/libvirt/nova/1.1'
-NAMESPACES = ('', '', '', '{http://libvirt.org/schemas/domain/qemu/1.0}', '{urn:example:vendor}')
+QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
+VENDOR = 'urn:example:vendor'
+#: Said of every element: what lxml makes up by itself gets mixed up when trees are put together.
+PREFIXES = {'nova': NOVA, 'qemu': QEMU, 'v': VENDOR}
+NAMESPACES = ('', '', '', f'{{{QEMU}}}', f'{{{VENDOR}}}')
 
 _KNOWN_NAMES = ('alias', 'address', 'source', 'target', 'driver', 'serial', 'mac', 'readonly', 'virtualport', 'devices')
 _any_name = st.from_regex(r'[A-Za-z_][A-Za-z0-9_.-]{0,6}', fullmatch=True)
@@ -48,13 +52,13 @@ def comments(draw: st.DrawFn) -> xml.Element:
 
 @st.composite
 def instructions(draw: st.DrawFn) -> xml.Element:
-    return etree.ProcessingInstruction('vendor', draw(texts).replace('?', '').strip() or None)
+    return etree.ProcessingInstruction('vendor', draw(texts).replace('?', '').strip())
 
 
 @st.composite
 def elements(draw: st.DrawFn, depth: int = 2, name: st.SearchStrategy[str] = names) -> xml.Element:
     """Any element: attributes, text, comments, instructions, elements of other namespaces, and tails."""
-    element = etree.Element(draw(name), draw(attributes))
+    element = etree.Element(draw(name), draw(attributes), nsmap=PREFIXES)
     element.text = draw(st.none() | texts)
     kinds = [comments(), instructions()] + ([elements(depth - 1)] if depth else [])
     for child in draw(st.lists(st.one_of(*kinds), max_size=3 if depth else 1)):
@@ -81,7 +85,8 @@ def _finish(draw: st.DrawFn, device: xml.Element) -> xml.Element:
 
 @st.composite
 def disks(draw: st.DrawFn) -> xml.Element:
-    disk = etree.Element('disk', type='block', device=draw(st.sampled_from(['disk', 'lun', 'cdrom'])))
+    kind = draw(st.sampled_from(['disk', 'lun', 'cdrom']))
+    disk = etree.Element('disk', nsmap=PREFIXES, type='block', device=kind)
     if draw(st.booleans()):
         _child(disk, 'source', **{draw(st.sampled_from(['dev', 'file', 'name', 'volume'])): draw(_volumes)})
     _child(disk, 'target', dev=draw(target_names), bus='virtio')
@@ -92,7 +97,7 @@ def disks(draw: st.DrawFn) -> xml.Element:
 
 @st.composite
 def interfaces(draw: st.DrawFn) -> xml.Element:
-    interface = etree.Element('interface', type='bridge')
+    interface = etree.Element('interface', nsmap=PREFIXES, type='bridge')
     _child(interface, 'mac', address=draw(macs))
     if draw(st.booleans()):
         _child(_child(interface, 'virtualport', type='openvswitch'), 'parameters', interfaceid=draw(ids | texts))
@@ -103,9 +108,10 @@ def interfaces(draw: st.DrawFn) -> xml.Element:
 
 @st.composite
 def hostdevs(draw: st.DrawFn) -> xml.Element:
-    hostdev = etree.Element('hostdev', mode='subsystem', type=draw(st.sampled_from(['pci', 'mdev', 'usb', 'scsi'])))
+    kind = draw(st.sampled_from(['pci', 'mdev', 'usb', 'scsi']))
+    hostdev = etree.Element('hostdev', nsmap=PREFIXES, mode='subsystem', type=kind)
     address = _child(_child(hostdev, 'source'), 'address')
-    if hostdev.get('type') == 'mdev':
+    if kind == 'mdev':
         address.set('uuid', draw(ids | texts))
     else:
         address.set('bus', draw(st.sampled_from(['0x01', '0x02']) | texts))
@@ -124,7 +130,7 @@ devices = st.one_of(disks(), interfaces(), hostdevs(), other_devices())
 @st.composite
 def domains(draw: st.DrawFn) -> xml.Element:
     """A definition of any devices, with anything between them."""
-    root = etree.Element('domain', draw(attributes))
+    root = etree.Element('domain', draw(attributes), nsmap=PREFIXES)
     _child(root, 'name', draw(texts))
     metadata = _child(root, 'metadata')
     ports = etree.SubElement(metadata, f'{{{NOVA}}}ports')

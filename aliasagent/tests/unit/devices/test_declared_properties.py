@@ -9,9 +9,11 @@ from aliasagent.devices import domain
 from aliasagent.devices import hostdev
 from aliasagent.devices import interface
 from aliasagent.devices import properties
+from aliasagent.devices import xml
 from aliasagent.devices.base import Device
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import definitions
+from aliasagent.tests.unit.devices import golden
 
 CLASSES: tuple[type[Device], ...] = (disk.Disk, interface.Interface, hostdev.Hostdev)
 
@@ -24,11 +26,12 @@ def declared(device_class: type[Device]) -> Iterator[str]:
 
 def examples(device_class: type[Device]) -> list[Device]:
     found = [device for name in definitions.NAMES for device in domain.Domain.parse(definitions.text(name)).devices()]
+    found += [domain.device(xml.parse(golden.text(name, 'in'))) for name in golden.NAMES]
     return [device for device in found if type(device) is device_class]
 
 
 class DeclaredPropertiesTestCase(base.TestCase):
-    """A property that no definition has is one that nobody has seen work: put it into one of them."""
+    """A property that no definition has is one that nobody has seen work: put it into ``definitions`` or ``golden``."""
 
     def test_all_classes_are_looked_at(self) -> None:
         self.assertEqual(set(CLASSES), set(domain._CLASSES.values()))

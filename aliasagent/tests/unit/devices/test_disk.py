@@ -26,7 +26,7 @@ class SourceTestCase(base.TestCase):
             'nvme:0000:01:00.0/1',
             """<disk type='nvme'><source type='pci' managed='yes' namespace='1'>
                <address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source></disk>""",
-            "<disk type='nvme'><source namespace='1'><address domain='0' bus='1' slot='0' function='0'/></source></disk>",
+            "<disk type='nvme'><source namespace='1'><address bus='1' slot='0' function='0'/></source></disk>",
         )
 
     def test_an_empty_drive_has_none(self) -> None:
@@ -61,7 +61,8 @@ class SourceTestCase(base.TestCase):
         self.check(
             'iscsi:iqn.2001-04.com.example:a/1@[2001:db8::1]:3260',
             *(
-                f"<disk><source protocol='iscsi' name='iqn.2001-04.com.example:a/1'><host name='{name}'/></source></disk>"
+                f"<disk><source protocol='iscsi' name='iqn.2001-04.com.example:a/1'><host name='{name}'/></source>"
+                '</disk>'
                 for name in ('2001:db8::1', '[2001:DB8::1]')
             ),
         )
@@ -77,7 +78,7 @@ class SourceTestCase(base.TestCase):
         self.check(
             'nbd:@unix:/run/nbd',
             "<disk><source protocol='nbd'><host transport='unix' socket='/run/nbd'/></source></disk>",
-            "<disk><source protocol='nbd' tls='no' index='3'><host transport='unix' socket='/run/nbd'/></source></disk>",
+            "<disk><source protocol='nbd' tls='no'><host transport='unix' socket='/run/nbd'/></source></disk>",
         )
         self.check(
             'gluster:a/b@rdma:h:24007',

@@ -62,4 +62,4 @@ class LimitsTestCase(base.TestCase):
         ]
         for field, specs in refused:
             error = self.assertRaises(exception.InvalidInput, qos.limits, specs)
-            self.assertEqual(f'connection_info.data.qos_specs.{field}', error.kwargs['field'], specs)
+            self.assertEqual(f'connection_info.data.qos_specs.{field}', error.kwargs['field'], str(specs))

@@ -241,7 +241,7 @@ class UnusableFileTestCase(JournalTestCase):
         self.journal.accept(operation())
         for column, value in (('state', 'lost'), ('action', 'dance'), ('arguments', '{')):
             with sqlite3.connect(self.path) as database:
-                database.execute('UPDATE operations SET state = ?, action = ?, arguments = ?', ('accepted', 'detach', '{}'))
+                database.execute("UPDATE operations SET state = 'accepted', action = 'detach', arguments = '{}'")
                 database.execute(f'UPDATE operations SET {column} = ?', (value,))
             database.close()
             self.assertRaises(exception.JournalError, self.journal.get, 'one')

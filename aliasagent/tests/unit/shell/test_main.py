@@ -173,6 +173,13 @@ class ConnectionTestCase(test_base.BaseTestCase):
         expected = ('elsewhere', 3, [('a', 5672), ('b', 7)])
         self.assertEqual(expected, (found.host, found.timeout, found._brokers))
 
+    def test_reply_queues_do_not_pile_up(self) -> None:
+        self.connect(transport_url='rabbit://broker/')
+        self.assertEqual(60, conf.CONF.oslo_messaging_rabbit.rabbit_transient_queues_ttl)
+        text = '[oslo_messaging_rabbit]\nrabbit_transient_queues_ttl = 600\n'
+        self.connect(config_file=[self.config_file(text)], transport_url='rabbit://broker/')
+        self.assertEqual(600, conf.CONF.oslo_messaging_rabbit.rabbit_transient_queues_ttl)
+
     def test_unreadable_configuration(self) -> None:
         for path in (str(self.directory / 'nothing'), self.config_file('no option here')):
             with testtools.ExpectedException(errors.BadInput, f'.*{re.escape(path)}'):

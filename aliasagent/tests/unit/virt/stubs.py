@@ -10,7 +10,6 @@ from aliasagent.devices.domain import Domain
 from aliasagent.virt import events
 from aliasagent.virt.guest import Side
 
-
 T = TypeVar('T')
 
 

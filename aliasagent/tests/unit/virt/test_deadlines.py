@@ -25,7 +25,7 @@ class DeadlinesTestCase(base.TestCase):
 
     def test_what_is_due_at_once_in_the_order_it_came(self) -> None:
         held = threading.Event()
-        self.deadlines.call_in(0, lambda: held.wait(base.PATIENCE) and None)
+        self.deadlines.call_in(0, lambda: self.assertTrue(held.wait(base.PATIENCE)))
         for number in range(20):
             self.call_in(-1, str(number))
         held.set()
@@ -49,8 +49,13 @@ class DeadlinesTestCase(base.TestCase):
     def test_one_thread_for_all(self) -> None:
         threads: set[str] = set()
         done = threading.Semaphore(0)
+
+        def note() -> None:
+            threads.add(threading.current_thread().name)
+            done.release()
+
         for _number in range(50):
-            self.deadlines.call_in(0, lambda: (threads.add(threading.current_thread().name), done.release()) and None)
+            self.deadlines.call_in(0, note)
         for _number in range(50):
             self.assertTrue(done.acquire(timeout=base.PATIENCE))
         self.assertEqual(1, len(threads))

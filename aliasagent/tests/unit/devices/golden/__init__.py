@@ -190,7 +190,7 @@ PORTS: dict[str, Json] = {
 }
 
 HOSTDEVS: dict[str, Json] = {
-    'hostdev-pci': {'type': 'pci', 'address': '0000:06:12.5', 'driver': 'vfio'},
+    'hostdev-pci': {'type': 'pci', 'address': '0000:81:00.0', 'driver': 'vfio'},
     'hostdev-mdev': {'type': 'mdev', 'uuid': 'C2177883-F1BB-47F0-914D-32A22E3A8804', 'model': 'vfio-pci'},
     'hostdev-usb': {'type': 'usb', 'vendor': '1D6B', 'product': '0x0002'},
     'hostdev-usb-place': {'type': 'usb', 'bus': 3, 'device': 14},

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages and the check of them."""
+
+import copy
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aliasagent import exception
+from aliasagent.compute import contract
+from aliasagent.compute import rpcapi
+from aliasagent.compute import schemas
+from aliasagent.tests import base
+
+GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
+ID = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+SECRET = 'hunter2-do-not-tell'
+
+#: A good message of each method.
+GOOD: dict[str, dict[str, Any]] = {
+    'attach_volume': {
+        'instance_uuid': GUEST,
+        'volume_id': ID,
+        'connection_info': {
+            'driver_volume_type': 'iscsi',
+            'data': {
+                'target_portal': '192.0.2.1:3260',
+                'target_iqn': f'iqn.2010-10.org.openstack:volume-{ID}',
+                'target_lun': 1,
+                'auth_method': 'CHAP',
+                'auth_username': 'chap-user',
+                'auth_password': SECRET,
+                'secret_uuid': GUEST,
+                'access_mode': 'rw',
+                'discard': True,
+                'encrypted': False,
+                'qos_specs': {'read_iops_sec': '100'},
+                'volume_id': ID,
+                'secret_key': SECRET,
+                'x': {'passphrase': SECRET},
+            },
+            'serial': ID,
+        },
+        'device_name': '/dev/sdb',
+        'disk_bus': 'scsi',
+        'device_type': 'lun',
+    },
+    'attach_interface': {
+        'instance_uuid': GUEST,
+        'port': {'id': ID, 'address': 'fa:16:3e:00:00:01', 'vif_type': 'bridge', 'bridge': 'br0', 'mtu': 1500},
+    },
+    'attach_hostdev': {
+        'instance_uuid': GUEST,
+        'device_id': 'gpu_1',
+        'hostdev': {'type': 'pci', 'address': '0000:06:12.5'},
+    },
+    'detach_volume': {'instance_uuid': GUEST, 'volume_id': ID},
+    'detach_interface': {'instance_uuid': GUEST, 'port_id': ID},
+    'detach': {'instance_uuid': GUEST, 'device_id': 'gpu_1'},
+    'list_instances': {},
+    'list_devices': {'instance_uuid': GUEST},
+    'get_operation': {'operation_id': ID},
+}
+NO_UUIDS: tuple[Any, ...] = (
+    *('', 'x', ID[:-1], ID + '0', f'{ID}\n', f' {ID}', ID.replace('-', ''), f'{{{ID}}}', '../' + ID),
+    *(None, 1, [ID], {}),
+)
+NO_IDS: tuple[Any, ...] = (
+    *('', '../x', 'a b', 'a\n', "a'b", '<a>', '"', 'ä', 'x' * 256, 'x' * (1 << 20), 'None', 'null'),
+    *(None, 1, ['x'], {}),
+)
+#: What is wrong for a field, by its place.
+WRONG: dict[str, tuple[Any, ...]] = {
+    'instance_uuid': NO_UUIDS,
+    'volume_id': NO_UUIDS,
+    'port_id': NO_UUIDS,
+    'device_id': NO_IDS,
+    'operation_id': NO_IDS,
+    'connection_info': (None, [], 'x', 1),
+    'connection_info.driver_volume_type': (None, '', 'floppy', 1, [], 'x' * (1 << 20)),
+    'connection_info.data': (None, [], 'x', 1),
+    'connection_info.data.access_mode': ('rwx', 1, [], True),
+    'connection_info.serial': (1, [], {}),
+    'device_name': ('', 'vdb1', '/dev/', '../vdb', '/dev/vdb\n', 'vd', 'nvme0n1', '/dev//vdb', 1, []),
+    'disk_bus': ('', 'ide', 'VIRTIO', 1, []),
+    'device_type': ('', 'floppy', None, 1, []),
+    'port': (None, [], 'x', 1),
+    'port.id': NO_UUIDS,
+    'port.address': ('', 'x', 'fa:16:3e:00:00', '01:00:00:00:00:01', '00:00:00:00:00:00', 'fa:16:3e:00:00:0g', None, 1),
+    'port.vif_type': (None, '', 'carrier-pigeon', 1, []),
+    'hostdev': (None, [], 'x', 1),
+    'hostdev.type': (None, '', 'toaster', 1, []),
+}
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+methods = st.sampled_from(sorted(GOOD))
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every place in a message, the message itself first."""
+    inner = [place for name in value for place in places(value[name], (*path, name))] if isinstance(value, dict) else []
+    return [path, *inner]
+
+
+def changed(method: str, path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """A good message with another value at one place."""
+    message = copy.deepcopy(GOOD[method])
+    inner: Any = message
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    return message
+
+
+class ContractTestCase(base.TestCase):
+    def refused(self, method: str, arguments: dict[str, Any]) -> exception.InvalidInput:
+        error = self.assertRaises(exception.InvalidInput, contract.validate, method, arguments)
+        self.assertLess(len(str(error)), 500)
+        self.assertNotIn(SECRET, str(error))
+        self.assertNotIn('\n', str(error))
+        return error
+
+
+class ValidateTestCase(ContractTestCase):
+    def test_every_method_is_checked(self) -> None:
+        self.assertEqual(set(schemas.METHODS), set(GOOD))
+        api = vars(rpcapi.ComputeAPI)
+        called = {name for name in api if name[0] != '_' and callable(api[name])}
+        self.assertEqual(set(schemas.METHODS), called)
+
+    def test_good_messages(self) -> None:
+        for method, message in GOOD.items():
+            contract.validate(method, message)
+            contract.canonical(message)
+
+    def test_a_wrong_value_is_named_by_its_field(self) -> None:
+        tried = set()
+        for method, message in GOOD.items():
+            for path in places(message):
+                field = '.'.join(path)
+                for value in WRONG.get(field, ()):
+                    error = self.refused(method, changed(method, path, value))
+                    self.assertEqual(field, error.kwargs['field'], f'{method}: {str(value)[:80]}')
+                    tried.add(field)
+        self.assertEqual(set(WRONG), tried)
+
+    def test_a_missing_field_is_named(self) -> None:
+        for method, message in GOOD.items():
+            for path in places(message)[1:]:
+                field = '.'.join(path)
+                inner: Any = copy.deepcopy(message)
+                without = inner
+                for name in path[:-1]:
+                    inner = inner[name]
+                del inner[path[-1]]
+                schema = schemas.METHODS[method]
+                if field in (*schema['required'], 'port.id', 'port.address', 'hostdev.type'):
+                    error = self.refused(method, without)
+                    self.assertEqual((field, 'is missing'), (error.kwargs['field'], error.kwargs['reason']))
+
+    def test_an_unknown_field_is_named(self) -> None:
+        for method, message in GOOD.items():
+            error = self.refused(method, {**message, 'extra': 1})
+            self.assertEqual('extra', error.kwargs['field'])
+        for method, path in (('attach_interface', ('port', 'extra')), ('attach_hostdev', ('hostdev', 'extra'))):
+            self.assertEqual('.'.join(path), self.refused(method, changed(method, path, 1)).kwargs['field'])
+
+    def test_an_unknown_field_whose_name_is_meant_to_do_harm(self) -> None:
+        for name in ('', 'a\nERROR forged', '\ud800', '<x>', 'x' * (1 << 20), '\x1b[2J', '../'):
+            error = self.refused('detach', {**GOOD['detach'], name: 1})
+            self.assertTrue(str(error).isprintable(), str(error))
+
+    def test_connection_info_may_hold_what_cinder_sends(self) -> None:
+        for path in (('connection_info', 'extra'), ('connection_info', 'data', 'extra')):
+            contract.validate('attach_volume', changed('attach_volume', path, {'any': ['thing']}))
+
+    def test_what_is_optional(self) -> None:
+        message = copy.deepcopy(GOOD['attach_volume'])
+        for name in ('device_name', 'disk_bus'):
+            message[name] = None
+        contract.validate('attach_volume', message)
+        for name in ('device_name', 'disk_bus', 'device_type'):
+            del message[name]
+        contract.validate('attach_volume', message)
+
+    def test_a_number_with_a_point_is_no_whole_number(self) -> None:
+        for value in (1500.0, float('nan'), float('inf'), True):
+            error = self.refused('attach_interface', changed('attach_interface', ('port', 'mtu'), value))
+            self.assertEqual('port.mtu', error.kwargs['field'])
+
+    def test_nested_without_end(self) -> None:
+        nested: Any = 'x'
+        for _level in range(900):
+            nested = [nested]
+        for field in ('instance_uuid', 'volume_id', 'connection_info', 'device_name'):
+            error = self.refused('attach_volume', changed('attach_volume', (field,), nested))
+            self.assertEqual(field, error.kwargs['field'])
+
+
+class SecretTestCase(ContractTestCase):
+    def test_no_secret_is_repeated_whatever_is_wrong_beside_it(self) -> None:
+        for path in places(GOOD['attach_volume'])[1:]:
+            for value in (None, 1, [], {}, 'x y\n', [SECRET], {'password': SECRET}):
+                try:
+                    contract.validate('attach_volume', changed('attach_volume', path, value))
+                except exception.InvalidInput as error:
+                    self.assertNotIn(SECRET, str(error), '.'.join(path))
+
+    def test_a_whole_object_in_another_form_is_not_repeated(self) -> None:
+        for path in (
+            ('connection_info',),
+            ('connection_info', 'data'),
+            ('connection_info', 'data', 'qos_specs'),
+            ('connection_info', 'data', 'encryption'),
+        ):
+            inner: Any = GOOD['attach_volume']
+            for name in path:
+                inner = inner.get(name)
+            for value in (f'password={SECRET}', json.dumps({'auth_password': SECRET}), [inner], [SECRET]):
+                self.refused('attach_volume', changed('attach_volume', path, value))
+
+    def test_a_field_for_a_secret_is_not_repeated(self) -> None:
+        path = ('connection_info', 'data', 'secret_uuid')
+        error = self.refused('attach_volume', changed('attach_volume', path, SECRET))
+        self.assertIn('secret_uuid', error.kwargs['field'])
+
+
+class JunkTestCase(ContractTestCase):
+    @given(methods, st.dictionaries(st.text() | st.sampled_from(['instance_uuid', 'volume_id', 'port']), junk))
+    def test_any_message(self, method: str, message: dict[str, Any]) -> None:
+        self._check(method, message)
+
+    @given(st.data(), methods, junk)
+    def test_junk_anywhere_in_a_good_message(self, data: st.DataObject, method: str, value: Any) -> None:
+        path = data.draw(st.sampled_from(places(GOOD[method])))
+        if path:
+            self._check(method, changed(method, path, value))
+
+    def _check(self, method: str, message: dict[str, Any]) -> None:
+        before = copy.deepcopy(message)
+        try:
+            contract.validate(method, message)
+        except exception.InvalidInput as error:
+            self.assertTrue(error.kwargs['field'])
+            self.assertLess(len(str(error)), 500)
+            str(error).encode()
+        else:
+            contract.canonical(message)
+        self.assertEqual(repr(before), repr(message))
+
+
+class CanonicalTestCase(base.TestCase):
+    def test_one_volume_has_one_alias(self) -> None:
+        for method, message in GOOD.items():
+            upper = json.loads(json.dumps(message).replace(ID, ID.upper()).replace(GUEST, GUEST.upper()))
+            contract.validate(method, upper)
+            canonical = contract.canonical(upper)
+            for name in ('instance_uuid', 'volume_id', 'port_id', 'operation_id'):
+                self.assertEqual(message.get(name), canonical.get(name))
+            if 'port' in message:
+                self.assertEqual(message['port']['id'], canonical['port']['id'])
+
+    def test_what_is_no_uuid_stays(self) -> None:
+        message = {'instance_uuid': GUEST, 'device_id': 'GPU_1'}
+        self.assertEqual(message, contract.canonical(message))
+
+    def test_the_message_itself_is_not_changed(self) -> None:
+        message = {'instance_uuid': GUEST.upper(), 'port': {'id': ID.upper()}}
+        before = copy.deepcopy(message)
+        contract.canonical(message)
+        self.assertEqual(before, message)
+
+    def test_ids(self) -> None:
+        for good in (ID, 'gpu_1', 'x'):
+            self.assertTrue(contract.is_id(good))
+        for bad in NO_IDS:
+            if isinstance(bad, str):
+                self.assertFalse(contract.is_id(bad))
+
+
+class SchemaTestCase(base.TestCase):
+    def test_the_schemas_are_json(self) -> None:
+        """They are published: whoever has them needs none of our code to read them."""
+        self.assertEqual(schemas.METHODS, json.loads(json.dumps(schemas.METHODS)))
+
+    def test_the_schemas_are_schemas(self) -> None:
+        for validator in contract._VALIDATORS.values():
+            validator.check_schema(validator.schema)
+
+    def test_every_format_is_known(self) -> None:
+        used = set()
+
+        def collect(schema: Any) -> None:
+            if isinstance(schema, dict):
+                if isinstance(schema.get('format'), str):
+                    used.add(schema['format'])
+                for inner in schema.values():
+                    collect(inner)
+            elif isinstance(schema, list):
+                for inner in schema:
+                    collect(inner)
+
+        collect(schemas.METHODS)
+        self.assertEqual(set(schemas.FORMATS), used)
+
+    @given(st.sampled_from(sorted(schemas.FORMATS)), st.text())
+    def test_a_format_takes_or_refuses_any_text(self, name: str, text: str) -> None:
+        if schemas.FORMATS[name][1](text):
+            self.assertNotIn('\n', text)
+            self.assertNotIn('\x00', text)

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The house: imports go down, and one room decides one thing."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import aliasagent
+from aliasagent.tests import base
+
+ROOT = pathlib.Path(aliasagent.__file__).parent
+#: The rooms from the top down. Nothing imports from above; what stands together may share.
+FLOORS = (
+    ('cmd', 'shell'),
+    ('compute',),
+    ('operations',),
+    ('reconcile',),
+    ('virt',),
+    ('devices',),
+    ('conf',),
+    ('rpc', 'notifications', 'context', 'exception', 'version'),
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+#: What is at the bottom may know of these only.
+BELOW = {
+    'exception': set[str](),
+    'context': set[str](),
+    'version': set[str](),
+    'conf': {'conf', 'version'},
+    'devices': {'devices', 'exception'},
+    # The client speaks to the contract, and to nothing behind it.
+    'shell': {'shell', 'compute.rpcapi', 'conf', 'context', 'exception', 'rpc', 'version'},
+}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Each module of the package but for tests, by its name without the package's."""
+    for path in sorted(ROOT.rglob('*.py')):
+        parts = path.relative_to(ROOT).with_suffix('').parts
+        if parts[0] != 'tests' and parts != ('__init__',):
+            yield '.'.join(part for part in parts if part != '__init__'), ast.parse(path.read_text(), str(path))
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Everything that a module imports, under its full name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, 'imports are absolute'
+            yield from (f'{node.module}.{name.name}' for name in node.names)
+
+
+def own(tree: ast.Module) -> Iterator[str]:
+    """What a module imports of this package, without the package's name."""
+    for name in imported(tree):
+        if name.startswith('aliasagent.'):
+            yield name.removeprefix('aliasagent.')
+
+
+class ImportsTestCase(base.TestCase):
+    def test_every_room_has_its_floor(self) -> None:
+        rooms = {name.split('.')[0] for name, _tree in modules()}
+        self.assertEqual(set(), rooms - set(FLOOR))
+
+    def test_imports_go_down(self) -> None:
+        upwards = [
+            f'{module} imports {name}'
+            for module, tree in modules()
+            for name in own(tree)
+            if FLOOR[name.split('.')[0]] < FLOOR[module.split('.')[0]]
+        ]
+        self.assertEqual([], upwards)
+
+    def test_what_may_know_little_knows_no_more(self) -> None:
+        too_much = [
+            f'{module} imports {name}'
+            for module, tree in modules()
+            for name in own(tree)
+            if (allowed := BELOW.get(module.split('.')[0])) is not None
+            and not any(name == room or name.startswith(f'{room}.') for room in allowed)
+        ]
+        self.assertEqual([], too_much)
+
+    def test_no_module_imports_itself_by_way_of_others(self) -> None:
+        known = dict(modules())
+        imports: dict[str, set[str]] = {
+            module: {
+                target
+                for name in own(tree)
+                for target in (name, name.rpartition('.')[0])
+                if target in known and target != module and not _is_package(target)
+            }
+            for module, tree in known.items()
+        }
+        while free := [module for module, targets in imports.items() if not targets]:
+            for module in free:
+                del imports[module]
+            for targets in imports.values():
+                targets.difference_update(free)
+        self.assertEqual({}, imports)
+
+
+def _is_package(module: str) -> bool:
+    return ROOT.joinpath(*module.split('.')).is_dir()
+
+
+class OneRoomDecidesOneThingTestCase(base.TestCase):
+    def assert_only(self, rooms: set[str], users: list[str]) -> None:
+        self.assertEqual([], [user for user in users if not any(user == r or user.startswith(f'{r}.') for r in rooms)])
+        self.assertNotEqual([], users)
+
+    def importers(self, package: str) -> list[str]:
+        return [
+            module
+            for module, tree in modules()
+            if any(name == package or name.startswith(f'{package}.') for name in imported(tree))
+        ]
+
+    def naming(self, *attributes: str) -> list[str]:
+        return [
+            module
+            for module, tree in modules()
+            if any(isinstance(node, ast.Attribute) and node.attr in attributes for node in ast.walk(tree))
+        ]
+
+    def test_libvirt_is_spoken_in_one_room(self) -> None:
+        self.assert_only({'virt'}, self.importers('libvirt'))
+
+    def test_only_errors_reads_codes(self) -> None:
+        self.assert_only({'virt.errors'}, self.naming('get_error_code', 'get_error_domain', 'get_error_message'))
+        users = [
+            module
+            for module, tree in modules()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr.startswith('VIR_ERR_')
+        ]
+        self.assert_only({'virt.errors'}, users)
+
+    def test_only_host_opens_a_connection(self) -> None:
+        users = [
+            module
+            for module, tree in modules()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and (node.value.id, node.attr[:4]) == ('libvirt', 'open')
+        ]
+        self.assert_only({'virt.host'}, users)
+
+    def test_only_alias_knows_the_form_of_an_alias(self) -> None:
+        users = [
+            module
+            for module, tree in modules()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith('ua-')
+            and not _is_docstring(tree, node)
+        ]
+        self.assert_only({'devices.alias'}, users)
+
+    def test_options_are_read_where_things_are_put_together(self) -> None:
+        users = [
+            module
+            for module in self.importers('oslo_config')
+            if module.split('.')[0] not in ('conf', 'cmd', 'shell')
+        ]
+        self.assert_only({'compute.service', 'rpc'}, users)
+
+
+def _is_docstring(tree: ast.Module, constant: ast.Constant) -> bool:
+    return any(
+        isinstance(node, ast.Expr) and node.value is constant
+        for node in ast.walk(tree)
+    )
+
+
+class GroundFloorTestCase(base.TestCase):
+    """``devices`` and the plan can be lifted out and used alone."""
+
+    def test_they_load_where_there_is_neither_libvirt_nor_oslo(self) -> None:
+        names = [module for module, _tree in modules() if module.split('.')[0] == 'devices'] + ['reconcile.plan']
+        script = (
+            'import importlib, sys\n'
+            'class Refuse:\n'
+            '    def find_spec(self, name, path=None, target=None):\n'
+            "        if name.split('.')[0].startswith(('libvirt', 'oslo', 'jsonschema', 'eventlet', 'kombu')):\n"
+            '            raise ImportError(name)\n'
+            'sys.meta_path.insert(0, Refuse())\n'
+            f'for name in {names!r}:\n'
+            "    importlib.import_module('aliasagent.' + name)\n"
+            "print(sorted(name for name in sys.modules if name.startswith('aliasagent.')))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, '-c', script], capture_output=True, text=True, cwd=ROOT.parent, timeout=60, check=False
+        )
+        self.assertEqual('', done.stderr)
+        loaded = ast.literal_eval(done.stdout)
+        allowed = ('aliasagent.devices', 'aliasagent.exception', 'aliasagent.reconcile')
+        self.assertEqual([], [name for name in loaded if not name.startswith(allowed)])
+
+    def test_they_do_no_input_and_output(self) -> None:
+        doing = {'os', 'io', 'pathlib', 'socket', 'subprocess', 'threading', 'logging', 'time', 'shutil', 'tempfile'}
+        users = [
+            f'{module} imports {name}'
+            for module, tree in modules()
+            if module.split('.')[0] == 'devices' or module == 'reconcile.plan'
+            for name in imported(tree)
+            if name.split('.')[0] in doing
+        ]
+        self.assertEqual([], users)
+
+
+class FilesTestCase(base.TestCase):
+    def test_every_file_says_its_licence(self) -> None:
+        without = [
+            str(path.relative_to(ROOT))
+            for path in ROOT.rglob('*.py')
+            if 'SPDX-License-Identifier: Apache-2.0' not in path.read_text()[:200]
+        ]
+        self.assertEqual([], without)

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of an unplug when something else happens meanwhile."""
+
+import threading
+
+from aliasagent import exception
+from aliasagent.tests.unit.virt.unplugging import GUEST
+from aliasagent.tests.unit.virt.unplugging import SHORT
+from aliasagent.tests.unit.virt.unplugging import UnplugTestCase
+from aliasagent.virt import errors
+from aliasagent.virt import events
+from aliasagent.virt.unplug import Patience
+
+_UNREADABLE = exception.GuestUnreadable(instance=GUEST, reason='x')
+_REFUSED = exception.HypervisorError(action='detach', reason='no device found with alias x')
+_AWAY = exception.HypervisorUnavailable(reason='gone')
+
+
+class GuestTestCase(UnplugTestCase):
+    """What becomes of the guest meanwhile."""
+
+    def test_stopped(self) -> None:
+        future = self.start()
+        self.stopped()
+        self.assert_done(future)
+
+    def test_stopped_between_the_look_and_the_call(self) -> None:
+        self.guest.running = False
+        self.guest.on_detach = [errors.InvalidOperation(action='detach', reason='domain is not running')]
+        self.assert_done(self.start())
+
+    def test_moved_to_another_host(self) -> None:
+        future = self.start()
+        self.stopped(events.Cause.MIGRATED)
+        self.assert_failed(future, exception.DetachFailed, 'another host')
+
+    def test_saved(self) -> None:
+        future = self.start()
+        self.stopped(events.Cause.SAVED)
+        self.assert_failed(future, exception.DetachFailed, 'saved')
+
+    def test_rebooted_without_it(self) -> None:
+        future = self.start()
+        self.guest.aliases.clear()
+        self.host.tell(events.LifecycleChanged(GUEST, events.Lifecycle.REBOOTED))
+        self.assert_done(future)
+
+    def test_rebooted_with_it_the_guest_is_asked_again(self) -> None:
+        future = self.start(Patience(timeout=3600, attempts=1))
+        self.host.tell(events.LifecycleChanged(GUEST, events.Lifecycle.REBOOTED))
+        self.wait_for(lambda: len(self.guest.detaches) == 2, 'asked again')
+        self.assertFalse(future.done())
+        self.go()
+        self.assert_done(future)
+
+    def test_started_anew_it_is_asked_again(self) -> None:
+        future = self.start()
+        self.host.tell(events.LifecycleChanged(GUEST, events.Lifecycle.STARTED))
+        self.wait_for(lambda: len(self.guest.detaches) == 2, 'asked again')
+        self.go()
+        self.assert_done(future)
+
+    def test_it_is_not_there(self) -> None:
+        del self.host.guests[GUEST]
+        self.assert_failed(self.start(), exception.InstanceNotFound)
+
+    def test_it_goes_away_before_the_next_look(self) -> None:
+        future = self.start(SHORT)
+        del self.host.guests[GUEST]
+        self.assert_failed(future, exception.InstanceNotFound)
+
+
+class ErrorTestCase(UnplugTestCase):
+    """What libvirt says to the call, and to the look after it."""
+
+    def test_unsupported(self) -> None:
+        self.guest.on_detach = [exception.Unsupported(what='detach', reason='x')]
+        self.assert_failed(self.start(), exception.Unsupported)
+        self.assertEqual(1, len(self.guest.detaches))
+
+    def test_a_guest_that_takes_no_calls_for_a_while(self) -> None:
+        self.guest.on_detach = [exception.GuestBusy(instance=GUEST, reason='cannot acquire state change lock'), self.go]
+        self.assert_done(self.start(SHORT))
+        self.assertEqual(2, len(self.guest.detaches))
+
+    def test_a_guest_that_takes_no_calls_ever(self) -> None:
+        self.guest.on_detach = [exception.GuestBusy(instance=GUEST, reason='cannot acquire state change lock')]
+        self.assert_failed(self.start(SHORT), exception.DetachTimeout)
+
+    def test_refused_and_the_device_is_there(self) -> None:
+        self.guest.on_detach = [_REFUSED]
+        self.assert_failed(self.start(), exception.DetachFailed, 'no device found')
+
+    def test_refused_and_the_device_is_gone(self) -> None:
+        self.guest.on_detach = [_REFUSED]
+        self.guest.aliases.clear()
+        self.assert_done(self.start())
+
+    def test_refused_and_the_guest_is_gone(self) -> None:
+        def refuse() -> None:
+            del self.host.guests[GUEST]
+            raise _REFUSED
+
+        self.guest.on_detach = [refuse]
+        self.assert_failed(self.start(), exception.InstanceNotFound)
+
+    def test_refused_and_the_guest_cannot_be_read_at_first(self) -> None:
+        self.guest.on_detach = [_REFUSED]
+        self.guest.on_look = [_UNREADABLE, None]
+        self.assert_failed(self.start(SHORT), exception.DetachFailed, 'no device found')
+
+    def test_refused_and_the_guest_cannot_be_read_at_first_and_it_is_gone(self) -> None:
+        self.guest.on_detach = [_REFUSED]
+        self.guest.on_look = [_UNREADABLE, None]
+        self.guest.aliases.clear()
+        self.assert_done(self.start(SHORT))
+
+    def test_refused_and_the_hypervisor_goes_away(self) -> None:
+        self.guest.on_detach = [_REFUSED]
+        self.guest.on_look = [_AWAY]
+        self.assert_failed(self.start(SHORT), exception.HypervisorUnavailable)
+
+    def test_it_can_never_be_read(self) -> None:
+        self.guest.on_look = [_UNREADABLE]
+        self.assert_failed(self.start(SHORT), exception.GuestUnreadable)
+
+    def test_it_cannot_be_read_for_a_while(self) -> None:
+        self.guest.on_look = [_UNREADABLE, None]
+        self.guest.aliases.clear()
+        self.assert_done(self.start(SHORT))
+
+    def test_a_defect_ends_it(self) -> None:
+        self.guest.on_look = [KeyError('x')]
+        self.assert_failed(self.start(SHORT), exception.DetachFailed)
+
+    def test_a_defect_at_the_start_leaves_nothing_behind(self) -> None:
+        self.guest.on_detach = [KeyError('x')]
+        self.assert_failed(self.start(), exception.DetachFailed)
+        self.guest.on_detach = []
+        future = self.start()
+        self.assertEqual(2, len(self.guest.detaches))
+        self.go()
+        self.assert_done(future)
+
+
+class HypervisorTestCase(UnplugTestCase):
+    def test_away_at_the_start_and_back(self) -> None:
+        self.host.down = _AWAY
+        future = self.start()
+        self.assertFalse(future.done())
+        self.host.down = None
+        self.host.tell(events.Reconnected())
+        self.wait_for(lambda: self.guest.detaches, 'asked once it is back')
+        self.go()
+        self.assert_done(future)
+
+    def test_the_device_went_while_nobody_was_connected(self) -> None:
+        future = self.start()
+        self.guest.aliases.clear()
+        self.host.tell(events.Reconnected())
+        self.assert_done(future)
+
+    def test_the_guest_went_while_nobody_was_connected(self) -> None:
+        future = self.start()
+        self.guest.running = False
+        self.host.tell(events.Reconnected())
+        self.assert_done(future)
+
+    def test_never_back(self) -> None:
+        self.host.down = _AWAY
+        self.assert_failed(self.start(SHORT), exception.HypervisorUnavailable)
+
+    def test_the_device_is_asked_for_again_after_a_reconnect(self) -> None:
+        future = self.start(Patience(timeout=3600, attempts=1))
+        self.host.tell(events.Reconnected())
+        self.wait_for(lambda: len(self.guest.detaches) == 2, 'asked again')
+        self.assertFalse(future.done())
+
+
+class CloseTestCase(UnplugTestCase):
+    def test_what_is_pending_stays_so(self) -> None:
+        """Its end is not known; after the restart it is taken up again."""
+        future = self.start(SHORT)
+        self.unplugs.close()
+        self.go()
+        self.stopped()
+        self.host.tell(events.Reconnected())
+        threading.Event().wait(0.1)
+        self.assertFalse(future.done())
+
+    def test_twice(self) -> None:
+        self.unplugs.close()
+        self.unplugs.close()

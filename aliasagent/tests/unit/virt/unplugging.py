@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host that is made up, with a device that can be asked for."""
+
+from concurrent import futures
+
+from aliasagent import exception
+from aliasagent.tests import base
+from aliasagent.tests.unit.virt import stubs
+from aliasagent.virt import events
+from aliasagent.virt.unplug import Patience
+from aliasagent.virt.unplug import Unplugs
+
+GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
+OTHER = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c02'
+VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+ALIAS = f'ua-{VOLUME}'
+
+#: A guest that is asked once, and has all the time.
+LONG = Patience(timeout=3600, attempts=8)
+SHORT = Patience(timeout=0.02, attempts=3)
+
+class UnplugTestCase(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.host = stubs.StubHost()
+        for uuid in (GUEST, OTHER):
+            self.host.guests[uuid] = stubs.StubGuest(uuid)
+            self.host.guests[uuid].aliases.add(ALIAS)
+        self.guest = self.host.guests[GUEST]
+        self.late: list[tuple[str, str]] = []
+        self.unplugs = Unplugs(self.host, on_late=lambda *who: self.late.append(who))  # type: ignore[arg-type]
+        self.addCleanup(self.unplugs.close)
+
+    def start(self, patience: Patience = LONG, alias: str = ALIAS, instance: str = GUEST) -> 'futures.Future[None]':
+        return self.unplugs.start(instance, alias, VOLUME, patience)
+
+    def go(self, alias: str = ALIAS) -> None:
+        """The guest lets go of a device."""
+        self.guest.aliases.discard(alias)
+        self.host.tell(events.DeviceRemoved(GUEST, alias))
+
+    def assert_done(self, future: 'futures.Future[None]') -> None:
+        self.assertIsNone(future.result(base.PATIENCE))
+
+    def assert_failed(
+        self, future: 'futures.Future[None]', kind: type[exception.AliasAgentError], *words: str
+    ) -> exception.AliasAgentError:
+        error = future.exception(base.PATIENCE)
+        self.assertIs(kind, type(error), str(error))
+        for word in words:
+            self.assertIn(word, str(error))
+        assert isinstance(error, exception.AliasAgentError)
+        return error
+
+    def stopped(self, cause: events.Cause = events.Cause.OTHER, instance: str = GUEST) -> None:
+        self.host.tell(events.LifecycleChanged(instance, events.Lifecycle.STOPPED, cause))
