@@ -15,6 +15,8 @@ from aliasagent.devices import alias
 _SHOWN = 80
 #: The types of what may have a password somewhere in it.
 _WHOLE = frozenset({'object', 'array'})
+#: Names of values that are secrets themselves, and not merely the UUID of one.
+_PASSWORD = re.compile(r'passw|passphrase|keyring|token|(^|_)key$', re.IGNORECASE)
 _SECRET = re.compile(r'password|secret|passwd|\bkey', re.IGNORECASE)
 
 
@@ -56,7 +58,11 @@ def validate(method: str, arguments: dict[str, Any]) -> None:
 
 
 def canonical(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Valid arguments with their UUIDs as libvirt and Nova write them, so that one volume has one alias."""
+    """Valid arguments as they are kept and worked with.
+
+    UUIDs are as libvirt and Nova write them, so that one volume has one alias. Passwords and keys that Cinder sends
+    are gone: QEMU gets them from libvirt, by a secret's UUID, and they shall not come to lie in a journal.
+    """
 
     def one(value: Any) -> Any:
         return value.lower() if isinstance(value, str) and schemas.UUID.fullmatch(value) else value
@@ -64,7 +70,17 @@ def canonical(arguments: dict[str, Any]) -> dict[str, Any]:
     result = {name: one(value) for name, value in arguments.items()}
     if 'port' in result:
         result['port'] = {**result['port'], 'id': one(result['port']['id'])}
+    if 'connection_info' in result:
+        result['connection_info'] = _without_secrets(result['connection_info'])
     return result
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_secrets(item) for name, item in value.items() if not _PASSWORD.search(str(name))}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return value
 
 
 def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:

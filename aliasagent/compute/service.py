@@ -43,7 +43,7 @@ class ComputeService(service.Service):
         self._runner = Runner(
             self._journal, self._lanes, self._driver, reconnect_timeout=lambda: float(conf.libvirt.reconnect_timeout)
         )
-        self._reconciler = Reconciler(self._host, self._lanes)
+        self._reconciler = Reconciler(self._host, self._lanes.submit_if_idle)
         self._server: Any = None
         self._stopping = threading.Event()
         self._ready = threading.Event()

@@ -100,9 +100,15 @@ def claim(device: base.Device) -> Claim:
         case disk.Disk():
             return Claim(kind=device.kind, serial=device.serial, source=device.source)
         case interface.Interface():
-            return Claim(kind=device.kind, mac=_lower(device.mac))
+            return Claim(kind=device.kind, mac=_lower(device.mac), host_address=device.host_address)
         case hostdev.Hostdev():
-            return Claim(kind=device.kind, host_address=device.host_address, mdev_uuid=_lower(device.mdev_uuid))
+            return Claim(
+                kind=device.kind,
+                # A USB or SCSI device is what it is plugged into.
+                source=device.source if device.type in ('usb', 'scsi') else None,
+                host_address=device.host_address,
+                mdev_uuid=_lower(device.mdev_uuid),
+            )
         case _:
             return Claim(kind=device.kind)
 

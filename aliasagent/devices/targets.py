@@ -7,6 +7,8 @@ from itertools import count
 from aliasagent import exception
 
 DEFAULT_BUS = 'virtio'
+#: Where a disk goes of which nobody says the bus. A LUN is passed through on SCSI only; no CD-ROM is on virtio.
+_DEFAULT_BUSES = {'disk': DEFAULT_BUS, 'lun': 'scsi', 'cdrom': 'scsi'}
 #: The letters that a bus's disk names begin with. libvirt places a SCSI, SATA or USB disk by its name, too.
 _PREFIXES = {'virtio': 'vd', 'scsi': 'sd', 'sata': 'sd', 'usb': 'sd'}
 
@@ -16,8 +18,10 @@ def split(device_name: str) -> str:
     return device_name.removeprefix('/dev/')
 
 
-def bus_of(target: str) -> str:
-    """The bus that disks with such a name are on when nobody says otherwise."""
+def default_bus(target: str | None, device_type: str) -> str:
+    """The bus of a disk when nobody says otherwise: by its name if it has one, else by its type."""
+    if target is None:
+        return _DEFAULT_BUSES[device_type]
     return 'scsi' if target.startswith('sd') else DEFAULT_BUS
 
 

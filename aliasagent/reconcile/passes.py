@@ -3,23 +3,26 @@
 
 import contextlib
 import logging
+from collections.abc import Callable
 from concurrent import futures
 
 from aliasagent import exception
-from aliasagent.operations.lanes import Lanes
 from aliasagent.reconcile import apply
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.host import Host
 
 LOG = logging.getLogger(__name__)
 
+#: Does a job on a guest if nothing else is done or waits there, and tells when; None if something is.
+SubmitIfIdle = Callable[[str, Callable[[], None]], 'futures.Future[None] | None']
+
 
 class Reconciler:
-    """Looks at the host's guests, each in its own lane, so that no operation on it is under way meanwhile."""
+    """Looks at the host's guests, each while no operation on it is under way."""
 
-    def __init__(self, host: Host, lanes: Lanes) -> None:
+    def __init__(self, host: Host, submit_if_idle: SubmitIfIdle) -> None:
         self._host = host
-        self._lanes = lanes
+        self._submit_if_idle = submit_if_idle
 
     def run(self) -> apply.Report:
         """Look at each guest once; one on which something is under way is left for the next pass.
@@ -51,7 +54,7 @@ class Reconciler:
             except exception.AliasAgentError as error:
                 LOG.warning('Instance %s is left for the next pass: %s', guest.uuid, error)
 
-        begun = self._lanes.submit_if_idle(guest.uuid, job)
+        begun = self._submit_if_idle(guest.uuid, job)
         if begun is None:
             LOG.debug('Instance %s is busy, and left for the next pass', guest.uuid)
         return begun

@@ -102,7 +102,7 @@ class Driver:
                 field='connection_info.data.device_path', reason=f'{path} does not exist on this host'
             )
         name = None if device_name is None else targets.split(device_name)
-        bus = disk_bus or (targets.DEFAULT_BUS if name is None else targets.bus_of(name))
+        bus = disk_bus or targets.default_bus(name, device_type)
         if name is not None:
             targets.check(name, bus)
 

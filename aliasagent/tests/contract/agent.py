@@ -139,7 +139,7 @@ class AgentContract(AgentCase):
         ):
             operation = self.raw_cast(method, **arguments)
             self.assert_failed(operation, 'InvalidInput', f'{field}: ')
-            self.assertTrue(len(operation['error']) < 1000)
+            self.assertLess(len(operation['error']), 1000)
         self.assert_untouched(guest, before)
         self.assert_succeeded(self.raw_cast('attach_volume', **good))
 

@@ -85,7 +85,7 @@ class DetachContract(harness.DriverCase):
         self.host.guest(guest).attach(harness.interface_xml(bridge, mac, alias=f'ua-{port}'), Side.PERSISTENT)
         self.detach(guest, port)
         left = [device.kind for domain in (self.live(guest), self.persistent(guest)) for device in domain.devices()]
-        self.assertFalse('interface' in left)
+        self.assertNotIn('interface', left)
 
     def test_the_wrong_disk_trap(self) -> None:
         """Volume X is asked for; Y sits at the name that was X's. Nothing goes."""

@@ -60,6 +60,8 @@ class DriverCase:
     assertIn: Callable[..., Any]  # noqa: N815
     assertTrue: Callable[..., Any]  # noqa: N815
     assertFalse: Callable[..., Any]  # noqa: N815
+    assertLess: Callable[..., Any]  # noqa: N815
+    assertNotIn: Callable[..., Any]  # noqa: N815
 
     @property
     def hypervisor(self) -> Hypervisor:

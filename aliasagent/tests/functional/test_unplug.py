@@ -105,7 +105,7 @@ class UnplugTest(test_contract_driver.OnFake):
         lanes.submit(self.guest, attach)
         deadline = time.monotonic() + harness.SOON
         while len(self.ids(self.guest)[0]) < 2 or len(pending) < 64:
-            self.assertTrue(time.monotonic() < deadline)
+            self.assertLess(time.monotonic(), deadline)
             time.sleep(0.01)
         self.assertEqual([False] * 64, [future.done() for future in pending])
 

@@ -31,7 +31,7 @@ BELOW = {
     'conf': {'conf', 'version'},
     'devices': {'devices', 'exception'},
     # The client speaks to the contract, and to nothing behind it.
-    'shell': {'shell', 'compute.rpcapi', 'conf', 'context', 'exception', 'rpc', 'version'},
+    'shell': {'shell', 'compute.contract', 'compute.rpcapi', 'conf', 'context', 'exception', 'rpc', 'version'},
 }
 
 

@@ -225,6 +225,19 @@ class SecretTestCase(ContractTestCase):
             for value in (f'password={SECRET}', json.dumps({'auth_password': SECRET}), [inner], [SECRET]):
                 self.refused('attach_volume', changed('attach_volume', path, value))
 
+    def test_passwords_do_not_get_past_the_door(self) -> None:
+        data = {
+            'device_path': '/dev/sdx',
+            'auth_password': SECRET,
+            'keyring': SECRET,
+            'encryption': {'provider': 'luks', 'secret_uuid': 'kept', 'encryption_key': SECRET},
+            'initiators': [{'password': SECRET}],
+        }
+        kept = contract.canonical({'connection_info': {'driver_volume_type': 'local', 'data': data}})
+        self.assertNotIn(SECRET, json.dumps(kept))
+        self.assertEqual('/dev/sdx', kept['connection_info']['data']['device_path'])
+        self.assertEqual('kept', kept['connection_info']['data']['encryption']['secret_uuid'])
+
     def test_a_field_for_a_secret_is_not_repeated(self) -> None:
         path = ('connection_info', 'data', 'secret_uuid')
         error = self.refused('attach_volume', changed('attach_volume', path, SECRET))

@@ -63,4 +63,9 @@ class NamesTestCase(base.TestCase):
     @given(st.sampled_from(ALL))
     def test_the_bus_of_a_name_takes_it(self, name: str) -> None:
         for prefix in ('sd', 'vd'):
-            targets.check(prefix + name, targets.bus_of(prefix + name))
+            targets.check(prefix + name, targets.default_bus(prefix + name, 'disk'))
+
+    def test_the_bus_of_a_type_takes_it(self) -> None:
+        self.assertEqual('virtio', targets.default_bus(None, 'disk'))
+        for device_type in ('lun', 'cdrom'):
+            self.assertEqual('scsi', targets.default_bus(None, device_type))

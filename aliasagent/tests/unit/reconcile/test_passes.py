@@ -52,7 +52,7 @@ class PassesTestCase(base.TestCase):
         self.addCleanup(self.lanes.close)
 
     def run_pass(self, *guests: StubGuest) -> Report:
-        return Reconciler(StubHost(*guests), self.lanes).run()  # type: ignore[arg-type]
+        return Reconciler(StubHost(*guests), self.lanes.submit_if_idle).run()  # type: ignore[arg-type]
 
     def test_each_guest_once_and_a_second_pass_changes_nothing(self) -> None:
         guests = [StubGuest(str(number)) for number in range(20)]
@@ -91,7 +91,7 @@ class PassesTestCase(base.TestCase):
     def test_the_hypervisor_is_not_there(self) -> None:
         host = StubHost()
         host.down = exception.HypervisorUnavailable(reason='x')
-        reconciler = Reconciler(host, self.lanes)  # type: ignore[arg-type]
+        reconciler = Reconciler(host, self.lanes.submit_if_idle)  # type: ignore[arg-type]
         self.assertRaises(exception.HypervisorUnavailable, reconciler.run)
 
     def test_a_pass_ends_when_the_agent_stops(self) -> None:
