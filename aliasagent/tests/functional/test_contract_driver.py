@@ -8,6 +8,7 @@ import testtools
 
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
+from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import base
@@ -31,6 +32,10 @@ class AttachTest(OnFake, driver_attach.AttachContract):
 
 class DetachTest(OnFake, driver_detach.DetachContract):
     """Detach."""
+
+
+class KindsTest(OnFake, driver_kinds.KindsContract):
+    """Every kind."""
 
 
 class LifeTest(OnFake, driver_life.LifeContract):

@@ -10,6 +10,7 @@ import testtools
 
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
+from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
@@ -47,6 +48,10 @@ class AttachTest(OnLibvirt, driver_attach.AttachContract):
 
 class DetachTest(OnLibvirt, driver_detach.DetachContract):
     """Detach."""
+
+
+class KindsTest(OnLibvirt, driver_kinds.KindsContract):
+    """Every kind."""
 
 
 class LifeTest(OnLibvirt, driver_life.LifeContract):

@@ -143,7 +143,7 @@ class TestGuest:
     <controller type='pci' model='pcie-root'/>
     {"<controller type='pci' model='pcie-root-port'/>" * ports}
     <controller type='scsi' index='0' model='virtio-scsi'/>
-    <controller type='usb' model='none'/>
+    {'' if "type='usb'" in self.devices else "<controller type='usb' model='none'/>"}
     <memballoon model='none'/>
     <serial type='file'>
       <source path={saxutils.quoteattr(str(self.console))} append='on'/>
