@@ -87,6 +87,21 @@ class DetachContract(harness.DriverCase):
         left = [device.kind for domain in (self.live(guest), self.persistent(guest)) for device in domain.devices()]
         self.assertNotIn('interface', left)
 
+    def test_an_interface_from_before_aliases_is_known_by_its_tap_and_the_metadata(self) -> None:
+        port, other = harness.new_id(), harness.new_id()
+        metadata = (
+            "<nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'><nova:ports>"
+            f"<nova:port uuid='{other}'/><nova:port uuid='{port}'/></nova:ports></nova:instance>"
+        )
+        guest = self.hypervisor.new_guest(state='shut off', metadata=metadata)
+        bridge = self.hypervisor.bridge()
+        for whose in (other, port):
+            xml = harness.interface_xml(bridge, harness.new_mac(), target=f'tap{whose[:11]}')
+            self.host.guest(guest).attach(xml, Side.PERSISTENT)
+        self.detach(guest, port, 'interface')
+        (left,) = (device for device in self.persistent(guest).devices() if device.kind == 'interface')
+        self.assertEqual(f'tap{other[:11]}', left.target)
+
     def test_the_wrong_disk_trap(self) -> None:
         """Volume X is asked for; Y sits at the name that was X's. Nothing goes."""
         guest = self.hypervisor.new_guest(state='started')

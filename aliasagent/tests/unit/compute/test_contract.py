@@ -203,7 +203,22 @@ class ValidateTestCase(ContractTestCase):
             self.assertEqual(field, error.kwargs['field'])
 
 
+    def test_nested_without_end_where_anything_is_allowed(self) -> None:
+        nested: Any = 'x'
+        for level in range(900):
+            nested = [nested] if level % 2 else {'x': nested}
+        message = changed('attach_volume', ('connection_info', 'data', 'extra'), nested)
+        self.assertEqual('connection_info', self.refused('attach_volume', message).kwargs['field'])
+
+
 class SecretTestCase(ContractTestCase):
+    def test_no_secret_is_kept(self) -> None:
+        kept = contract.canonical(GOOD['attach_volume'])
+        self.assertNotIn(SECRET, json.dumps(kept))
+        # What QEMU gets it by is.
+        self.assertEqual(GUEST, kept['connection_info']['data']['secret_uuid'])
+        contract.validate('attach_volume', kept)
+
     def test_no_secret_is_repeated_whatever_is_wrong_beside_it(self) -> None:
         for path in places(GOOD['attach_volume'])[1:]:
             for value in (None, 1, [], {}, 'x y\n', [SECRET], {'password': SECRET}):
