@@ -13,6 +13,8 @@ from aliasagent.devices import alias
 
 #: The longest value that is repeated in an error; a longer one is cut.
 _SHOWN = 80
+#: How deeply a message may be nested: far deeper than any that makes sense.
+_DEEPEST = 50
 #: The types of what may have a password somewhere in it.
 _WHOLE = frozenset({'object', 'array'})
 #: Names of values that are secrets themselves, and not merely the UUID of one.
@@ -52,9 +54,25 @@ def validate(method: str, arguments: dict[str, Any]) -> None:
 
     :raises InvalidInput: the first field, in the order of relevance, that is missing, unknown or wrong.
     """
+    _check_depth(arguments)
     error = jsonschema.exceptions.best_match(_VALIDATORS[method].iter_errors(arguments))
     if error is not None:
         raise _invalid_input(error)
+
+
+def _check_depth(arguments: dict[str, Any]) -> None:
+    """Refuse what is nested so deeply that nobody who walks through it would come to its end."""
+    for field, value in arguments.items():
+        level, depth = [value], 0
+        while level := [
+            item
+            for each in level
+            if isinstance(each, dict | list)
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]:
+            depth += 1
+            if depth > _DEEPEST:
+                raise exception.InvalidInput(field=_name(field), reason='the value is nested too deeply')
 
 
 def canonical(arguments: dict[str, Any]) -> dict[str, Any]:

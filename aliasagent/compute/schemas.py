@@ -17,7 +17,6 @@ Schema = dict[str, Any]
 
 UUID = re.compile(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', re.IGNORECASE)
 _MAC = re.compile(r'[0-9a-f]{2}(:[0-9a-f]{2}){5}', re.IGNORECASE)
-_INTERFACE_NAME = re.compile(r'[^\s/:]{1,15}')
 _DEVICE_NAME = re.compile(r'(/dev/)?(vd|sd|hd|xvd)[a-z]{1,3}')
 _USB_ID = re.compile(r'(0x)?[0-9a-f]{4}', re.IGNORECASE)
 _SCSI_HOST = re.compile(r'scsi_host[0-9]{1,5}')
@@ -32,6 +31,12 @@ def _is_absolute_path(value: str) -> bool:
     parts = value.split('/')
     fits = len(value.encode(errors='replace')) <= _LONGEST_PATH
     return fits and value.startswith('/') and not {'.', '..'} & set(parts) and value.isprintable()
+
+
+def _is_interface_name(value: str) -> bool:
+    """What Linux takes (dev_valid_name), as far as it can be shown."""
+    fits = 0 < len(value.encode(errors='replace')) <= 15 and value not in ('.', '..')
+    return fits and value.isprintable() and not any(character.isspace() or character in '/:' for character in value)
 
 
 def _is_file_name(value: str) -> bool:
@@ -66,7 +71,7 @@ FORMATS: dict[str, tuple[str, Callable[[str], object]]] = {
     'mac-address': ('the MAC address of a network card', _is_unicast_mac),
     'absolute-path': ('an absolute path', _is_absolute_path),
     'file-name': ('the name of a file', _is_file_name),
-    'interface-name': ('the name of a network interface', _INTERFACE_NAME.fullmatch),
+    'interface-name': ('the name of a network interface', _is_interface_name),
     'device-name': ('the name of a disk device, such as /dev/vdb', _DEVICE_NAME.fullmatch),
     'pci-address': ('a PCI address, such as 0000:06:12.5', pci.is_valid),
     'usb-id': ('four hexadecimal digits, such as 0x1d6b', _USB_ID.fullmatch),

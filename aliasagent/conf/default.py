@@ -8,8 +8,9 @@ from oslo_config import cfg
 GROUP = 'DEFAULT'
 
 OPTS: list[cfg.Opt] = [
-    cfg.HostAddressOpt(
+    cfg.StrOpt(
         'host',
+        regex=r'^[\w.:-]{1,200}$',
         default=socket.gethostname(),
         sample_default="<this host's name>",
         help='The name under which this agent is addressed on the message bus. One agent per name.',

@@ -2,8 +2,6 @@
 """LUN passthrough for real: a booted guest, and QEMU's own initiator logged in to a target on the loopback address."""
 
 import copy
-import pathlib
-import tempfile
 from typing import ClassVar
 
 import testtools
@@ -32,7 +30,7 @@ class LunTest(harness.DriverCase, testtools.TestCase):
         super().setUpClass()
         cls.side = base.RealSide()
         cls.addClassCleanup(cls.side.close)
-        cls.target_daemon = iscsi.Iscsi(pathlib.Path(tempfile.mkdtemp(dir=cls.side.parts.directory)))
+        cls.target_daemon = iscsi.Iscsi(cls.side.directory / 'iscsi')
         cls.addClassCleanup(cls.target_daemon.stop)
         cls.target_daemon.start()
 

@@ -2,7 +2,6 @@
 """Open vSwitch for real: booted guests on a switch whose datapath is in userspace."""
 
 import pathlib
-import shutil
 import tempfile
 from typing import Any
 from typing import ClassVar
@@ -38,7 +37,6 @@ class OpenVSwitchTest(harness.DriverCase, testtools.TestCase):
     def setUpClass(cls) -> None:
         super().setUpClass()
         directory = pathlib.Path(tempfile.mkdtemp(dir=environment.read().directory))
-        cls.addClassCleanup(shutil.rmtree, directory)
         variables = openvswitch.environment(directory / 'ovs')
         daemon = libvirtd.Libvirtd(directory / 'libvirt', own_network=True, environment=variables)
         cls.addClassCleanup(daemon.stop, destroy_guests=True)

@@ -340,5 +340,12 @@ class SchemaTestCase(base.TestCase):
     @given(st.sampled_from(sorted(schemas.FORMATS)), st.text())
     def test_a_format_takes_or_refuses_any_text(self, name: str, text: str) -> None:
         if schemas.FORMATS[name][1](text):
-            self.assertNotIn('\n', text)
-            self.assertNotIn('\x00', text)
+            self.assertTrue(text.isprintable(), text)
+
+    def test_the_names_of_interfaces(self) -> None:
+        check = schemas.FORMATS['interface-name'][1]
+        for good in ('br0', 'tap91f04c6a-7c', 'br-int', 'eth0.100', 'x' * 15, 'brücke'):
+            self.assertTrue(check(good), good)
+        unprintable = ('br0\n', '\x00', '\x1b[2J', '\ud800')
+        for bad in ('', '.', '..', 'x' * 16, 'ü' * 8, 'a b', 'a/b', '../x', 'a:1', *unprintable):
+            self.assertFalse(check(bad), repr(bad))

@@ -47,12 +47,13 @@ _volumes = st.sampled_from(
 
 @st.composite
 def comments(draw: st.DrawFn) -> xml.Element:
-    return etree.Comment(draw(texts).replace('-', '~'))
+    # Nothing escapes a carriage return there, so that reading makes a line's end of it.
+    return etree.Comment(draw(texts).replace('-', '~').replace('\r', ''))
 
 
 @st.composite
 def instructions(draw: st.DrawFn) -> xml.Element:
-    return etree.ProcessingInstruction('vendor', draw(texts).replace('?', '').strip())
+    return etree.ProcessingInstruction('vendor', draw(texts).replace('?', '').replace('\r', '').strip())
 
 
 @st.composite
