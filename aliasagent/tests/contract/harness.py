@@ -21,7 +21,7 @@ from aliasagent.virt.unplug import Patience
 from aliasagent.virt.unplug import Unplugs
 
 #: Seconds after which a test gives up on something that should happen at once.
-SOON = 30.0
+SOON = 60.0
 
 
 class Hypervisor(Protocol):

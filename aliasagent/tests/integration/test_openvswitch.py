@@ -127,7 +127,7 @@ class OpenVSwitchTest(harness.DriverCase, testtools.TestCase):
         self.assert_on_both(self.uuid)
         before = self.xml(self.uuid)
         self.assertRaises(exception.DeviceNotFound, self.detach, self.uuid, harness.new_id())
-        self.attach_interface_again(first)
+        self.attach_ovs(id=first)  # it has it
         self.assert_untouched(self.uuid, before)
         self.detach(self.uuid, first, 'interface')
         self.assert_plugged(second)
@@ -136,9 +136,6 @@ class OpenVSwitchTest(harness.DriverCase, testtools.TestCase):
             self.assertIsNotNone(domain.find(second))
         self.detach(self.uuid, second)
         self.assert_plugged()
-
-    def attach_interface_again(self, port: str) -> None:
-        self.driver.attach_interface(self.uuid, {**self.port(self.mac, vif_type='ovs'), 'id': port})
 
     def test_reconciling_gives_one_from_before_aliases_its_alias(self) -> None:
         first, second = self.attach_old(), self.attach_old()

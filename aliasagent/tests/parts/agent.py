@@ -81,7 +81,7 @@ class Agent:
             environment={**os.environ, 'PYTHONUNBUFFERED': '1', **self.environment},
         )
 
-    def wait_said(self, words: str, timeout: float = 30) -> None:
+    def wait_said(self, words: str, timeout: float = 60) -> None:
         """Wait until its log holds these words, said since it was started last.
 
         :raises PartFailed: it ended, or time is up
