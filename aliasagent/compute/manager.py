@@ -100,23 +100,30 @@ class ComputeManager:
             LOG.error('Refused %s: context.operation_id: it is no id, so nobody could ask for the outcome', action)
             return
         try:
-            contract.validate(action, arguments)
-            canonical = contract.canonical(arguments)
-            self._runner.accept(
-                Operation(
-                    id=ctxt.operation_id,
-                    action=action,
-                    instance=canonical.pop('instance_uuid'),
-                    device=_DEVICE_ID[action](canonical),
-                    arguments=canonical,
-                    request_id=ctxt.request_id,
-                )
-            )
-        except exception.InvalidInput as error:
-            LOG.error('Refused %s, operation %s: %s', action, ctxt.operation_id, error)
-            self._journal.accept(_refused(action, ctxt, arguments, error))
+            try:
+                self._runner.accept(_operation(action, ctxt, arguments))
+            except exception.InvalidInput as error:
+                LOG.error('Refused %s, operation %s: %s', action, ctxt.operation_id, error)
+                self._journal.accept(_refused(action, ctxt, arguments, error))
         except exception.AliasAgentError as error:
             LOG.error('Not accepted: %s, operation %s: %s', action, ctxt.operation_id, error)
+
+
+def _operation(action: Action, ctxt: RequestContext, arguments: Json) -> Operation:
+    """What is asked, as an operation.
+
+    :raises InvalidInput: the arguments are not as the contract wants them.
+    """
+    contract.validate(action, arguments)
+    canonical = contract.canonical(arguments)
+    return Operation(
+        id=ctxt.operation_id,
+        action=action,
+        instance=canonical.pop('instance_uuid'),
+        device=_DEVICE_ID[action](canonical),
+        arguments=canonical,
+        request_id=ctxt.request_id,
+    )
 
 
 def _refused(action: Action, ctxt: RequestContext, arguments: Json, error: exception.InvalidInput) -> Operation:

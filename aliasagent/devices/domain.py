@@ -107,26 +107,34 @@ class Domain:
         :raises AmbiguousDevice: more than one device could be meant.
         """
         named = [Found(found, identity.Evidence.ALIAS) for found in self.by_alias(alias.make(device_id))]
-        return self._only(device_id, named or self._candidates(device_id, known))
-
-    def _candidates(self, device_id: str, known: identity.Claim | None) -> list[Found]:
-        """The devices without a user alias that are identified as this id's, else those that what is known fits."""
-        ports = self.ports()
-        identified = [(found, identity.identify(found, ports)) for found in self.devices()]
+        if named:
+            return self._only(device_id, named)
+        identified = [(found, identity.identify(found, self.ports())) for found in self.devices()]
         own = [
             Found(found, whose.evidence)
             for found, whose in identified
             if whose is not None and whose.device_id == device_id.lower() and not found.is_claimed
         ]
         if own or known is None:
-            return own
+            return self._only(device_id, own)
         fitting = [
             (Found(found, evidence), found.is_claimed or whose is not None)
             for found, whose in identified
             if (evidence := identity.supports(found, known)) is not None
         ]
-        # What fits a device that is another's says nothing of the rest: a MAC, for one, may be that of two ports.
-        return [] if any(is_anothers for _found, is_anothers in fitting) else [found for found, _is_anothers in fitting]
+        if all(is_anothers for _found, is_anothers in fitting):
+            return None
+        # If something fits that is another's, the rest may be, too: a MAC, for one, can be that of two ports.
+        return self._only(device_id, [found for found, _is_anothers in fitting])
+
+    def has_double(self, device: base.Device) -> bool:
+        """Whether another device of the definition looks like this one to somebody who does not know their ids."""
+        known = identity.claim(device)
+        return any(
+            identity.supports(found, known) is not None
+            for found in self.devices()
+            if found.element is not device.element
+        )
 
     def _only(self, device_id: str, candidates: list[Found]) -> Found | None:
         if len(candidates) > 1:

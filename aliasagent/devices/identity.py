@@ -37,6 +37,10 @@ class Evidence(enum.StrEnum):
     MAC = 'mac'
 
 
+#: What tells two devices apart only as long as nothing else looks the same.
+WEAK = frozenset({Evidence.SOURCE, Evidence.HOST_ADDRESS, Evidence.MAC})
+
+
 @dataclasses.dataclass(frozen=True)
 class Identity:
     """Whose a device is."""

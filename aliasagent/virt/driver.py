@@ -8,7 +8,9 @@ Nothing here keeps operations on one guest apart from each other: whoever calls 
 """
 
 import dataclasses
+import functools
 import logging
+import operator
 import os
 from collections.abc import Callable
 from concurrent import futures
@@ -234,14 +236,20 @@ def _missing(guest: Guest, definitions: Definitions, device_id: str, device: bas
     :raises AmbiguousDevice: several do.
     """
     known = identity.claim(device)
-    missing = Side(0)
-    for side, domain in definitions.sides():
-        found = domain.find(device_id, known)
-        if found is None:
-            missing |= side
-        else:
-            _check_same(guest, device_id, device, found)
-    return missing
+    found = {side: domain.find(device_id, known) for side, domain in definitions.sides()}
+    there = [it for it in found.values() if it is not None]
+    for it in there:
+        _check_same(guest, device_id, device, it)
+    if there and all(it.evidence in identity.WEAK for it in there):
+        # It could be this device from before aliases, or another that looks the same. Were it given this id here, a
+        # detach might take another's device; were it taken for this one, a detach would not find it.
+        it = there[0]
+        raise exception.DeviceConflict(
+            instance=guest.uuid,
+            device=device_id,
+            reason=f'{it.device.describe()} has the same {it.evidence} and no alias that says whose it is',
+        )
+    return functools.reduce(operator.or_, (side for side, it in found.items() if it is None), Side(0))
 
 
 def _disk_name(definitions: Definitions, volume_id: str, bus: str) -> str:
@@ -260,14 +268,24 @@ def _find_both(definitions: Definitions, device_id: str) -> tuple[Found | None, 
         None if domain is None else domain.find(device_id) for domain in (definitions.live, definitions.persistent)
     )
     if live is None and persistent is not None:
-        live = _find_known(definitions.live, device_id, persistent)
+        live = _find_known(device_id, persistent, definitions.persistent, definitions.live)
     elif persistent is None and live is not None:
-        persistent = _find_known(definitions.persistent, device_id, live)
+        persistent = _find_known(device_id, live, definitions.live, definitions.persistent)
     return live, persistent
 
 
-def _find_known(domain: Domain | None, device_id: str, other: Found) -> Found | None:
-    return None if domain is None else domain.find(device_id, identity.claim(other.device))
+def _find_known(device_id: str, known: Found, at_home: Domain | None, abroad: Domain | None) -> Found | None:
+    """The device of one definition in the other one, by what it looks like at home."""
+    if at_home is None or abroad is None:
+        return None
+    found = abroad.find(device_id, identity.claim(known.device))
+    if found is not None and found.evidence in identity.WEAK and at_home.has_double(known.device):
+        raise exception.AmbiguousDevice(
+            instance=at_home.uuid,
+            device=device_id,
+            candidates=f'{found.device.describe()} has the {found.evidence} of several devices',
+        )
+    return found
 
 
 def _check_same(guest: Guest, device_id: str, wanted: base.Device, found: Found) -> None:

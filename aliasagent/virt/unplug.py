@@ -261,7 +261,7 @@ class Unplugs:
             if self._pending.get(unplug.key) is not unplug:
                 return
             del self._pending[unplug.key]
-            if isinstance(error, exception.DetachFailed):
+            if isinstance(error, exception.HypervisorError):
                 self._overdue[unplug.key] = unplug
         if error is None:
             unplug.future.set_result(None)

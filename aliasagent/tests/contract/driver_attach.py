@@ -136,6 +136,24 @@ class AttachContract(harness.DriverCase):
         self.driver.attach_volume(guest, volume, harness.file_connection(path), disk_bus='scsi')
         self.assert_untouched(guest, before)
 
+    def test_a_nameless_device_that_looks_the_same_is_a_conflict(self) -> None:
+        guest = self.hypervisor.new_guest(state='started')
+        port, path = self.port(), self.hypervisor.new_file()
+        xml = harness.interface_xml(self.hypervisor.bridge(), port['address'])
+        self.host.guest(guest).attach(xml, Side.LIVE | Side.PERSISTENT)
+        self.host.guest(guest).attach(harness.disk_xml(path, 'sdb'), Side.LIVE | Side.PERSISTENT)
+        before = self.xml(guest)
+        self.assertRaises(exception.DeviceConflict, self.driver.attach_interface, guest, port)
+        self.assertRaises(
+            exception.DeviceConflict,
+            self.driver.attach_volume,
+            guest,
+            harness.new_id(),
+            harness.file_connection(path),
+            disk_bus='scsi',
+        )
+        self.assert_untouched(guest, before)
+
     def test_the_list_shows_each_device_once_with_where_it_is(self) -> None:
         guest = self.hypervisor.new_guest(state='started')
         both = self.attach(guest)

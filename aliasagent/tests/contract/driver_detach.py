@@ -102,6 +102,28 @@ class DetachContract(harness.DriverCase):
         (left,) = (device for device in self.persistent(guest).devices() if device.kind == 'interface')
         self.assertEqual(f'tap{other[:11]}', left.target)
 
+    def test_interfaces_that_cannot_be_told_apart_are_all_left_alone(self) -> None:
+        """The persistent config knows whose they are, the running guest does not, and they have one MAC."""
+        guest = self.hypervisor.new_guest(state='started')
+        mac, bridge = harness.new_mac(), self.hypervisor.bridge()
+        ports = [harness.new_id() for _ in range(2)]
+        for port in ports:
+            self.host.guest(guest).attach(harness.interface_xml(bridge, mac), Side.LIVE)
+            self.host.guest(guest).attach(harness.interface_xml(bridge, mac, alias=f'ua-{port}'), Side.PERSISTENT)
+        before = self.xml(guest)
+        self.assertRaises(exception.AmbiguousDevice, self.detach, guest, ports[0])
+        self.assert_untouched(guest, before)
+
+    def test_a_mac_that_another_device_has_is_no_evidence_across_the_sides(self) -> None:
+        """Live there are X and a nameless Y with X's MAC; the one that is persistent may be either's."""
+        guest = self.hypervisor.new_guest(state='started')
+        mac, bridge, wanted = harness.new_mac(), self.hypervisor.bridge(), harness.new_id()
+        self.host.guest(guest).attach(harness.interface_xml(bridge, mac, alias=f'ua-{wanted}'), Side.LIVE)
+        self.host.guest(guest).attach(harness.interface_xml(bridge, mac), BOTH)
+        before = self.xml(guest)
+        self.assertRaises(exception.AmbiguousDevice, self.detach, guest, wanted)
+        self.assert_untouched(guest, before)
+
     def test_the_wrong_disk_trap(self) -> None:
         """Volume X is asked for; Y sits at the name that was X's. Nothing goes."""
         guest = self.hypervisor.new_guest(state='started')

@@ -134,7 +134,9 @@ class KindsContract(harness.DriverCase):
         )
         self.host.guest(guest).attach(xml, Side.PERSISTENT)
         before = self.xml(guest)
-        self.driver.attach_hostdev(guest, harness.new_id(), HOSTDEVS['pci'])
+        self.assertRaises(
+            exception.DeviceConflict, self.driver.attach_hostdev, guest, harness.new_id(), HOSTDEVS['pci']
+        )
         self.assert_untouched(guest, before)
         mdev = harness.new_id()
         self.host.guest(guest).attach(

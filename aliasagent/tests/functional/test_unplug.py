@@ -16,6 +16,8 @@ class UnplugTest(test_contract_driver.OnFake):
         super().setUp()
         self.patience = Patience(timeout=0.1, attempts=3)
         self.guest = self.hypervisor.new_guest()
+        # So that what is told of its start does not come in between.
+        self.assertTrue(self.side.fake.settle())
         self.behaviour = self.side.fake.guests[self.guest].unplug
         self.volume = self.attach(self.guest, bus='virtio')
 

@@ -138,11 +138,7 @@ class Libvirtd:
         """
         self._daemon.end(signal.SIGTERM)
         if destroy_guests:
-            marker = self.directory / 'namespace.id'
-            if marker.exists():
-                namespace = marker.read_text()
-                processes.kill_all(lambda: _in_namespace(namespace), f'the guests of {self.hostname}')
-                marker.unlink()
+            processes.kill_all(lambda: _where_this_is(self.directory / 'run'), f'the guests of {self.hostname}')
             self._holder.end(signal.SIGKILL)
 
     def kill(self) -> None:
@@ -171,7 +167,7 @@ class Libvirtd:
         """Make the namespace; whether there was none."""
         if self._holder.pid is not None:
             return False
-        marker = self.directory / 'namespace.id'
+        marker = self.directory / 'namespace.ready'
         marker.unlink(missing_ok=True)
         commands = ['set -e']
         commands += [f'mount --bind "{self.directory / name}" {target}' for target, name in DIRECTORIES.items()]
@@ -181,14 +177,12 @@ class Libvirtd:
             commands += ['mount -t sysfs sysfs /sys', 'ip link set lo up']
         commands += [
             f'hostname "{self.hostname}"',
-            f'readlink /proc/self/ns/mnt >"{marker}.new"',
-            f'mv "{marker}.new" "{marker}"',
+            f'touch "{marker}"',
             'exec sleep infinity',
         ]
         network = ['--net'] if self.own_network else []
         self._holder.start(['unshare', '--mount', '--uts', *network, 'sh', '-c', '\n'.join(commands)])
         self._holder.wait_ready(marker.exists, timeout=10)
-        marker.write_text(marker.read_text().strip())
         return True
 
     def _answers(self) -> bool:
@@ -211,10 +205,15 @@ def _environment() -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if name not in told}
 
 
-def _in_namespace(namespace: str) -> list[int]:
+def _where_this_is(directory: pathlib.Path) -> list[int]:
+    """The processes for which this directory is /run/libvirt.
+
+    The namespace's own id would not do: the next namespace gets it as soon as the last process is gone.
+    """
+
     def inside(entry: pathlib.Path) -> bool:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            return os.readlink(entry / 'ns' / 'mnt') == namespace
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ProcessLookupError, PermissionError):
+            return os.path.samefile(entry / 'root' / 'run' / 'libvirt', directory)
         return False
 
     return processes.processes_with(inside)

@@ -129,17 +129,27 @@ class FindTestCase(base.TestCase):
     def test_what_is_identified_as_anothers_does_not_fit(self) -> None:
         self.assertIsNone(definition(disk('vda', serial(Y))).find(X, Claim(kind='disk', source='/dev/sdb')))
 
-    def test_a_mac_that_another_device_has_too_is_no_evidence(self) -> None:
-        """Four interfaces of one MAC are allowed: the one that nobody named yet need not be this one."""
+    def test_a_mac_that_another_device_has_too_decides_nothing(self) -> None:
+        """Four interfaces of one MAC are allowed: the one that nobody named yet may be this one, or not."""
         port = f"<virtualport type='openvswitch'><parameters interfaceid='{Y}'/></virtualport>"
         for other in (interface(alias(f'ua-{Y}')), interface(alias('ua-')), interface(port)):
             domain = definition(other, interface())
-            self.assertIsNone(domain.find(X, Claim(kind='interface', mac=MAC)), other)
+            self.assert_ambiguous(domain, X, MAC, kind='interface', mac=MAC)
 
-    def test_a_source_that_another_device_has_too_is_no_evidence(self) -> None:
+    def test_a_source_that_another_device_has_too_decides_nothing(self) -> None:
         for other in (disk('vda', alias(f'ua-{Y}')), disk('vda', serial(Y))):
             domain = definition(other, disk('vdb'))
-            self.assertIsNone(domain.find(X, Claim(kind='disk', source='/dev/sdb')), other)
+            self.assert_ambiguous(domain, X, 'vda', 'vdb', kind='disk', source='/dev/sdb')
+
+    def test_a_double_is_seen(self) -> None:
+        for first, second, is_double in (
+            (interface(), interface(alias(f'ua-{X}')), True),
+            (interface(), disk('vda'), False),
+            (disk('vda'), disk('vdb'), True),
+            (disk('vda'), disk('vdb', source='/dev/sdz'), False),
+        ):
+            domain = definition(first, second)
+            self.assertEqual([is_double] * 2, [domain.has_double(device) for device in domain.devices()])
 
     def test_an_id_that_cannot_be_one(self) -> None:
         domain = definition(disk('vda', alias('ua-'), serial('')))
