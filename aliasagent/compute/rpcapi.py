@@ -28,11 +28,12 @@ class ComputeAPI:
     :param timeout: seconds to wait for the answer to a call; None for the option ``rpc_response_timeout``.
     """
 
+    #: What an agent of this version understands. Messages ask for no more than they need, for older agents.
     VERSION = '1.1'
 
     def __init__(self, transport: oslo_messaging.Transport, host: str, *, timeout: int | None = None) -> None:
         self.host = host
-        self._client = rpc.client(transport, self.VERSION, timeout=timeout).prepare(server=host)
+        self._client = rpc.client(transport, '1.0', timeout=timeout).prepare(server=host)
 
     def attach_volume(
         self,
@@ -72,7 +73,8 @@ class ComputeAPI:
         :param device_id: the id under which it will be known; its alias is made of it.
         :param hostdev: ``type`` (``pci``, ``mdev``, ``usb`` or ``scsi``) and what that type needs.
         """
-        self._client.cast(ctxt, 'attach_hostdev', instance_uuid=instance_uuid, device_id=device_id, hostdev=hostdev)
+        client = self._client.prepare(version='1.1')
+        client.cast(ctxt, 'attach_hostdev', instance_uuid=instance_uuid, device_id=device_id, hostdev=hostdev)
 
     def detach_volume(self, ctxt: context.RequestContext, instance_uuid: str, volume_id: str) -> None:
         """Take the disk of a volume out of a guest."""

@@ -31,14 +31,18 @@ class InterfaceAttach(base.RequestCommand):
         parser.add_argument('port_id', metavar='PORT_ID', help="the port's UUID")
         parser.add_argument('--mac', metavar='ADDRESS', help='the MAC address that the guest sees')
         parser.add_argument('--bridge', metavar='NAME', help="the bridge on the agent's host that it is plugged into")
-        parser.add_argument('--vif-type', choices=('bridge',), help='how it is plugged; bridge by default')
+        parser.add_argument(
+            '--vif-type',
+            choices=('bridge', 'ovs'),
+            help='whether it is a Linux bridge (by default) or one of Open vSwitch; for all other types use --port',
+        )
         parser.add_argument('--devname', metavar='NAME', help="the name of the tap device; libvirt's choice by default")
         parser.add_argument('--mtu', type=int, metavar='BYTES', help="the bridge's by default")
         parser.add_argument(
             '--model', choices=('virtio', 'e1000', 'e1000e', 'rtl8139'), help='what the guest sees; virtio by default'
         )
         parser.add_argument(
-            '--port', metavar='JSON|@FILE', help='the whole port: address, vif_type, bridge, devname, mtu, model'
+            '--port', metavar='JSON|@FILE', help='the whole port, of any vif_type that the contract knows'
         )
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:

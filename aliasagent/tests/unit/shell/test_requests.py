@@ -103,6 +103,20 @@ class SendTestCase(base.ShellTestCase):
         port = {'id': base.PORT, 'address': base.MAC, 'vif_type': 'bridge', 'bridge': 'br0', 'devname': 'tap1'}
         self.assertEqual(port, arguments['port'])
 
+    def test_hostdev_attach(self) -> None:
+        for argv, hostdev in (
+            (('--pci', '0000:06:12.5'), {'type': 'pci', 'address': '0000:06:12.5'}),
+            (('--mdev', base.VOLUME), {'type': 'mdev', 'uuid': base.VOLUME}),
+            (('--usb', '1d6b:0002'), {'type': 'usb', 'vendor': '1d6b', 'product': '0002'}),
+            (
+                ('--hostdev', '{"type": "pci", "address": "0000:06:12.5", "managed": false}'),
+                {'type': 'pci', 'address': '0000:06:12.5', 'managed': False},
+            ),
+        ):
+            sent = self.sent('hostdev', 'attach', base.WEB, 'gpu-1', *argv)
+            expected = {'instance_uuid': base.WEB, 'device_id': 'gpu-1', 'hostdev': hostdev}
+            self.assertEqual(('attach_hostdev', expected), sent)
+
     def test_interface_detach(self) -> None:
         sent = self.sent('interface', 'detach', base.WEB, base.PORT)
         self.assertEqual(('detach_interface', {'instance_uuid': base.WEB, 'port_id': base.PORT}), sent)
