@@ -21,6 +21,9 @@ from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import Runner
+from aliasagent.reconcile import records
+from aliasagent.reconcile.passes import Look
+from aliasagent.reconcile.passes import Reconciler
 from aliasagent.virt.driver import Driver
 
 LOG = logging.getLogger(__name__)
@@ -63,6 +66,7 @@ _DEVICE_ID: dict[Action, Callable[[Json], str]] = {
     Action.DETACH_VOLUME: lambda arguments: str(arguments['volume_id']),
     Action.DETACH_INTERFACE: lambda arguments: str(arguments['port_id']),
     Action.DETACH: lambda arguments: str(arguments['device_id']),
+    Action.RECONCILE_INSTANCE: lambda _arguments: '',
 }
 
 
@@ -71,8 +75,9 @@ class ComputeManager:
 
     target = oslo_messaging.Target(version=rpcapi.ComputeAPI.VERSION)
 
-    def __init__(self, driver: Driver, journal: Journal, runner: Runner) -> None:
+    def __init__(self, driver: Driver, journal: Journal, runner: Runner, reconciler: Reconciler) -> None:
         self._driver = driver
+        self._reconciler = reconciler
         self._journal = journal
         self._runner = runner
 
@@ -82,6 +87,19 @@ class ComputeManager:
     detach_volume = _cast(Action.DETACH_VOLUME)
     detach_interface = _cast(Action.DETACH_INTERFACE)
     detach = _cast(Action.DETACH)
+    reconcile_instance = _cast(Action.RECONCILE_INSTANCE)
+
+    @_call
+    def reconcile_plan(
+        self, _ctxt: RequestContext, instance_uuid: str, inventory: Json | None = None
+    ) -> Json:
+        look = self._reconciler.look(instance_uuid, records.of_inventory(inventory))
+        return _look(instance_uuid, look)
+
+    @_call
+    def reconcile_status(self, _ctxt: RequestContext, instance_uuid: str | None = None) -> list[Json]:
+        looks = self._reconciler.looks()
+        return [_look(uuid, look) for uuid, look in looks.items() if instance_uuid in (None, uuid)]
 
     @_call
     def list_instances(self, _ctxt: RequestContext) -> list[Json]:
@@ -146,6 +164,27 @@ def _refused(action: Action, ctxt: RequestContext, arguments: Json, error: excep
         error=str(error),
         request_id=ctxt.request_id,
     )
+
+
+def _look(instance: str, look: Look) -> Json:
+    """What was seen at a guest as a caller gets it."""
+    return {
+        'instance': instance,
+        'name': look.name,
+        'aliased': look.report.aliased,
+        'remaining': look.report.remaining,
+        'pending': look.report.pending,
+        'error': look.error,
+        'devices': [
+            {
+                'device': step.device.describe(),
+                'outcome': step.outcome.value,
+                'reason': step.reason,
+                'alias': step.alias,
+            }
+            for step in look.report.steps
+        ],
+    }
 
 
 def _shown(operation: Operation) -> Json:

@@ -22,6 +22,7 @@ class ComputeAPI:
     * 1.0 - attach_volume, attach_interface, detach_volume, detach_interface, detach, list_instances, list_devices,
       get_operation.
     * 1.1 - attach_hostdev; more kinds of ``connection_info`` and ``port``.
+    * 1.2 - reconcile_instance, reconcile_plan, reconcile_status.
 
     :param transport: from :func:`aliasagent.rpc.transport`.
     :param host: the name the agent goes by (its option ``host``).
@@ -29,7 +30,7 @@ class ComputeAPI:
     """
 
     #: What an agent of this version understands. Messages ask for no more than they need, for older agents.
-    VERSION = '1.1'
+    VERSION = '1.2'
 
     def __init__(self, transport: oslo_messaging.Transport, host: str, *, timeout: int | None = None) -> None:
         self.host = host
@@ -87,6 +88,34 @@ class ComputeAPI:
     def detach(self, ctxt: context.RequestContext, instance_uuid: str, device_id: str) -> None:
         """Take whatever device carries this id out of a guest."""
         self._client.cast(ctxt, 'detach', instance_uuid=instance_uuid, device_id=device_id)
+
+    def reconcile_instance(
+        self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None
+    ) -> None:
+        """Give the devices of a guest their aliases, in the persistent config.
+
+        :param inventory: whose devices are whose, as far as the guest alone cannot tell: ``ports``, each with ``id``
+            and ``address``, ``pci_slot`` or ``devname``; ``volumes``, each with ``id`` and ``target`` or ``source``.
+        """
+        client = self._client.prepare(version='1.2')
+        client.cast(ctxt, 'reconcile_instance', instance_uuid=instance_uuid, inventory=inventory)
+
+    def reconcile_plan(self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None) -> Json:
+        """What :meth:`reconcile_instance` would do now; an entry of what :meth:`reconcile_status` returns."""
+        client = self._client.prepare(version='1.2')
+        planned: Json = client.call(ctxt, 'reconcile_plan', instance_uuid=instance_uuid, inventory=inventory)
+        return planned
+
+    def reconcile_status(self, ctxt: context.RequestContext, instance_uuid: str | None = None) -> list[Json]:
+        """What was seen last at each guest, or at one.
+
+        Each has ``instance``, ``name``, ``aliased`` and ``remaining`` (numbers of devices), ``pending`` (aliases that
+        the running guest does not have yet), ``error``, and ``devices``, each with ``device``, ``outcome``, ``reason``
+        and ``alias``.
+        """
+        client = self._client.prepare(version='1.2')
+        looks: list[Json] = client.call(ctxt, 'reconcile_status', instance_uuid=instance_uuid)
+        return looks
 
     def list_instances(self, ctxt: context.RequestContext) -> list[Json]:
         """The host's guests: ``uuid``, ``name``, ``state``, ``persistent``."""

@@ -334,6 +334,34 @@ HOSTDEV: Schema = {
 
 _INSTANCE = {'instance_uuid': _UUID}
 
+#: What a control plane knows of a guest's ports and volumes, for what the guest alone cannot tell. Each is told by
+#: everything that is said of it.
+INVENTORY: Schema = _object(
+    {},
+    {
+        'ports': {
+            'type': 'array',
+            'maxItems': 1000,
+            'items': _object(
+                {'id': _UUID},
+                {
+                    'address': _nullable(_string('mac-address')),
+                    'pci_slot': _nullable(_string('pci-address')),
+                    'devname': _nullable(_string('interface-name')),
+                },
+            ),
+        },
+        'volumes': {
+            'type': 'array',
+            'maxItems': 1000,
+            'items': _object(
+                {'id': _UUID},
+                {'target': _nullable(_string('device-name')), 'source': _nullable(_string('name'))},
+            ),
+        },
+    },
+)
+
 #: The arguments of each method, by its name.
 METHODS: dict[str, Schema] = {
     'attach_volume': _object(
@@ -349,6 +377,9 @@ METHODS: dict[str, Schema] = {
     'detach_volume': _object({**_INSTANCE, 'volume_id': _UUID}),
     'detach_interface': _object({**_INSTANCE, 'port_id': _UUID}),
     'detach': _object({**_INSTANCE, 'device_id': _string('device-id')}),
+    'reconcile_instance': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
+    'reconcile_plan': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
+    'reconcile_status': _object({}, {'instance_uuid': _nullable(_UUID)}),
     'list_instances': _object({}),
     'list_devices': _object(_INSTANCE),
     'get_operation': _object({'operation_id': _string('device-id')}),

@@ -40,10 +40,14 @@ class ComputeService(service.Service):
         self._lanes = Lanes(conf.operations.workers)
         self._unplugs = Unplugs(self._host, on_late=self._journal.release)
         self._driver = Driver(self._host, self._unplugs, self._patience)
-        self._runner = Runner(
-            self._journal, self._lanes, self._driver, reconnect_timeout=lambda: float(conf.libvirt.reconnect_timeout)
-        )
         self._reconciler = Reconciler(self._host, self._lanes.submit_if_idle)
+        self._runner = Runner(
+            self._journal,
+            self._lanes,
+            self._driver,
+            self._reconciler,
+            reconnect_timeout=lambda: float(conf.libvirt.reconnect_timeout),
+        )
         self._server: Any = None
         self._stopping = threading.Event()
         self._ready = threading.Event()
@@ -99,7 +103,11 @@ class ComputeService(service.Service):
                 if self._stopping.is_set():
                     return
             self._runner.recover()
-            self._reconcile()
+            first_pass = threading.Thread(target=self._reconcile, name='first-pass', daemon=True)
+            first_pass.start()
+            first_pass.join(self._conf.reconcile.startup_timeout)
+            if first_pass.is_alive():
+                LOG.info('The guests are still being reconciled; listening meanwhile')
             self._listen()
             if self._stopping.is_set():
                 return
@@ -114,7 +122,7 @@ class ComputeService(service.Service):
     def _listen(self) -> None:
         transport = rpc.transport(self._conf)
         LOG.info('Waiting for the message broker at %s', _hosts(transport))
-        manager = ComputeManager(self._driver, self._journal, self._runner)
+        manager = ComputeManager(self._driver, self._journal, self._runner, self._reconciler)
         self._server = rpc.server(transport, self._conf.host, [manager])
         self._server.start()
         self.tg.add_dynamic_timer(self._reconcile, initial_delay=self._conf.reconcile.interval)

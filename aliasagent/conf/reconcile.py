@@ -12,6 +12,12 @@ OPTS: list[cfg.Opt] = [
         min=1,
         help='Seconds between two passes that give aliases to the devices of guests that were made without.',
     ),
+    cfg.FloatOpt(
+        'startup_timeout',
+        default=30.0,
+        min=0.0,
+        help='Seconds for which the first pass may hold up the start; what is left is done while the agent serves.',
+    ),
 ]
 
 

@@ -15,6 +15,7 @@ class Action(enum.StrEnum):
     DETACH_VOLUME = 'detach_volume'
     DETACH_INTERFACE = 'detach_interface'
     DETACH = 'detach'
+    RECONCILE_INSTANCE = 'reconcile_instance'
 
 #: What takes a device out of a guest.
 DETACHES = frozenset({Action.DETACH_VOLUME, Action.DETACH_INTERFACE, Action.DETACH})

@@ -13,6 +13,8 @@ from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
+from aliasagent.reconcile import records
+from aliasagent.reconcile.passes import Reconciler
 from aliasagent.virt.driver import Driver
 
 LOG = logging.getLogger(__name__)
@@ -25,7 +27,13 @@ class Runner:
     """
 
     def __init__(
-        self, journal: Journal, lanes: Lanes, driver: Driver, *, reconnect_timeout: Callable[[], float] = lambda: 0.0
+        self,
+        journal: Journal,
+        lanes: Lanes,
+        driver: Driver,
+        reconciler: Reconciler,
+        *,
+        reconnect_timeout: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._journal = journal
         self._lanes = lanes
@@ -38,6 +46,9 @@ class Runner:
             Action.DETACH_VOLUME: lambda it: driver.detach(it.instance, it.device, 'disk'),
             Action.DETACH_INTERFACE: lambda it: driver.detach(it.instance, it.device, 'interface'),
             Action.DETACH: lambda it: driver.detach(it.instance, it.device),
+            Action.RECONCILE_INSTANCE: lambda it: _nothing(
+                reconciler.reconcile(it.instance, records.of_inventory(it.arguments.get('inventory')))
+            ),
         }
 
     def accept(self, operation: Operation) -> None:
@@ -117,4 +128,9 @@ class Runner:
 
 
 def _words(operation: Operation) -> str:
-    return f'{operation.action} of {operation.device}, instance {operation.instance}, operation {operation.id}'
+    device = f' of {operation.device}' if operation.device else ''
+    return f'{operation.action}{device}, instance {operation.instance}, operation {operation.id}'
+
+
+def _nothing(_result: object) -> None:
+    """What is of interest is told by the reconciler when it is asked."""

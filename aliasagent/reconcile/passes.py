@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pass over all guests of the host."""
+"""Passes over the guests of the host, and what is known of them since."""
 
+import collections
 import contextlib
+import dataclasses
+import hashlib
 import logging
+import threading
 from collections.abc import Callable
+from collections.abc import Iterable
 from concurrent import futures
 
 from aliasagent import exception
 from aliasagent.reconcile import apply
+from aliasagent.reconcile import plan
+from aliasagent.virt import events
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.host import Host
 
@@ -16,6 +23,21 @@ LOG = logging.getLogger(__name__)
 #: Does a job on a guest if nothing else is done or waits there, and tells when; None if something is.
 SubmitIfIdle = Callable[[str, Callable[[], None]], 'futures.Future[None] | None']
 
+#: How many guests a pass looks at side by side.
+_WIDTH = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What was seen at a guest, last time."""
+
+    name: str
+    #: A digest of the definitions that were read: as long as they are the same, there is nothing to do.
+    seen: bytes
+    report: apply.Report
+    #: Why it could not be looked at; empty if it could.
+    error: str = ''
+
 
 class Reconciler:
     """Looks at the host's guests, each while no operation on it is under way."""
@@ -23,38 +45,108 @@ class Reconciler:
     def __init__(self, host: Host, submit_if_idle: SubmitIfIdle) -> None:
         self._host = host
         self._submit_if_idle = submit_if_idle
+        self._lock = threading.Lock()
+        self._looks: dict[str, Look] = {}
+        host.subscribe(self._on_event)
 
-    def run(self) -> apply.Report:
+    def run(self) -> None:
         """Look at each guest once; one on which something is under way is left for the next pass.
 
         :raises HypervisorUnavailable: the guests could not be listed.
         """
-        reports: list[apply.Report] = []
-        looks = [look for guest in self._host.guests() if (look := self._look(guest, reports)) is not None]
-        for look in looks:
-            # Cancelled if the agent stops before its turn comes.
-            with contextlib.suppress(futures.CancelledError):
-                look.result()
-        total = sum(reports, apply.Report())
+        guests = self._host.guests()
+        self._forget_others({guest.uuid for guest in guests})
+        given: list[str] = []
+        under_way: collections.deque[futures.Future[None]] = collections.deque()
+        for guest in guests:
+            if len(under_way) >= _WIDTH:
+                _wait(under_way.popleft())
+            begun = self._begin(guest.uuid, given)
+            if begun is not None:
+                under_way.append(begun)
+        for begun in under_way:
+            _wait(begun)
+        looks = self.looks()
         LOG.info(
-            'Reconciled %d guests: %d devices have their alias, %d got it now, %d remain without',
-            len(reports),
-            total.aliased,
-            total.given,
-            total.remaining,
+            'Reconciled %d guests: %d devices have their alias, %d of them since now; %d remain without; '
+            '%d are not live yet; %d guests could not be looked at',
+            len(guests),
+            sum(look.report.aliased for look in looks.values()),
+            len(given),
+            sum(look.report.remaining for look in looks.values()),
+            sum(len(look.report.pending) for look in looks.values()),
+            sum(1 for look in looks.values() if look.error),
         )
-        return total
 
-    def _look(self, guest: Guest, reports: list[apply.Report]) -> 'futures.Future[None] | None':
-        def job() -> None:
-            try:
-                reports.append(apply.reconcile(guest))
-            except exception.InstanceNotFound:
-                LOG.debug('Instance %s went away meanwhile', guest.uuid)
-            except exception.AliasAgentError as error:
-                LOG.warning('Instance %s is left for the next pass: %s', guest.uuid, error)
+    def looks(self) -> dict[str, Look]:
+        """What was seen last at each guest."""
+        with self._lock:
+            return dict(self._looks)
 
-        begun = self._submit_if_idle(guest.uuid, job)
+    def look(self, instance: str, records: Iterable[plan.Record] = ()) -> Look:
+        """What would be done about a guest now, without doing it.
+
+        :raises InstanceNotFound: there is no such guest.
+        :raises GuestUnreadable: nothing is known of its devices.
+        """
+        guest = self._host.guest(instance)
+        return Look(guest.name, b'', apply.look(guest, records))
+
+    def reconcile(self, instance: str, records: Iterable[plan.Record] = ()) -> Look:
+        """Look at a guest and give its devices their aliases, in the persistent config.
+
+        Nothing else may be under way on the guest.
+
+        :raises InstanceNotFound: there is no such guest.
+        :raises GuestUnreadable: nothing is known of its devices, and nothing was changed.
+        """
+        return self._reconcile(self._host.guest(instance), records)
+
+    def _reconcile(self, guest: Guest, records: Iterable[plan.Record]) -> Look:
+        report = apply.reconcile(guest, records)
+        look = Look(guest.name, self._digest(guest), report)
+        with self._lock:
+            self._looks[guest.uuid] = look
+        return look
+
+    def _begin(self, instance: str, given: list[str]) -> 'futures.Future[None] | None':
+        begun = self._submit_if_idle(instance, lambda: self._look_if_changed(instance, given))
         if begun is None:
-            LOG.debug('Instance %s is busy, and left for the next pass', guest.uuid)
+            LOG.debug('Instance %s is busy, and left for the next pass', instance)
         return begun
+
+    def _look_if_changed(self, instance: str, given: list[str]) -> None:
+        name = ''
+        try:
+            guest = self._host.guest(instance)
+            name = guest.name
+            last = self._looks.get(instance)
+            if last is None or last.error or last.seen != self._digest(guest):
+                given.extend(self._reconcile(guest, ()).report.given)
+        except exception.InstanceNotFound:
+            LOG.debug('Instance %s went away meanwhile', instance)
+        except exception.AliasAgentError as error:
+            LOG.warning('Instance %s is left for the next pass: %s', instance, error)
+            with self._lock:
+                self._looks[instance] = Look(name, b'', apply.Report(), str(error))
+
+    @staticmethod
+    def _digest(guest: Guest) -> bytes:
+        text = f'{guest.persistent_text()}{guest.live_text()}'
+        return hashlib.blake2b(text.encode(errors='surrogatepass'), digest_size=16).digest()
+
+    def _forget_others(self, instances: set[str]) -> None:
+        with self._lock:
+            self._looks = {instance: look for instance, look in self._looks.items() if instance in instances}
+
+    def _on_event(self, event: events.Event) -> None:
+        """Look at a guest that was defined or started, or has arrived, without waiting for the next pass."""
+        match event:
+            case events.LifecycleChanged(instance, events.Lifecycle.DEFINED | events.Lifecycle.STARTED):
+                self._begin(instance, [])
+
+
+def _wait(look: 'futures.Future[None]') -> None:
+    """Wait for a look to end. One that never begins, because the agent stops, is cancelled."""
+    with contextlib.suppress(futures.CancelledError):
+        look.result()

@@ -3,6 +3,7 @@
 
 import dataclasses
 import enum
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,8 @@ _STATES = {
     libvirt.VIR_DOMAIN_CRASHED: 'crashed',
     libvirt.VIR_DOMAIN_PMSUSPENDED: 'suspended',
 }
+#: How the definition of a running guest begins: only those have a runtime id.
+_LIVE = re.compile(r'<domain [^>]*\bid=')
 #: The state of a guest that another host is sending.
 _ARRIVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
 _MIGRATIONS = frozenset(
@@ -104,14 +107,30 @@ class Guest:
         current = self._read(0)
         return current if current.is_live else None
 
-    def persistent_definition(self) -> Domain | None:
+    def live_text(self) -> str | None:
+        """The running guest's definition as libvirt has it; None if it does not run.
+
+        :raises GuestUnreadable: as for :meth:`definitions`.
+        """
+        text = self._read_text(0)
+        return text if _LIVE.match(text) else None
+
+    def persistent_text(self) -> str | None:
         """The saved definition with its secrets, fit to be written back; None if the guest is transient.
 
         :raises GuestUnreadable: as for :meth:`definitions`.
         """
         if not self.is_persistent():
             return None
-        return self._read(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+        return self._read_text(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+
+    def define(self, xml: str) -> None:
+        """Replace the saved definition (virDomainDefineXML). A running guest goes on as it is.
+
+        :raises HypervisorError: libvirt refused.
+        """
+        with self._translated('define'):
+            self._domain.connect().defineXML(xml)
 
     def refuse_if_migrating(self) -> None:
         """Stop here while the running guest is on its way from or to another host.
@@ -162,12 +181,17 @@ class Guest:
 
     def _read(self, flags: int) -> Domain:
         try:
+            return Domain.parse(self._read_text(flags))
+        except exception.InvalidXML as error:
+            raise exception.GuestUnreadable(instance=self.uuid, reason=error) from error
+
+    def _read_text(self, flags: int) -> str:
+        try:
             with self._translated('read the definition of the guest'):
-                text = self._domain.XMLDesc(flags)
-            return Domain.parse(text)
-        except (exception.HypervisorUnavailable, exception.InstanceNotFound):
+                return str(self._domain.XMLDesc(flags))
+        except exception.HypervisorUnavailable:
             raise
-        except (exception.HypervisorError, exception.InvalidXML, exception.Unsupported) as error:
+        except (exception.HypervisorError, exception.Unsupported) as error:
             raise exception.GuestUnreadable(instance=self.uuid, reason=error) from error
 
     def _translated(self, action: str) -> Any:

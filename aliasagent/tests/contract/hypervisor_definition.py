@@ -139,7 +139,8 @@ class DefinitionContract(hypervisor.HypervisorContract):
             (67, 'non unique alias detected: ua-1', edited(domain, 'ua-2', 'ua-1')),
             (27, "target 'sda' duplicated for disk sources '/a' and '/b'", _at(domain, 'sdb', 'sda')),
             (9, f"domain '{domain.name()}' already exists with uuid {domain.UUIDString()}", another),
-            (35, 'domain_definition', '<domain'),
+            # libvirt 9.0 begins with '(domain_definition):1:', 11.3 with 'at line 1:'
+            (35, 'end of Start Tag domain', '<domain'),
         ):
             with self.unchanged(domain), self.refused(code, text):
                 self.connection().defineXML(xml)

@@ -195,7 +195,9 @@ class LossContract(hypervisor.HypervisorContract):
         ):
             with self.refused(1, 'client socket is closed', libvirt.VIR_FROM_RPC):
                 call()
-        with self.refused(38, 'Failed to connect socket to', libvirt.VIR_FROM_RPC):
+        # the second, if the socket is still being closed
+        words = ('Failed to connect socket to', 'Cannot recv data')
+        with self.refused(38, words, libvirt.VIR_FROM_RPC):
             self.new_connection()
         self.start_daemon()
         with self.refused(1, 'client socket is closed', libvirt.VIR_FROM_RPC):

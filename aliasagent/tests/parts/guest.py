@@ -128,6 +128,7 @@ class TestGuest:
   <uuid>{self.uuid}</uuid>
   {metadata}
   <memory unit='MiB'>{self.memory}</memory>
+  <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>
   <vcpu>1</vcpu>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>

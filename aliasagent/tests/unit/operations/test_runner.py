@@ -14,6 +14,7 @@ from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import Runner
+from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
 
 GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
@@ -57,6 +58,14 @@ class StubDriver:
         return self._do('detach', instance, device_id, kind)
 
 
+class StubReconciler:
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, list[Record]]] = []
+
+    def reconcile(self, instance: str, records: list[Record]) -> None:
+        self.asked.append((instance, records))
+
+
 def operation(operation_id: str, action: Action = Action.DETACH, **values: Any) -> Operation:
     return dataclasses.replace(Operation(operation_id, action, GUEST, VOLUME, {'device_id': VOLUME}), **values)
 
@@ -66,6 +75,7 @@ class RunnerTestCase(base.TestCase):
         super().setUp()
         self.path = str(pathlib.Path(self.make_directory(), 'journal'))
         self.driver = StubDriver()
+        self.reconciler = StubReconciler()
         self.journal, self.runner = self.start()
 
     def start(self) -> tuple[Journal, Runner]:
@@ -73,7 +83,13 @@ class RunnerTestCase(base.TestCase):
         self.addCleanup(journal.close)
         lanes = Lanes(2)
         self.addCleanup(lanes.close)
-        runner = Runner(journal, lanes, self.driver, reconnect_timeout=lambda: 7.0)  # type: ignore[arg-type]
+        runner = Runner(
+            journal,
+            lanes,
+            self.driver,  # type: ignore[arg-type]
+            self.reconciler,  # type: ignore[arg-type]
+            reconnect_timeout=lambda: 7.0,
+        )
         return journal, runner
 
     def outcome(self, operation_id: str = 'one') -> Operation:
@@ -86,6 +102,12 @@ class RunnerTestCase(base.TestCase):
 
 
 class OutcomeTestCase(RunnerTestCase):
+    def test_reconcile_asks_the_reconciler_with_the_inventory(self) -> None:
+        inventory = {'volumes': [{'id': VOLUME, 'target': '/dev/vdb'}], 'ports': []}
+        self.runner.accept(operation('one', Action.RECONCILE_INSTANCE, device='', arguments={'inventory': inventory}))
+        self.assert_outcome(State.SUCCEEDED)
+        self.assertEqual([(GUEST, [Record(VOLUME, 'disk', 'inventory', target='vdb')])], self.reconciler.asked)
+
     def test_each_action_asks_the_driver(self) -> None:
         info = {'driver_volume_type': 'file', 'data': {}}
         for number, (action, arguments, asked) in enumerate(
@@ -109,7 +131,7 @@ class OutcomeTestCase(RunnerTestCase):
         for number, action in enumerate(Action):
             self.runner.accept(operation(str(number), action, arguments={}))
             self.assert_outcome(State.SUCCEEDED, operation_id=str(number))
-        self.assertEqual(len(Action), len(self.driver.asked))
+        self.assertEqual(len(Action), len(self.driver.asked) + len(self.reconciler.asked))
 
     def test_an_error_of_ours(self) -> None:
         self.driver.answer = exception.InstanceNotFound(instance=GUEST)

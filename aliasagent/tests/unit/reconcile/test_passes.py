@@ -7,9 +7,9 @@ from collections.abc import Callable
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
 from aliasagent.operations.lanes import Lanes
-from aliasagent.reconcile.apply import Report
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.tests import base
+from aliasagent.virt import events
 
 X = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
 
@@ -18,17 +18,26 @@ class StubGuest:
     """A guest with one disk that has no alias yet."""
 
     def __init__(self, uuid: str, answer: Exception | Callable[[], None] | None = None) -> None:
-        self.uuid = uuid
+        self.uuid = self.name = uuid
         self.answer = answer
         self.updates: list[str] = []
+        self.reads = 0
+        self.live: str | None = None
 
-    def persistent_definition(self) -> Domain | None:
+    def persistent_text(self) -> str:
+        self.reads += 1
         if isinstance(self.answer, Exception):
             raise self.answer
         if self.answer is not None:
             self.answer()
         disk = self.updates[-1] if self.updates else f'<disk><serial>{X}</serial></disk>'
-        return Domain.parse(f'<domain><devices>{disk}</devices></domain>')
+        return f'<domain><devices>{disk}</devices></domain>'
+
+    def live_text(self) -> str | None:
+        return self.live
+
+    def live_definition(self) -> Domain | None:
+        return None if self.live is None else Domain.parse(self.live)
 
     def update_persistent(self, xml: str) -> None:
         self.updates.append(xml)
@@ -38,11 +47,18 @@ class StubHost:
     def __init__(self, *guests: StubGuest) -> None:
         self.all = list(guests)
         self.down: Exception | None = None
+        self.listeners: list[Callable[[events.Event], None]] = []
 
     def guests(self) -> list[StubGuest]:
         if self.down is not None:
             raise self.down
         return self.all
+
+    def guest(self, uuid: str) -> StubGuest:
+        return next(guest for guest in self.all if guest.uuid == uuid)
+
+    def subscribe(self, listener: Callable[[events.Event], None]) -> None:
+        self.listeners.append(listener)
 
 
 class PassesTestCase(base.TestCase):
@@ -51,28 +67,71 @@ class PassesTestCase(base.TestCase):
         self.lanes = Lanes(2)
         self.addCleanup(self.lanes.close)
 
-    def run_pass(self, *guests: StubGuest) -> Report:
-        return Reconciler(StubHost(*guests), self.lanes.submit_if_idle).run()  # type: ignore[arg-type]
+    def reconciler(self, *guests: StubGuest) -> Reconciler:
+        self.host = StubHost(*guests)
+        return Reconciler(self.host, self.lanes.submit_if_idle)  # type: ignore[arg-type]
+
+    def given(self, reconciler: Reconciler) -> int:
+        return sum(len(look.report.given) for look in reconciler.looks().values())
 
     def test_each_guest_once_and_a_second_pass_changes_nothing(self) -> None:
         guests = [StubGuest(str(number)) for number in range(20)]
-        self.assertEqual(Report(aliased=0, given=20, remaining=0), self.run_pass(*guests))
-        self.assertEqual(Report(aliased=20, given=0, remaining=0), self.run_pass(*guests))
+        reconciler = self.reconciler(*guests)
+        reconciler.run()
+        self.assertEqual(20, self.given(reconciler))
+        reads = [guest.reads for guest in guests]
+        reconciler.run()
+        # One look each, to see that nothing has changed.
+        self.assertEqual([count + 1 for count in reads], [guest.reads for guest in guests])
         for guest in guests:
             (update,) = guest.updates
             self.assertIn(f'name="ua-{X}"', update)
 
+    def test_what_has_changed_is_looked_at_again(self) -> None:
+        guest = StubGuest('one')
+        reconciler = self.reconciler(guest)
+        reconciler.run()
+        guest.updates.clear()
+        reconciler.run()
+        self.assertEqual(1, len(guest.updates))
+
+    def test_a_guest_that_is_defined_or_starts_is_looked_at_without_a_pass(self) -> None:
+        for lifecycle in (events.Lifecycle.DEFINED, events.Lifecycle.STARTED):
+            guest = StubGuest('one')
+            self.reconciler(guest)
+            for listener in self.host.listeners:
+                listener(events.LifecycleChanged('one', lifecycle))
+            self.wait_for(lambda guest=guest: guest.updates, 'an alias')  # type: ignore[misc]
+
+    def test_what_the_running_guest_lacks_is_pending(self) -> None:
+        guest = StubGuest('one')
+        guest.live = f'<domain id="1"><devices><disk><serial>{X}</serial></disk></devices></domain>'
+        reconciler = self.reconciler(guest)
+        reconciler.run()
+        self.assertEqual([f'ua-{X}'], reconciler.looks()['one'].report.pending)
+
     def test_no_guests(self) -> None:
-        self.assertEqual(Report(), self.run_pass())
+        reconciler = self.reconciler()
+        reconciler.run()
+        self.assertEqual({}, reconciler.looks())
+
+    def test_a_guest_that_is_gone_is_forgotten(self) -> None:
+        reconciler = self.reconciler(StubGuest('one'), StubGuest('two'))
+        reconciler.run()
+        self.host.all.pop()
+        reconciler.run()
+        self.assertEqual(['one'], list(reconciler.looks()))
 
     def test_one_that_cannot_be_looked_at_keeps_nothing_from_the_others(self) -> None:
-        guests = [
+        reconciler = self.reconciler(
             StubGuest('gone', exception.InstanceNotFound(instance='gone')),
-            StubGuest('unreadable', exception.GuestUnreadable(instance='x', reason='x')),
+            StubGuest('unreadable', exception.GuestUnreadable(instance='x', reason='why')),
             StubGuest('defect', KeyError('x')),
             StubGuest('good'),
-        ]
-        self.assertEqual(1, self.run_pass(*guests).given)
+        )
+        reconciler.run()
+        self.assertEqual(1, self.given(reconciler))
+        self.assertIn('why', reconciler.looks()['unreadable'].error)
 
     def test_one_on_which_something_is_under_way_is_left_alone(self) -> None:
         begun, end = threading.Event(), threading.Event()
@@ -85,13 +144,14 @@ class PassesTestCase(base.TestCase):
         self.lanes.submit('busy', gate)
         self.assertTrue(begun.wait(base.PATIENCE))
         busy = StubGuest('busy')
-        self.assertEqual(1, self.run_pass(busy, StubGuest('idle')).given)
+        reconciler = self.reconciler(busy, StubGuest('idle'))
+        reconciler.run()
+        self.assertEqual(1, self.given(reconciler))
         self.assertEqual([], busy.updates)
 
     def test_the_hypervisor_is_not_there(self) -> None:
-        host = StubHost()
-        host.down = exception.HypervisorUnavailable(reason='x')
-        reconciler = Reconciler(host, self.lanes.submit_if_idle)  # type: ignore[arg-type]
+        reconciler = self.reconciler()
+        self.host.down = exception.HypervisorUnavailable(reason='x')
         self.assertRaises(exception.HypervisorUnavailable, reconciler.run)
 
     def test_a_pass_ends_when_the_agent_stops(self) -> None:
@@ -103,7 +163,7 @@ class PassesTestCase(base.TestCase):
             end.wait(base.PATIENCE)
 
         guests = [StubGuest(str(number), gate) for number in range(8)]
-        running = threading.Thread(target=self.run_pass, args=guests, daemon=True)
+        running = threading.Thread(target=self.reconciler(*guests).run, daemon=True)
         running.start()
         for _worker in range(2):
             self.assertTrue(begun.acquire(timeout=base.PATIENCE))

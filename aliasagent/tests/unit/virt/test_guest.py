@@ -69,7 +69,7 @@ class DefinitionsTestCase(base.TestCase):
         self.assertEqual(('live', None), self.names(view.definitions()))
         self.assertEqual(Side.LIVE, view.definitions().there)
         self.assertNotIn(('XMLDesc', libvirt.VIR_DOMAIN_XML_INACTIVE), domain.calls)
-        self.assertIsNone(view.persistent_definition())
+        self.assertIsNone(view.persistent_text())
 
     def test_shut_off(self) -> None:
         view, _domain = guest(XMLDesc=SAVED, isPersistent=1)
@@ -87,7 +87,7 @@ class DefinitionsTestCase(base.TestCase):
 
     def test_what_is_written_back_is_read_with_its_secrets(self) -> None:
         view, domain = guest(XMLDesc=SAVED, isPersistent=1)
-        self.assertIsNotNone(view.persistent_definition())
+        self.assertIsNotNone(view.persistent_text())
         wanted = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
         self.assertEqual(('XMLDesc', wanted), domain.calls[-1])
 
@@ -110,7 +110,8 @@ class DefinitionsTestCase(base.TestCase):
             '<!DOCTYPE domain><domain/>',
         ):
             view, _domain = guest(XMLDesc=answer, isPersistent=1)
-            for read in (view.definitions, view.live_definition, view.persistent_definition):
+            texts = () if isinstance(answer, str) else (view.persistent_text, view.live_text)
+            for read in (view.definitions, view.live_definition, *texts):
                 error = self.assertRaises(exception.GuestUnreadable, read)
                 self.assertIn(GUEST, str(error))
                 self.assertTrue(error.retryable)
@@ -127,13 +128,13 @@ class DefinitionsTestCase(base.TestCase):
     def test_gone(self) -> None:
         gone = libvirt_error(libvirt.VIR_ERR_NO_DOMAIN)
         view, _domain = guest(XMLDesc=gone, isPersistent=gone)
-        for read in (view.definitions, view.live_definition, view.persistent_definition):
+        for read in (view.definitions, view.live_definition, view.persistent_text):
             self.assertRaises(exception.InstanceNotFound, read)
 
     def test_the_hypervisor_is_gone(self) -> None:
         gone = libvirt_error(libvirt.VIR_ERR_NO_DOMAIN)
         view, _domain = guest(alive=False, XMLDesc=gone, isPersistent=gone)
-        for read in (view.definitions, view.live_definition, view.persistent_definition):
+        for read in (view.definitions, view.live_definition, view.persistent_text):
             self.assertRaises(exception.HypervisorUnavailable, read)
 
 
