@@ -114,7 +114,8 @@ class ComputeAPI:
         and ``alias``.
         """
         client = self._client.prepare(version='1.2')
-        looks: list[Json] = client.call(ctxt, 'reconcile_status', instance_uuid=instance_uuid)
+        which = {} if instance_uuid is None else {'instance_uuid': instance_uuid}
+        looks: list[Json] = client.call(ctxt, 'reconcile_status', **which)
         return looks
 
     def list_instances(self, ctxt: context.RequestContext) -> list[Json]:

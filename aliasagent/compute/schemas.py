@@ -379,7 +379,7 @@ METHODS: dict[str, Schema] = {
     'detach': _object({**_INSTANCE, 'device_id': _string('device-id')}),
     'reconcile_instance': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
     'reconcile_plan': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
-    'reconcile_status': _object({}, {'instance_uuid': _nullable(_UUID)}),
+    'reconcile_status': _object({}, _INSTANCE),
     'list_instances': _object({}),
     'list_devices': _object(_INSTANCE),
     'get_operation': _object({'operation_id': _string('device-id')}),

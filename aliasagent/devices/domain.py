@@ -152,6 +152,23 @@ class Domain:
             found.alias = None
         return str(etree.canonicalize(xml.to_text(root), strip_text=True))
 
+    def differs_in_aliases_only(self, other: 'Domain') -> bool:
+        """Whether two definitions are the same but for device aliases.
+
+        Devices may stand in another order: libvirt sorts them anew when it writes a definition for the second time.
+        """
+        return self._parts_without_aliases() == other._parts_without_aliases()
+
+    def _parts_without_aliases(self) -> list[str]:
+        root = copy.deepcopy(self.root)
+        texts = []
+        for found in Domain(root).devices():
+            found.alias = None
+            texts.append(str(etree.canonicalize(xml.to_text(found.element), strip_text=True)))
+        for parent in root.findall('devices'):
+            root.remove(parent)
+        return [*sorted(texts), str(etree.canonicalize(xml.to_text(root), strip_text=True))]
+
     def to_xml(self) -> str:
         """The definition's text."""
         return xml.to_text(self.root)

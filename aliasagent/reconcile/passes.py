@@ -4,7 +4,6 @@
 import collections
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import threading
 from collections.abc import Callable
@@ -32,8 +31,6 @@ class Look:
     """What was seen at a guest, last time."""
 
     name: str
-    #: A digest of the definitions that were read: as long as they are the same, there is nothing to do.
-    seen: bytes
     report: apply.Report
     #: Why it could not be looked at; empty if it could.
     error: str = ''
@@ -90,7 +87,7 @@ class Reconciler:
         :raises GuestUnreadable: nothing is known of its devices.
         """
         guest = self._host.guest(instance)
-        return Look(guest.name, b'', apply.look(guest, records))
+        return Look(guest.name, apply.look(guest, records))
 
     def reconcile(self, instance: str, records: Iterable[plan.Record] = ()) -> Look:
         """Look at a guest and give its devices their aliases, in the persistent config.
@@ -103,8 +100,7 @@ class Reconciler:
         return self._reconcile(self._host.guest(instance), records)
 
     def _reconcile(self, guest: Guest, records: Iterable[plan.Record]) -> Look:
-        report = apply.reconcile(guest, records)
-        look = Look(guest.name, self._digest(guest), report)
+        look = Look(guest.name, apply.reconcile(guest, records))
         with self._lock:
             self._looks[guest.uuid] = look
         return look
@@ -121,19 +117,14 @@ class Reconciler:
             guest = self._host.guest(instance)
             name = guest.name
             last = self._looks.get(instance)
-            if last is None or last.error or last.seen != self._digest(guest):
+            if last is None or last.error or last.report.seen != apply.digest(guest):
                 given.extend(self._reconcile(guest, ()).report.given)
         except exception.InstanceNotFound:
             LOG.debug('Instance %s went away meanwhile', instance)
         except exception.AliasAgentError as error:
             LOG.warning('Instance %s is left for the next pass: %s', instance, error)
             with self._lock:
-                self._looks[instance] = Look(name, b'', apply.Report(), str(error))
-
-    @staticmethod
-    def _digest(guest: Guest) -> bytes:
-        text = f'{guest.persistent_text()}{guest.live_text()}'
-        return hashlib.blake2b(text.encode(errors='surrogatepass'), digest_size=16).digest()
+                self._looks[instance] = Look(name, apply.Report(), str(error))
 
     def _forget_others(self, instances: set[str]) -> None:
         with self._lock:

@@ -31,15 +31,17 @@ def give(definition: Domain, other: Domain | None, records: Iterable[plan.Record
     chosen = _of_other(definition, other) if other is not None else []
     settled = {id(device.element) for device, _name, _reason in chosen}
     for step in plan.plan(definition, records):
-        if step.outcome is plan.Outcome.GETS_ALIAS and step.alias is not None:
-            if id(step.device.element) not in settled and not _contradicts(step.device, step.alias, other):
-                chosen.append((step.device, step.alias, step.reason))
-    taken = collections.Counter(device.alias for device in definition.devices())
-    taken.update(name for _device, name, _reason in chosen)
+        if step.outcome is not plan.Outcome.GETS_ALIAS or step.alias is None:
+            continue
+        if id(step.device.element) not in settled and not _contradicts(step.device, step.alias, other):
+            chosen.append((step.device, step.alias, step.reason))
+    # libvirt tells the case of letters apart, but it is the same volume.
+    taken = collections.Counter((device.alias or '').lower() for device in definition.devices())
+    taken.update(name.lower() for _device, name, _reason in chosen)
     wanted = collections.Counter(id(device.element) for device, _name, _reason in chosen)
     given = {}
     for device, name, reason in chosen:
-        if taken[name] == 1 and wanted[id(device.element)] == 1:
+        if taken[name.lower()] == 1 and wanted[id(device.element)] == 1:
             device.alias = name
             given[name] = reason
     return given

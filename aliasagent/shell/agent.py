@@ -99,6 +99,23 @@ class Agent:
         instance_uuid = self.guest_uuid(guest)
         return self._ask(lambda: self.api.list_devices(context.RequestContext(), instance_uuid))
 
+    def reconcile_plan(self, instance_uuid: str, inventory: Json | None) -> Json:
+        """What would be done about a guest, as the contract's ``reconcile_plan`` returns it.
+
+        :raises ShellError: the agent cannot be reached or refused.
+        """
+        return self._ask(lambda: self.api.reconcile_plan(context.RequestContext(), instance_uuid, inventory))
+
+    def reconcile_status(self, instance_uuid: str) -> Json:
+        """What was seen last at a guest, as the contract's ``reconcile_status`` returns it.
+
+        :raises ShellError: the agent cannot be reached or refused, or has not looked at such a guest.
+        """
+        looks = self._ask(lambda: self.api.reconcile_status(context.RequestContext(), instance_uuid))
+        if not looks:
+            raise errors.OperationFailed(f'the agent has not looked at instance {instance_uuid}; is it there still?')
+        return looks[0]
+
     def guest_uuid(self, guest: str) -> str:
         """The UUID of a guest that is given by its UUID, which is not looked up, or by its name.
 

@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import re
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import libvirt
@@ -35,9 +36,11 @@ _STATES = {
 _LIVE = re.compile(r'<domain [^>]*\bid=')
 #: The state of a guest that another host is sending.
 _ARRIVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
-_MIGRATIONS = frozenset(
-    {libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN, libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT}
-)
+_MIGRATION_OUT = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+_MIGRATIONS = frozenset({libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN, _MIGRATION_OUT})
+#: Sets the aliases that a definition's devices lack, in place, given the guest's other definition; returns the aliases
+#: that it set, and on what evidence.
+Rewrite = Callable[[Domain, Domain | None], dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +123,13 @@ class Guest:
 
         :raises GuestUnreadable: as for :meth:`definitions`.
         """
-        if not self.is_persistent():
-            return None
+        return self.saved_text() if self.is_persistent() else None
+
+    def saved_text(self) -> str:
+        """As :meth:`persistent_text`, of a guest that is known to be persistent.
+
+        :raises GuestUnreadable: as for :meth:`definitions`.
+        """
         return self._read_text(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
 
     def define(self, xml: str) -> None:
@@ -131,6 +139,58 @@ class Guest:
         """
         with self._translated('define'):
             self._domain.connect().defineXML(xml)
+
+    def movable_text(self) -> str | None:
+        """The running guest's definition with its secrets, fit to go on with elsewhere; None if it does not run.
+
+        Devices have user aliases only there, those that libvirt generates are left out.
+
+        :raises GuestUnreadable: as for :meth:`definitions`.
+        """
+        if not self.is_active():
+            return None
+        return self._read_text(libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE)
+
+    def memory(self) -> int:
+        """How much memory the guest has at the moment, in bytes."""
+        with self._translated('look how much memory the guest has'):
+            return int(self._domain.info()[2]) * 1024
+
+    def save(self, path: str) -> None:
+        """Stop the guest and write its memory and definition to a new file (virDomainSaveFlags).
+
+        :raises HypervisorError: libvirt refused, and the guest goes on.
+        """
+        with self._translated('save'):
+            self._domain.saveFlags(path, None, 0)
+
+    def migrate(self, dest_uri: str, parameters: Mapping[str, object], flags: int) -> None:
+        """Move the guest to another host (virDomainMigrateToURI3); returns when it is there.
+
+        :raises HypervisorError: it could not be moved; the words are libvirt's.
+        """
+        try:
+            with self._translated('migrate'):
+                self._domain.migrateToURI3(dest_uri, dict(parameters), flags)
+        except exception.HypervisorUnavailable as error:
+            if not self._is_alive():
+                raise
+            # It is the other host that could not be reached.
+            raise exception.HypervisorError(action='migrate', reason=error.kwargs['reason']) from error
+
+    def migration(self) -> dict[str, int] | None:
+        """What libvirt says of the guest's way to another host (virDomainGetJobStats); None if it is not on one."""
+        with self._translated('look how far the migration is'):
+            job: dict[str, int] = self._domain.jobStats()
+        return job if job.get('type') and job.get('operation') == _MIGRATION_OUT else None
+
+    def abort_job(self) -> None:
+        """End what is under way with the guest (virDomainAbortJob).
+
+        :raises HypervisorError: nothing is, or it cannot be ended.
+        """
+        with self._translated('abort'):
+            self._domain.abortJob()
 
     def refuse_if_migrating(self) -> None:
         """Stop here while the running guest is on its way from or to another host.

@@ -199,6 +199,31 @@ class AgentContract(AgentCase):
         self.start_agent('a-third-host')
         self.assert_untouched(guest, once)
 
+    def test_a_guest_is_reconciled_with_an_inventory(self) -> None:
+        guest, volume = self.hypervisor.new_guest(state='shut off'), harness.new_id()
+        self.host.guest(guest).attach(harness.disk_xml(self.hypervisor.new_file(), 'sdb'), Side.PERSISTENT)
+        inventory = {'volumes': [{'id': volume, 'target': '/dev/sdb'}]}
+        planned = self.api().reconcile_plan(RequestContext(), guest, inventory)
+        self.assertEqual(['gets an alias'], [device['outcome'] for device in planned['devices']])
+        self.assertEqual((set(), set()), self.ids(guest))
+        self.assert_succeeded(self.done('reconcile_instance', guest, inventory))
+        self.assertEqual((set(), {volume}), self.ids(guest))
+        (seen,) = self.api().reconcile_status(RequestContext(), guest)
+        self.assertEqual((1, 0, [], ''), tuple(seen[name] for name in ('aliased', 'remaining', 'pending', 'error')))
+        self.assertIn(seen, self.api().reconcile_status(RequestContext()))
+        bad = {'volumes': [{'id': volume, 'target': 'nowhere'}]}
+        failed = self.done('reconcile_instance', guest, bad)
+        self.assert_failed(failed, 'InvalidInput', 'inventory.volumes.0.target')
+
+    def test_a_guest_that_is_defined_later_has_its_aliases_soon(self) -> None:
+        volume = harness.new_id()
+        disk = harness.disk_xml(self.hypervisor.new_file(), 'sdb', serial=volume)
+        guest = self.hypervisor.new_guest(disk, state='shut off')
+        deadline = time.monotonic() + harness.SOON
+        while self.ids(guest)[1] != {volume}:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+
     def test_two_agents_on_one_broker_serve_their_own(self) -> None:
         self.start_agent('second')
         guest, other = self.hypervisor.new_guest(state='started'), harness.new_id()

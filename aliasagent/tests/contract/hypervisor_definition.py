@@ -172,6 +172,17 @@ class DefinitionContract(hypervisor.HypervisorContract):
         domain.detachDeviceAlias('ua-disk', LIVE)
         self.assertTrue(events.wait(domain, 'removed', 'ua-disk'), events.seen)
 
+    def test_a_paused_guest_is_paused_after_save_and_restore(self) -> None:
+        domain, path = self.new_guest(), self.save_path()
+        domain.suspend()
+        domain.save(path)
+        self.connection().restoreFlags(path, None, 0)
+        self.assertEqual(libvirt.VIR_DOMAIN_PAUSED, domain.state()[0])
+        domain.resume()
+        domain.save(path)
+        self.connection().restoreFlags(path, None, 0)
+        self.assertEqual(libvirt.VIR_DOMAIN_RUNNING, domain.state()[0])
+
     def test_restore_refuses_duplicates(self) -> None:
         domain, path = self.new_guest(), self.save_path()
         for target in ('sda', 'sdb'):

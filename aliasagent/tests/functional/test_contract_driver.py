@@ -11,6 +11,7 @@ from aliasagent.tests.contract import driver_detach
 from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import harness
+from aliasagent.tests.contract import reconcile
 from aliasagent.tests.functional import base
 
 
@@ -36,6 +37,10 @@ class DetachTest(OnFake, driver_detach.DetachContract):
 
 class KindsTest(OnFake, driver_kinds.KindsContract):
     """Every kind."""
+
+
+class ReconcileTest(OnFake, reconcile.ReconcileContract):
+    """Reconcile."""
 
 
 class LifeTest(OnFake, driver_life.LifeContract):

@@ -13,6 +13,7 @@ from aliasagent.tests.contract import driver_detach
 from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import harness
+from aliasagent.tests.contract import reconcile
 from aliasagent.tests.integration import base
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import libvirtd
@@ -52,6 +53,10 @@ class DetachTest(OnLibvirt, driver_detach.DetachContract):
 
 class KindsTest(OnLibvirt, driver_kinds.KindsContract):
     """Every kind."""
+
+
+class ReconcileTest(OnLibvirt, reconcile.ReconcileContract):
+    """Reconcile."""
 
 
 class LifeTest(OnLibvirt, driver_life.LifeContract):

@@ -142,7 +142,7 @@ class LunTest(harness.DriverCase, testtools.TestCase):
                           f'<iqn name="iqn.2020-01.org.example:{self.volume}">'):  # fmt: skip
                 self.assertIn(words, text)
 
-        self.assertEqual(1, apply.reconcile(self.host.guest(self.uuid)).given)
+        self.assertEqual(1, len(apply.reconcile(self.host.guest(self.uuid)).given))
         self.assertEqual((set(), {self.volume}), self.ids(self.uuid))
         file_volume = self.attach(self.uuid)
         self.assertEqual((live, saved), (_lun(self.live(self.uuid)), _lun(self.persistent(self.uuid))))

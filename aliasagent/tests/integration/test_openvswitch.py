@@ -139,7 +139,7 @@ class OpenVSwitchTest(harness.DriverCase, testtools.TestCase):
 
     def test_reconciling_gives_one_from_before_aliases_its_alias(self) -> None:
         first, second = self.attach_old(), self.attach_old()
-        self.assertEqual(2, apply.reconcile(self.host.guest(self.uuid)).given)
+        self.assertEqual(2, len(apply.reconcile(self.host.guest(self.uuid)).given))
         self.assertEqual((set(), {first, second}), self.ids(self.uuid))
         self.assert_plugged(first, second)
         self.detach(self.uuid, second)

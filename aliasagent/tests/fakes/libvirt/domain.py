@@ -223,6 +223,8 @@ class FakeDomain:
     def _save(self, path: str, dxml: str | None) -> None:
         guest = self.find()
         self.hypervisor.saved[path] = (self._uuid, dxml or definition.dump(guest.need_live(), True, True))
+        paused = self.hypervisor.saved_paused
+        (paused.add if guest.state == libvirt.VIR_DOMAIN_PAUSED else paused.discard)(path)
         guest.suspend()
         guest.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED, libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
 

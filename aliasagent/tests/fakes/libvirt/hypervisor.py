@@ -40,6 +40,8 @@ class FakeHypervisor:
         self.connections: list[FakeConnect] = []
         self.saved: dict[str, tuple[str, str]] = {}
         """Images of saved guests, by path: UUID and running definition."""
+        self.saved_paused: set[str] = set()
+        """The images of guests that were paused, and are again when they are restored."""
         self.guests_clock = Clock('fake-guests')
         self.event_clock = Clock('fake-libvirt-events')
         self.calls: list[tuple[str, tuple[object, ...]]] = []
@@ -222,7 +224,12 @@ class FakeHypervisor:
                 self.guests[instance_uuid] = guest
             if guest.active:
                 raise errors.invalid_state(f"domain '{guest.name}' is already active")
-            guest.boot(tree, libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED, paused)
+            try:
+                guest.boot(tree, libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED, paused or path in self.saved_paused)
+            except libvirt.libvirtError:
+                if not guest.persistent:
+                    self.forget(guest)
+                raise
 
     def forget(self, guest: FakeGuest) -> None:
         self.guests.pop(guest.uuid, None)

@@ -19,6 +19,10 @@ ID = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
 SECRET = 'hunter2-do-not-tell'
 
 #: A good message of each method.
+INVENTORY: dict[str, Any] = {
+    'ports': [{'id': ID, 'address': '52:54:00:00:00:01', 'pci_slot': None, 'devname': None}],
+    'volumes': [{'id': ID, 'target': '/dev/vdb', 'source': None}],
+}
 GOOD: dict[str, dict[str, Any]] = {
     'attach_volume': {
         'instance_uuid': GUEST,
@@ -59,6 +63,9 @@ GOOD: dict[str, dict[str, Any]] = {
     'detach_volume': {'instance_uuid': GUEST, 'volume_id': ID},
     'detach_interface': {'instance_uuid': GUEST, 'port_id': ID},
     'detach': {'instance_uuid': GUEST, 'device_id': 'gpu_1'},
+    'reconcile_instance': {'instance_uuid': GUEST, 'inventory': INVENTORY},
+    'reconcile_plan': {'instance_uuid': GUEST, 'inventory': INVENTORY},
+    'reconcile_status': {'instance_uuid': GUEST},
     'list_instances': {},
     'list_devices': {'instance_uuid': GUEST},
     'get_operation': {'operation_id': ID},

@@ -33,6 +33,8 @@ class StubGuest:
         disk = self.updates[-1] if self.updates else f'<disk><serial>{X}</serial></disk>'
         return f'<domain><devices>{disk}</devices></domain>'
 
+    saved_text = persistent_text
+
     def live_text(self) -> str | None:
         return self.live
 
@@ -97,10 +99,10 @@ class PassesTestCase(base.TestCase):
 
     def test_a_guest_that_is_defined_or_starts_is_looked_at_without_a_pass(self) -> None:
         for lifecycle in (events.Lifecycle.DEFINED, events.Lifecycle.STARTED):
-            guest = StubGuest('one')
+            guest = StubGuest(lifecycle.name)
             self.reconciler(guest)
             for listener in self.host.listeners:
-                listener(events.LifecycleChanged('one', lifecycle))
+                listener(events.LifecycleChanged(guest.uuid, lifecycle))
             self.wait_for(lambda guest=guest: guest.updates, 'an alias')  # type: ignore[misc]
 
     def test_what_the_running_guest_lacks_is_pending(self) -> None:

@@ -2,8 +2,10 @@
 """Which devices get which alias."""
 
 import collections
+import random as random_module
 
 from hypothesis import given
+from hypothesis import strategies as st
 from lxml import etree
 
 from aliasagent.devices.domain import Domain
@@ -188,3 +190,51 @@ class AnyDefinitionTestCase(base.TestCase):
         after = collections.Counter(device.alias for device in domain.devices() if device.is_claimed)
         for name in after - before:
             self.assertEqual(1, after[name])
+
+
+def _records() -> st.SearchStrategy[list[plan.Record]]:
+    """What an inventory may say of random definitions: right, wrong, and about what is not there."""
+    optional = st.none() | st.sampled_from(['/dev/sdb', 'vda', 'vdb', 'tap0', '52:54:00:00:00:01', '0000:06:12.5'])
+    record = st.builds(
+        plan.Record,
+        strategies.ids,
+        st.sampled_from(sorted(plan.KINDS)),
+        st.just('inventory'),
+        mac=optional,
+        host_address=optional,
+        source=optional,
+        target=optional,
+    )
+    return st.lists(record, max_size=6)
+
+
+class RecordsInAnyDefinitionTestCase(base.TestCase):
+    @given(strategies.domains(), _records(), st.randoms(use_true_random=False))
+    def test_their_order_does_not_matter(
+        self, root: etree._Element, records: list[plan.Record], random: random_module.Random
+    ) -> None:
+        shuffled = list(records)
+        random.shuffle(shuffled)
+        first, second = plan.plan(Domain(root), records), plan.plan(Domain(root), shuffled)
+        self.assertEqual(
+            [(step.outcome, step.reason, step.alias) for step in first],
+            [(step.outcome, step.reason, step.alias) for step in second],
+        )
+
+    @given(strategies.domains(), _records())
+    def test_carried_out_it_changes_aliases_only_and_makes_none_twice(
+        self, root: etree._Element, records: list[plan.Record]
+    ) -> None:
+        domain = Domain(root)
+        plain = domain.without_aliases()
+        before = collections.Counter(device.alias for device in domain.devices() if device.is_claimed)
+        for step in plan.plan(domain, records):
+            if step.outcome is Outcome.GETS_ALIAS:
+                step.device.alias = step.alias
+        after = collections.Counter(device.alias for device in domain.devices() if device.is_claimed)
+        self.assertEqual(plain, domain.without_aliases())
+        self.assertEqual(before, before & after)
+        for name in after - before:
+            self.assertEqual(1, after[name])
+        left = [step for step in plan.plan(domain, records) if step.outcome is Outcome.GETS_ALIAS]
+        self.assertEqual([], left)

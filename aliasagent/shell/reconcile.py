@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``aliasagent reconcile`` and ``aliasagent xml reconcile``"""
+
+import argparse
+import collections
+import pathlib
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import tqdm
+from cliff import command
+
+from aliasagent import exception
+from aliasagent.compute import contract
+from aliasagent.devices import domain
+from aliasagent.reconcile import plan
+from aliasagent.reconcile import records
+from aliasagent.reconcile import rewrite
+from aliasagent.shell import agent
+from aliasagent.shell import base
+from aliasagent.shell import errors
+
+_INVENTORY_HELP = (
+    'what is known of the ports and volumes, for what the guest alone cannot tell: '
+    '{"ports": [{"id", "address"|"pci_slot"|"devname"}], "volumes": [{"id", "target"|"source"}]}'
+)
+
+
+class Reconcile(base.AgentLister):
+    """Give devices from before aliases theirs, in the guests' persistent config.
+
+    Shows for each guest how many devices have their alias, would get or get it now, cannot be identified, or conflict
+    with another, and how many the running guest itself does not have yet ("pending"): those come with its next start or
+    move. Ends with 1 if a guest could not be looked at.
+    """
+
+    COLUMNS = ('guest', 'name', 'aliased', 'gets', 'unidentified', 'conflicts', 'pending', 'error')
+    DEVICE_COLUMNS = ('guest', 'name', 'device', 'outcome', 'reason', 'alias')
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument('guests', metavar='GUEST', nargs='*', help=f'{base.GUEST_HELP}; all of the host by default')
+        parser.add_argument('--dry-run', action='store_true', help='show what would be done, and do nothing')
+        parser.add_argument('--devices', action='store_true', help='show a line per device instead of one per guest')
+        parser.add_argument('--inventory', metavar='JSON|@FILE', help=f'{_INVENTORY_HELP}; for one guest')
+        return parser
+
+    def columns_for(self, parsed_args: argparse.Namespace) -> tuple[str, ...]:
+        return self.DEVICE_COLUMNS if parsed_args.devices else self.COLUMNS
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Any, Any]:
+        names = self.columns_for(parsed_args)
+        return names, [tuple(base.Text(thing.get(name)) for name in names) for thing in self.things(parsed_args)]
+
+    def things(self, parsed_args: argparse.Namespace) -> Iterable[base.Json]:
+        inventory = None
+        if parsed_args.inventory is not None:
+            inventory = base.json_argument('--inventory', parsed_args.inventory)
+            if len(parsed_args.guests) != 1:
+                raise errors.BadInput('--inventory: speaks of one guest; name it')
+        known = {guest['uuid']: guest['name'] for guest in self.agent.guests()}
+        chosen = [self.agent.guest_uuid(guest) for guest in parsed_args.guests] or list(known)
+        shown = []
+        # On a terminal only: it goes to standard error, and away when done.
+        for instance in tqdm.tqdm(chosen, unit='guest', leave=False, disable=None, file=sys.stderr):
+            look = self._look(instance, inventory, dry_run=parsed_args.dry_run)
+            if look['error']:
+                self.failed = True
+            shown += _per_device(look) if parsed_args.devices else [_per_guest(look)]
+        return shown
+
+    failed = False
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        return super().run(parsed_args) or (errors.OperationFailed.exit_code if self.failed else 0)
+
+    def _look(self, instance: str, inventory: base.Json | None, *, dry_run: bool) -> base.Json:
+        """What was seen at a guest, after it was reconciled unless that is not wanted."""
+        if dry_run:
+            return self.agent.reconcile_plan(instance, inventory)
+        operation_id = self.agent.send('reconcile_instance', instance_uuid=instance, inventory=inventory)
+        operation = self.agent.wait(operation_id, base.WAIT_SECONDS)
+        if operation['state'] != agent.SUCCEEDED:
+            error = f'{operation["error_class"]}: {operation["error"]}'
+            return {'instance': instance, 'name': '', 'pending': [], 'devices': [], 'error': error}
+        return self.agent.reconcile_status(instance)
+
+
+def _per_guest(look: base.Json) -> base.Json:
+    outcomes = collections.Counter(device['outcome'] for device in look['devices'])
+    return {
+        'guest': look['instance'],
+        'name': look['name'],
+        'aliased': outcomes[plan.Outcome.ALIASED],
+        'gets': outcomes[plan.Outcome.GETS_ALIAS],
+        'unidentified': outcomes[plan.Outcome.UNIDENTIFIED],
+        'conflicts': outcomes[plan.Outcome.CONFLICT],
+        'pending': len(look['pending']),
+        'error': look['error'] or None,
+    }
+
+
+def _per_device(look: base.Json) -> list[base.Json]:
+    return [{'guest': look['instance'], 'name': look['name'], **device} for device in look['devices']]
+
+
+class XmlReconcile(command.Command):
+    """Rewrite a domain definition so that its devices have their aliases, without asking any agent.
+
+    The definition goes to standard output, the report, a line per device, to standard error. Nothing but aliases
+    differs.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument('file', metavar='FILE', help='as "virsh dumpxml --inactive --security-info" writes it')
+        parser.add_argument('--inventory', metavar='JSON|@FILE', help=_INVENTORY_HELP)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        try:
+            definition = domain.Domain.parse(pathlib.Path(parsed_args.file).read_bytes())
+        except OSError as error:
+            raise errors.BadInput(f'FILE: {parsed_args.file}: {error.strerror}') from error
+        except exception.InvalidXML as error:
+            raise errors.BadInput(f'FILE: {parsed_args.file}: {error}') from error
+        known = records.of_inventory(_inventory(parsed_args.inventory))
+        report = [
+            f'{step.device.describe()}: {step.outcome}, {step.reason}' + (f': {step.alias}' if step.alias else '')
+            for step in plan.plan(definition, known)
+        ]
+        rewrite.give(definition, None, known)
+        self.app.stdout.write(definition.to_xml() + '\n')
+        self.app.stderr.write(''.join(f'{line}\n' for line in report))
+
+
+def _inventory(text: str | None) -> base.Json | None:
+    """An inventory as the contract wants it.
+
+    :raises BadInput: it is none.
+    """
+    if text is None:
+        return None
+    inventory = base.json_argument('--inventory', text)
+    nobody = '00000000-0000-0000-0000-000000000000'
+    try:
+        contract.validate('reconcile_plan', {'instance_uuid': nobody, 'inventory': inventory})
+    except exception.InvalidInput as error:
+        raise errors.BadInput(f'--inventory: {error}') from error
+    return inventory

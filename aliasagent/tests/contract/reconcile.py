@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of reconcile: what can be told gets its alias, what cannot is left alone and says why."""
+
+import threading
+from typing import Any
+
+from aliasagent import exception
+from aliasagent.reconcile import apply
+from aliasagent.reconcile import plan
+from aliasagent.reconcile import records
+from aliasagent.tests.contract import harness
+from aliasagent.virt.guest import Guest
+from aliasagent.virt.guest import Side
+
+BOTH = Side.LIVE | Side.PERSISTENT
+PCI = '0000:06:12.6'
+HOSTDEV = (
+    "<hostdev mode='subsystem' type='pci' managed='yes'>"
+    "<source><address domain='0x0000' bus='0x06' slot='0x12' function='0x6'/></source></hostdev>"
+)
+
+
+class ReconcileContract(harness.DriverCase):
+    def guest(self, instance: str) -> Guest:
+        return self.host.guest(instance)
+
+    def outcomes(self, report: apply.Report) -> dict[str, str]:
+        """By target, MAC or kind."""
+        return {
+            step.device.target or step.device.describe().rpartition(' ')[2]: step.outcome.value for step in report.steps
+        }
+
+    def test_each_device_has_its_own_outcome(self) -> None:
+        instance = self.hypervisor.new_guest(state='shut off')
+        guest, bridge = self.guest(instance), self.hypervisor.bridge()
+        known, doubled, named, mdev = (harness.new_id() for _ in range(4))
+        mac = harness.new_mac()
+        lun = "<disk type='block' device='lun'><source dev='/dev/null'/><target dev='sde' bus='scsi'/></disk>"
+        source = f"<source file='/srv/volume-{named}'/>"
+        for xml in (
+            harness.disk_xml(self.hypervisor.new_file(), 'sda', serial=known),
+            harness.disk_xml(self.hypervisor.new_file(), 'sdb', serial=doubled),
+            harness.disk_xml(self.hypervisor.new_file(), 'sdc', serial=doubled),
+            harness.disk_xml(self.hypervisor.new_file(), 'sdd', alias='ua-somebody-elses'),
+            lun,
+            f"<disk type='file' device='disk'>{source}<target dev='sdf' bus='scsi'/></disk>",
+            harness.interface_xml(bridge, mac, target='tapone'),
+            harness.interface_xml(bridge, mac, target='taptwo'),
+            HOSTDEV,
+            "<hostdev mode='subsystem' type='mdev' model='vfio-pci'>"
+            f"<source><address uuid='{mdev}'/></source></hostdev>",
+        ):
+            guest.attach(xml, Side.PERSISTENT)
+        before = self.persistent(instance).without_aliases()
+        report = apply.reconcile(guest)
+        self.assertEqual(
+            {
+                'sda': 'has an alias',
+                'sdb': 'conflicts',
+                'sdc': 'conflicts',
+                'sdd': 'has an alias',
+                'sde': 'cannot be identified',
+                'sdf': 'has an alias',
+                'tapone': 'cannot be identified',
+                'taptwo': 'cannot be identified',
+                'hostdev': 'cannot be identified',
+                f'ua-{mdev}': 'has an alias',
+            },
+            self.outcomes(report),
+        )
+        self.assertEqual({f'ua-{known}', f'ua-{named}', f'ua-{mdev}'}, set(report.given))
+        self.assertEqual((set(), {known, named, mdev, 'somebody-elses'}), self.ids(instance))
+        self.assertEqual(before, self.persistent(instance).without_aliases())
+        once = self.xml(instance)
+        self.assertEqual([], apply.reconcile(guest).given)
+        self.assert_untouched(instance, once)
+
+    def test_an_inventory_tells_what_the_guest_does_not(self) -> None:
+        instance = self.hypervisor.new_guest(state='shut off')
+        guest, bridge, path = self.guest(instance), self.hypervisor.bridge(), self.hypervisor.new_file()
+        by_target, by_source, by_mac, by_slot, wrong = (harness.new_id() for _ in range(5))
+        mac = harness.new_mac()
+        for xml in (
+            harness.disk_xml(self.hypervisor.new_file(), 'sda'),
+            harness.disk_xml(path, 'sdb'),
+            harness.disk_xml(self.hypervisor.new_file(), 'sdc', serial=harness.new_id()),
+            harness.interface_xml(bridge, mac),
+            harness.interface_xml(bridge, harness.new_mac()),
+            HOSTDEV,
+        ):
+            guest.attach(xml, Side.PERSISTENT)
+        inventory: dict[str, Any] = {
+            'ports': [{'id': by_mac, 'address': mac.upper()}, {'id': by_slot, 'pci_slot': PCI}],
+            'volumes': [
+                {'id': by_target, 'target': '/dev/sda'},
+                {'id': by_source, 'source': path},
+                {'id': wrong, 'target': '/dev/sdc'},
+            ],
+        }
+        report = apply.look(guest, records.of_inventory(inventory))
+        self.assertEqual((set(), set()), self.ids(instance))
+        self.assertEqual(4, report.count(plan.Outcome.GETS_ALIAS))
+        report = apply.reconcile(guest, records.of_inventory(inventory))
+        # The disk whose serial contradicts the inventory is left alone.
+        self.assertEqual(1, report.count(plan.Outcome.CONFLICT))
+        self.assertEqual((set(), {by_target, by_source, by_mac, by_slot}), self.ids(instance))
+
+    def test_a_running_guest_goes_on_as_it_is_and_works_meanwhile(self) -> None:
+        instance, volume = self.hypervisor.new_guest(state='started'), harness.new_id()
+        xml = harness.disk_xml(self.hypervisor.new_file(), 'sdb', serial=volume)
+        self.guest(instance).attach(xml, BOTH)
+        live = self.xml(instance)[0]
+        report = apply.reconcile(self.guest(instance))
+        self.assertEqual([f'ua-{volume}'], report.pending)
+        self.assertEqual(live, self.xml(instance)[0])
+        self.assertEqual((set(), {volume}), self.ids(instance))
+        self.detach(instance, volume)
+        self.assertEqual(set(), self.live(instance).disk_targets() | self.persistent(instance).disk_targets())
+
+    def test_a_transient_guest_has_nothing_to_write_to(self) -> None:
+        instance = self.hypervisor.new_guest(state='transient')
+        self.guest(instance).attach(
+            harness.disk_xml(self.hypervisor.new_file(), 'sdb', serial=harness.new_id()), Side.LIVE
+        )
+        before = self.xml(instance)
+        self.assertEqual(apply.Report(), apply.reconcile(self.guest(instance)))
+        self.assert_untouched(instance, before)
+
+    def test_a_graphics_password_survives(self) -> None:
+        """Also where the whole definition has to be written."""
+        instance = self.hypervisor.new_guest("<graphics type='vnc' passwd='geheim'/>", state='shut off')
+        guest, port = self.guest(instance), harness.new_id()
+        guest.attach(HOSTDEV, Side.PERSISTENT)
+        apply.reconcile(guest, records.of_inventory({'ports': [{'id': port, 'pci_slot': PCI}]}))
+        self.assertEqual((set(), {port}), self.ids(instance))
+        self.assertIn("passwd='geheim'", (guest.persistent_text() or '').replace('"', "'"))
+
+    def test_a_guest_that_is_gone(self) -> None:
+        self.assertRaises(exception.InstanceNotFound, self.host.guest, harness.new_id())
+
+    def test_another_client_attaches_and_detaches_meanwhile(self) -> None:
+        """Its devices are there, or gone, at the end, and ours have their aliases: so many rounds."""
+        instance = self.hypervisor.new_guest(state='shut off')
+        guest = self.guest(instance)
+        theirs = self.host.guest(instance)
+        failed: list[BaseException] = []
+        for _round in range(10):
+            volumes = [harness.new_id() for _ in range(5)]
+            for number, volume in enumerate(volumes):
+                guest.attach(
+                    harness.disk_xml(self.hypervisor.new_file(), f'sd{"abcde"[number]}', serial=volume), Side.PERSISTENT
+                )
+            going = harness.disk_xml(self.hypervisor.new_file(), 'sdx', alias='ua-going')
+            guest.attach(going, Side.PERSISTENT)
+            coming = [
+                harness.disk_xml(self.hypervisor.new_file(), f'sd{letter}', alias=f'ua-new-{letter}')
+                for letter in 'lmno'
+            ]
+
+            def interfere(coming: list[str] = coming) -> None:
+                try:
+                    for number, xml in enumerate(coming):
+                        theirs.attach(xml, Side.PERSISTENT)
+                        if number == 1:
+                            theirs.detach('ua-going', Side.PERSISTENT)
+                except BaseException as error:  # noqa: BLE001 - told to the test below
+                    failed.append(error)
+
+            other = threading.Thread(target=interfere)
+            other.start()
+            apply.reconcile(guest)
+            other.join()
+            apply.reconcile(guest)
+            self.assertEqual([], failed)
+            expected = {*volumes, *(f'new-{letter}' for letter in 'lmno')}
+            self.assertEqual((set(), expected), self.ids(instance))
+            for device in expected:
+                self.detach(instance, device)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a pass over many guests takes, beside the floor: the same libvirt calls and lxml parses in bare loops.
+
+python -m aliasagent.tests.stress.reconcile_scale [--guests 1000] [--devices 20]
+
+Runs on the parts that the environment names (``python -m aliasagent.tests.parts up``). Defines twice as many guests as
+it is told: one half for the agent's pass, one for the bare loops, in turn, by hundreds, so that both meet the same
+noise.
+"""
+
+import argparse
+import dataclasses
+import functools
+import time
+import uuid
+from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+from lxml import etree
+
+from aliasagent.operations.lanes import Lanes
+from aliasagent.reconcile import passes
+from aliasagent.tests.parts import environment
+from aliasagent.virt import host
+from aliasagent.virt.host import Host
+
+INACTIVE = 2 | 1  # VIR_DOMAIN_XML_INACTIVE and _SECURE
+CONFIG = 2
+WIDTH = 4  # as the agent's pass
+BATCH = 100
+
+
+def definition(instance: str, devices: int) -> str:
+    """A guest with so many devices, none with an alias, each saying whose it is."""
+    disks = ''.join(
+        f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/srv/{instance}-{number}.img'/>"
+        f"<target dev='sd{chr(97 + number)}' bus='scsi'/><serial>{uuid.uuid4()}</serial></disk>"
+        for number in range(devices * 3 // 4)
+    )
+    interfaces = ''.join(
+        f"<interface type='bridge'><source bridge='br-int'/><virtualport type='openvswitch'>"
+        f"<parameters interfaceid='{uuid.uuid4()}'/></virtualport><model type='virtio'/></interface>"
+        for _number in range(devices - devices * 3 // 4)
+    )
+    return f"""
+<domain type='qemu'><name>scale-{instance}</name><uuid>{instance}</uuid><memory unit='MiB'>64</memory>
+<os><type arch='x86_64' machine='q35'>hvm</type></os>
+<devices><controller type='scsi' index='0' model='virtio-scsi'/>{disks}{interfaces}</devices></domain>"""
+
+
+def bare(domain: Any, devices: int) -> None:
+    """What a pass has to do at a guest, with nothing around it."""
+    domain.isPersistent()
+    text = domain.XMLDesc(INACTIVE)
+    for _number in range(devices):
+        root: Any = etree.fromstring(text)
+        (element, *_others) = root.xpath('devices/*[self::disk or self::interface][not(alias)]')
+        (whose,) = element.xpath('serial/text() | virtualport/parameters/@interfaceid')
+        etree.SubElement(element, 'alias', name=f'ua-{whose}')
+        domain.updateDeviceFlags(etree.tostring(element, encoding='unicode'), CONFIG)
+        text = domain.XMLDesc(INACTIVE)
+    etree.fromstring(text)
+    domain.XMLDesc(0)
+
+
+def bare_idle(domain: Any) -> None:
+    """What a pass over a guest on which nothing changed has to do."""
+    domain.isPersistent()
+    domain.XMLDesc(INACTIVE)
+    domain.XMLDesc(0)
+
+
+class _Only:
+    """A host that has only some of its guests."""
+
+    def __init__(self, real: Host, instances: list[str]) -> None:
+        self._real = real
+        self._instances = instances
+        self.guest = real.guest
+
+    def subscribe(self, _listener: object) -> None:
+        """Not told of guests that are defined, or it would not leave the bare loops theirs."""
+
+    def guests(self) -> list[Any]:
+        return [self._real.guest(instance) for instance in self._instances]
+
+
+@dataclasses.dataclass
+class Times:
+    """Seconds, summed over all batches."""
+
+    first: float = 0.0
+    idle: float = 0.0
+    bare_first: float = 0.0
+    bare_idle: float = 0.0
+
+
+def timed(function: Callable[[], object]) -> float:
+    begin = time.monotonic()
+    function()
+    return time.monotonic() - begin
+
+
+def each(connection: Any, instances: list[str], function: Callable[[Any], None]) -> None:
+    """Do something to each guest, as many side by side as the agent does."""
+    with futures.ThreadPoolExecutor(WIDTH) as pool:
+        list(pool.map(lambda instance: function(connection.lookupByUUIDString(instance)), instances))
+
+
+def batches(guests: int) -> Iterator[int]:
+    for begin in range(0, guests, BATCH):
+        yield min(BATCH, guests - begin)
+
+
+def run(guests: int, devices: int) -> Times:
+    """Define, reconcile both ways, check that both did the same work, and take everything away."""
+    parts = environment.read()
+    connection = host.open_libvirt(parts.libvirt_uri)
+    real = Host(parts.libvirt_uri)
+    real.start()
+    assert real.wait_connected(30)
+    times, made = Times(), list[str]()
+    try:
+        for size in batches(guests):
+            ours, theirs = ([str(uuid.uuid4()) for _ in range(size)] for _ in range(2))
+            for instance in (*ours, *theirs):
+                connection.defineXML(definition(instance, devices))
+                made.append(instance)
+            lanes = Lanes(16)
+            reconciler = passes.Reconciler(_Only(real, ours), lanes.submit_if_idle)  # type: ignore[arg-type]
+            times.first += timed(reconciler.run)
+            times.bare_first += timed(functools.partial(each, connection, theirs, lambda it: bare(it, devices)))
+            times.idle += timed(reconciler.run)
+            times.bare_idle += timed(functools.partial(each, connection, theirs, bare_idle))
+            lanes.close()
+            for instance in (*ours, *theirs):
+                text = connection.lookupByUUIDString(instance).XMLDesc(INACTIVE)
+                assert text.count("<alias name='ua-") == devices, f'{instance} has not all of its aliases'
+            given = sum(len(look.report.given) for look in reconciler.looks().values())
+            assert given == size * devices, f'{given} aliases given, not {size * devices}'
+    finally:
+        for instance in made:
+            connection.lookupByUUIDString(instance).undefine()
+        real.close()
+        connection.close()
+    return times
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--guests', type=int, default=1000)
+    parser.add_argument('--devices', type=int, default=20)
+    chosen = parser.parse_args()
+    times = run(chosen.guests, chosen.devices)
+    print(f'{chosen.guests} guests with {chosen.devices} devices each, all aliased by both')
+    for name, ours, theirs in (
+        ('first pass', times.first, times.bare_first),
+        ('idle pass', times.idle, times.bare_idle),
+    ):
+        print(f'{name:12} {ours:8.2f} s   bare {theirs:8.2f} s   ratio {ours / theirs:.2f}')
+    print(f'an idle pass is {times.idle / times.first:.1%} of the first')
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

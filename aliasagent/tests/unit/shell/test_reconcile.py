@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``aliasagent reconcile``: what is asked and shown; ``aliasagent xml reconcile``, which asks nobody."""
+
+import pathlib
+from typing import Any
+
+import fixtures
+
+from aliasagent import context
+from aliasagent.devices.domain import Domain
+from aliasagent.tests.unit.shell import base
+
+OTHER = '6f1d0c9e-3c75-4d0c-9d5b-1f3f0b8f0aff'
+DEFINITION = f"""<domain type='kvm'>
+  <name>old</name>
+  <!-- kept -->
+  <devices>
+    <disk type='file'><source file='/a.img'/><target dev='vda'/><serial>{base.VOLUME}</serial></disk>
+    <disk type='file'><source file='/b.img'/><target dev='vdb'/></disk>
+    <interface type='bridge'><mac address='{base.MAC}'/></interface>
+  </devices>
+</domain>"""
+
+
+class ReconcilingAPI(base.FakeComputeAPI):
+    """An agent that has looked at all of its guests but one."""
+
+    def __init__(self, *outcomes: str | Exception) -> None:
+        super().__init__(*outcomes)
+        self.planned: list[tuple[str, Any]] = []
+
+    def look(self, instance: str) -> dict[str, Any]:
+        outcomes = ('has an alias', 'gets an alias', 'cannot be identified', 'conflicts', 'conflicts')
+        devices = [
+            {'device': f'disk vd{letter}', 'outcome': outcome, 'reason': 'why', 'alias': None}
+            for letter, outcome in zip('abcde', outcomes, strict=True)
+        ]
+        return {'instance': instance, 'name': 'web1', 'pending': ['ua-x'], 'error': '', 'devices': devices}
+
+    def reconcile_plan(
+        self, _ctxt: context.RequestContext, instance_uuid: str, inventory: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        self.planned.append((instance_uuid, inventory))
+        return self.look(instance_uuid)
+
+    def reconcile_status(self, _ctxt: context.RequestContext, instance_uuid: str) -> list[dict[str, Any]]:
+        return [self.look(instance_uuid)]
+
+
+class ReconcileTestCase(base.ShellTestCase):
+    def test_a_guest_is_reconciled_and_shown(self) -> None:
+        api = ReconcilingAPI('succeeded')
+        result = self.run_command('reconcile', 'web1', '-f', 'json', api=api)
+        self.assertEqual((0, ''), (result.code, result.stderr))
+        self.assertEqual([('reconcile_instance', {'instance_uuid': base.WEB, 'inventory': None})], api.casts)
+        expected = {'aliased': 1, 'gets': 1, 'unidentified': 1, 'conflicts': 2, 'pending': 1, 'error': None}
+        self.assertEqual([{'guest': base.WEB, 'name': 'web1', **expected}], result.json)
+
+    def test_all_guests_without_a_name(self) -> None:
+        api = ReconcilingAPI('succeeded')
+        self.assertEqual(0, self.run_command('reconcile', api=api).code)
+        asked = [arguments['instance_uuid'] for _method, arguments in api.casts]
+        self.assertEqual([base.WEB, base.TWIN_1, base.TWIN_2], asked)
+
+    def test_a_dry_run_sends_nothing(self) -> None:
+        api = ReconcilingAPI()
+        inventory = f'{{"ports": [{{"id": "{base.PORT}", "address": "{base.MAC}"}}]}}'
+        argv = ('reconcile', 'web1', '--dry-run', '--inventory', inventory, '--devices', '-f', 'json')
+        result = self.run_command(*argv, api=api)
+        self.assertEqual(0, result.code)
+        self.assertEqual([], api.casts)
+        self.assertEqual([(base.WEB, {'ports': [{'id': base.PORT, 'address': base.MAC}]})], api.planned)
+        self.assertEqual('cannot be identified', result.json[2]['outcome'])
+
+    def test_a_guest_that_cannot_be_looked_at(self) -> None:
+        result = self.run_command('reconcile', 'web1', '-f', 'json', api=ReconcilingAPI('failed'))
+        self.assertEqual(1, result.code)
+        self.assertEqual('DeviceConflict: the target vdb is taken', result.json[0]['error'])
+
+    def test_an_inventory_is_of_one_guest(self) -> None:
+        result = self.run_command('reconcile', '--inventory', '{}', api=ReconcilingAPI())
+        self.assertEqual(2, result.code)
+        self.assertIn('--inventory', result.stderr)
+
+
+class XmlReconcileTestCase(base.ShellTestCase):
+    def rewrite(self, text: str, *argv: str) -> Any:
+        path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'domain.xml'
+        path.write_text(text)
+        return self.run_command('xml', 'reconcile', str(path), *argv, api=base.FakeComputeAPI())
+
+    def test_only_aliases_differ(self) -> None:
+        result = self.rewrite(DEFINITION)
+        self.assertEqual(0, result.code)
+        before, after = Domain.parse(DEFINITION), Domain.parse(result.stdout)
+        self.assertEqual(before.without_aliases(), after.without_aliases())
+        self.assertEqual([f'ua-{base.VOLUME}', None, None], [device.alias for device in after.devices()])
+        self.assertIn('<!-- kept -->', result.stdout)
+        self.assertIn(f'disk vda: gets an alias, by its serial: ua-{base.VOLUME}', result.stderr)
+        self.assertIn('disk vdb: cannot be identified', result.stderr)
+
+    def test_an_inventory_tells_the_rest(self) -> None:
+        text = (
+            f'{{"volumes": [{{"id": "{OTHER}", "target": "/dev/vdb"}}],'
+            f' "ports": [{{"id": "{base.PORT}", "address": "{base.MAC}"}}]}}'
+        )
+        result = self.rewrite(DEFINITION, '--inventory', text)
+        aliases = [device.alias for device in Domain.parse(result.stdout).devices()]
+        self.assertEqual([f'ua-{base.VOLUME}', f'ua-{OTHER}', f'ua-{base.PORT}'], aliases)
+
+    def test_bad_input(self) -> None:
+        for text, argv, words in (
+            ('<network/>', (), 'not a domain'),
+            ('<domain>', (), 'FILE'),
+            (DEFINITION, ('--inventory', '{"volumes": [{"id": "x"}]}'), 'inventory.volumes.0.id'),
+        ):
+            result = self.rewrite(text, *argv)
+            self.assertEqual((2, ''), (result.code, result.stdout))
+            self.assertIn(words, result.stderr)
+        self.assertEqual(2, self.run_command('xml', 'reconcile', '/no/such', api=base.FakeComputeAPI()).code)
