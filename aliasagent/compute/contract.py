@@ -120,7 +120,7 @@ def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:
         case 'format':
             reason = f'is not {schemas.FORMATS[wanted][0]}'
         case _:
-            reason = f'is not as the schema wants it ({error.validator} {wanted})'
+            reason = _cut(f'is not as the schema wants it ({error.validator} {wanted})')
     field = '.'.join(path) or 'arguments'
     # What is or should be a whole object may have a password somewhere in it.
     whole = isinstance(instance, dict | list) or (error.validator == 'type' and not _WHOLE.isdisjoint(_words(wanted)))

@@ -22,8 +22,10 @@ from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile import records
+from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Look
 from aliasagent.reconcile.passes import Reconciler
+from aliasagent.virt import migrate
 from aliasagent.virt.driver import Driver
 
 LOG = logging.getLogger(__name__)
@@ -67,6 +69,8 @@ _DEVICE_ID: dict[Action, Callable[[Json], str]] = {
     Action.DETACH_INTERFACE: lambda arguments: str(arguments['port_id']),
     Action.DETACH: lambda arguments: str(arguments['device_id']),
     Action.RECONCILE_INSTANCE: lambda _arguments: '',
+    Action.RECONCILE_LIVE: lambda _arguments: '',
+    Action.LIVE_MIGRATE: lambda _arguments: '',
 }
 
 
@@ -75,8 +79,11 @@ class ComputeManager:
 
     target = oslo_messaging.Target(version=rpcapi.ComputeAPI.VERSION)
 
-    def __init__(self, driver: Driver, journal: Journal, runner: Runner, reconciler: Reconciler) -> None:
+    def __init__(
+        self, driver: Driver, journal: Journal, runner: Runner, reconciler: Reconciler, mover: Mover
+    ) -> None:
         self._driver = driver
+        self._mover = mover
         self._reconciler = reconciler
         self._journal = journal
         self._runner = runner
@@ -88,6 +95,21 @@ class ComputeManager:
     detach_interface = _cast(Action.DETACH_INTERFACE)
     detach = _cast(Action.DETACH)
     reconcile_instance = _cast(Action.RECONCILE_INSTANCE)
+    reconcile_live = _cast(Action.RECONCILE_LIVE)
+    live_migrate = _cast(Action.LIVE_MIGRATE)
+
+    @_call
+    def reconcile_live_estimate(self, _ctxt: RequestContext, instance_uuid: str) -> Json:
+        return dataclasses.asdict(self._mover.estimate(instance_uuid))
+
+    @_call
+    def migration_progress(self, _ctxt: RequestContext, instance_uuid: str) -> Json | None:
+        progress = self._mover.progress(instance_uuid)
+        return None if progress is None else dataclasses.asdict(progress)
+
+    @_call
+    def abort_migration(self, _ctxt: RequestContext, instance_uuid: str) -> None:
+        self._mover.abort(instance_uuid)
 
     @_call
     def reconcile_plan(
@@ -134,6 +156,8 @@ def _operation(action: Action, ctxt: RequestContext, arguments: Json) -> Operati
     """
     contract.validate(action, arguments)
     canonical = contract.canonical(arguments)
+    if action is Action.LIVE_MIGRATE:
+        migrate.check_uris(canonical['dest_uri'], canonical.get('migrate_uri'))
     return Operation(
         id=ctxt.operation_id,
         action=action,

@@ -22,7 +22,8 @@ class ComputeAPI:
     * 1.0 - attach_volume, attach_interface, detach_volume, detach_interface, detach, list_instances, list_devices,
       get_operation.
     * 1.1 - attach_hostdev; more kinds of ``connection_info`` and ``port``.
-    * 1.2 - reconcile_instance, reconcile_plan, reconcile_status.
+    * 1.2 - reconcile_instance, reconcile_plan, reconcile_status, reconcile_live, reconcile_live_estimate, live_migrate,
+      migration_progress, abort_migration.
 
     :param transport: from :func:`aliasagent.rpc.transport`.
     :param host: the name the agent goes by (its option ``host``).
@@ -117,6 +118,52 @@ class ComputeAPI:
         which = {} if instance_uuid is None else {'instance_uuid': instance_uuid}
         looks: list[Json] = client.call(ctxt, 'reconcile_status', **which)
         return looks
+
+    def reconcile_live(self, ctxt: context.RequestContext, instance_uuid: str) -> None:
+        """Save a running guest and restore it with the aliases that its devices lack. It stands still meanwhile."""
+        self._client.prepare(version='1.2').cast(ctxt, 'reconcile_live', instance_uuid=instance_uuid)
+
+    def reconcile_live_estimate(self, ctxt: context.RequestContext, instance_uuid: str) -> Json:
+        """About how long :meth:`reconcile_live` would have a guest stand still: ``seconds``, and ``bytes`` at most."""
+        client = self._client.prepare(version='1.2')
+        estimate: Json = client.call(ctxt, 'reconcile_live_estimate', instance_uuid=instance_uuid)
+        return estimate
+
+    def live_migrate(
+        self,
+        ctxt: context.RequestContext,
+        instance_uuid: str,
+        dest_uri: str,
+        migrate_uri: str | None = None,
+        bandwidth_mib: int | None = None,
+        unsafe: bool = False,
+    ) -> None:
+        """Send a running guest to another host, where its devices have the aliases that they lack here.
+
+        :param dest_uri: the other host's libvirt URI, as this host reaches it.
+        :param migrate_uri: where QEMU sends the guest's memory; libvirt's choice if None.
+        :param bandwidth_mib: MiB per second at most.
+        :param unsafe: even if libvirt fears for the guest's disks, which both hosts must have.
+        """
+        self._client.prepare(version='1.2').cast(
+            ctxt,
+            'live_migrate',
+            instance_uuid=instance_uuid,
+            dest_uri=dest_uri,
+            migrate_uri=migrate_uri,
+            bandwidth_mib=bandwidth_mib,
+            unsafe=unsafe,
+        )
+
+    def migration_progress(self, ctxt: context.RequestContext, instance_uuid: str) -> Json | None:
+        """How far a guest is: ``total``, ``processed``, ``remaining`` (bytes), ``elapsed`` (s); None if on no way."""
+        client = self._client.prepare(version='1.2')
+        progress: Json | None = client.call(ctxt, 'migration_progress', instance_uuid=instance_uuid)
+        return progress
+
+    def abort_migration(self, ctxt: context.RequestContext, instance_uuid: str) -> None:
+        """Have a guest that is on its way stay where it is; its live_migrate fails then."""
+        self._client.prepare(version='1.2').call(ctxt, 'abort_migration', instance_uuid=instance_uuid)
 
     def list_instances(self, ctxt: context.RequestContext) -> list[Json]:
         """The host's guests: ``uuid``, ``name``, ``state``, ``persistent``."""

@@ -379,6 +379,18 @@ METHODS: dict[str, Schema] = {
     'detach': _object({**_INSTANCE, 'device_id': _string('device-id')}),
     'reconcile_instance': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
     'reconcile_plan': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
+    'reconcile_live': _object(_INSTANCE),
+    'reconcile_live_estimate': _object(_INSTANCE),
+    'live_migrate': _object(
+        {**_INSTANCE, 'dest_uri': _string('name')},
+        {
+            'migrate_uri': _nullable(_string('name')),
+            'bandwidth_mib': _nullable(_integer(1, 2**31 - 1)),
+            'unsafe': {'type': 'boolean'},
+        },
+    ),
+    'migration_progress': _object(_INSTANCE),
+    'abort_migration': _object(_INSTANCE),
     'reconcile_status': _object({}, _INSTANCE),
     'list_instances': _object({}),
     'list_devices': _object(_INSTANCE),

@@ -17,6 +17,7 @@ from aliasagent.compute.manager import ComputeManager
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.runner import Runner
+from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
@@ -41,11 +42,13 @@ class ComputeService(service.Service):
         self._unplugs = Unplugs(self._host, on_late=self._journal.release)
         self._driver = Driver(self._host, self._unplugs, self._patience)
         self._reconciler = Reconciler(self._host, self._lanes.submit_if_idle)
+        self._mover = Mover(self._host, conf.reconcile.save_directory)
         self._runner = Runner(
             self._journal,
             self._lanes,
             self._driver,
             self._reconciler,
+            self._mover,
             reconnect_timeout=lambda: float(conf.libvirt.reconnect_timeout),
         )
         self._server: Any = None
@@ -122,7 +125,7 @@ class ComputeService(service.Service):
     def _listen(self) -> None:
         transport = rpc.transport(self._conf)
         LOG.info('Waiting for the message broker at %s', _hosts(transport))
-        manager = ComputeManager(self._driver, self._journal, self._runner, self._reconciler)
+        manager = ComputeManager(self._driver, self._journal, self._runner, self._reconciler, self._mover)
         self._server = rpc.server(transport, self._conf.host, [manager])
         self._server.start()
         self.tg.add_dynamic_timer(self._reconcile, initial_delay=self._conf.reconcile.interval)

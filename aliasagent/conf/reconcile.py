@@ -18,6 +18,12 @@ OPTS: list[cfg.Opt] = [
         min=0.0,
         help='Seconds for which the first pass may hold up the start; what is left is done while the agent serves.',
     ),
+    cfg.StrOpt(
+        'save_directory',
+        default='/var/lib/aliasagent/save',
+        help='Where the memory of a guest is kept between save and restore, when a running guest is given its aliases '
+        'on the word of the operator. Must exist, with room for the memory; only root should be able to read there.',
+    ),
 ]
 
 

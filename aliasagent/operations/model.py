@@ -16,6 +16,8 @@ class Action(enum.StrEnum):
     DETACH_INTERFACE = 'detach_interface'
     DETACH = 'detach'
     RECONCILE_INSTANCE = 'reconcile_instance'
+    RECONCILE_LIVE = 'reconcile_live'
+    LIVE_MIGRATE = 'live_migrate'
 
 #: What takes a device out of a guest.
 DETACHES = frozenset({Action.DETACH_VOLUME, Action.DETACH_INTERFACE, Action.DETACH})

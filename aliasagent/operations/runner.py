@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Works operations off: from the journal, through the guest's lane and the driver, and back into the journal."""
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.reconcile import records
+from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.virt.driver import Driver
 
@@ -32,6 +34,7 @@ class Runner:
         lanes: Lanes,
         driver: Driver,
         reconciler: Reconciler,
+        mover: Mover,
         *,
         reconnect_timeout: Callable[[], float] = lambda: 0.0,
     ) -> None:
@@ -46,6 +49,10 @@ class Runner:
             Action.DETACH_VOLUME: lambda it: driver.detach(it.instance, it.device, 'disk'),
             Action.DETACH_INTERFACE: lambda it: driver.detach(it.instance, it.device, 'interface'),
             Action.DETACH: lambda it: driver.detach(it.instance, it.device),
+            Action.RECONCILE_LIVE: lambda it: mover.relive(it.instance),
+            Action.LIVE_MIGRATE: lambda it: mover.migrate(
+                it.instance, **it.arguments, begun_before=it.state is State.RUNNING
+            ),
             Action.RECONCILE_INSTANCE: lambda it: _nothing(
                 reconciler.reconcile(it.instance, records.of_inventory(it.arguments.get('inventory')))
             ),
@@ -82,20 +89,20 @@ class Runner:
 
     def _run(self, operation: Operation) -> 'futures.Future[None] | None':
         self._journal.start(operation.id)
-        begun_before = operation.state is State.RUNNING
         for last in (False, False, True):
             try:
                 pending = self._actions[operation.action](operation)
                 break
             except exception.HypervisorUnavailable as error:
                 # What was done already is seen when it is done again: each action looks first.
-                begun_before = True
+                operation = dataclasses.replace(operation, state=State.RUNNING)
                 if last or not self._driver.wait_connected(self._reconnect_timeout()):
                     self._finish(operation, error)
                     return None
             except exception.DeviceNotFound as error:
                 # What a detach that was begun before does not find any more, went by its own doing.
-                self._finish(operation, None if begun_before and operation.action in DETACHES else error)
+                gone = operation.state is State.RUNNING and operation.action in DETACHES
+                self._finish(operation, None if gone else error)
                 return None
             except Exception as error:  # noqa: BLE001 - becomes the operation's outcome, and is logged there
                 self._finish(operation, error)

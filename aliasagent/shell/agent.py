@@ -116,6 +116,29 @@ class Agent:
             raise errors.OperationFailed(f'the agent has not looked at instance {instance_uuid}; is it there still?')
         return looks[0]
 
+    def reconcile_live_estimate(self, instance_uuid: str) -> Json:
+        """For how long a guest would stand still, as the contract's ``reconcile_live_estimate`` returns it.
+
+        :raises ShellError: the agent cannot be reached or refused.
+        """
+        return self._ask(lambda: self.api.reconcile_live_estimate(context.RequestContext(), instance_uuid))
+
+    def migration_progress(self, guest: str) -> Json | None:
+        """How far a guest is on its way, as the contract's ``migration_progress`` returns it.
+
+        :raises ShellError: the agent cannot be reached or refused.
+        """
+        instance_uuid = self.guest_uuid(guest)
+        return self._ask(lambda: self.api.migration_progress(context.RequestContext(), instance_uuid))
+
+    def abort_migration(self, guest: str) -> None:
+        """Have a guest that is on its way stay.
+
+        :raises ShellError: it is not on its way, or the agent cannot be reached or refused.
+        """
+        instance_uuid = self.guest_uuid(guest)
+        self._ask(lambda: self.api.abort_migration(context.RequestContext(), instance_uuid))
+
     def guest_uuid(self, guest: str) -> str:
         """The UUID of a guest that is given by its UUID, which is not looked up, or by its name.
 

@@ -42,6 +42,12 @@ class Reconcile(base.AgentLister):
         parser = super().get_parser(prog_name)
         parser.add_argument('guests', metavar='GUEST', nargs='*', help=f'{base.GUEST_HELP}; all of the host by default')
         parser.add_argument('--dry-run', action='store_true', help='show what would be done, and do nothing')
+        parser.add_argument(
+            '--live',
+            action='store_true',
+            help='give a running guest its aliases, too: it is saved and restored, and stands still meanwhile; with '
+            '--dry-run only say for how long. Name the guests',
+        )
         parser.add_argument('--devices', action='store_true', help='show a line per device instead of one per guest')
         parser.add_argument('--inventory', metavar='JSON|@FILE', help=f'{_INVENTORY_HELP}; for one guest')
         return parser
@@ -59,12 +65,16 @@ class Reconcile(base.AgentLister):
             inventory = base.json_argument('--inventory', parsed_args.inventory)
             if len(parsed_args.guests) != 1:
                 raise errors.BadInput('--inventory: speaks of one guest; name it')
+        if parsed_args.live and not parsed_args.guests:
+            raise errors.BadInput('--live: makes guests stand still; name them')
         known = {guest['uuid']: guest['name'] for guest in self.agent.guests()}
         chosen = [self.agent.guest_uuid(guest) for guest in parsed_args.guests] or list(known)
         shown = []
         # On a terminal only: it goes to standard error, and away when done.
         for instance in tqdm.tqdm(chosen, unit='guest', leave=False, disable=None, file=sys.stderr):
             look = self._look(instance, inventory, dry_run=parsed_args.dry_run)
+            if parsed_args.live:
+                look = self._relive(instance, look, dry_run=parsed_args.dry_run)
             if look['error']:
                 self.failed = True
             shown += _per_device(look) if parsed_args.devices else [_per_guest(look)]
@@ -74,6 +84,17 @@ class Reconcile(base.AgentLister):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         return super().run(parsed_args) or (errors.OperationFailed.exit_code if self.failed else 0)
+
+    def _relive(self, instance: str, look: base.Json, *, dry_run: bool) -> base.Json:
+        """What was seen at a guest, after its running part was given its aliases unless that is not wanted."""
+        seconds = self.agent.reconcile_live_estimate(instance)['seconds']
+        self.app.stderr.write(f'{instance} stands still for about {seconds:.0f} s\n')
+        if dry_run or look['error']:
+            return look
+        operation = self.agent.wait(self.agent.send('reconcile_live', instance_uuid=instance), base.WAIT_SECONDS)
+        if operation['state'] != agent.SUCCEEDED:
+            return {**look, 'error': f'{operation["error_class"]}: {operation["error"]}'}
+        return self._look(instance, None, dry_run=False)
 
     def _look(self, instance: str, inventory: base.Json | None, *, dry_run: bool) -> base.Json:
         """What was seen at a guest, after it was reconciled unless that is not wanted."""

@@ -215,6 +215,26 @@ class AgentContract(AgentCase):
         failed = self.done('reconcile_instance', guest, bad)
         self.assert_failed(failed, 'InvalidInput', 'inventory.volumes.0.target')
 
+    def test_a_running_guest_gets_its_aliases_on_the_operators_word(self) -> None:
+        guest, volume = self.hypervisor.new_guest(state='started'), harness.new_id()
+        disk = harness.disk_xml(self.hypervisor.new_file(), 'sdb', serial=volume)
+        self.host.guest(guest).attach(disk, Side.LIVE | Side.PERSISTENT)
+        self.assert_succeeded(self.done('reconcile_instance', guest))
+        (seen,) = self.api().reconcile_status(RequestContext(), guest)
+        self.assertEqual([f'ua-{volume}'], seen['pending'])
+        self.assertLess(0, self.api().reconcile_live_estimate(RequestContext(), guest)['seconds'])
+        self.assert_succeeded(self.done('reconcile_live', guest))
+        self.assert_on_both(guest, volume)
+        self.assert_succeeded(self.done('detach_volume', guest, volume))
+        self.assert_on_both(guest)
+
+    def test_a_migration_to_nowhere_is_refused(self) -> None:
+        guest = self.hypervisor.new_guest(state='started')
+        for uri in ('nonsense', 'qemu+ext://x/system?command=/bin/sh', 'qemu+tcp://h/system?command=x'):
+            self.assert_failed(self.done('live_migrate', guest, uri), 'InvalidInput', 'dest_uri: ')
+        self.assertEqual(None, self.api().migration_progress(RequestContext(), guest))
+        self.assertRaises(exception.HypervisorError, self.api().abort_migration, RequestContext(), guest)
+
     def test_a_guest_that_is_defined_later_has_its_aliases_soon(self) -> None:
         volume = harness.new_id()
         disk = harness.disk_xml(self.hypervisor.new_file(), 'sdb', serial=volume)

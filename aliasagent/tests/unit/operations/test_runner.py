@@ -66,6 +66,17 @@ class StubReconciler:
         self.asked.append((instance, records))
 
 
+class StubMover:
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def relive(self, instance: str) -> None:
+        self.asked.append(('relive', instance))
+
+    def migrate(self, instance: str, *, begun_before: bool, **arguments: Any) -> None:
+        self.asked.append(('migrate', instance, begun_before, arguments))
+
+
 def operation(operation_id: str, action: Action = Action.DETACH, **values: Any) -> Operation:
     return dataclasses.replace(Operation(operation_id, action, GUEST, VOLUME, {'device_id': VOLUME}), **values)
 
@@ -76,6 +87,7 @@ class RunnerTestCase(base.TestCase):
         self.path = str(pathlib.Path(self.make_directory(), 'journal'))
         self.driver = StubDriver()
         self.reconciler = StubReconciler()
+        self.mover = StubMover()
         self.journal, self.runner = self.start()
 
     def start(self) -> tuple[Journal, Runner]:
@@ -88,6 +100,7 @@ class RunnerTestCase(base.TestCase):
             lanes,
             self.driver,  # type: ignore[arg-type]
             self.reconciler,  # type: ignore[arg-type]
+            self.mover,  # type: ignore[arg-type]
             reconnect_timeout=lambda: 7.0,
         )
         return journal, runner
@@ -102,6 +115,16 @@ class RunnerTestCase(base.TestCase):
 
 
 class OutcomeTestCase(RunnerTestCase):
+    def test_a_migration_that_was_begun_before_is_said_to_be(self) -> None:
+        for number, begun in enumerate((False, True)):
+            one = operation(str(number), Action.LIVE_MIGRATE, device='', arguments={'dest_uri': 'x'})
+            self.journal.accept(one)
+            if begun:
+                self.journal.start(one.id)
+            self.runner.recover()
+            self.assert_outcome(State.SUCCEEDED, operation_id=str(number))
+            self.assertEqual(('migrate', GUEST, begun, {'dest_uri': 'x'}), self.mover.asked[-1])
+
     def test_reconcile_asks_the_reconciler_with_the_inventory(self) -> None:
         inventory = {'volumes': [{'id': VOLUME, 'target': '/dev/vdb'}], 'ports': []}
         self.runner.accept(operation('one', Action.RECONCILE_INSTANCE, device='', arguments={'inventory': inventory}))
@@ -131,7 +154,7 @@ class OutcomeTestCase(RunnerTestCase):
         for number, action in enumerate(Action):
             self.runner.accept(operation(str(number), action, arguments={}))
             self.assert_outcome(State.SUCCEEDED, operation_id=str(number))
-        self.assertEqual(len(Action), len(self.driver.asked) + len(self.reconciler.asked))
+        self.assertEqual(len(Action), len(self.driver.asked + self.reconciler.asked + self.mover.asked))
 
     def test_an_error_of_ours(self) -> None:
         self.driver.answer = exception.InstanceNotFound(instance=GUEST)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running guests that are made anew, here or on another host, and have their aliases from then on."""
+
+import logging
+
+from aliasagent import exception
+from aliasagent.reconcile import rewrite
+from aliasagent.virt import migrate
+from aliasagent.virt import relive
+from aliasagent.virt.host import Host
+from aliasagent.virt.migrate import Progress
+from aliasagent.virt.relive import Estimate
+
+LOG = logging.getLogger(__name__)
+
+
+class Mover:
+    """Saves and restores guests, and sends them to other hosts, with their aliases in the definition they go on with.
+
+    :param directory: where a guest's memory is kept between save and restore.
+    """
+
+    def __init__(self, host: Host, directory: str) -> None:
+        self._host = host
+        self._directory = directory
+        for path in relive.leftovers(directory):
+            LOG.critical('The memory of a guest was left in %s: if it has not run since, "virsh restore" it', path)
+
+    def relive(self, instance: str) -> None:
+        """Save a running guest and restore it. See :func:`aliasagent.virt.relive.relive`."""
+        done = relive.relive(self._host, instance, self._directory, rewrite.give)
+        given = ', '.join(done.given) or 'no alias'
+        LOG.info('Instance %s stood still for %.1f s and has got %s', instance, done.paused_seconds, given)
+
+    def estimate(self, instance: str) -> Estimate:
+        """About how long :meth:`relive` would have a guest stand still."""
+        return relive.estimate(self._host, instance)
+
+    def migrate(
+        self,
+        instance: str,
+        dest_uri: str,
+        migrate_uri: str | None = None,
+        bandwidth_mib: int | None = None,
+        unsafe: bool = False,
+        *,
+        begun_before: bool = False,
+    ) -> None:
+        """Send a running guest to another host. See :func:`aliasagent.virt.migrate.migrate`.
+
+        :param begun_before: libvirt may have carried on with it while we were away, and is only followed.
+        """
+        if begun_before:
+            if migrate.follow(self._host, instance):
+                return
+            # Not begun again: somebody may have had it stay here.
+            raise exception.HypervisorError(action='migrate', reason='it was interrupted, and the guest is still here')
+        migrate.migrate(
+            self._host,
+            instance,
+            dest_uri,
+            rewrite.give,
+            migrate_uri=migrate_uri,
+            bandwidth_mib=bandwidth_mib,
+            unsafe=unsafe,
+        )
+
+    def progress(self, instance: str) -> Progress | None:
+        """How far a guest is on its way to another host; None if it is on none."""
+        return migrate.progress(self._host, instance)
+
+    def abort(self, instance: str) -> None:
+        """Have a guest that is on its way stay here."""
+        migrate.abort(self._host, instance)

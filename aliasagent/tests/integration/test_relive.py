@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running guest from before aliases gains them by save and restore, and notices nothing but a pause."""
+
+import pathlib
+import tempfile
+from typing import ClassVar
+
+import testtools
+
+from aliasagent import exception
+from aliasagent.devices.domain import Domain
+from aliasagent.reconcile import apply
+from aliasagent.reconcile import rewrite
+from aliasagent.tests.contract import harness
+from aliasagent.tests.integration import base
+from aliasagent.tests.integration import moving
+from aliasagent.virt import relive
+from aliasagent.virt.guest import Side
+
+
+class ReliveTest(moving.MovingCase, testtools.TestCase):
+    side: ClassVar[base.RealSide]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.side = base.RealSide()
+        cls.addClassCleanup(cls.side.close)
+
+    @property
+    def hypervisor(self) -> harness.Hypervisor:
+        return self.side
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(self.side.clear)
+        self.set_up_driver()
+        self.directory = pathlib.Path(tempfile.mkdtemp(dir=self.side.directory))
+
+    def relive(self, old: moving.OldGuest) -> relive.Relived:
+        done = relive.relive(self.host, old.uuid, self.directory, rewrite.give)
+        self.assertEqual([], relive.leftovers(self.directory))
+        return done
+
+    def test_its_devices_get_aliases_and_it_goes_on(self) -> None:
+        old = self.old_guest(self.side, self.side.bridge())
+        self.assert_on_both(old.uuid)
+        _live, persistent = self.xml(old.uuid)
+        before = old.written()
+        done = self.relive(old)
+        self.assertEqual({f'ua-{device}' for device in old.ids}, set(done.given))
+        self.assertEqual((old.ids, set()), self.ids(old.uuid))
+        self.assertEqual(persistent, self.xml(old.uuid)[1])
+        self.assert_went_on(old, before)
+        guessed = relive.estimate(self.host, old.uuid)
+        self.assertTrue(0 < done.paused_seconds < 10 * guessed.seconds, f'{done.paused_seconds} s, not {guessed}')
+        again = self.relive(old)
+        self.assertEqual(relive.Relived(0.0, {}), again)
+        self.assert_detaches_by_id(old)
+
+    def test_the_persistent_config_comes_first(self) -> None:
+        old = self.old_guest(self.side, self.side.bridge())
+        plain = harness.disk_xml(self.side.new_file(), 'sdb')
+        self.host.guest(old.uuid).attach(plain, Side.LIVE | Side.PERSISTENT)
+        # Nothing in the disk says whose it is, but somebody gave it a name in the persistent config.
+        self.host.guest(old.uuid).update_persistent(
+            plain.replace('</disk>', "<alias name='ua-whose-it-is'/></disk>")
+        )
+        self.assertEqual(3, len(apply.reconcile(self.host.guest(old.uuid)).given))
+        before = old.written()
+        self.relive(old)
+        self.assert_on_both(old.uuid, 'whose-it-is', *old.ids)
+        self.assert_went_on(old, before)
+
+    def test_a_transient_guest(self) -> None:
+        old = self.old_guest(self.side, self.side.bridge(), state='transient')
+        before = old.written()
+        self.relive(old)
+        self.assertEqual(old.ids, self.ids(old.uuid)[0])
+        self.assertFalse(self.host.guest(old.uuid).is_persistent())
+        self.assert_went_on(old, before)
+        self.assert_detaches_by_id(old)
+
+    def test_a_paused_guest_stays_paused(self) -> None:
+        old = self.old_guest(self.side, self.side.bridge())
+        old.guest.domain.suspend()
+        before = old.written()
+        self.relive(old)
+        self.assertEqual('paused', self.host.guest(old.uuid).state())
+        self.assertEqual(old.ids, self.ids(old.uuid)[0])
+        self.assertEqual(before, old.written())
+        old.guest.domain.resume()
+        self.assert_went_on(old, before)
+
+    def test_a_restore_that_fails_is_undone(self) -> None:
+        for state in ('running', 'transient'):
+            old = self.old_guest(self.side, self.side.bridge(), state=state)
+            untouched, before = self.ids(old.uuid), old.written()
+
+            def astray(definition: Domain, other: Domain | None) -> dict[str, str]:
+                given = rewrite.give(definition, other)
+                for source in definition.root.iterfind('devices/disk/source'):
+                    source.set('file', '/nowhere/at/all')
+                return given
+
+            error = self.assertRaises(
+                exception.HypervisorError, relive.relive, self.host, old.uuid, self.directory, astray
+            )
+            self.assertIn('/nowhere/at/all', str(error))
+            self.assertIn('was restored as it was, and is running', str(error))
+            self.assertEqual(untouched, self.ids(old.uuid))
+            self.assertEqual([], relive.leftovers(self.directory))
+            self.assert_went_on(old, before)
+            self.relive(old)
+            self.assertEqual(old.ids, self.ids(old.uuid)[0])
+
+    def test_what_is_in_the_way_is_left_there(self) -> None:
+        old = self.old_guest(self.side, self.side.bridge())
+        path = self.directory / f'{old.uuid}.relive'
+        path.write_text('the only copy')
+        error = self.assertRaises(exception.InvalidInput, self.relive, old)
+        self.assertIn(str(path), str(error))
+        self.assertEqual([path], relive.leftovers(self.directory))
+        self.assertEqual('the only copy', path.read_text())
+        self.assertEqual((set(), set()), self.ids(old.uuid))

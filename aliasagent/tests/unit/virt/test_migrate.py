@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a migration asks of libvirt, and what it makes of the answer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+
+from aliasagent import exception
+from aliasagent.devices.domain import Domain
+from aliasagent.tests import base
+from aliasagent.tests.unit.virt.test_errors import libvirt_error
+from aliasagent.tests.unit.virt.test_guest import StubDomain
+from aliasagent.virt import migrate
+from aliasagent.virt.guest import Guest
+
+DEST = 'qemu+tls://there.example.org/system'
+XML = '<domain><devices><disk/></devices></domain>'
+OUT = {'type': 2, 'operation': libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT}
+IDLE = {'type': libvirt.VIR_DOMAIN_JOB_NONE}
+LIVE = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+PERSIST = libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+
+
+def name_the_disk(definition: Domain, _other: Domain | None) -> dict[str, str]:
+    for device in definition.devices():
+        device.alias = 'ua-disk'
+    return {'ua-disk': 'told'}
+
+
+def nothing(_definition: Domain, _other: Domain | None) -> dict[str, str]:
+    return {}
+
+
+class StubHost:
+    def __init__(self, alive: bool = True, **answers: Any) -> None:
+        self.alive = alive
+        self.domain = StubDomain(
+            **{
+                'isActive': 1,
+                'isPersistent': 1,
+                'state': [1, 1],
+                'jobStats': IDLE,
+                'XMLDesc': XML,
+                'migrateToURI3': 0,
+                'abortJob': 0,
+                **answers,
+            }
+        )
+
+    def guest(self, _instance: str) -> Guest:
+        return Guest(self.domain, lambda: self.alive)
+
+    def asked(self) -> tuple[str, dict[str, Any], int]:
+        ((_name, *arguments),) = [call for call in self.domain.calls if call[0] == 'migrateToURI3']
+        uri, parameters, flags = arguments
+        return uri, parameters, flags
+
+
+class MigrateTestCase(base.TestCase):
+    def migrate(self, host: StubHost, rewrite: Any = name_the_disk, **more: Any) -> dict[str, str]:
+        return migrate.migrate(host, 'guest', DEST, rewrite, **more)  # type: ignore[arg-type]
+
+    def fails(self, host: StubHost, kind: type[Exception] = exception.HypervisorError) -> str:
+        return str(self.assertRaises(kind, self.migrate, host))
+
+    def test_both_definitions_carry_aliases(self) -> None:
+        host = StubHost()
+        self.assertEqual({'ua-disk': 'told'}, self.migrate(host))
+        uri, parameters, flags = host.asked()
+        self.assertEqual((DEST, LIVE | PERSIST), (uri, flags))
+        self.assertEqual({libvirt.VIR_MIGRATE_PARAM_DEST_XML, libvirt.VIR_MIGRATE_PARAM_PERSIST_XML}, set(parameters))
+        for xml in parameters.values():
+            self.assertIn('<alias name="ua-disk"/>', xml)
+        secure = libvirt.VIR_DOMAIN_XML_SECURE
+        reads = [flags for name, *arguments in host.domain.calls if name == 'XMLDesc' for flags in arguments]
+        self.assertEqual([libvirt.VIR_DOMAIN_XML_MIGRATABLE | secure, libvirt.VIR_DOMAIN_XML_INACTIVE | secure], reads)
+
+    def test_a_transient_guest_leaves_no_config(self) -> None:
+        host = StubHost(isPersistent=0)
+        self.migrate(host)
+        _uri, parameters, flags = host.asked()
+        self.assertEqual(({libvirt.VIR_MIGRATE_PARAM_DEST_XML}, LIVE), (set(parameters), flags))
+
+    def test_one_that_lacks_nothing_moves_without_edits(self) -> None:
+        host = StubHost()
+        self.assertEqual({}, self.migrate(host, nothing))
+        self.assertEqual((DEST, {}, LIVE | PERSIST), host.asked())
+
+    def test_options(self) -> None:
+        host = StubHost()
+        self.migrate(host, nothing, migrate_uri='tcp://10.0.0.2', bandwidth_mib=7, unsafe=True)
+        expected = {libvirt.VIR_MIGRATE_PARAM_URI: 'tcp://10.0.0.2', libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: 7}
+        self.assertEqual((DEST, expected, LIVE | PERSIST | libvirt.VIR_MIGRATE_UNSAFE), host.asked())
+
+    def test_progress_is_told_and_its_errors_stop_nothing(self) -> None:
+        self.patch(migrate, '_INTERVAL', 0.001)
+        seen: list[migrate.Progress] = []
+        host = StubHost(
+            migrateToURI3=lambda *_arguments: self.wait_for(lambda: len(seen) > 3, 'progress'),
+        )
+        stats = {**OUT, 'data_total': 100, 'data_processed': 40, 'data_remaining': 60, 'time_elapsed': 1500}
+        looks = iter([IDLE, *[stats] * 2, libvirt_error(libvirt.VIR_ERR_NO_DOMAIN), *[stats] * 2])
+
+        def look() -> Any:
+            found = next(looks, stats)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        host.domain.answers['jobStats'] = look
+
+        def on_progress(now: migrate.Progress) -> None:
+            seen.append(now)
+            raise KeyError('a defect of the listener')
+
+        self.migrate(host, on_progress=on_progress)
+        self.assertEqual({migrate.Progress(100, 40, 60, 1.5)}, set(seen))
+
+    def test_one_that_does_not_run(self) -> None:
+        self.assertIn('does not run', self.fails(StubHost(isActive=0)))
+
+    def test_one_that_moves_already(self) -> None:
+        host = StubHost(jobStats=OUT)
+        self.fails(host, exception.GuestBusy)
+        self.assertNotIn('migrateToURI3', [call[0] for call in host.domain.calls])
+
+    def test_a_destination_that_cannot_be_reached_is_not_this_host(self) -> None:
+        for alive, kind in ((True, exception.HypervisorError), (False, exception.HypervisorUnavailable)):
+            host = StubHost(alive, migrateToURI3=libvirt_error(libvirt.VIR_ERR_NO_CONNECT, 'unable to connect to X'))
+            error = self.assertRaises(exception.HypervisorError, self.migrate, host)
+            self.assertEqual(kind, type(error))
+            self.assertIn('unable to connect to X', str(error))
+
+    def test_libvirts_words_reach_the_caller(self) -> None:
+        words = 'operation aborted: migration out job: canceled by client'
+        host = StubHost(migrateToURI3=libvirt_error(libvirt.VIR_ERR_OPERATION_ABORTED, words))
+        self.assertIn(words, self.fails(host))
+
+    def test_one_that_was_on_its_way_already_is_followed(self) -> None:
+        self.patch(migrate, '_INTERVAL', 0.001)
+        for last, moved in (
+            (libvirt_error(libvirt.VIR_ERR_NO_DOMAIN), True),
+            (libvirt_error(libvirt.VIR_ERR_OPERATION_INVALID), False),
+            (IDLE, False),
+        ):
+            answers = iter([OUT, OUT, last])
+
+            def look(answers: Any = answers) -> Any:
+                found = next(answers)
+                if isinstance(found, Exception):
+                    raise found
+                return found
+
+            seen: list[migrate.Progress] = []
+            host = StubHost(jobStats=look)
+            self.assertEqual(moved, migrate.follow(host, 'guest', seen.append))  # type: ignore[arg-type]
+            self.assertEqual(2, len(seen))
+
+    def test_abort(self) -> None:
+        host = StubHost(jobStats=OUT)
+        migrate.abort(host, 'guest')  # type: ignore[arg-type]
+        self.assertIn(('abortJob',), host.domain.calls)
+
+    def test_another_job_is_not_aborted(self) -> None:
+        for job in (IDLE, {'type': 2, 'operation': libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP}):
+            host = StubHost(jobStats=job)
+            self.assertIsNone(migrate.progress(host, 'guest'))  # type: ignore[arg-type]
+            abort: Callable[..., None] = migrate.abort
+            self.assertRaises(exception.HypervisorError, abort, host, 'guest')
+            self.assertNotIn(('abortJob',), host.domain.calls)
+
+
+class UrisTestCase(base.TestCase):
+    def test_good_ones(self) -> None:
+        for uri in (
+            DEST,
+            'qemu+ssh://root@there:2222/system?keyfile=/etc/key',
+            'qemu+tcp://[2001:db8::1]:16509/system',
+            'qemu+unix:///system?socket=/run/other/libvirt-sock',
+            'qemu://there/system',
+        ):
+            migrate.check_uris(uri)
+        for uri in ('tcp://10.0.0.2', 'tcp://[2001:db8::1]:49152', 'rdma://there', 'unix:///run/migration'):
+            migrate.check_uris(DEST, uri)
+
+    def test_bad_ones(self) -> None:
+        for uri in (
+            '',
+            'there',
+            'there:16509',
+            'qemu+tls:there/system',
+            'qemu+tls://there',
+            'qemu+tls://there/elsewhere',
+            'qemu+tls://there:port/system',
+            'qemu+tls://there/system#x',
+            'qemu+tls://[there/system',
+            'http://there/system',
+            'test:///default',
+            'qemu+tls://the re/system',
+            'qemu+tls://there/system\n',
+            'qemu+ext://there/system?command=/bin/sh',
+            'qemu+ssh://there/system?command=/bin/sh',
+            'qemu+ssh://there/system?netcat=/bin/sh',
+            'qemu+tls://' + 'x' * 2000 + '/system',
+        ):
+            error = self.assertRaises(exception.InvalidInput, migrate.check_uris, uri)
+            self.assertIn('dest_uri: ', str(error))
+        for uri in ('', 'there', 'exec:/bin/sh', 'exec://x/bin/sh', 'tcp://', 'tcp:there', 'fd:7', 'unix://x', 'file:///x'):
+            error = self.assertRaises(exception.InvalidInput, migrate.check_uris, DEST, uri)
+            self.assertIn('migrate_uri: ', str(error))

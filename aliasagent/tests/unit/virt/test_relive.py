@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Save and restore, on the fake: above all what is left of a guest when something goes wrong."""
+
+import collections
+import pathlib
+import shutil
+from unittest import mock
+
+import libvirt
+
+from aliasagent import exception
+from aliasagent.devices.domain import Domain
+from aliasagent.tests import base
+from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests.fakes.libvirt import errors
+from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.virt import relive
+from aliasagent.virt.host import Host
+
+NAME = 'ua-7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+DISK = "<disk type='file' device='disk'><source file='/disk'/><target dev='sda' bus='scsi'/></disk>"
+_Usage = collections.namedtuple('_Usage', 'total used free')
+
+
+def name_the_disk(definition: Domain, _other: Domain | None) -> dict[str, str]:
+    """A rewrite: the disk gets its alias, if it has none."""
+    for device in definition.devices():
+        if device.kind == 'disk' and not device.is_claimed:
+            device.alias = NAME
+            return {NAME: 'told'}
+    return {}
+
+
+class ReliveTestCase(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.fake = FakeHypervisor()
+        self.addCleanup(self.fake.stop)
+        self.host = Host(self.fake.URI, reconnect_interval=0.01, settle=0.0, opener=self.fake.open)
+        self.host.start()
+        self.addCleanup(self.host.close)
+        self.assertTrue(self.host.wait_connected(base.PATIENCE))
+        self.directory = pathlib.Path(self.make_directory())
+        # What libvirt does: the file is there once the guest is saved.
+        self.fake.after['saveFlags'] = lambda _uuid, path, *_rest: pathlib.Path(path).write_text('memory')
+
+    def guest(self, *, persistent: bool = True) -> FakeGuest:
+        return self.fake.add_guest(DISK, persistent=persistent)
+
+    def path(self, guest: FakeGuest) -> pathlib.Path:
+        return self.directory.resolve() / f'{guest.uuid}.relive'
+
+    def relive(self, guest: FakeGuest) -> relive.Relived:
+        return relive.relive(self.host, guest.uuid, self.directory, name_the_disk)
+
+    def fails(self, guest: FakeGuest, kind: type[Exception] = exception.HypervisorError) -> str:
+        return str(self.assertRaises(kind, self.relive, guest))
+
+    def now(self, guest: FakeGuest) -> tuple[str, list[str]]:
+        """The guest as it is now: its state, and its aliases."""
+        return self.host.guest(guest.uuid).state(), self.fake.guests[guest.uuid].aliases()
+
+    def assert_nothing_happened(self, guest: FakeGuest) -> None:
+        self.assertEqual(0, self.fake.count('saveFlags'))
+        self.assertEqual([], self.fake.guests[guest.uuid].aliases())
+
+    def test_the_running_guest_gets_aliases_and_the_persistent_config_does_not(self) -> None:
+        for persistent in (True, False):
+            guest = self.guest(persistent=persistent)
+            done = self.relive(guest)
+            self.assertEqual({NAME: 'told'}, done.given)
+            self.assertTrue(done.paused_seconds > 0)
+            self.assertEqual(('running', [NAME]), self.now(guest))
+            self.assertEqual([], self.fake.guests[guest.uuid].aliases(live=False))
+            self.assertEqual([], relive.leftovers(self.directory))
+
+    def test_one_that_is_paused_stays_paused(self) -> None:
+        guest = self.guest()
+        guest.suspend()
+        self.relive(guest)
+        self.assertEqual(('paused', [NAME]), self.now(guest))
+
+    def test_nothing_to_do(self) -> None:
+        guest = self.fake.add_guest(DISK.replace('</disk>', f"<alias name='{NAME}'/></disk>"))
+        self.assertEqual(relive.Relived(0.0, {}), self.relive(guest))
+        self.assertEqual(0, self.fake.count('saveFlags'))
+
+    def test_one_that_does_not_run(self) -> None:
+        self.assertIn('shut off', self.fails(self.fake.add_guest(DISK, running=False)))
+        self.assertEqual(0, self.fake.count('saveFlags'))
+
+    def test_one_whose_memory_was_left_in_its_file(self) -> None:
+        guest = self.fake.add_guest(DISK, running=False)
+        self.path(guest).write_text('memory')
+        self.assertIn(str(self.path(guest)), self.fails(guest))
+        self.assertEqual([self.path(guest)], relive.leftovers(self.directory))
+
+    def test_one_that_is_being_migrated(self) -> None:
+        guest = self.guest()
+        guest.migrating = True
+        self.fails(guest, exception.GuestBusy)
+        self.assert_nothing_happened(guest)
+
+    def test_no_directory(self) -> None:
+        guest = self.guest()
+        self.directory /= 'missing'
+        self.assertIn('missing', self.fails(guest, exception.InvalidInput))
+        self.assert_nothing_happened(guest)
+
+    def test_no_room(self) -> None:
+        guest = self.guest()
+        with mock.patch.object(shutil, 'disk_usage', return_value=_Usage(10**12, 0, 98304 * 1024)):
+            self.assertIn('bytes free', self.fails(guest, exception.InvalidInput))
+        self.assert_nothing_happened(guest)
+
+    def test_a_file_that_is_there_is_kept(self) -> None:
+        guest = self.guest()
+        self.path(guest).write_text('the only copy')
+        self.assertIn(str(self.path(guest)), self.fails(guest, exception.InvalidInput))
+        self.assertEqual('the only copy', self.path(guest).read_text())
+        self.assert_nothing_happened(guest)
+
+    def test_a_save_that_fails(self) -> None:
+        guest = self.guest()
+        self.fake.fail_next('saveFlags', errors.failed('no space left on device'))
+        self.assertIn('no space left', self.fails(guest))
+        self.assertEqual(('running', []), self.now(guest))
+        self.assertEqual([], relive.leftovers(self.directory))
+
+    def test_a_restore_that_fails_is_undone(self) -> None:
+        for persistent in (True, False):
+            guest = self.guest(persistent=persistent)
+            self.fake.fail_next('restoreFlags', errors.failed('not with these aliases'))
+            words = self.fails(guest)
+            self.assertIn('not with these aliases; the guest was restored as it was, and is running', words)
+            self.assertEqual(('running', []), self.now(guest))
+            self.assertEqual([], relive.leftovers(self.directory))
+
+    def test_a_definition_that_cannot_be_made_is_undone(self) -> None:
+        guest = self.guest()
+        calls = []
+
+        def broken(definition: Domain, other: Domain | None) -> dict[str, str]:
+            calls.append(1)
+            if len(calls) > 1:
+                raise KeyError('a defect of ours')
+            return name_the_disk(definition, other)
+
+        error = self.assertRaises(
+            exception.HypervisorError, relive.relive, self.host, guest.uuid, self.directory, broken
+        )
+        self.assertIn('a defect of ours', str(error))
+        self.assertEqual(('running', []), self.now(guest))
+
+    def test_if_it_cannot_be_undone_the_file_is_kept_and_named(self) -> None:
+        guest = self.guest()
+        self.fake.fail_next('restoreFlags', errors.failed('no'), times=2)
+        self.assertIn(f'its memory is kept in {self.path(guest)}', self.fails(guest))
+        self.assertEqual([self.path(guest)], relive.leftovers(self.directory))
+        self.host.connection().restore(str(self.path(guest)))
+        self.assertEqual(('running', []), self.now(guest))
+
+    def test_a_device_that_came_meanwhile_is_there_afterwards(self) -> None:
+        guest = self.guest()
+        other = DISK.replace('sda', 'sdb').replace('/disk', '/other', 1)
+
+        def attach(*_arguments: object) -> None:
+            del self.fake.before['saveFlags']
+            self.fake.open().lookupByUUIDString(guest.uuid).attachDeviceFlags(other, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+        self.fake.before['saveFlags'] = attach
+        self.relive(guest)
+        live = self.host.guest(guest.uuid).live_definition()
+        assert live is not None
+        self.assertEqual({'sda', 'sdb'}, live.disk_targets())
+
+    def test_the_hypervisor_goes_away_while_it_restores(self) -> None:
+        guest = self.guest()
+
+        def drop(*_arguments: object) -> None:
+            del self.fake.before['restoreFlags']
+            self.fake.drop_connections()
+
+        self.fake.before['restoreFlags'] = drop
+        self.assertIn('was restored as it was', self.fails(guest))
+        self.assertEqual(('running', []), self.now(guest))
+
+    def test_the_hypervisor_goes_away_when_it_has_restored(self) -> None:
+        guest = self.guest()
+
+        def drop(*_arguments: object) -> None:
+            del self.fake.after['restoreFlags']
+            self.fake.drop_connections()
+            raise errors.cut_off()
+
+        self.fake.after['restoreFlags'] = drop
+        self.assertEqual({NAME: 'told'}, self.relive(guest).given)
+        self.assertEqual(('running', [NAME]), self.now(guest))
+        self.assertEqual([], relive.leftovers(self.directory))
+
+    def test_how_long_it_will_take(self) -> None:
+        guess = relive.estimate(self.host, self.guest().uuid, rate=98304 * 1024)
+        self.assertEqual(relive.OVERHEAD + 2, guess.seconds)
+        self.assertTrue(guess.bytes > 98304 * 1024)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moves a running guest to another host, where its devices have the aliases that they lack here.
+
+libvirt's own peer-to-peer migration, with a definition for the guest there: the destination need not have this agent.
+
+Nothing here keeps operations on one guest apart from each other: whoever calls does (:mod:`aliasagent.operations`), but
+for :func:`abort`, which is for a guest that is being moved.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from urllib import parse
+
+import libvirt
+
+from aliasagent import exception
+from aliasagent.devices.domain import Domain
+from aliasagent.virt import errors
+from aliasagent.virt.guest import Guest
+from aliasagent.virt.guest import Rewrite
+from aliasagent.virt.host import Host
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two looks at how far it is.
+_INTERVAL = 0.5
+_MAX_URI = 1024
+_PRINTABLE = re.compile(r'[!-~]+')
+#: How the two libvirt daemons may talk. Not ``ext``: it names a command to run on this host.
+_TRANSPORTS = frozenset({'', 'tls', 'tcp', 'ssh', 'unix', 'libssh', 'libssh2'})
+#: What in a libvirt URI names a program to run here or there.
+_COMMANDS = frozenset({'command', 'netcat'})
+#: What carries a guest's memory (libvirt, virDomainMigrateToURI3).
+_MIGRATE_SCHEMES = frozenset({'tcp', 'rdma', 'unix'})
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a guest is on its way; memory and disks together, in bytes."""
+
+    total: int
+    processed: int
+    #: Grows again when the guest writes faster than it is carried.
+    remaining: int
+    #: Seconds since it began.
+    elapsed: float
+
+
+def check_uris(dest_uri: str, migrate_uri: str | None = None) -> None:
+    """See that an address is one, and names no program to run.
+
+    :raises InvalidInput: it is not.
+    """
+    split = _split('dest_uri', dest_uri)
+    driver, _, transport = split.scheme.partition('+')
+    if driver != 'qemu':
+        raise _malformed('dest_uri', dest_uri, 'it is not that of a QEMU host, qemu+TRANSPORT://HOST/system')
+    if transport not in _TRANSPORTS:
+        raise _malformed('dest_uri', dest_uri, f'{transport} is no transport that is allowed')
+    if split.path not in ('/system', '/session', '/embed'):
+        raise _malformed('dest_uri', dest_uri, 'its path is not /system')
+    if split.fragment or {name for name, _value in parse.parse_qsl(split.query, keep_blank_values=True)} & _COMMANDS:
+        raise _malformed('dest_uri', dest_uri, 'it may not name a command')
+    if migrate_uri is None:
+        return
+    split = _split('migrate_uri', migrate_uri)
+    if split.scheme not in _MIGRATE_SCHEMES:
+        raise _malformed('migrate_uri', migrate_uri, f'it is none of {", ".join(sorted(_MIGRATE_SCHEMES))}')
+    if not (split.path.startswith('/') if split.scheme == 'unix' else split.hostname):
+        raise _malformed('migrate_uri', migrate_uri, 'it names no place')
+
+
+def migrate(
+    host: Host,
+    instance: str,
+    dest_uri: str,
+    rewrite: Rewrite,
+    *,
+    migrate_uri: str | None = None,
+    bandwidth_mib: int | None = None,
+    unsafe: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[str, str]:
+    """Move a running guest, and return when it runs there and is gone here.
+
+    A device attached or changed by another client between our look and the begin of the migration makes libvirt refuse
+    the definition, as a rule, and the guest stays. A guest whose devices lack nothing moves with no definition of ours.
+
+    :param dest_uri: the destination's libvirtd, as this host's libvirtd reaches it.
+    :param rewrite: sets the aliases in a definition.
+    :param migrate_uri: how the guest's memory travels, if not as the destination proposes.
+    :param bandwidth_mib: MiB per second that it may take; None for libvirt's own limit.
+    :param unsafe: move it even if libvirt cannot see that both hosts share the disks without a cache between them.
+    :param on_progress: called now and then, from another thread.
+    :return: the aliases that the running guest has there and had not here, and on what evidence.
+    :raises InvalidInput: an address is none.
+    :raises InstanceNotFound: there is no such guest.
+    :raises GuestBusy: it is being migrated already.
+    :raises HypervisorError: it could not be moved, in libvirt's words. It goes on here, as it was.
+    """
+    check_uris(dest_uri, migrate_uri)
+    guest = host.guest(instance)
+    live_text = guest.movable_text()
+    if live_text is None:
+        raise errors.InvalidOperation(action='migrate', reason=f'instance {instance} does not run')
+    guest.refuse_if_migrating()
+    parameters: dict[str, object] = {}
+    if migrate_uri is not None:
+        parameters[libvirt.VIR_MIGRATE_PARAM_URI] = migrate_uri
+    if bandwidth_mib is not None:
+        parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = bandwidth_mib
+    flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER | (libvirt.VIR_MIGRATE_UNSAFE if unsafe else 0)
+    persistent_text = guest.persistent_text()
+    persistent = None if persistent_text is None else Domain.parse(persistent_text)
+    live = Domain.parse(live_text)
+    given = rewrite(live, persistent)
+    if given:
+        parameters[libvirt.VIR_MIGRATE_PARAM_DEST_XML] = live.to_xml()
+    if persistent is not None:
+        flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+        if rewrite(persistent, live):
+            parameters[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = persistent.to_xml()
+    LOG.info('Instance %s moves to %s; %d devices get aliases there', instance, dest_uri, len(given))
+    with _watching(guest, on_progress):
+        guest.migrate(dest_uri, parameters, flags)
+    LOG.info('Instance %s has moved to %s', instance, dest_uri)
+    return given
+
+
+def progress(host: Host, instance: str) -> Progress | None:
+    """How far a guest is on its way to another host; None if it is on none.
+
+    :raises InstanceNotFound: there is no such guest; it may have arrived.
+    """
+    return _progress(host.guest(instance))
+
+
+def follow(host: Host, instance: str, on_progress: Callable[[Progress], None] | None = None) -> bool:
+    """Wait for a migration that an earlier process began: libvirtd carries it on when its client is gone.
+
+    :return: whether the guest has gone to the other host; False if it is here, and not on its way.
+    :raises HypervisorUnavailable: nothing is known meanwhile.
+    """
+    try:
+        while (now := progress(host, instance)) is not None:
+            if on_progress is not None:
+                on_progress(now)
+            time.sleep(_INTERVAL)
+    except exception.InstanceNotFound:
+        return True
+    except errors.InvalidOperation:
+        return False  # it was stopped
+    return False
+
+
+def abort(host: Host, instance: str) -> None:
+    """Have a guest that is on its way stay here. :func:`migrate` ends with an error then.
+
+    :raises InstanceNotFound: there is no such guest; it may have arrived.
+    :raises HypervisorError: it is not on its way, or it is too late.
+    """
+    guest = host.guest(instance)
+    if guest.migration() is None:
+        raise errors.InvalidOperation(action='abort', reason=f'instance {instance} is not being migrated')
+    guest.abort_job()
+    LOG.info('Instance %s shall stay', instance)
+
+
+def _progress(guest: Guest) -> Progress | None:
+    job = guest.migration()
+    if job is None:
+        return None
+    return Progress(
+        job.get('data_total', 0),
+        job.get('data_processed', 0),
+        job.get('data_remaining', 0),
+        job.get('time_elapsed', 0) / 1000,
+    )
+
+
+@contextlib.contextmanager
+def _watching(guest: Guest, on_progress: Callable[[Progress], None] | None) -> Iterator[None]:
+    """Tell how far the guest is, as long as this lasts."""
+    if on_progress is None:
+        yield
+        return
+    ended = threading.Event()
+    watcher = threading.Thread(
+        target=_watch, args=(guest, on_progress, ended), name=f'migration-{guest.uuid}', daemon=True
+    )
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _watch(guest: Guest, on_progress: Callable[[Progress], None], ended: threading.Event) -> None:
+    while not ended.wait(_INTERVAL):
+        try:
+            now = _progress(guest)
+            if now is not None:
+                on_progress(now)
+        except exception.AliasAgentError as error:
+            LOG.debug('Instance %s: %s', guest.uuid, error)  # gone, as a rule: it has arrived
+        except Exception:
+            # NOTE: the guest moves on, whoever watches.
+            LOG.exception('Instance %s: the progress was not taken', guest.uuid)
+
+
+def _split(field: str, uri: str) -> parse.SplitResult:
+    if len(uri) > _MAX_URI or not _PRINTABLE.fullmatch(uri):
+        raise _malformed(field, uri, 'it is empty, too long, or has characters that no URI has')
+    try:
+        split = parse.urlsplit(uri)
+        _port = split.port
+    except ValueError as error:
+        raise _malformed(field, uri, str(error)) from error
+    if not split.scheme or '://' not in uri:
+        raise _malformed(field, uri, 'it has no scheme')
+    return split
+
+
+def _malformed(field: str, uri: str, reason: str) -> exception.InvalidInput:
+    return exception.InvalidInput(field=field, reason=f'{uri[:80]!r}: {reason}')
