@@ -167,7 +167,7 @@ def abort(host: Host, instance: str) -> None:
     """
     guest = host.guest(instance)
     if guest.migration() is None:
-        raise errors.InvalidOperation(action='abort', reason=f'instance {instance} is not being migrated')
+        raise exception.HypervisorError(action='abort', reason=f'instance {instance} is not being migrated')
     guest.abort_job()
     LOG.info('Instance %s shall stay', instance)
 

@@ -4,6 +4,7 @@
 import functools
 import pathlib
 import tempfile
+import unittest
 import uuid
 from typing import Any
 
@@ -11,6 +12,7 @@ import libvirt
 
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import guest as guests
+from aliasagent.tests.parts import libvirtd
 from aliasagent.tests.parts import materials
 from aliasagent.virt import host
 
@@ -113,3 +115,14 @@ class RealSide:
         if '_bridge' in self.__dict__:
             materials.remove_bridge(self._bridge)
         self.connection.close()
+
+
+def own_daemon(test_class: type[unittest.TestCase]) -> libvirtd.Libvirtd:
+    """A hypervisor for the tests of one class only.
+
+    For those that start agents, which give every guest of the hypervisor its aliases, and for those that kill it.
+    """
+    daemon = libvirtd.Libvirtd(pathlib.Path(tempfile.mkdtemp(dir=environment.read().directory)))
+    daemon.start()
+    test_class.addClassCleanup(daemon.stop, destroy_guests=True)
+    return daemon

@@ -22,7 +22,7 @@ class AgentTest(agent.AgentContract, testtools.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.side = base.RealSide()
+        cls.side = base.RealSide(base.own_daemon(cls).uri)
         cls.addClassCleanup(cls.side.close)
 
     @property

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver's contract on real libvirt and booted guests."""
 
-import pathlib
-import tempfile
 import time
 from typing import ClassVar
 
@@ -15,7 +13,6 @@ from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import harness
 from aliasagent.tests.contract import reconcile
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import libvirtd
 
 
@@ -66,10 +63,7 @@ class LifeTest(OnLibvirt, driver_life.LifeContract):
 
     @classmethod
     def make_side(cls) -> base.RealSide:
-        directory = pathlib.Path(tempfile.mkdtemp(dir=environment.read().directory))
-        cls.daemon = libvirtd.Libvirtd(directory)
-        cls.daemon.start()
-        cls.addClassCleanup(cls.daemon.stop, destroy_guests=True)
+        cls.daemon = base.own_daemon(cls)
         return base.RealSide(cls.daemon.uri)
 
     def kill_daemon(self) -> None:

@@ -5,6 +5,7 @@ import pathlib
 import signal
 import socket
 import tempfile
+from typing import ClassVar
 
 import testtools
 from oslo_messaging import conffixture
@@ -24,6 +25,13 @@ from aliasagent.tests.parts.agent import Options
 
 
 class ServiceTest(testtools.TestCase):
+    uri: ClassVar[str]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.uri = base.own_daemon(cls).uri
+
     def setUp(self) -> None:
         super().setUp()
         self.parts = environment.read()
@@ -42,7 +50,7 @@ class ServiceTest(testtools.TestCase):
             self.directory / 'agent',
             host=self.host_name,
             rabbit_url=changed.get('rabbit_url', self.parts.rabbit_url),
-            libvirt_uri=changed.get('libvirt_uri', self.parts.libvirt_uri),
+            libvirt_uri=changed.get('libvirt_uri', self.uri),
             options=options,
         )
         self.addCleanup(agent.kill)
@@ -80,7 +88,7 @@ class ServiceTest(testtools.TestCase):
         self.assertNotIn('secret', agent.said())
 
     def test_what_is_mutable_is_read_again_on_sighup(self) -> None:
-        side = base.RealSide()
+        side = base.RealSide(self.uri)
         self.addCleanup(side.close)
         guest, volume = side.deaf_guest(), harness.new_id()
         agent = self.agent({'unplug': {'timeout': 600, 'attempts': 1}})
@@ -104,7 +112,7 @@ class ServiceTest(testtools.TestCase):
         self.assertIn('2 attempts of 0.3 s', processes.wait_until(failed, harness.SOON, 'the detach to fail'))
 
     def test_a_stop_lets_go_of_a_guest_that_does_not_answer_and_the_next_start_takes_it_up(self) -> None:
-        side = base.RealSide()
+        side = base.RealSide(self.uri)
         self.addCleanup(side.close)
         guest, volume = side.deaf_guest(), harness.new_id()
         agent = self.agent()
