@@ -232,7 +232,7 @@ class AgentContract(AgentCase):
         guest = self.hypervisor.new_guest(state='started')
         for uri in ('nonsense', 'qemu+ext://x/system?command=/bin/sh', 'qemu+tcp://h/system?command=x'):
             self.assert_failed(self.done('live_migrate', guest, uri), 'InvalidInput', 'dest_uri: ')
-        self.assertEqual(None, self.api().migration_progress(RequestContext(), guest))
+        self.assertIsNone(self.api().migration_progress(RequestContext(), guest))
         self.assertRaises(exception.HypervisorError, self.api().abort_migration, RequestContext(), guest)
 
     def test_a_guest_that_is_defined_later_has_its_aliases_soon(self) -> None:

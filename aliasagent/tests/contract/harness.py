@@ -58,6 +58,7 @@ class DriverCase:
     assertEqual: Callable[..., Any]  # noqa: N815
     assertRaises: Callable[..., Any]  # noqa: N815
     assertIn: Callable[..., Any]  # noqa: N815
+    assertIsNone: Callable[..., Any]  # noqa: N815
     assertTrue: Callable[..., Any]  # noqa: N815
     assertFalse: Callable[..., Any]  # noqa: N815
     assertLess: Callable[..., Any]  # noqa: N815

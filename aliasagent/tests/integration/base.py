@@ -64,7 +64,8 @@ class RealSide:
     def deaf_guest(self) -> str:
         guest = guests.TestGuest(self.connection, self.directory, self.parts.guest_image, deaf=True)
         self.made.append(guest)
-        return guest.start().uuid
+        # NOTE: before its kernel is up, firmware may still answer for it.
+        return guest.start().wait_ready(120).uuid
 
     def new_file(self) -> str:
         return str(materials.make_disk(self.directory / f'{uuid.uuid4()}.img'))

@@ -150,4 +150,4 @@ class AnyDefinitionTestCase(base.TestCase):
     def test_of_a_definition_that_is_its_own_other_side_it_is_the_plan(self, root: etree._Element) -> None:
         live, same = Domain(copy.deepcopy(root)), Domain(copy.deepcopy(root))
         planned = {step.alias for step in plan.plan(live) if step.outcome is plan.Outcome.GETS_ALIAS}
-        self.assertTrue(set(rewrite.give(live, same)) <= planned)
+        self.assertLessEqual(set(rewrite.give(live, same)), planned)

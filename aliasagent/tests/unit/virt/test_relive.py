@@ -69,7 +69,7 @@ class ReliveTestCase(base.TestCase):
             guest = self.guest(persistent=persistent)
             done = self.relive(guest)
             self.assertEqual({NAME: 'told'}, done.given)
-            self.assertTrue(done.paused_seconds > 0)
+            self.assertGreater(done.paused_seconds, 0)
             self.assertEqual(('running', [NAME]), self.now(guest))
             self.assertEqual([], self.fake.guests[guest.uuid].aliases(live=False))
             self.assertEqual([], relive.leftovers(self.directory))
@@ -109,7 +109,7 @@ class ReliveTestCase(base.TestCase):
 
     def test_no_room(self) -> None:
         guest = self.guest()
-        with mock.patch.object(shutil, 'disk_usage', return_value=_Usage(10**12, 0, 98304 * 1024)):
+        with mock.patch.object(shutil, 'disk_usage', autospec=True, return_value=_Usage(10**12, 0, 98304 * 1024)):
             self.assertIn('bytes free', self.fails(guest, exception.InvalidInput))
         self.assert_nothing_happened(guest)
 
@@ -201,4 +201,4 @@ class ReliveTestCase(base.TestCase):
     def test_how_long_it_will_take(self) -> None:
         guess = relive.estimate(self.host, self.guest().uuid, rate=98304 * 1024)
         self.assertEqual(relive.OVERHEAD + 2, guess.seconds)
-        self.assertTrue(guess.bytes > 98304 * 1024)
+        self.assertGreater(guess.bytes, 98304 * 1024)
