@@ -14,6 +14,8 @@ class Lifecycle(enum.Enum):
     SUSPENDED = enum.auto()
     RESUMED = enum.auto()
     STOPPED = enum.auto()
+    #: It panicked and is kept as it was, with its devices (``on_crash`` preserve).
+    CRASHED = enum.auto()
     REBOOTED = enum.auto()
 
 

@@ -34,7 +34,7 @@ _LIFECYCLES = {
     libvirt.VIR_DOMAIN_EVENT_SUSPENDED: events.Lifecycle.SUSPENDED,
     libvirt.VIR_DOMAIN_EVENT_RESUMED: events.Lifecycle.RESUMED,
     libvirt.VIR_DOMAIN_EVENT_STOPPED: events.Lifecycle.STOPPED,
-    libvirt.VIR_DOMAIN_EVENT_CRASHED: events.Lifecycle.STOPPED,
+    libvirt.VIR_DOMAIN_EVENT_CRASHED: events.Lifecycle.CRASHED,
 }
 _CAUSES = {
     (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED): events.Cause.MIGRATED,

@@ -31,6 +31,10 @@ class LifeContract(harness.DriverCase):
         """Pull a guest's plug."""
         raise NotImplementedError
 
+    def crash(self, guest: str) -> None:
+        """Have a guest crash."""
+        raise NotImplementedError
+
     def wait_for(self, what: str, probe: Callable[[], object]) -> None:
         deadline = time.monotonic() + harness.SOON
         while not probe():
@@ -62,6 +66,18 @@ class LifeContract(harness.DriverCase):
         pending = self.driver.detach(guest, volume)
         self.destroy(guest)
         harness.outcome(pending)
+        self.assertEqual((set(), set()), self.ids(guest))
+
+    def test_a_crash_ends_the_wait_and_leaves_the_persistent_config(self) -> None:
+        guest = self.hypervisor.deaf_guest()
+        volume = self.attach(guest, bus='virtio')
+        pending = self.driver.detach(guest, volume)
+        self.crash(guest)
+        harness.outcome(pending)
+        self.assertIn(self.host.guest(guest).state(), ('shut off', 'crashed'))
+        other = self.attach(guest)
+        self.assertEqual((set(), {other}), self.ids(guest))
+        self.detach(guest, other)
         self.assertEqual((set(), set()), self.ids(guest))
 
     def test_who_asks_again_waits_for_the_same_end(self) -> None:

@@ -57,3 +57,6 @@ class LifeTest(OnFake, driver_life.LifeContract):
 
     def destroy(self, guest: str) -> None:
         self.side.destroy(guest)
+
+    def crash(self, guest: str) -> None:
+        self.side.fake.guests[guest].crash(preserve=False)

@@ -68,6 +68,18 @@ class UnplugTest(test_contract_driver.OnFake):
         self.detach(self.guest, self.volume)
         self.assert_on_both(self.guest)
 
+    def test_a_crashed_guest_that_is_kept_has_its_devices(self) -> None:
+        self.patience = Patience(timeout=60, attempts=1)
+        self.behaviour.never = True
+        pending = self.driver.detach(self.guest, self.volume)
+        self.side.fake.guests[self.guest].crash(preserve=True)
+        self.assertTrue(self.side.fake.settle())
+        self.assertFalse(pending.done())
+        self.assertEqual('crashed', self.host.guest(self.guest).state())
+        self.assertEqual(({self.volume}, set()), self.ids(self.guest))
+        self.side.destroy(self.guest)
+        harness.outcome(pending)
+
     def test_a_guest_that_is_being_migrated_is_refused(self) -> None:
         before = self.xml(self.guest)
         self.side.fake.guests[self.guest].migrating = True

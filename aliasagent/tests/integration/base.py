@@ -85,6 +85,10 @@ class RealSide:
         """Pull a guest's plug."""
         self.connection.lookupByUUIDString(guest).destroy()
 
+    def crash(self, guest: str) -> None:
+        """Have a guest crash, and leave its memory in a file."""
+        self.connection.lookupByUUIDString(guest).coreDump(str(self.directory / 'core'), libvirt.VIR_DUMP_CRASH)
+
     def reconnect(self) -> None:
         """Look through a new connection, for the daemon is another."""
         self.connection = host.open_libvirt(self.uri)

@@ -79,3 +79,6 @@ class LifeTest(OnLibvirt, driver_life.LifeContract):
 
     def destroy(self, guest: str) -> None:
         self.side.destroy(guest)
+
+    def crash(self, guest: str) -> None:
+        self.side.crash(guest)
