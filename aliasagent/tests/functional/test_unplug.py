@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests that misbehave in ways that a real one cannot be made to at will."""
 
+import threading
 import time
 from concurrent import futures
 
@@ -8,16 +9,23 @@ from aliasagent import exception
 from aliasagent.operations.lanes import Lanes
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_contract_driver
+from aliasagent.virt import events
 from aliasagent.virt.unplug import Patience
+
+
+def _is_start(event: events.Event) -> bool:
+    return isinstance(event, events.LifecycleChanged) and event.lifecycle is events.Lifecycle.STARTED
 
 
 class UnplugTest(test_contract_driver.OnFake):
     def setUp(self) -> None:
         super().setUp()
         self.patience = Patience(timeout=0.1, attempts=3)
+        # What is told of the guest's start must not come in between: it would have it asked once more.
+        started = threading.Event()
+        self.host.subscribe(lambda event: started.set() if _is_start(event) else None)
         self.guest = self.hypervisor.new_guest()
-        # So that what is told of its start does not come in between.
-        self.assertTrue(self.side.fake.settle())
+        self.assertTrue(started.wait(harness.SOON))
         self.behaviour = self.side.fake.guests[self.guest].unplug
         self.volume = self.attach(self.guest, bus='virtio')
 
