@@ -64,6 +64,8 @@ scan_disks() {
         if [ -e "/run/disk/$name" ]; then
             read -r old_sequence old_size old_readonly <"/run/disk/$name"
             [ "$size $ro" = "$old_size $old_readonly" ] && continue
+            # the kernel empties a disk before it takes it away
+            [ "$size" = 0 ] && continue
             event=disk-changed
         fi
         echo "$sequence $size $ro" >"/run/disk/$name"
