@@ -192,11 +192,14 @@ class Libvirtd:
                 probe.connect(str(self._socket))
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
-        connection = libvirt.open(self.uri)
         try:
-            return bool(connection.getHostname() == self.hostname)
-        finally:
-            connection.close()
+            with contextlib.closing(libvirt.open(self.uri)) as connection:
+                return bool(connection.getHostname() == self.hostname)
+        except libvirt.libvirtError as error:
+            # it listens before it is ready, and may cut off whoever comes that early; if it has ended, that is seen
+            if error.get_error_domain() != libvirt.VIR_FROM_RPC:
+                raise
+            return False
 
 
 def _environment() -> Mapping[str, str]:
