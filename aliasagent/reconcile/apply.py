@@ -26,6 +26,8 @@ LOG = logging.getLogger(__name__)
 _PATIENCE = 20
 #: Seconds to keep away from a definition that somebody else is changing: such changes come in bursts.
 _QUIET = 0.1
+#: How a transient guest's devices come to their aliases.
+_MADE_ANEW = 'gets it by "reconcile --live", or when it is migrated'
 
 
 @dataclasses.dataclass
@@ -35,14 +37,16 @@ class Report:
     steps: list[plan.Step] = dataclasses.field(default_factory=list)
     #: The aliases that were written.
     given: list[str] = dataclasses.field(default_factory=list)
-    #: The aliases that the running guest does not have yet; it gets them when it starts anew or moves.
+    #: The aliases that the running guest does not have yet; it gets them when it starts anew or moves. A transient one
+    #: never starts anew: it gets them when it is saved and restored, or moves.
     pending: list[str] = dataclasses.field(default_factory=list)
-    #: A digest of the definitions that this is of: as long as they are the same, there is nothing new to say.
+    #: A digest of the definitions that this is of: as long as they are the same, there is nothing new to say, and what
+    #: libvirt refused is not tried again. Empty if something was left for the next time.
     seen: bytes = b''
 
     @property
     def aliased(self) -> int:
-        """How many devices have their alias in the persistent config."""
+        """How many devices have their alias in the persistent config; of a transient guest, in the running one."""
         return self.count(plan.Outcome.ALIASED)
 
     @property
@@ -61,7 +65,7 @@ def look(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
     """
     text = guest.persistent_text()
     if text is None:
-        return Report()
+        return _of_transient(guest, records)
     return _report(guest, text, plan.plan(domain.Domain.parse(text), records), [])
 
 
@@ -76,13 +80,19 @@ def digest(guest: Guest) -> bytes:
 def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
     """Give the identifiable devices of a guest's persistent config their aliases.
 
+    A device that libvirt refuses keeps nothing from the others. A transient guest has no persistent config: what it
+    lacks is only told.
+
     :raises GuestUnreadable: nothing is known of the guest's devices, and nothing was changed.
+    :raises GuestBusy: it is being migrated, or libvirt has something else to do with it. What was not written yet is
+        left for later.
     """
     known = frozenset(records)
     first = text = guest.persistent_text()
     if text is None or first is None:
-        return Report()
+        return _of_transient(guest, known)
     tried: list[str] = []
+    refused: dict[str, str] = {}
     disturbed = 0
     while True:
         definition = domain.Domain.parse(text)
@@ -93,7 +103,11 @@ def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
             if disturbed and not domain.Domain.parse(first).differs_in_aliases_only(definition):
                 LOG.warning('Instance %s: more than aliases has changed in its persistent config', guest.uuid)
             there = {step.alias for step in steps if step.outcome is plan.Outcome.ALIASED}
+            steps = [_as_refused(step, refused) for step in steps]
             return _report(guest, text, steps, [alias for alias in tried if alias in there])
+        if not tried and guest.is_active():
+            # What is written now would be lost where the guest goes to, and an update waits 30 s for libvirt's lock.
+            guest.refuse_if_migrating()
         now = guest.saved_text()  # planning took its time
         for step in todo:
             if now != text:
@@ -103,10 +117,17 @@ def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
                 break
             assert step.alias is not None
             tried.append(step.alias)
-            _give(guest, definition, step, step.alias)
+            reason = _give(guest, definition, step, step.alias)
+            if reason is not None:
+                refused[step.alias] = reason
             now = guest.saved_text()
             if _without(now, step.alias) == text:
                 text = now
+        if now != text and refused:
+            # It is not the definition any more that libvirt refused them in.
+            disturbed += 1
+            tried = [alias for alias in tried if alias not in refused]
+            refused.clear()
         text = now
 
 
@@ -119,34 +140,72 @@ def _without(text: str, alias: str) -> str:
     return text
 
 
-def _give(guest: Guest, definition: domain.Domain, step: plan.Step, alias: str) -> None:
-    """Write one alias."""
+def _give(guest: Guest, definition: domain.Domain, step: plan.Step, alias: str) -> str | None:
+    """Write one alias; why libvirt refused it, None if it did not.
+
+    :raises GuestBusy: libvirt has something else to do with the guest; it would refuse the next one as well.
+    """
     step.device.alias = alias
     try:
         if isinstance(step.device, disk.Disk | interface.Interface):
             guest.update_persistent(step.device.to_xml())
         else:
             guest.define(definition.to_xml())
-    except (exception.HypervisorUnavailable, exception.InstanceNotFound):
+    except (exception.HypervisorUnavailable, exception.GuestBusy):
         raise
     except (exception.HypervisorError, exception.Unsupported) as error:
         step.device.alias = None
         LOG.warning('Instance %s: %s does not get %s: %s', guest.uuid, step.device.describe(), alias, error)
-    else:
-        LOG.info('Instance %s: %s, %s', guest.uuid, step.device.describe(), step.reason)
+        return str(error)
+    LOG.info('Instance %s: %s, %s', guest.uuid, step.device.describe(), step.reason)
+    return None
+
+
+def _as_refused(step: plan.Step, refused: dict[str, str]) -> plan.Step:
+    """A step with the outcome that libvirt gave it, if it refused it."""
+    if step.outcome is not plan.Outcome.GETS_ALIAS or step.alias not in refused:
+        return step
+    return dataclasses.replace(step, outcome=plan.Outcome.REFUSED, reason=refused[step.alias])
+
+
+def _of_transient(guest: Guest, records: Iterable[plan.Record]) -> Report:
+    """What can be said of a guest without persistent config: what it has, and what it would get if it were made anew.
+
+    :raises GuestUnreadable: nothing is known of the guest's devices.
+    """
+    live, movable = guest.live_text(), guest.movable_text()
+    if live is None or movable is None:
+        return Report()  # it has just ended
+    # What it goes on with does not have, for one, the names of taps that libvirt makes up.
+    steps = [_as_transient(step) for step in plan.plan(domain.Domain.parse(movable), records)]
+    _tell(guest, steps)
+    lacking = [step.alias for step in steps if step.outcome is plan.Outcome.TRANSIENT and step.alias is not None]
+    return Report(steps, [], lacking, _digest(None, live))
+
+
+def _as_transient(step: plan.Step) -> plan.Step:
+    if step.outcome is not plan.Outcome.GETS_ALIAS:
+        return step
+    return dataclasses.replace(step, outcome=plan.Outcome.TRANSIENT, reason=f'{step.reason}; {_MADE_ANEW}')
 
 
 def _report(guest: Guest, text: str, steps: list[plan.Step], given: list[str]) -> Report:
-    for step in steps:
-        if step.outcome is not plan.Outcome.ALIASED:
-            LOG.debug('Instance %s: %s %s: %s', guest.uuid, step.device.describe(), step.outcome, step.reason)
+    _tell(guest, steps)
     live = guest.live_text()
     pending = []
     if live is not None:
         aliases = {device.alias for device in domain.Domain.parse(live).devices()}
         wanted = [step.alias for step in steps if step.outcome is plan.Outcome.ALIASED and step.alias is not None]
         pending = [alias for alias in wanted if alias not in aliases]
-    return Report(steps, given, pending, _digest(text, live))
+    # What still gets its alias was left because somebody else changes the guest, or was overwritten by them.
+    left = any(step.outcome is plan.Outcome.GETS_ALIAS for step in steps)
+    return Report(steps, given, pending, b'' if left else _digest(text, live))
+
+
+def _tell(guest: Guest, steps: list[plan.Step]) -> None:
+    for step in steps:
+        if step.outcome is not plan.Outcome.ALIASED:
+            LOG.debug('Instance %s: %s %s: %s', guest.uuid, step.device.describe(), step.outcome, step.reason)
 
 
 def _digest(persistent: str | None, live: str | None) -> bytes:

@@ -46,12 +46,16 @@ class Record:
 
 
 class Outcome(enum.StrEnum):
-    """What a plan says of one device."""
+    """What is said of one device. The last two are not the plan's, but come of carrying it out."""
 
     ALIASED = 'has an alias'
     GETS_ALIAS = 'gets an alias'
     UNIDENTIFIED = 'cannot be identified'
     CONFLICT = 'conflicts'
+    #: It would get one, but libvirt does not take it.
+    REFUSED = 'is refused by libvirt'
+    #: It would get one, but the guest is transient: there is nothing to write it to.
+    TRANSIENT = 'has no persistent config'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Step:
     outcome: Outcome
     #: Why, or on what evidence.
     reason: str
-    #: The alias that the device has or gets.
+    #: The alias that the device has, gets, or would get.
     alias: str | None = None
 
 

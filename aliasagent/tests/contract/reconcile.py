@@ -118,13 +118,37 @@ class ReconcileContract(harness.DriverCase):
         self.assertEqual(set(), self.live(instance).disk_targets() | self.persistent(instance).disk_targets())
 
     def test_a_transient_guest_has_nothing_to_write_to(self) -> None:
-        instance = self.hypervisor.new_guest(state='transient')
-        self.guest(instance).attach(
-            harness.disk_xml(self.hypervisor.new_file(), 'sdb', serial=harness.new_id()), Side.LIVE
-        )
+        instance, volume, told = self.hypervisor.new_guest(state='transient'), harness.new_id(), harness.new_id()
+        guest, mac = self.guest(instance), harness.new_mac()
+        for xml in (
+            harness.disk_xml(self.hypervisor.new_file(), 'sda', alias='ua-known'),
+            harness.disk_xml(self.hypervisor.new_file(), 'sdb', serial=volume),
+            harness.disk_xml(self.hypervisor.new_file(), 'sdc'),
+            harness.interface_xml(self.hypervisor.bridge(), mac),
+        ):
+            guest.attach(xml, Side.LIVE)
         before = self.xml(instance)
-        self.assertEqual(apply.Report(), apply.reconcile(self.guest(instance)))
+        outcomes = {'sda': 'has an alias', 'sdb': 'has no persistent config', 'sdc': 'cannot be identified'}
+        outcomes[mac] = 'cannot be identified'
+        for look in (apply.look, apply.reconcile):
+            report = look(guest)
+            self.assertEqual(outcomes, self.outcomes(report))
+            self.assertEqual(([], [f'ua-{volume}']), (report.given, report.pending))
+            self.assertEqual(apply.digest(guest), report.seen)
+        (reason,) = [step.reason for step in report.steps if step.outcome is plan.Outcome.TRANSIENT]
+        self.assertIn('by its serial; gets it by "reconcile --live"', reason)
+        (tap,) = [device.target for device in self.live(instance).devices() if device.kind == 'interface']
+        known = records.of_inventory(
+            {
+                'volumes': [{'id': told, 'target': '/dev/sdc'}],
+                # Whatever it is called now, it will not be once it was saved and restored.
+                'ports': [{'id': harness.new_id(), 'devname': tap}],
+            }
+        )
+        self.assertEqual({f'ua-{volume}', f'ua-{told}'}, set(apply.reconcile(guest, known).pending))
         self.assert_untouched(instance, before)
+        guest.attach(harness.disk_xml(self.hypervisor.new_file(), 'sdd'), Side.LIVE)
+        self.assertNotIn(apply.digest(guest), [report.seen])
 
     def test_a_graphics_password_survives(self) -> None:
         """Also where the whole definition has to be written."""

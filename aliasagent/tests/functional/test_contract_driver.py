@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver's contract on the fake hypervisor."""
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 
 import fixtures
 import testtools
@@ -12,6 +14,8 @@ from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import harness
 from aliasagent.tests.contract import reconcile
+from aliasagent.tests.contract import reconcile_special
+from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.functional import base
 
 
@@ -41,6 +45,24 @@ class KindsTest(OnFake, driver_kinds.KindsContract):
 
 class ReconcileTest(OnFake, reconcile.ReconcileContract):
     """Reconcile."""
+
+
+class SpecialGuestsTest(OnFake, reconcile_special.SpecialGuestsContract):
+    """Reconcile, where something is in the way."""
+
+    def misname(self, instance: str, alias: str, other: str) -> None:
+        config = self.side.fake.guests[instance].need_config()
+        aliases.set_alias(aliases.find(config, alias), other)
+
+    @contextlib.contextmanager
+    def migrating(self, instance: str) -> Iterator[None]:
+        guest = self.side.fake.guests[instance]
+        guest.migrating = True
+        yield
+        guest.migrating = False
+
+    def new_qcow2(self) -> str:
+        return self.side.new_file()
 
 
 class LifeTest(OnFake, driver_life.LifeContract):

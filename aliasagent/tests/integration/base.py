@@ -122,12 +122,14 @@ class RealSide:
         self.connection.close()
 
 
-def own_daemon(test_class: type[unittest.TestCase]) -> libvirtd.Libvirtd:
+def own_daemon(test_class: type[unittest.TestCase], hostname: str = 'aliasagent-test') -> libvirtd.Libvirtd:
     """A hypervisor for the tests of one class only.
 
     For those that start agents, which give every guest of the hypervisor its aliases, and for those that kill it.
+
+    :param hostname: its own, if guests are to go from one such hypervisor to another.
     """
-    daemon = libvirtd.Libvirtd(pathlib.Path(tempfile.mkdtemp(dir=environment.read().directory)))
+    daemon = libvirtd.Libvirtd(pathlib.Path(tempfile.mkdtemp(dir=environment.read().directory)), hostname)
     daemon.start()
     test_class.addClassCleanup(daemon.stop, destroy_guests=True)
     return daemon

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver's contract on real libvirt and booted guests."""
 
+import contextlib
 import time
+import uuid
+from collections.abc import Iterator
+from concurrent import futures
 from typing import ClassVar
 
+import libvirt
 import testtools
 
 from aliasagent.tests.contract import driver_attach
@@ -12,8 +17,10 @@ from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import harness
 from aliasagent.tests.contract import reconcile
+from aliasagent.tests.contract import reconcile_special
 from aliasagent.tests.integration import base
 from aliasagent.tests.parts import libvirtd
+from aliasagent.tests.parts import processes
 
 
 class OnLibvirt(harness.DriverCase, testtools.TestCase):
@@ -54,6 +61,55 @@ class KindsTest(OnLibvirt, driver_kinds.KindsContract):
 
 class ReconcileTest(OnLibvirt, reconcile.ReconcileContract):
     """Reconcile."""
+
+
+class SpecialGuestsTest(OnLibvirt, reconcile_special.SpecialGuestsContract):
+    """Reconcile, where something is in the way."""
+
+    here: ClassVar[libvirtd.Libvirtd]
+    there: ClassVar[libvirtd.Libvirtd]
+
+    @classmethod
+    def make_side(cls) -> base.RealSide:
+        cls.here, cls.there = (base.own_daemon(cls, name) for name in ('here', 'there'))
+        return base.RealSide(cls.here.uri)
+
+    def misname(self, instance: str, alias: str, other: str) -> None:
+        self.here.stop()
+        name = self.guest_name(instance)
+        path = self.here.directory / 'etc' / 'qemu' / f'{name}.xml'
+        path.write_text(path.read_text().replace(f"'{alias}'", f"'{other}'"))
+        processes.wait_until(lambda: not self.host.is_connected, harness.SOON, 'the connection to be lost')
+        self.here.start()
+        self.side.reconnect()
+        self.assertTrue(self.host.wait_connected(harness.SOON))
+
+    def guest_name(self, instance: str) -> str:
+        """The name of a guest, whether the hypervisor runs or not."""
+        return next(guest.name for guest in self.side.made if guest.uuid == instance)
+
+    @contextlib.contextmanager
+    def migrating(self, instance: str) -> Iterator[None]:
+        domain = self.side.connection.lookupByUUIDString(instance)
+        parameters = {
+            libvirt.VIR_MIGRATE_PARAM_URI: f'unix://{self.side.directory}/{uuid.uuid4().hex[:8]}',
+            # So slowly that it does not end by itself.
+            libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: 1,
+        }
+        flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER | libvirt.VIR_MIGRATE_UNSAFE
+        with futures.ThreadPoolExecutor(1) as pool:
+            migration = pool.submit(domain.migrateToURI3, self.there.uri, parameters, flags)
+            try:
+                processes.wait_until(lambda: domain.jobStats().get('type'), harness.SOON, 'the migration to begin')
+                yield
+            finally:
+                domain.abortJob()
+                self.assertIsInstance(migration.exception(harness.SOON), libvirt.libvirtError)
+
+    def new_qcow2(self) -> str:
+        path = self.side.directory / f'{uuid.uuid4()}.qcow2'
+        processes.run('qemu-img', 'create', '-q', '-f', 'qcow2', str(path), '1M')
+        return str(path)
 
 
 class LifeTest(OnLibvirt, driver_life.LifeContract):

@@ -129,7 +129,8 @@ def run(guests: int, devices: int) -> Times:
                 connection.defineXML(definition(instance, devices))
                 made.append(instance)
             lanes = Lanes(16)
-            reconciler = passes.Reconciler(_Only(real, ours), lanes.submit_if_idle)  # type: ignore[arg-type]
+            only = _Only(real, ours)
+            reconciler = passes.Reconciler(only, lanes.submit, lanes.submit_if_idle)  # type: ignore[arg-type]
             times.first += timed(reconciler.run)
             times.bare_first += timed(functools.partial(each, connection, theirs, lambda it: bare(it, devices)))
             times.idle += timed(reconciler.run)

@@ -10,6 +10,7 @@ import libvirt
 from aliasagent.tests.fakes.libvirt import definition
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt import hotplug
+from aliasagent.tests.fakes.libvirt.snapshots import FakeSnapshot
 
 if typing.TYPE_CHECKING:
     from aliasagent.tests.fakes.libvirt.connection import FakeConnect
@@ -81,7 +82,8 @@ class FakeDomain:
         where = guest.config if inactive or guest.live is None else guest.live
         if where is None:
             where = guest.need_live()  # a transient guest has only the one
-        return definition.dump(where, inactive, bool(flags & libvirt.VIR_DOMAIN_XML_SECURE))
+        saved = inactive or bool(flags & libvirt.VIR_DOMAIN_XML_MIGRATABLE)
+        return definition.dump(where, saved, bool(flags & libvirt.VIR_DOMAIN_XML_SECURE))
 
     @remote
     def state(self, flags: int = 0) -> list[int]:
@@ -227,6 +229,15 @@ class FakeDomain:
         (paused.add if guest.state == libvirt.VIR_DOMAIN_PAUSED else paused.discard)(path)
         guest.suspend()
         guest.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED, libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
+
+    @remote
+    def snapshotCreateXML(self, xmlDesc: str, flags: int = 0) -> FakeSnapshot:  # noqa: N802, N803
+        return FakeSnapshot(self.find(), xmlDesc)
+
+    @remote
+    def revertToSnapshot(self, snap: FakeSnapshot, flags: int = 0) -> int:  # noqa: N802
+        snap.revert(self.find())
+        return 0
 
     @remote
     def jobInfo(self) -> list[int]:  # noqa: N802

@@ -23,6 +23,7 @@ class StubGuest:
         self.updates: list[str] = []
         self.reads = 0
         self.live: str | None = None
+        self.migrating = False
 
     def persistent_text(self) -> str:
         self.reads += 1
@@ -34,6 +35,13 @@ class StubGuest:
         return f'<domain><devices>{disk}</devices></domain>'
 
     saved_text = persistent_text
+
+    def is_active(self) -> bool:
+        return self.live is not None
+
+    def refuse_if_migrating(self) -> None:
+        if self.migrating:
+            raise exception.GuestBusy(instance=self.uuid, reason='it is being migrated')
 
     def live_text(self) -> str | None:
         return self.live
@@ -71,7 +79,7 @@ class PassesTestCase(base.TestCase):
 
     def reconciler(self, *guests: StubGuest) -> Reconciler:
         self.host = StubHost(*guests)
-        return Reconciler(self.host, self.lanes.submit_if_idle)  # type: ignore[arg-type]
+        return Reconciler(self.host, self.lanes.submit, self.lanes.submit_if_idle)  # type: ignore[arg-type]
 
     def given(self, reconciler: Reconciler) -> int:
         return sum(len(look.report.given) for look in reconciler.looks().values())
@@ -104,6 +112,40 @@ class PassesTestCase(base.TestCase):
             for listener in self.host.listeners:
                 listener(events.LifecycleChanged(guest.uuid, lifecycle))
             self.wait_for(lambda guest=guest: guest.updates, 'an alias')  # type: ignore[misc]
+
+    def test_an_event_while_something_is_under_way_is_not_lost(self) -> None:
+        alone = StubGuest('alone')
+        self.reconciler(alone).run()
+        begun, end = threading.Event(), threading.Event()
+        self.addCleanup(end.set)
+
+        def gate() -> None:
+            begun.set()
+            end.wait(base.PATIENCE)
+
+        self.lanes.submit('one', gate)
+        self.assertTrue(begun.wait(base.PATIENCE))
+        guest = StubGuest('one')
+        self.reconciler(guest)
+        (tell,) = self.host.listeners
+        for _time in range(3):
+            tell(events.LifecycleChanged('one', events.Lifecycle.DEFINED))
+        self.assertEqual(0, guest.reads)
+        end.set()
+        self.wait_for(lambda: self.lanes.submit_if_idle('one', lambda: None) is not None, 'the last look')
+        # One look tells all that three events have told of.
+        self.assertEqual((1, alone.reads), (len(guest.updates), guest.reads))
+
+    def test_one_that_is_being_migrated_is_left_for_the_next_pass(self) -> None:
+        guest = StubGuest('one')
+        guest.live, guest.migrating = '<domain id="1"/>', True
+        reconciler = self.reconciler(guest)
+        reconciler.run()
+        self.assertIn('it is being migrated', reconciler.looks()['one'].error)
+        self.assertEqual([], guest.updates)
+        guest.migrating = False
+        reconciler.run()
+        self.assertEqual(('', 1), (reconciler.looks()['one'].error, len(guest.updates)))
 
     def test_what_the_running_guest_lacks_is_pending(self) -> None:
         guest = StubGuest('one')
