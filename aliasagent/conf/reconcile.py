@@ -22,7 +22,8 @@ OPTS: list[cfg.Opt] = [
         'save_directory',
         default='/var/lib/aliasagent/save',
         help='Where the memory of a guest is kept between save and restore, when a running guest is given its aliases '
-        'on the word of the operator. Must exist, with room for the memory; only root should be able to read there.',
+        'on the word of the operator. It needs room for the memory, and only root should be able to read there. Made, '
+        'for root alone, when it is needed and missing; the directory that it is in must exist.',
     ),
 ]
 

@@ -81,10 +81,11 @@ def relive(host: Host, instance: str, directory: str | os.PathLike[str], rewrite
 
     Nothing is done, and the guest does not stand still, if there is no alias to give.
 
-    :param directory: on this host, with room for the guest's memory; only root should be able to read there.
+    :param directory: on this host, with room for the guest's memory; only root should be able to read there. It is made
+        if it is missing, but not the one that it is in.
     :param rewrite: sets the aliases in a definition.
     :raises InstanceNotFound: there is no such guest.
-    :raises InvalidInput: the directory is none, or has no room.
+    :raises InvalidInput: the directory is none and cannot be made, or has no room.
     :raises GuestBusy: the guest is being migrated.
     :raises HypervisorError: it failed. The words say how the guest is now: it goes on as it was, unless they name the
         file that its memory is in.
@@ -126,8 +127,7 @@ def _room(guest: Guest, directory: pathlib.Path) -> pathlib.Path:
 
     :raises InvalidInput: there is none.
     """
-    if not directory.is_dir():
-        raise exception.InvalidInput(field='directory', reason=f'{directory} is no directory on this host')
+    _make(directory)
     path = _path(guest, directory)
     if path.exists():
         raise exception.InvalidInput(
@@ -139,6 +139,24 @@ def _room(guest: Guest, directory: pathlib.Path) -> pathlib.Path:
             field='directory', reason=f'{directory} has {free} bytes free, {need} are needed to save the guest'
         )
     return path
+
+
+def _make(directory: pathlib.Path) -> None:
+    """Make the directory if it is missing, for root alone: a guest's memory holds all its secrets.
+
+    :raises InvalidInput: it cannot be made.
+    """
+    if directory.is_dir():
+        return
+    try:
+        directory.mkdir(mode=0o700)
+    except OSError as error:
+        if directory.is_dir():
+            return  # somebody else has made it meanwhile
+        raise exception.InvalidInput(
+            field='directory', reason=f'{directory} is no directory on this host, nor can it be made: {error.strerror}'
+        ) from error
+    LOG.info('Made %s, for the memory of guests', directory)
 
 
 def _restore_with_aliases(

@@ -43,7 +43,7 @@ class AgentTest(agent.AgentContract, testtools.TestCase):
         for name, value, group in (
             ('host', host, None),
             ('journal', str(self.directory / f'{host}.sqlite'), 'operations'),
-            ('save_directory', str(self.directory), 'reconcile'),
+            ('save_directory', str(self.directory / 'save'), 'reconcile'),
         ):
             conf.CONF.set_override(name, value, group)
             self.addCleanup(conf.CONF.clear_override, name, group)

@@ -40,7 +40,7 @@ class Agent:
             'DEFAULT': {'host': host, 'transport_url': rabbit_url, 'debug': True},
             'libvirt': {'uri': libvirt_uri, 'reconnect_interval': 0.2},
             'operations': {'journal': str(self.journal)},
-            'reconcile': {'save_directory': str(directory)},
+            'reconcile': {'save_directory': str(directory / 'save')},
         }
         for group, values in (options or {}).items():
             self.options.setdefault(group, {}).update(values)

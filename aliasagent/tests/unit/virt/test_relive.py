@@ -4,6 +4,7 @@
 import collections
 import pathlib
 import shutil
+import stat
 from unittest import mock
 
 import libvirt
@@ -101,11 +102,38 @@ class ReliveTestCase(base.TestCase):
         self.fails(guest, exception.GuestBusy)
         self.assert_nothing_happened(guest)
 
-    def test_no_directory(self) -> None:
-        guest = self.guest()
+    def test_a_directory_that_is_missing_is_made_for_root_alone(self) -> None:
         self.directory /= 'missing'
-        self.assertIn('missing', self.fails(guest, exception.InvalidInput))
-        self.assert_nothing_happened(guest)
+        self.assertEqual([], relive.leftovers(self.directory))
+        guest = self.guest()
+        self.relive(guest)
+        self.assertEqual(('running', [NAME]), self.now(guest))
+        self.assertEqual(0o700, stat.S_IMODE(self.directory.stat().st_mode))
+
+    def test_one_that_is_there_is_left_as_it_is(self) -> None:
+        self.directory.chmod(0o750)
+        self.relive(self.guest())
+        self.assertEqual(0o750, stat.S_IMODE(self.directory.stat().st_mode))
+
+    def test_it_is_made_only_when_it_is_needed(self) -> None:
+        self.directory /= 'missing'
+        self.relive(self.fake.add_guest(DISK.replace('</disk>', f"<alias name='{NAME}'/></disk>")))
+        self.assertFalse(self.directory.exists())
+
+    def test_a_directory_that_cannot_be_made(self) -> None:
+        guest = self.guest()
+        (self.directory / 'file').touch()
+        for name, reason in (
+            ('missing/save', 'No such file or directory'),
+            ('file', 'File exists'),
+            ('file/save', 'Not a directory'),
+        ):
+            directory = self.directory / name
+            error = self.assertRaises(
+                exception.InvalidInput, relive.relive, self.host, guest.uuid, directory, name_the_disk
+            )
+            self.assertIn(f'{directory} is no directory on this host, nor can it be made: {reason}', str(error))
+            self.assert_nothing_happened(guest)
 
     def test_no_room(self) -> None:
         guest = self.guest()
