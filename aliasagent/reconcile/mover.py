@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Running guests that are made anew, here or on another host, and have their aliases from then on."""
 
+import functools
 import logging
+from collections.abc import Iterable
 
 from aliasagent import exception
+from aliasagent.reconcile import plan
 from aliasagent.reconcile import rewrite
 from aliasagent.virt import migrate
 from aliasagent.virt import relive
@@ -26,9 +29,13 @@ class Mover:
         for path in relive.leftovers(directory):
             LOG.critical('The memory of a guest was left in %s: if it has not run since, "virsh restore" it', path)
 
-    def relive(self, instance: str) -> None:
-        """Save a running guest and restore it. See :func:`aliasagent.virt.relive.relive`."""
-        done = relive.relive(self._host, instance, self._directory, rewrite.give)
+    def relive(self, instance: str, records: Iterable[plan.Record] = ()) -> None:
+        """Save a running guest and restore it. See :func:`aliasagent.virt.relive.relive`.
+
+        :param records: what is known of its devices from elsewhere.
+        """
+        give = functools.partial(rewrite.give, records=frozenset(records))
+        done = relive.relive(self._host, instance, self._directory, give)
         given = ', '.join(done.given) or 'no alias'
         LOG.info('Instance %s stood still for %.1f s and has got %s', instance, done.paused_seconds, given)
 
@@ -44,10 +51,12 @@ class Mover:
         bandwidth_mib: int | None = None,
         unsafe: bool = False,
         *,
+        records: Iterable[plan.Record] = (),
         begun_before: bool = False,
     ) -> None:
         """Send a running guest to another host. See :func:`aliasagent.virt.migrate.migrate`.
 
+        :param records: what is known of its devices from elsewhere.
         :param begun_before: libvirt may have carried on with it while we were away, and is only followed.
         """
         if begun_before:
@@ -59,7 +68,7 @@ class Mover:
             self._host,
             instance,
             dest_uri,
-            rewrite.give,
+            functools.partial(rewrite.give, records=frozenset(records)),
             migrate_uri=migrate_uri,
             bandwidth_mib=bandwidth_mib,
             unsafe=unsafe,

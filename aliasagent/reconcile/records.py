@@ -28,6 +28,12 @@ def of_inventory(inventory: dict[str, Any] | None) -> list[Record]:
     ]
 
 
+def in_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """A request's arguments with the ``records`` in place of its ``inventory``."""
+    others = {name: value for name, value in arguments.items() if name != 'inventory'}
+    return {**others, 'records': of_inventory(arguments.get('inventory'))}
+
+
 def _of_port(port: dict[str, Any]) -> list[Record]:
     """A port is an interface, or a function of an SR-IOV card that is passed through as such."""
     device_id, slot = port['id'].lower(), port.get('pci_slot')

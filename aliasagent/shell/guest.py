@@ -34,13 +34,16 @@ class GuestMigrate(base.RequestCommand):
         parser.add_argument('--migrate-uri', metavar='URI', help="where the memory goes; libvirt's choice by default")
         parser.add_argument('--bandwidth', type=int, metavar='MIB', help='MiB per second at most')
         parser.add_argument('--unsafe', action='store_true', help='even if libvirt fears for its disks')
+        parser.add_argument('--inventory', metavar='JSON|@FILE', help=base.INVENTORY_HELP)
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
+        inventory = parsed_args.inventory
         arguments = {
             'dest_uri': parsed_args.dest_uri,
             'migrate_uri': parsed_args.migrate_uri,
             'bandwidth_mib': parsed_args.bandwidth,
             'unsafe': parsed_args.unsafe,
+            'inventory': None if inventory is None else base.json_argument('--inventory', inventory),
         }
         return 'live_migrate', '', arguments
 

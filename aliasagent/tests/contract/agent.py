@@ -228,6 +228,19 @@ class AgentContract(AgentCase):
         self.assert_succeeded(self.done('detach_volume', guest, volume))
         self.assert_on_both(guest)
 
+    def test_a_transient_guest_gets_them_as_an_inventory_tells(self) -> None:
+        guest, volume = self.hypervisor.new_guest(state='transient'), harness.new_id()
+        self.host.guest(guest).attach(harness.disk_xml(self.hypervisor.new_file(), 'sdb'), Side.LIVE)
+        inventory = {'volumes': [{'id': volume, 'target': '/dev/sdb'}]}
+        self.assert_succeeded(self.done('reconcile_instance', guest, inventory))
+        (seen,) = self.api().reconcile_status(RequestContext(), guest)
+        self.assertEqual(['has no persistent config'], [device['outcome'] for device in seen['devices']])
+        self.assertEqual((0, 1, [f'ua-{volume}']), tuple(seen[name] for name in ('aliased', 'remaining', 'pending')))
+        bad = {'volumes': [{'id': volume, 'target': 'nowhere'}]}
+        self.assert_failed(self.done('reconcile_live', guest, bad), 'InvalidInput', 'inventory.volumes.0.target')
+        self.assert_succeeded(self.done('reconcile_live', guest, inventory))
+        self.assertEqual(({volume}, set()), self.ids(guest))
+
     def test_a_migration_to_nowhere_is_refused(self) -> None:
         guest = self.hypervisor.new_guest(state='started')
         for uri in ('nonsense', 'qemu+ext://x/system?command=/bin/sh', 'qemu+tcp://h/system?command=x'):

@@ -10,8 +10,11 @@ import testtools
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
+from aliasagent.devices.interface import Interface
 from aliasagent.reconcile import apply
+from aliasagent.reconcile import records
 from aliasagent.reconcile import rewrite
+from aliasagent.reconcile.mover import Mover
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.tests.integration import moving
@@ -111,6 +114,20 @@ class MigrateTest(moving.MovingCase, testtools.TestCase):
         self.assertFalse(self.host.guest(old.uuid).is_persistent())
         self.assertEqual(old.ids, self.ids(old.uuid)[0])
         self.assert_went_on(old, before)
+
+    def test_what_the_guest_alone_cannot_tell_is_told_by_an_inventory(self) -> None:
+        macs = {harness.new_id(): harness.new_mac() for _number in range(2)}
+        nics = ''.join(harness.interface_xml(BRIDGE, mac) for mac in macs.values())
+        instance = self.side.new_guest(nics, state='started')
+        known = records.of_inventory({'ports': [{'id': port, 'address': mac} for port, mac in macs.items()]})
+        Mover(self.host, str(self.directory)).migrate(
+            instance, self.there.uri, f'unix://{self.directory}/migration', unsafe=True, records=known
+        )
+        self.stand_at(self.there)
+        self.assert_on_both(instance, *macs)
+        live = self.live(instance)
+        found = {device.device_id: device.mac for device in live.devices() if isinstance(device, Interface)}
+        self.assertEqual(macs, found)
 
     def test_to_a_host_without_aliases_and_here_again(self) -> None:
         old = self.old()

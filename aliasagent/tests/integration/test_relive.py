@@ -9,8 +9,12 @@ import testtools
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
+from aliasagent.devices.interface import Interface
 from aliasagent.reconcile import apply
+from aliasagent.reconcile import plan
+from aliasagent.reconcile import records
 from aliasagent.reconcile import rewrite
+from aliasagent.reconcile.mover import Mover
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.tests.integration import moving
@@ -80,6 +84,25 @@ class ReliveTest(moving.MovingCase, testtools.TestCase):
         self.assertFalse(self.host.guest(old.uuid).is_persistent())
         self.assert_went_on(old, before)
         self.assert_detaches_by_id(old)
+
+    def test_a_transient_guest_that_alone_cannot_tell_has_aliases_with_an_inventory(self) -> None:
+        macs = {harness.new_id(): harness.new_mac() for _number in range(2)}
+        nics = ''.join(harness.interface_xml(self.side.bridge(), mac) for mac in macs.values())
+        instance = self.side.new_guest(nics, state='transient')
+        mover = Mover(self.host, str(self.directory / 'made-when-needed'))
+        mover.relive(instance)
+        self.assertEqual((set(), set()), self.ids(instance))
+        inventory = {'ports': [{'id': port, 'address': mac} for port, mac in macs.items()]}
+        known = records.of_inventory(inventory)
+        report = apply.reconcile(self.host.guest(instance), known)
+        self.assertEqual(2, report.count(plan.Outcome.TRANSIENT))
+        mover.relive(instance, known)
+        live = self.live(instance)
+        found = {device.device_id: device.mac for device in live.devices() if isinstance(device, Interface)}
+        self.assertEqual(macs, found)
+        self.assertFalse(self.host.guest(instance).is_persistent())
+        report = apply.reconcile(self.host.guest(instance))
+        self.assertEqual((2, []), (report.aliased, report.pending))
 
     def test_a_paused_guest_stays_paused(self) -> None:
         old = self.old_guest(self.side, self.side.bridge())

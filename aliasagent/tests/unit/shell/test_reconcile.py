@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``aliasagent reconcile``: what is asked and shown; ``aliasagent xml reconcile``, which asks nobody."""
 
+import json
 import pathlib
 from typing import Any
 
@@ -30,10 +31,13 @@ class ReconcilingAPI(base.FakeComputeAPI):
         self.planned: list[tuple[str, Any]] = []
 
     def look(self, instance: str) -> dict[str, Any]:
-        outcomes = ('has an alias', 'gets an alias', 'cannot be identified', 'conflicts', 'conflicts')
+        outcomes = (
+            *('has an alias', 'gets an alias', 'cannot be identified', 'conflicts', 'conflicts'),
+            *('is refused by libvirt', 'has no persistent config'),
+        )
         devices = [
             {'device': f'disk vd{letter}', 'outcome': outcome, 'reason': 'why', 'alias': None}
-            for letter, outcome in zip('abcde', outcomes, strict=True)
+            for letter, outcome in zip('abcdefg', outcomes, strict=True)
         ]
         return {'instance': instance, 'name': 'web1', 'pending': ['ua-x'], 'error': '', 'devices': devices}
 
@@ -42,6 +46,9 @@ class ReconcilingAPI(base.FakeComputeAPI):
     ) -> dict[str, Any]:
         self.planned.append((instance_uuid, inventory))
         return self.look(instance_uuid)
+
+    def reconcile_live_estimate(self, _ctxt: context.RequestContext, _instance_uuid: str) -> dict[str, Any]:
+        return {'seconds': 2.5, 'bytes': 1}
 
     def reconcile_status(self, _ctxt: context.RequestContext, instance_uuid: str) -> list[dict[str, Any]]:
         return [self.look(instance_uuid)]
@@ -53,8 +60,33 @@ class ReconcileTestCase(base.ShellTestCase):
         result = self.run_command('reconcile', 'web1', '-f', 'json', api=api)
         self.assertEqual((0, ''), (result.code, result.stderr))
         self.assertEqual([('reconcile_instance', {'instance_uuid': base.WEB, 'inventory': None})], api.casts)
-        expected = {'aliased': 1, 'gets': 1, 'unidentified': 1, 'conflicts': 2, 'pending': 1, 'error': None}
-        self.assertEqual([{'guest': base.WEB, 'name': 'web1', **expected}], result.json)
+        expected = {'aliased': 1, 'gets': 1, 'refused': 1, 'transient': 1, 'unidentified': 1, 'conflicts': 2}
+        expected |= {'pending': 1}
+        self.assertEqual([{'guest': base.WEB, 'name': 'web1', **expected, 'error': None}], result.json)
+
+    def test_an_inventory_goes_with_each_request_for_a_running_guest(self) -> None:
+        api = ReconcilingAPI('succeeded')
+        inventory = {'ports': [{'id': base.PORT, 'address': base.MAC}]}
+        path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'inventory.json'
+        path.write_text(json.dumps(inventory))
+        result = self.run_command('reconcile', 'web1', '--live', '--inventory', f'@{path}', api=api)
+        self.assertEqual(0, result.code)
+        self.assertIn('stands still for about 2 s', result.stderr)
+        arguments = {'instance_uuid': base.WEB, 'inventory': inventory}
+        methods = ('reconcile_instance', 'reconcile_live', 'reconcile_instance')
+        self.assertEqual([(method, arguments) for method in methods], api.casts)
+
+    def test_a_migration_takes_an_inventory(self) -> None:
+        api = ReconcilingAPI()
+        inventory = f'{{"ports": [{{"id": "{base.PORT}", "address": "{base.MAC}"}}]}}'
+        uri = 'qemu+tls://there/system'
+        self.assertEqual(0, self.run_command('guest', 'migrate', 'web1', uri, '--inventory', inventory, api=api).code)
+        self.assertEqual(0, self.run_command('guest', 'migrate', 'web1', uri, api=api).code)
+        with_it, without = [arguments['inventory'] for _method, arguments in api.casts]
+        self.assertEqual(({'ports': [{'id': base.PORT, 'address': base.MAC}]}, None), (with_it, without))
+        for bad in ('{"ports": [{"id": "x"}]}', 'nonsense'):
+            self.assertEqual(2, self.run_command('guest', 'migrate', 'web1', uri, '--inventory', bad, api=api).code)
+        self.assertEqual(2, len(api.casts))
 
     def test_all_guests_without_a_name(self) -> None:
         api = ReconcilingAPI('succeeded')

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known from elsewhere reaches the definition with which a guest goes on."""
+
+import pathlib
+from typing import Any
+
+import libvirt
+
+from aliasagent import exception
+from aliasagent.devices.domain import Domain
+from aliasagent.reconcile import records
+from aliasagent.reconcile.mover import Mover
+from aliasagent.reconcile.plan import Record
+from aliasagent.tests import base
+from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.tests.unit.virt.test_migrate import StubHost
+from aliasagent.virt.host import Host
+
+MACS = ('52:54:00:00:00:01', '52:54:00:00:00:02')
+PORTS = ('91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20', '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c21')
+NICS = ''.join(
+    f"<interface type='bridge'><mac address='{mac}'/><source bridge='br'/><model type='virtio'/></interface>"
+    for mac in MACS
+)
+DEST = 'qemu+tls://there/system'
+
+
+def known(*macs: str) -> list[Record]:
+    """Of each NIC, with these addresses, whose it is."""
+    ports = [{'id': port, 'address': mac} for port, mac in zip(PORTS, macs, strict=True)]
+    return records.of_inventory({'ports': ports})
+
+
+class MoverTestCase(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.directory = self.make_directory()
+
+    def start(self) -> Mover:
+        self.fake = FakeHypervisor()
+        self.addCleanup(self.fake.stop)
+        self.fake.after['saveFlags'] = lambda _uuid, path, *_rest: pathlib.Path(path).write_text('memory')
+        host = Host(self.fake.URI, settle=0.0, opener=self.fake.open)
+        host.start()
+        self.addCleanup(host.close)
+        self.assertTrue(host.wait_connected(base.PATIENCE))
+        return Mover(host, self.directory)
+
+    def aliases(self, guest: FakeGuest) -> list[str]:
+        return self.fake.guests[guest.uuid].aliases()
+
+    def test_a_guest_that_alone_cannot_tell_has_aliases_with_an_inventory(self) -> None:
+        mover = self.start()
+        for persistent in (False, True):
+            guest = self.fake.add_guest(NICS, persistent=persistent)
+            mover.relive(guest.uuid)
+            self.assertEqual([], self.aliases(guest))
+            mover.relive(guest.uuid, known(*MACS))
+            self.assertEqual([f'ua-{port}' for port in PORTS], self.aliases(guest))
+
+    def test_an_inventory_that_does_not_tell_one_from_the_other_gives_none(self) -> None:
+        mover = self.start()
+        guest = self.fake.add_guest(NICS, persistent=False)
+        mover.relive(guest.uuid, known(MACS[0], MACS[0]))
+        self.assertEqual([], self.aliases(guest))
+        self.assertEqual(0, self.fake.count('saveFlags'))
+
+    def test_a_guest_that_moves_has_them_there_on_both_sides(self) -> None:
+        host: Any = StubHost(XMLDesc=f'<domain><devices>{NICS}</devices></domain>')
+        mover = Mover(host, self.directory)
+        mover.migrate('guest', DEST, records=known(*MACS))
+        _uri, parameters, _flags = host.asked()
+        for name in (libvirt.VIR_MIGRATE_PARAM_DEST_XML, libvirt.VIR_MIGRATE_PARAM_PERSIST_XML):
+            found = [device.alias for device in Domain.parse(parameters[name]).devices()]
+            self.assertEqual([f'ua-{port}' for port in PORTS], found)
+
+    def test_one_that_was_on_its_way_when_the_agent_ended_is_not_sent_again(self) -> None:
+        host: Any = StubHost()
+        mover = Mover(host, self.directory)
+        self.assertRaises(
+            exception.HypervisorError, mover.migrate, 'guest', DEST, records=known(*MACS), begun_before=True
+        )
+        self.assertNotIn('migrateToURI3', [call[0] for call in host.domain.calls])
