@@ -16,11 +16,11 @@ from aliasagent import exception
 from aliasagent.compute import contract
 from aliasagent.compute import rpcapi
 from aliasagent.context import RequestContext
+from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
-from aliasagent.operations.runner import Runner
 from aliasagent.reconcile import records
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Look
@@ -80,13 +80,13 @@ class ComputeManager:
     target = oslo_messaging.Target(version=rpcapi.ComputeAPI.VERSION)
 
     def __init__(
-        self, driver: Driver, journal: Journal, runner: Runner, reconciler: Reconciler, mover: Mover
+        self, driver: Driver, journal: Journal, intake: Intake, reconciler: Reconciler, mover: Mover
     ) -> None:
         self._driver = driver
         self._mover = mover
         self._reconciler = reconciler
         self._journal = journal
-        self._runner = runner
+        self._intake = intake
 
     attach_volume = _cast(Action.ATTACH_VOLUME)
     attach_interface = _cast(Action.ATTACH_INTERFACE)
@@ -135,13 +135,38 @@ class ComputeManager:
     def get_operation(self, _ctxt: RequestContext, operation_id: str) -> Json:
         return _shown(self._journal.get(operation_id))
 
+    @_call
+    def list_operations(
+        self,
+        _ctxt: RequestContext,
+        instance_uuid: str | None = None,
+        states: list[str] | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int = 100,
+    ) -> list[Json]:
+        found = self._journal.select(
+            instance_uuid,
+            [State(state) for state in states or ()],
+            None if since is None else datetime.datetime.fromisoformat(since).timestamp(),
+            None if until is None else datetime.datetime.fromisoformat(until).timestamp(),
+            limit,
+        )
+        return [_shown(operation) for operation in found]
+
+    @_call
+    def submit(self, ctxt: RequestContext, operation: Json) -> Json:
+        wanted = _operation(Action(operation['action']), operation['id'], ctxt.request_id, operation['arguments'])
+        self._intake.submit(wanted)
+        return _shown(self._journal.get(wanted.id))
+
     def _accept(self, action: Action, ctxt: RequestContext, arguments: Json) -> None:
         if not contract.is_id(ctxt.operation_id):
             LOG.error('Refused %s: context.operation_id: it is no id, so nobody could ask for the outcome', action)
             return
         try:
             try:
-                self._runner.accept(_operation(action, ctxt, arguments))
+                self._intake.take(_operation(action, ctxt.operation_id, ctxt.request_id, arguments))
             except exception.InvalidInput as error:
                 LOG.error('Refused %s, operation %s: %s', action, ctxt.operation_id, error)
                 self._journal.accept(_refused(action, ctxt, arguments, error))
@@ -149,7 +174,7 @@ class ComputeManager:
             LOG.error('Not accepted: %s, operation %s: %s', action, ctxt.operation_id, error)
 
 
-def _operation(action: Action, ctxt: RequestContext, arguments: Json) -> Operation:
+def _operation(action: Action, operation_id: str, request_id: str | None, arguments: Json) -> Operation:
     """What is asked, as an operation.
 
     :raises InvalidInput: the arguments are not as the contract wants them.
@@ -159,12 +184,12 @@ def _operation(action: Action, ctxt: RequestContext, arguments: Json) -> Operati
     if action is Action.LIVE_MIGRATE:
         migrate.check_uris(canonical['dest_uri'], canonical.get('migrate_uri'))
     return Operation(
-        id=ctxt.operation_id,
+        id=operation_id,
         action=action,
         instance=canonical.pop('instance_uuid'),
         device=_DEVICE_ID[action](canonical),
         arguments=canonical,
-        request_id=ctxt.request_id,
+        request_id=request_id,
     )
 
 

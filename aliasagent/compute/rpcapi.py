@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client's side of the contract."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import oslo_messaging
@@ -24,6 +25,7 @@ class ComputeAPI:
     * 1.1 - attach_hostdev; more kinds of ``connection_info`` and ``port``.
     * 1.2 - reconcile_instance, reconcile_plan, reconcile_status, reconcile_live, reconcile_live_estimate, live_migrate,
       migration_progress, abort_migration.
+    * 1.3 - submit, list_operations; calls go to the topic ``compute-alt``.
 
     :param transport: from :func:`aliasagent.rpc.transport`.
     :param host: the name the agent goes by (its option ``host``).
@@ -31,11 +33,23 @@ class ComputeAPI:
     """
 
     #: What an agent of this version understands. Messages ask for no more than they need, for older agents.
-    VERSION = '1.2'
+    VERSION = '1.3'
 
     def __init__(self, transport: oslo_messaging.Transport, host: str, *, timeout: int | None = None) -> None:
         self.host = host
-        self._client = rpc.client(transport, '1.0', timeout=timeout).prepare(server=host)
+        self._client = rpc.client(transport, '1.0').prepare(server=host)
+        #: The agent's two doors for calls: that of agents since 1.3, and the one that older agents have.
+        self._calls = [
+            rpc.client(transport, '1.0', topic=topic, timeout=timeout).prepare(server=host)
+            for topic in (rpc.ALT_TOPIC, rpc.TOPIC)
+        ]
+
+    def _call(self, ctxt: context.RequestContext, method: str, version: str = '1.0', **arguments: Any) -> Any:
+        calls, older = (client.prepare(version=version) for client in self._calls)
+        try:
+            return calls.call(ctxt, method, **arguments)
+        except oslo_messaging.MessageUndeliverable:
+            return older.call(ctxt, method, **arguments)
 
     def attach_volume(
         self,
@@ -103,30 +117,31 @@ class ComputeAPI:
 
     def reconcile_plan(self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None) -> Json:
         """What :meth:`reconcile_instance` would do now; an entry of what :meth:`reconcile_status` returns."""
-        client = self._client.prepare(version='1.2')
-        planned: Json = client.call(ctxt, 'reconcile_plan', instance_uuid=instance_uuid, inventory=inventory)
+        planned: Json = self._call(ctxt, 'reconcile_plan', '1.2', instance_uuid=instance_uuid, inventory=inventory)
         return planned
 
     def reconcile_status(self, ctxt: context.RequestContext, instance_uuid: str | None = None) -> list[Json]:
         """What was seen last at each guest, or at one.
 
         Each has ``instance``, ``name``, ``aliased`` and ``remaining`` (numbers of devices), ``pending`` (aliases that
-        the running guest does not have yet), ``error``, and ``devices``, each with ``device``, ``outcome``, ``reason``
-        and ``alias``.
+        the running guest does not have yet), ``error``, and ``devices``, each with ``device``, ``outcome`` (a
+        :class:`aliasagent.reconcile.plan.Outcome`), ``reason`` (in libvirt's words, where it refused) and ``alias``.
         """
-        client = self._client.prepare(version='1.2')
         which = {} if instance_uuid is None else {'instance_uuid': instance_uuid}
-        looks: list[Json] = client.call(ctxt, 'reconcile_status', **which)
+        looks: list[Json] = self._call(ctxt, 'reconcile_status', '1.2', **which)
         return looks
 
-    def reconcile_live(self, ctxt: context.RequestContext, instance_uuid: str) -> None:
-        """Save a running guest and restore it with the aliases that its devices lack. It stands still meanwhile."""
-        self._client.prepare(version='1.2').cast(ctxt, 'reconcile_live', instance_uuid=instance_uuid)
+    def reconcile_live(self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None) -> None:
+        """Save a running guest and restore it with the aliases that its devices lack. It stands still meanwhile.
+
+        :param inventory: as for :meth:`reconcile_instance`.
+        """
+        client = self._client.prepare(version='1.2')
+        client.cast(ctxt, 'reconcile_live', instance_uuid=instance_uuid, inventory=inventory)
 
     def reconcile_live_estimate(self, ctxt: context.RequestContext, instance_uuid: str) -> Json:
         """About how long :meth:`reconcile_live` would have a guest stand still: ``seconds``, and ``bytes`` at most."""
-        client = self._client.prepare(version='1.2')
-        estimate: Json = client.call(ctxt, 'reconcile_live_estimate', instance_uuid=instance_uuid)
+        estimate: Json = self._call(ctxt, 'reconcile_live_estimate', '1.2', instance_uuid=instance_uuid)
         return estimate
 
     def live_migrate(
@@ -137,6 +152,7 @@ class ComputeAPI:
         migrate_uri: str | None = None,
         bandwidth_mib: int | None = None,
         unsafe: bool = False,
+        inventory: Json | None = None,
     ) -> None:
         """Send a running guest to another host, where its devices have the aliases that they lack here.
 
@@ -144,6 +160,7 @@ class ComputeAPI:
         :param migrate_uri: where QEMU sends the guest's memory; libvirt's choice if None.
         :param bandwidth_mib: MiB per second at most.
         :param unsafe: even if libvirt fears for the guest's disks, which both hosts must have.
+        :param inventory: as for :meth:`reconcile_instance`.
         """
         self._client.prepare(version='1.2').cast(
             ctxt,
@@ -153,21 +170,21 @@ class ComputeAPI:
             migrate_uri=migrate_uri,
             bandwidth_mib=bandwidth_mib,
             unsafe=unsafe,
+            inventory=inventory,
         )
 
     def migration_progress(self, ctxt: context.RequestContext, instance_uuid: str) -> Json | None:
         """How far a guest is: ``total``, ``processed``, ``remaining`` (bytes), ``elapsed`` (s); None if on no way."""
-        client = self._client.prepare(version='1.2')
-        progress: Json | None = client.call(ctxt, 'migration_progress', instance_uuid=instance_uuid)
+        progress: Json | None = self._call(ctxt, 'migration_progress', '1.2', instance_uuid=instance_uuid)
         return progress
 
     def abort_migration(self, ctxt: context.RequestContext, instance_uuid: str) -> None:
         """Have a guest that is on its way stay where it is; its live_migrate fails then."""
-        self._client.prepare(version='1.2').call(ctxt, 'abort_migration', instance_uuid=instance_uuid)
+        self._call(ctxt, 'abort_migration', '1.2', instance_uuid=instance_uuid)
 
     def list_instances(self, ctxt: context.RequestContext) -> list[Json]:
         """The host's guests: ``uuid``, ``name``, ``state``, ``persistent``."""
-        instances: list[Json] = self._client.call(ctxt, 'list_instances')
+        instances: list[Json] = self._call(ctxt, 'list_instances')
         return instances
 
     def list_devices(self, ctxt: context.RequestContext, instance_uuid: str) -> list[Json]:
@@ -175,7 +192,7 @@ class ComputeAPI:
 
         ``id`` is None for a device that nobody can name; ``alias`` is the user alias, or None before there is one.
         """
-        devices: list[Json] = self._client.call(ctxt, 'list_devices', instance_uuid=instance_uuid)
+        devices: list[Json] = self._call(ctxt, 'list_devices', instance_uuid=instance_uuid)
         return devices
 
     def get_operation(self, ctxt: context.RequestContext, operation_id: str) -> Json:
@@ -185,5 +202,45 @@ class ComputeAPI:
 
         :raises OperationNotFound: no agent on this host has accepted such a request (yet).
         """
-        operation: Json = self._client.call(ctxt, 'get_operation', operation_id=operation_id)
+        operation: Json = self._call(ctxt, 'get_operation', operation_id=operation_id)
         return operation
+
+    def list_operations(
+        self,
+        ctxt: context.RequestContext,
+        instance_uuid: str | None = None,
+        states: Sequence[str] = (),
+        since: str | None = None,
+        until: str | None = None,
+        limit: int = 100,
+    ) -> list[Json]:
+        """The newest requests that fit, each as :meth:`get_operation` returns it, in the order they were accepted.
+
+        :param instance_uuid: to this guest only.
+        :param states: in one of these states only.
+        :param since: accepted then or later: a time with its zone, in ISO 8601.
+        :param until: accepted before that.
+        """
+        bounds = {'instance_uuid': instance_uuid, 'since': since, 'until': until}
+        filters = {name: value for name, value in bounds.items() if value is not None}
+        operations: list[Json] = self._call(
+            ctxt, 'list_operations', '1.3', states=list(states), limit=limit, **filters
+        )
+        return operations
+
+    def submit(self, ctxt: context.RequestContext, action: str, **arguments: Any) -> Json:
+        """Make a request, of which this returns only when the agent has it on its disk.
+
+        It is done then, whatever happens to the agent. If this fails for want of an answer, ask again with the same
+        context: what has the same ``operation_id`` is not done twice.
+
+        :param action: the name of a cast, whose arguments follow.
+        :return: as :meth:`get_operation`.
+        :raises InvalidInput: a field of the arguments is not as it must be.
+        :raises ServiceBusy: too many requests wait; ask again.
+        :raises OperationConflict: the context's id was used for another request.
+        :raises JournalError: the agent cannot write to its disk.
+        """
+        operation = {'id': ctxt.operation_id, 'action': action, 'arguments': arguments}
+        accepted: Json = self._call(ctxt, 'submit', '1.3', operation=operation)
+        return accepted

@@ -5,6 +5,7 @@
 are ours, with Neutron's, os-vif's and libvirt's names, and hold nothing else.
 """
 
+import datetime
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from aliasagent.devices import alias
 from aliasagent.devices import pci
 from aliasagent.devices import qos
+from aliasagent.operations.model import Action
+from aliasagent.operations.model import State
 
 Schema = dict[str, Any]
 
@@ -37,6 +40,13 @@ def _is_interface_name(value: str) -> bool:
     """What Linux takes (dev_valid_name), as far as it can be shown."""
     fits = 0 < len(value.encode(errors='replace')) <= 15 and value not in ('.', '..')
     return fits and value.isprintable() and not any(character.isspace() or character in '/:' for character in value)
+
+
+def _is_time(value: str) -> bool:
+    try:
+        return datetime.datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _is_file_name(value: str) -> bool:
@@ -81,6 +91,7 @@ FORMATS: dict[str, tuple[str, Callable[[str], object]]] = {
     'tcp-port': ('a TCP port', _is_tcp_port),
     'portal': ('a host and port, such as 192.0.2.1:3260', _is_portal),
     'iscsi-name': ('the name of an iSCSI target', _IQN.fullmatch),
+    'time': ('a time with its zone, such as 2026-01-31T12:00:00+00:00', _is_time),
     'number': ('a whole number', _NUMBER.fullmatch),
 }
 
@@ -379,7 +390,7 @@ METHODS: dict[str, Schema] = {
     'detach': _object({**_INSTANCE, 'device_id': _string('device-id')}),
     'reconcile_instance': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
     'reconcile_plan': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
-    'reconcile_live': _object(_INSTANCE),
+    'reconcile_live': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
     'reconcile_live_estimate': _object(_INSTANCE),
     'live_migrate': _object(
         {**_INSTANCE, 'dest_uri': _string('name')},
@@ -387,6 +398,7 @@ METHODS: dict[str, Schema] = {
             'migrate_uri': _nullable(_string('name')),
             'bandwidth_mib': _nullable(_integer(1, 2**31 - 1)),
             'unsafe': {'type': 'boolean'},
+            'inventory': _nullable(INVENTORY),
         },
     ),
     'migration_progress': _object(_INSTANCE),
@@ -395,4 +407,21 @@ METHODS: dict[str, Schema] = {
     'list_instances': _object({}),
     'list_devices': _object(_INSTANCE),
     'get_operation': _object({'operation_id': _string('device-id')}),
+    'list_operations': _object(
+        {},
+        {
+            **_INSTANCE,
+            'states': {'type': 'array', 'items': {'enum': list(State)}},
+            'since': _string('time'),
+            'until': _string('time'),
+            'limit': _integer(1, 1000),
+        },
+    ),
+    'submit': _object(
+        {
+            'operation': _object(
+                {'id': _string('device-id'), 'action': {'enum': list(Action)}, 'arguments': {'type': 'object'}}
+            )
+        }
+    ),
 }

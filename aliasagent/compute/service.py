@@ -4,6 +4,7 @@
 import logging
 import signal
 import threading
+import time
 from typing import Any
 
 import oslo_messaging
@@ -12,19 +13,29 @@ from oslo_service import service
 from oslo_service import systemd
 
 from aliasagent import exception
+from aliasagent import notifications
 from aliasagent import rpc
 from aliasagent.compute.manager import ComputeManager
+from aliasagent.operations import knowledge
+from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.model import Action
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
+from aliasagent.reconcile.plan import Record
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.unplug import Patience
 from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
+
+#: Seconds between two times that old operations are forgotten.
+_PRUNE_SECONDS = 600.0
+#: Seconds that the rest of a stop takes at most, after running work has ended.
+_STOP_REST_SECONDS = 5.0
 
 
 class ComputeService(service.Service):
@@ -37,11 +48,13 @@ class ComputeService(service.Service):
         super().__init__()
         self._conf = conf
         self._host = host or Host(conf.libvirt.uri, reconnect_interval=conf.libvirt.reconnect_interval)
-        self._journal = Journal(conf.operations.journal)
+        notifier = rpc.notifier(conf, conf.host)
+        self._journal = Journal(conf.operations.journal, notices=notifier is not None)
+        self._notifications = notifications.Sender(self._journal, notifier, conf.host) if notifier else None
         self._lanes = Lanes(conf.operations.workers)
         self._unplugs = Unplugs(self._host, on_late=self._journal.release)
         self._driver = Driver(self._host, self._unplugs, self._patience)
-        self._reconciler = Reconciler(self._host, self._lanes.submit_if_idle)
+        self._reconciler = Reconciler(self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known)
         self._mover = Mover(self._host, conf.reconcile.save_directory)
         self._runner = Runner(
             self._journal,
@@ -51,7 +64,8 @@ class ComputeService(service.Service):
             self._mover,
             reconnect_timeout=lambda: float(conf.libvirt.reconnect_timeout),
         )
-        self._server: Any = None
+        self._intake = Intake(self._runner, lambda: int(conf.operations.max_waiting))
+        self._servers: list[Any] = []
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -89,15 +103,35 @@ class ComputeService(service.Service):
         """Take nothing in any more, let running work end, and leave the rest in the journal."""
         LOG.info('Stopping')
         self._stopping.set()
-        if self._ready.is_set() and self._server is not None:
-            self._server.stop()
-            self._server.wait()
+        self._intake.close()
+        end = time.monotonic() + self._stop_seconds()
+        if self._ready.is_set():
+            self._stop_servers(end)
         super().stop(graceful)
-        self._lanes.close()
+        self._runner.close()
+        if not self._lanes.close(max(0.0, end - time.monotonic())):
+            LOG.warning('What runs still is left as it is, and looked at after the next start')
         self._unplugs.close()
         self._host.close()
+        if self._notifications is not None:
+            self._notifications.close()
         self._journal.close()
         LOG.info('Stopped')
+
+    def _stop_seconds(self) -> float:
+        """How long running work may take to end, so that the rest of the stop fits into the time there is."""
+        timeout = float(getattr(self._conf, 'graceful_shutdown_timeout', 0) or 3600)
+        return max(timeout - _STOP_REST_SECONDS, timeout / 2)
+
+    def _stop_servers(self, end: float) -> None:
+        for server in self._servers:
+            server.stop()
+        # A question that the hypervisor does not answer must not hold up the stop.
+        waits = [threading.Thread(target=server.wait, name='drain', daemon=True) for server in self._servers]
+        for wait in waits:
+            wait.start()
+        for wait in waits:
+            wait.join(max(0.0, end - time.monotonic()))
 
     def _start(self) -> None:
         try:
@@ -106,6 +140,8 @@ class ComputeService(service.Service):
                 if self._stopping.is_set():
                     return
             self._runner.recover()
+            if self._notifications is not None:
+                self._notifications.start()
             first_pass = threading.Thread(target=self._reconcile, name='first-pass', daemon=True)
             first_pass.start()
             first_pass.join(self._conf.reconcile.startup_timeout)
@@ -125,10 +161,13 @@ class ComputeService(service.Service):
     def _listen(self) -> None:
         transport = rpc.transport(self._conf)
         LOG.info('Waiting for the message broker at %s', _hosts(transport))
-        manager = ComputeManager(self._driver, self._journal, self._runner, self._reconciler, self._mover)
-        self._server = rpc.server(transport, self._conf.host, [manager])
-        self._server.start()
+        manager = ComputeManager(self._driver, self._journal, self._intake, self._reconciler, self._mover)
+        for topic in (rpc.TOPIC, rpc.ALT_TOPIC):
+            server = rpc.server(transport, self._conf.host, [manager], topic=topic, in_order=Action)
+            self._servers.append(server)
+            server.start()
         self.tg.add_dynamic_timer(self._reconcile, initial_delay=self._conf.reconcile.interval)
+        self.tg.add_dynamic_timer(self._prune)
 
     def _reconcile(self) -> float:
         """The periodic task; returns the seconds until the next time."""
@@ -140,6 +179,21 @@ class ComputeService(service.Service):
             # NOTE: a timer whose function raises would end the agent.
             LOG.exception('The guests could not be reconciled')
         return float(self._conf.reconcile.interval)
+
+    def _prune(self) -> float:
+        """The periodic task that forgets old operations; returns the seconds until the next time."""
+        options = self._conf.operations
+        try:
+            forgotten = self._journal.prune(options.keep_days * 86400, options.keep_count)
+        except exception.JournalError as error:
+            LOG.warning('Old operations are kept for now: %s', error)
+        else:
+            LOG.debug('%d old operations are forgotten', forgotten)
+        return _PRUNE_SECONDS
+
+    def _known(self, instance: str) -> list[Record]:
+        """What the agent knows of the devices that it gave to a guest."""
+        return knowledge.records(self._journal.attached(instance))
 
     def _patience(self) -> Patience:
         return Patience(self._conf.unplug.timeout, self._conf.unplug.attempts)

@@ -17,6 +17,28 @@ OPTS: list[cfg.Opt] = [
         default='/var/lib/aliasagent/journal.sqlite',
         help='The file in which requests and their outcomes are kept. Its directory must exist.',
     ),
+    cfg.IntOpt(
+        'max_waiting',
+        default=4096,
+        min=1,
+        mutable=True,
+        help='How many requests may wait to be done. Past that the call submit is refused as busy, and casts are left '
+        'with the message broker.',
+    ),
+    cfg.FloatOpt(
+        'keep_days',
+        default=30.0,
+        min=0.0,
+        mutable=True,
+        help='For how many days the outcome of a request can be asked for.',
+    ),
+    cfg.IntOpt(
+        'keep_count',
+        default=100000,
+        min=0,
+        mutable=True,
+        help='Of how many requests at most the outcome can be asked for.',
+    ),
 ]
 
 

@@ -3,6 +3,9 @@
 
 SQLite in WAL mode with ``synchronous=FULL``: what a method has returned from survives the loss of the process and of
 the machine. One connection, used by one thread at a time.
+
+What is to be told about an operation is written with it, in the same transaction, and stays until it was told
+(:mod:`aliasagent.notifications`).
 """
 
 import contextlib
@@ -12,42 +15,62 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
 
 from aliasagent import exception
+from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import Action
+from aliasagent.operations.model import Notice
 from aliasagent.operations.model import Operation
+from aliasagent.operations.model import Phase
 from aliasagent.operations.model import State
 
-#: The layout of the file, kept in it as ``user_version``.
-VERSION = 1
+#: How the file came to have the layout it has, kept in it as ``user_version``: an older one is brought up to date.
+_LAYOUTS = (
+    """
+    CREATE TABLE operations (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        action TEXT NOT NULL,
+        instance TEXT NOT NULL,
+        device TEXT NOT NULL,
+        arguments TEXT NOT NULL,
+        state TEXT NOT NULL,
+        error_class TEXT,
+        error TEXT,
+        accepted_at REAL NOT NULL,
+        started_at REAL,
+        finished_at REAL,
+        attempts INTEGER NOT NULL,
+        request_id TEXT,
+        released_at REAL
+    );
+    CREATE INDEX operations_state ON operations (state);
+    """,
+    """
+    CREATE INDEX operations_instance ON operations (instance, device);
+    CREATE TABLE notices (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        operation INTEGER NOT NULL REFERENCES operations (sequence),
+        phase TEXT NOT NULL
+    );
+    CREATE INDEX notices_operation ON notices (operation);
+    """,
+)
+VERSION = len(_LAYOUTS)
 
-_SCHEMA = f"""
-CREATE TABLE operations (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    action TEXT NOT NULL,
-    instance TEXT NOT NULL,
-    device TEXT NOT NULL,
-    arguments TEXT NOT NULL,
-    state TEXT NOT NULL,
-    error_class TEXT,
-    error TEXT,
-    accepted_at REAL NOT NULL,
-    started_at REAL,
-    finished_at REAL,
-    attempts INTEGER NOT NULL,
-    request_id TEXT,
-    released_at REAL
-);
-CREATE INDEX operations_state ON operations (state);
-PRAGMA user_version = {VERSION};
-"""
 _COLUMNS = (
     'id, action, instance, device, arguments, state, error_class, error, accepted_at, started_at, finished_at, '
     'attempts, request_id, released_at'
 )
+_HOW_TO_GO_ON = (
+    'move it away, with its -wal and -shm, and start the agent again: it begins with an empty one, and what had been '
+    'accepted and not done has to be asked for anew (sqlite3 FILE .recover may still show it)'
+)
+#: How many operations are forgotten at once: the journal is locked meanwhile.
+_BATCH = 1000
 
 
 class Journal:
@@ -56,23 +79,38 @@ class Journal:
     Every method raises :exc:`JournalError` if the file cannot be read or written.
 
     :param path: the file; made if it is not there, its directory is not.
+    :param notices: whether to keep what is to be told, for somebody who tells it and takes it out again.
     """
 
-    def __init__(self, path: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: str, *, notices: bool = False, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self._clock = clock
+        self._notices = notices
         self._lock = threading.Lock()
+        #: Set when there may be something new to tell.
+        self.noticed = threading.Event()
         with self._translated():
             # Requests may hold passwords. What SQLite makes beside the file gets the file's mode.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute('PRAGMA journal_mode = WAL')
             self._db.execute('PRAGMA synchronous = FULL')
-            (version,) = self._db.execute('PRAGMA user_version').fetchone()
-            if version == 0:
-                self._db.executescript(f'BEGIN; {_SCHEMA} COMMIT;')
-            elif version != VERSION:
-                raise exception.JournalError(path=path, reason=f'it has layout {version}, known here is {VERSION}')
+            self._check()
+            self._bring_up_to_date()
+
+    def _check(self) -> None:
+        (found,) = self._db.execute('PRAGMA quick_check(1)').fetchone()
+        if found != 'ok':
+            raise exception.JournalError(path=self.path, reason=f'it is damaged: {found}; {_HOW_TO_GO_ON}')
+
+    def _bring_up_to_date(self) -> None:
+        (version,) = self._db.execute('PRAGMA user_version').fetchone()
+        if not 0 <= version <= VERSION:
+            raise exception.JournalError(
+                path=self.path, reason=f'it has layout {version}, and not one of those up to {VERSION} known here'
+            )
+        for number in range(version, VERSION):
+            self._db.executescript(f'BEGIN; {_LAYOUTS[number]} PRAGMA user_version = {number + 1}; COMMIT;')
 
     def close(self) -> None:
         with self._lock:
@@ -102,16 +140,20 @@ class Journal:
                     _storable(operation.request_id),
                 ),
             )
+            if operation.is_finished:
+                self._notice(db, operation.id, Phase.ERROR)
         return None
 
     def start(self, operation_id: str) -> None:
         """Record that work on an operation begins."""
         with self._transaction() as db:
-            db.execute(
+            (attempts,) = db.execute(
                 'UPDATE operations SET state = ?, started_at = coalesce(started_at, ?), attempts = attempts + 1 '
-                'WHERE id = ?',
+                'WHERE id = ? RETURNING attempts',
                 (State.RUNNING, self._clock(), operation_id),
-            )
+            ).fetchone()
+            if attempts == 1:
+                self._notice(db, operation_id, Phase.START)
 
     def finish(self, operation_id: str, error: BaseException | None = None) -> None:
         """Record an operation's outcome."""
@@ -123,16 +165,24 @@ class Journal:
                 'UPDATE operations SET state = ?, error_class = ?, error = ?, finished_at = ? WHERE id = ?',
                 (*outcome, self._clock(), operation_id),
             )
+            self._notice(db, operation_id, Phase.END if error is None else Phase.ERROR)
 
     def release(self, instance: str, device: str) -> None:
         """Record that a guest has let go of a device after its detach had failed."""
         actions = sorted(DETACHES)
         with self._transaction() as db:
-            db.execute(
-                'UPDATE operations SET released_at = ? WHERE sequence = (SELECT max(sequence) FROM operations '
-                f'WHERE instance = ? AND device = ? AND state = ? AND action IN ({", ".join("?" * len(actions))}))',
-                (self._clock(), instance, device, State.FAILED, *actions),
+            found = self._select(
+                db,
+                'WHERE sequence = (SELECT max(sequence) FROM operations '
+                f'WHERE instance = ? AND device = ? AND state = ? AND action IN ({_marks(actions)}))',
+                instance,
+                device,
+                State.FAILED,
+                *actions,
             )
+            for operation in found:
+                db.execute('UPDATE operations SET released_at = ? WHERE id = ?', (self._clock(), operation.id))
+                self._notice(db, operation.id, Phase.RELEASED)
 
     def get(self, operation_id: str) -> Operation:
         """One operation.
@@ -145,12 +195,109 @@ class Journal:
             raise exception.OperationNotFound(operation=operation_id)
         return found[0]
 
+    def has(self, operation_id: str) -> bool:
+        """Whether there is a record of an operation."""
+        with self._transaction() as db:
+            return db.execute('SELECT 1 FROM operations WHERE id = ?', (operation_id,)).fetchone() is not None
+
     def unfinished(self) -> list[Operation]:
         """What was accepted and has no outcome yet, in the order it came in."""
         with self._transaction() as db:
             return self._select(db, 'WHERE state IN (?, ?) ORDER BY sequence', State.ACCEPTED, State.RUNNING)
 
-    def _select(self, db: sqlite3.Connection, where: str, *values: str) -> list[Operation]:
+    def select(
+        self,
+        instance: str | None = None,
+        states: Collection[State] = (),
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 100,
+    ) -> list[Operation]:
+        """The newest operations that fit, in the order they came in.
+
+        :param instance: of this guest only.
+        :param states: in one of these states only; in any if empty.
+        :param since: accepted at this time or later (seconds since the epoch).
+        :param until: accepted before this time (seconds since the epoch).
+        """
+        conditions: dict[str, tuple[object, ...]] = {}
+        if instance is not None:
+            conditions['instance = ?'] = (instance,)
+        if states:
+            conditions[f'state IN ({_marks(states)})'] = tuple(states)
+        if since is not None:
+            conditions['accepted_at >= ?'] = (since,)
+        if until is not None:
+            conditions['accepted_at < ?'] = (until,)
+        where = f'WHERE {" AND ".join(conditions)}' if conditions else ''
+        values = [value for some in conditions.values() for value in some]
+        with self._transaction() as db:
+            return self._select(db, f'{where} ORDER BY sequence DESC LIMIT ?', *values, limit)[::-1]
+
+    def attached(self, instance: str) -> list[Operation]:
+        """Of each device that a guest was given here and was not told to release since, the attach."""
+        attaches, detaches = sorted(ATTACHES), sorted(DETACHES)
+        with self._transaction() as db:
+            last = self._select(
+                db,
+                'WHERE sequence IN (SELECT max(sequence) FROM operations WHERE instance = ? AND '
+                f'(state = ? AND action IN ({_marks(attaches)}) OR '
+                f'(state != ? OR released_at IS NOT NULL) AND action IN ({_marks(detaches)})) GROUP BY device)',
+                instance,
+                State.SUCCEEDED,
+                *attaches,
+                State.FAILED,
+                *detaches,
+            )
+        return [operation for operation in last if operation.action in ATTACHES]
+
+    def prune(self, seconds: float, count: int) -> int:
+        """Forget finished operations that are older than so many seconds, or not among the newest so many; how many.
+
+        What is still to be told about is kept.
+        """
+        forgotten = 0
+        while True:
+            with self._transaction() as db:
+                gone = db.execute(
+                    'DELETE FROM operations WHERE sequence IN (SELECT sequence FROM operations '
+                    'WHERE state IN (?, ?) AND (finished_at < ? OR sequence <= coalesce('
+                    '  (SELECT sequence FROM operations ORDER BY sequence DESC LIMIT 1 OFFSET ?), 0)) '
+                    'AND sequence NOT IN (SELECT operation FROM notices) ORDER BY sequence LIMIT ?)',
+                    (State.SUCCEEDED, State.FAILED, self._clock() - seconds, count, _BATCH),
+                ).rowcount
+            forgotten += gone
+            if gone < _BATCH:
+                return forgotten
+
+    def notices(self, limit: int = 100) -> list[Notice]:
+        """What is to be told, the oldest first."""
+        with self._transaction() as db:
+            rows = db.execute(
+                'SELECT n.sequence, n.phase, o.id FROM notices n JOIN operations o ON o.sequence = n.operation '
+                'ORDER BY n.sequence LIMIT ?',
+                (limit,),
+            ).fetchall()
+            return [
+                Notice(sequence, Phase(phase), self._select(db, 'WHERE id = ?', operation_id)[0])
+                for sequence, phase, operation_id in rows
+            ]
+
+    def told(self, notice: Notice) -> None:
+        """Record that something was told."""
+        with self._transaction() as db:
+            db.execute('DELETE FROM notices WHERE sequence = ?', (notice.sequence,))
+
+    def _notice(self, db: sqlite3.Connection, operation_id: str, phase: Phase) -> None:
+        if self._notices:
+            db.execute(
+                'INSERT INTO notices (operation, phase) SELECT sequence, ? FROM operations WHERE id = ?',
+                (phase, operation_id),
+            )
+            # NOTE: whoever waits reads through this same lock, so after the transaction.
+            self.noticed.set()
+
+    def _select(self, db: sqlite3.Connection, where: str, *values: object) -> list[Operation]:
         rows = db.execute(f'SELECT {_COLUMNS} FROM operations {where}', values).fetchall()
         try:
             return [
@@ -176,7 +323,18 @@ class Journal:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise exception.JournalError(path=self.path, reason=error) from error
+            raise exception.JournalError(path=self.path, reason=_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    if getattr(error, 'sqlite_errorcode', None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f'{error}; {_HOW_TO_GO_ON}'
+    return str(error)
+
+
+def _marks(values: Collection[object]) -> str:
+    """The place-holders for so many values."""
+    return ', '.join('?' * len(values))
 
 
 def _storable(text: str | None) -> str | None:

@@ -9,6 +9,7 @@ closed until that is resolved, but no worker waits for it.
 import collections
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent import futures
 
@@ -26,6 +27,8 @@ class Lanes:
     def __init__(self, workers: int) -> None:
         self._pool = futures.ThreadPoolExecutor(workers, thread_name_prefix='operation')
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._running = 0
         self._waiting: dict[str, collections.deque[Job]] = {}
         self._closing = False
 
@@ -50,11 +53,23 @@ class Lanes:
             self._waiting[guest] = collections.deque()
         return self._begin(guest, job)
 
-    def close(self) -> None:
-        """Begin no more jobs, and wait for those that run now; one that waits for its guest is not waited for."""
+    def close(self, timeout: float | None = None) -> bool:
+        """Begin no more jobs, and wait for those that run now; one that waits for its guest is not waited for.
+
+        :param timeout: seconds to wait at most; None for as long as it takes.
+        :return: whether all have ended.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             self._closing = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._idle:
+            while self._running:
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._idle.wait(left)
+        return True
 
     def _begin(self, guest: str, job: Job) -> 'futures.Future[None]':
         try:
@@ -66,12 +81,18 @@ class Lanes:
             return never
 
     def _do(self, guest: str, job: Job) -> None:
+        with self._lock:
+            self._running += 1
         try:
             pending = job()
         except Exception:
             # NOTE: jobs account for their own errors; this one is a bug, and must not close the lane for good.
             LOG.exception('A job on instance %s failed', guest)
             pending = None
+        finally:
+            with self._idle:
+                self._running -= 1
+                self._idle.notify_all()
         if pending is None:
             self._next(guest)
         else:

@@ -19,6 +19,9 @@ class Action(enum.StrEnum):
     RECONCILE_LIVE = 'reconcile_live'
     LIVE_MIGRATE = 'live_migrate'
 
+
+#: What puts a device into a guest.
+ATTACHES = frozenset({Action.ATTACH_VOLUME, Action.ATTACH_INTERFACE, Action.ATTACH_HOSTDEV})
 #: What takes a device out of a guest.
 DETACHES = frozenset({Action.DETACH_VOLUME, Action.DETACH_INTERFACE, Action.DETACH})
 
@@ -57,3 +60,24 @@ class Operation:
     @property
     def is_finished(self) -> bool:
         return self.state in (State.SUCCEEDED, State.FAILED)
+
+
+class Phase(enum.StrEnum):
+    """What is told about an operation."""
+
+    START = 'start'
+    END = 'end'
+    ERROR = 'error'
+    #: The guest has let go of the device, after the error was told.
+    RELEASED = 'released'
+
+
+@dataclasses.dataclass(frozen=True)
+class Notice:
+    """Something that is to be told about an operation."""
+
+    #: Their order.
+    sequence: int
+    phase: Phase
+    #: As it is by now, which may be later than the phase.
+    operation: Operation

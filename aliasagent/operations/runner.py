@@ -4,12 +4,15 @@
 import dataclasses
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from concurrent import futures
 
 from aliasagent import exception
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.late import RETRY_SECONDS
+from aliasagent.operations.late import LateWriter
 from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
@@ -42,6 +45,11 @@ class Runner:
         self._lanes = lanes
         self._driver = driver
         self._reconnect_timeout = reconnect_timeout
+        self._accepting = threading.Lock()
+        self._counting = threading.Lock()
+        self._unfinished = 0
+        self._closing = threading.Event()
+        self._late_writer = LateWriter()
         self._actions: dict[Action, Callable[[Operation], futures.Future[None] | None]] = {
             Action.ATTACH_VOLUME: lambda it: driver.attach_volume(it.instance, **it.arguments),
             Action.ATTACH_INTERFACE: lambda it: driver.attach_interface(it.instance, **it.arguments),
@@ -49,46 +57,63 @@ class Runner:
             Action.DETACH_VOLUME: lambda it: driver.detach(it.instance, it.device, 'disk'),
             Action.DETACH_INTERFACE: lambda it: driver.detach(it.instance, it.device, 'interface'),
             Action.DETACH: lambda it: driver.detach(it.instance, it.device),
-            Action.RECONCILE_LIVE: lambda it: mover.relive(it.instance),
+            Action.RECONCILE_LIVE: lambda it: mover.relive(it.instance, **records.in_arguments(it.arguments)),
             Action.LIVE_MIGRATE: lambda it: mover.migrate(
-                it.instance, **it.arguments, begun_before=it.state is State.RUNNING
+                it.instance, **records.in_arguments(it.arguments), begun_before=it.state is State.RUNNING
             ),
             Action.RECONCILE_INSTANCE: lambda it: _nothing(
                 reconciler.reconcile(it.instance, records.of_inventory(it.arguments.get('inventory')))
             ),
         }
 
-    def accept(self, operation: Operation) -> None:
+    def accept(self, operation: Operation, most: int | None = None) -> None:
         """Take an operation in. Once this returns, it will be done, whatever happens to this process.
 
         An id that is known already is not done again.
 
+        :param most: how many may wait, with this one; None for any number.
+        :raises ServiceBusy: so many wait already.
         :raises OperationConflict: the id was used for another request.
         :raises JournalError: it could not be recorded, and will not be done.
         """
-        known = self._journal.accept(operation)
-        if known is None:
-            LOG.info('Accepted %s', _words(operation))
-            self._lanes.submit(operation.instance, functools.partial(self._run, operation))
-        elif (known.action, known.instance, known.arguments) != (
+        # One at a time, so that the lanes have the order of the journal.
+        with self._accepting:
+            if most is not None and self._unfinished >= most and not self._journal.has(operation.id):
+                raise exception.ServiceBusy(reason=f'{most} operations wait to be done')
+            known = self._journal.accept(operation)
+            if known is None:
+                LOG.info('Accepted %s', _words(operation))
+                self._submit(operation)
+                return
+        if (known.action, known.instance, known.arguments) != (
             operation.action,
             operation.instance,
             operation.arguments,
         ):
             raise exception.OperationConflict(operation=operation.id)
-        else:
-            LOG.info('Asked again, and not done again: %s', _words(operation))
+        LOG.info('Asked again, and not done again: %s', _words(operation))
 
     def recover(self) -> int:
         """Take up what an earlier process accepted and did not finish; how many that were."""
         unfinished = self._journal.unfinished()
         for operation in unfinished:
             LOG.info('Taken up after a restart: %s', _words(operation))
-            self._lanes.submit(operation.instance, functools.partial(self._run, operation))
+            self._submit(operation)
         return len(unfinished)
 
+    def close(self) -> None:
+        """Do not wait for the journal any more: what is not in it is looked at after the next start."""
+        self._closing.set()
+        self._late_writer.close()
+
+    def _submit(self, operation: Operation) -> None:
+        with self._counting:
+            self._unfinished += 1
+        self._lanes.submit(operation.instance, functools.partial(self._run, operation))
+
     def _run(self, operation: Operation) -> 'futures.Future[None] | None':
-        self._journal.start(operation.id)
+        if not self._begin(operation):
+            return None
         for last in (False, False, True):
             try:
                 pending = self._actions[operation.action](operation)
@@ -114,6 +139,21 @@ class Runner:
         pending.add_done_callback(lambda future: self._on_done(operation, future, finished))
         return finished
 
+    def _begin(self, operation: Operation) -> bool:
+        """Record that work begins, before it does: after a crash it is known what may have happened.
+
+        With no journal nothing begins. It is waited for; False if the agent stops first.
+        """
+        while True:
+            try:
+                self._journal.start(operation.id)
+            except exception.JournalError as error:
+                LOG.error('Waiting to begin: %s: %s', _words(operation), error)
+                if self._closing.wait(RETRY_SECONDS):
+                    return False
+            else:
+                return True
+
     def _on_done(
         self, operation: Operation, pending: 'futures.Future[None]', finished: 'futures.Future[None]'
     ) -> None:
@@ -125,13 +165,13 @@ class Runner:
     def _finish(self, operation: Operation, error: BaseException | None) -> None:
         if error is None:
             LOG.info('Succeeded: %s', _words(operation))
-            self._journal.finish(operation.id)
         elif isinstance(error, exception.AliasAgentError):
             LOG.error('Failed: %s: %s: %s', _words(operation), type(error).__name__, error)
-            self._journal.finish(operation.id, error)
         else:
             LOG.error('Failed by a defect of ours: %s', _words(operation), exc_info=error)
-            self._journal.finish(operation.id, error)
+        with self._counting:
+            self._unfinished -= 1
+        self._late_writer.write(functools.partial(self._journal.finish, operation.id, error))
 
 
 def _words(operation: Operation) -> str:

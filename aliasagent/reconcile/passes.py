@@ -19,6 +19,8 @@ from aliasagent.virt.host import Host
 
 LOG = logging.getLogger(__name__)
 
+#: Does a job on a guest when what is done or waits there before is done.
+Submit = Callable[[str, Callable[[], None]], None]
 #: Does a job on a guest if nothing else is done or waits there, and tells when; None if something is.
 SubmitIfIdle = Callable[[str, Callable[[], None]], 'futures.Future[None] | None']
 
@@ -37,13 +39,26 @@ class Look:
 
 
 class Reconciler:
-    """Looks at the host's guests, each while no operation on it is under way."""
+    """Looks at the host's guests, each while no operation on it is under way.
 
-    def __init__(self, host: Host, submit_if_idle: SubmitIfIdle) -> None:
+    :param known: what is known of a guest's devices from elsewhere.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        submit: Submit,
+        submit_if_idle: SubmitIfIdle,
+        known: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
+    ) -> None:
         self._host = host
+        self._known = known
+        self._submit = submit
         self._submit_if_idle = submit_if_idle
         self._lock = threading.Lock()
         self._looks: dict[str, Look] = {}
+        #: Guests of which an event told, and that were not looked at since.
+        self._told: set[str] = set()
         host.subscribe(self._on_event)
 
     def run(self) -> None:
@@ -87,7 +102,7 @@ class Reconciler:
         :raises GuestUnreadable: nothing is known of its devices.
         """
         guest = self._host.guest(instance)
-        return Look(guest.name, apply.look(guest, records))
+        return Look(guest.name, apply.look(guest, [*records, *self._known(instance)]))
 
     def reconcile(self, instance: str, records: Iterable[plan.Record] = ()) -> Look:
         """Look at a guest and give its devices their aliases, in the persistent config.
@@ -100,7 +115,7 @@ class Reconciler:
         return self._reconcile(self._host.guest(instance), records)
 
     def _reconcile(self, guest: Guest, records: Iterable[plan.Record]) -> Look:
-        look = Look(guest.name, apply.reconcile(guest, records))
+        look = Look(guest.name, apply.reconcile(guest, [*records, *self._known(guest.uuid)]))
         with self._lock:
             self._looks[guest.uuid] = look
         return look
@@ -112,6 +127,8 @@ class Reconciler:
         return begun
 
     def _look_if_changed(self, instance: str, given: list[str]) -> None:
+        with self._lock:
+            self._told.discard(instance)
         name = ''
         try:
             guest = self._host.guest(instance)
@@ -131,10 +148,18 @@ class Reconciler:
             self._looks = {instance: look for instance, look in self._looks.items() if instance in instances}
 
     def _on_event(self, event: events.Event) -> None:
-        """Look at a guest that was defined or started, or has arrived, without waiting for the next pass."""
+        """Look at a guest that was defined or started, has arrived, or was reverted to a snapshot, before a pass does.
+
+        A revert ends with DEFINED, whatever the guest was and is; STARTED comes before, when libvirt is still at it.
+        """
         match event:
             case events.LifecycleChanged(instance, events.Lifecycle.DEFINED | events.Lifecycle.STARTED):
-                self._begin(instance, [])
+                with self._lock:
+                    waits = instance in self._told
+                    self._told.add(instance)
+                # Not only if nothing is under way: what is may have read the guest before it changed.
+                if not waits:
+                    self._submit(instance, lambda: self._look_if_changed(instance, []))
 
 
 def _wait(look: 'futures.Future[None]') -> None:

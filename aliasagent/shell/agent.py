@@ -33,6 +33,12 @@ CONNECT_SECONDS = 5
 #: Seconds between two looks at an operation: the first, by how much more each time, and the most.
 POLL_FIRST, POLL_GROWTH, POLL_MOST = 0.05, 1.5, 0.5
 
+#: Seconds after which an agent that was busy is asked again.
+BUSY_SECONDS = 1.0
+
+#: Errors that are answers.
+_ANSWERS: tuple[type[Exception], ...] = (exception.OperationNotFound,)
+
 SUCCEEDED, FAILED = 'succeeded', 'failed'
 
 #: What the broker's client raises beside oslo.messaging's own errors; a refused login is among the channel errors.
@@ -164,14 +170,57 @@ class Agent:
         :raises BadInput: the contract does not allow these arguments; nothing was sent.
         :raises Unreachable: the broker did not take it, or no agent listens.
         """
-        try:
-            contract.validate(method, arguments)
-        except exception.InvalidInput as error:
-            raise errors.BadInput(str(error)) from error
+        self._check(method, arguments)
         ctxt = context.RequestContext()
         self._ask(functools.partial(getattr(self.api, method), ctxt, **arguments))
         LOG.info('sent %s to host %s as operation %s', method, self.host, ctxt.operation_id)
         return ctxt.operation_id
+
+    def submit(self, method: str, seconds: float, **arguments: Any) -> str:
+        """Check a request against the contract and make it, so that it is not lost; its id is returned.
+
+        It is made again until the agent answers that it has it.
+
+        :param method: a cast of the contract.
+        :param seconds: for how long it may be made again.
+        :raises BadInput: the contract does not allow these arguments; nothing was sent.
+        :raises OperationFailed: the agent does not take it.
+        :raises Unreachable: no agent answers; it may have been taken nevertheless.
+        """
+        self._check(method, arguments)
+        ctxt = context.RequestContext()
+        end = time.monotonic() + seconds
+        question = functools.partial(self.api.submit, ctxt, method, **arguments)
+        while True:
+            try:
+                self._ask(question, (*_ANSWERS, exception.ServiceBusy))
+            except exception.ServiceBusy as error:
+                if time.monotonic() + BUSY_SECONDS > end:
+                    raise errors.OperationFailed(f'{_name(error)}: {_text(error)}') from error
+                LOG.info('host %s: %s', self.host, _text(error))
+                time.sleep(BUSY_SECONDS)
+            else:
+                LOG.info('host %s has %s as operation %s', self.host, method, ctxt.operation_id)
+                return ctxt.operation_id
+
+    def operation(self, operation_id: str) -> Json:
+        """What became of a request, as the contract's ``get_operation`` returns it.
+
+        :raises BadInput: no such request is known.
+        :raises ShellError: the agent cannot be reached or refused.
+        """
+        try:
+            return self._ask(lambda: self.api.get_operation(context.RequestContext(), operation_id))
+        except exception.OperationNotFound as error:
+            raise errors.BadInput(f'{_text(error)}; "aliasagent operation list" shows those that are') from error
+
+    def operations(self, guest: str | None = None, **filters: Any) -> list[Json]:
+        """What was asked, as the contract's ``list_operations`` returns it.
+
+        :raises ShellError: the agent cannot be reached or refused.
+        """
+        instance_uuid = None if guest is None else self.guest_uuid(guest)
+        return self._ask(lambda: self.api.list_operations(context.RequestContext(), instance_uuid, **filters))
 
     def wait(self, operation_id: str, seconds: float) -> Json:
         """Wait until an operation has an outcome, and return it as the contract's ``get_operation`` does.
@@ -205,6 +254,12 @@ class Agent:
             time.sleep(min(interval, left))
             interval = min(interval * POLL_GROWTH, POLL_MOST)
 
+    def _check(self, method: str, arguments: Json) -> None:
+        try:
+            contract.validate(method, arguments)
+        except exception.InvalidInput as error:
+            raise errors.BadInput(str(error)) from error
+
     def _operation(self, operation_id: str, left: float) -> Json:
         """Ask for an operation, but not for longer than there is time ``left`` (seconds) to wait for it."""
         question = functools.partial(self.api.get_operation, context.RequestContext(), operation_id)
@@ -218,14 +273,14 @@ class Agent:
                 f'operation {operation_id} was sent; host {self.host} did not say in time what has become of it'
             ) from None
 
-    def _ask(self, question: Callable[[], T]) -> T:
+    def _ask(self, question: Callable[[], T], answers: tuple[type[Exception], ...] = _ANSWERS) -> T:
         """Put a question, with an end to it, and raise what goes wrong as one of our own errors.
 
-        :raises OperationNotFound: that one is an answer.
+        :param answers: errors that are answers, and raised as they are.
         """
         self._look_for_broker()
         try:
-            return self._translated(lambda: deadline.within(self.timeout + CONNECT_SECONDS, question))
+            return self._translated(lambda: deadline.within(self.timeout + CONNECT_SECONDS, question), answers)
         except deadline.Exceeded:
             self._stuck = True
             raise errors.Unreachable(
@@ -234,10 +289,10 @@ class Agent:
                 'the connection does)'
             ) from None
 
-    def _translated(self, question: Callable[[], T]) -> T:
+    def _translated(self, question: Callable[[], T], answers: tuple[type[Exception], ...] = _ANSWERS) -> T:
         try:
             return question()
-        except exception.OperationNotFound:
+        except answers:
             raise
         except (exception.NotFound, exception.InvalidRequest) as error:
             raise errors.BadInput(_text(error)) from error

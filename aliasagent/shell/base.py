@@ -24,6 +24,10 @@ Json = dict[str, Any]
 WAIT_SECONDS = 300.0
 
 GUEST_HELP = "the guest's UUID or its libvirt name"
+INVENTORY_HELP = (
+    'what is known of the ports and volumes, for what the guest alone cannot tell: '
+    '{"ports": [{"id", "address"|"pci_slot"|"devname"}], "volumes": [{"id", "target"|"source"}]}'
+)
 
 
 class Text(columns.FormattableColumn[Any]):
@@ -120,7 +124,10 @@ class RequestCommand(AgentCommand, show.ShowOne):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
         method, device, arguments = self.request(parsed_args)
         instance_uuid = self.agent.guest_uuid(parsed_args.guest)
-        operation_id = self.agent.send(method, instance_uuid=instance_uuid, **arguments)
+        if parsed_args.wait is None:
+            operation_id = self.agent.send(method, instance_uuid=instance_uuid, **arguments)
+        else:
+            operation_id = self.agent.submit(method, parsed_args.wait, instance_uuid=instance_uuid, **arguments)
         shown: Json = {'operation_id': operation_id, 'guest': instance_uuid, 'device': device, 'state': 'sent'}
         if parsed_args.wait is not None:
             operation = self.agent.wait(operation_id, parsed_args.wait)

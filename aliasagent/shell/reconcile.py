@@ -21,21 +21,27 @@ from aliasagent.shell import agent
 from aliasagent.shell import base
 from aliasagent.shell import errors
 
-_INVENTORY_HELP = (
-    'what is known of the ports and volumes, for what the guest alone cannot tell: '
-    '{"ports": [{"id", "address"|"pci_slot"|"devname"}], "volumes": [{"id", "target"|"source"}]}'
-)
+#: The column for each outcome.
+_COUNTED = {
+    'aliased': plan.Outcome.ALIASED,
+    'gets': plan.Outcome.GETS_ALIAS,
+    'refused': plan.Outcome.REFUSED,
+    'transient': plan.Outcome.TRANSIENT,
+    'unidentified': plan.Outcome.UNIDENTIFIED,
+    'conflicts': plan.Outcome.CONFLICT,
+}
 
 
 class Reconcile(base.AgentLister):
     """Give devices from before aliases theirs, in the guests' persistent config.
 
-    Shows for each guest how many devices have their alias, would get or get it now, cannot be identified, or conflict
-    with another, and how many the running guest itself does not have yet ("pending"): those come with its next start or
-    move. Ends with 1 if a guest could not be looked at.
+    Shows for each guest how many devices have their alias, would get or get it now, are refused by libvirt, have no
+    persistent config to write to (those of a transient guest: only --live or a move helps), cannot be identified, or
+    conflict with another; and how many the running guest itself does not have yet ("pending"): those come with its next
+    start or move. Ends with 1 if a guest could not be looked at.
     """
 
-    COLUMNS = ('guest', 'name', 'aliased', 'gets', 'unidentified', 'conflicts', 'pending', 'error')
+    COLUMNS = ('guest', 'name', *_COUNTED, 'pending', 'error')
     DEVICE_COLUMNS = ('guest', 'name', 'device', 'outcome', 'reason', 'alias')
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -49,7 +55,7 @@ class Reconcile(base.AgentLister):
             '--dry-run only say for how long. Name the guests',
         )
         parser.add_argument('--devices', action='store_true', help='show a line per device instead of one per guest')
-        parser.add_argument('--inventory', metavar='JSON|@FILE', help=f'{_INVENTORY_HELP}; for one guest')
+        parser.add_argument('--inventory', metavar='JSON|@FILE', help=f'{base.INVENTORY_HELP}; for one guest')
         return parser
 
     def columns_for(self, parsed_args: argparse.Namespace) -> tuple[str, ...]:
@@ -74,7 +80,7 @@ class Reconcile(base.AgentLister):
         for instance in tqdm.tqdm(chosen, unit='guest', leave=False, disable=None, file=sys.stderr):
             look = self._look(instance, inventory, dry_run=parsed_args.dry_run)
             if parsed_args.live:
-                look = self._relive(instance, look, dry_run=parsed_args.dry_run)
+                look = self._relive(instance, inventory, look, dry_run=parsed_args.dry_run)
             if look['error']:
                 self.failed = True
             shown += _per_device(look) if parsed_args.devices else [_per_guest(look)]
@@ -85,23 +91,28 @@ class Reconcile(base.AgentLister):
     def run(self, parsed_args: argparse.Namespace) -> int:
         return super().run(parsed_args) or (errors.OperationFailed.exit_code if self.failed else 0)
 
-    def _relive(self, instance: str, look: base.Json, *, dry_run: bool) -> base.Json:
+    def _relive(self, instance: str, inventory: base.Json | None, look: base.Json, *, dry_run: bool) -> base.Json:
         """What was seen at a guest, after its running part was given its aliases unless that is not wanted."""
         seconds = self.agent.reconcile_live_estimate(instance)['seconds']
         self.app.stderr.write(f'{instance} stands still for about {seconds:.0f} s\n')
         if dry_run or look['error']:
             return look
-        operation = self.agent.wait(self.agent.send('reconcile_live', instance_uuid=instance), base.WAIT_SECONDS)
+        operation = self._done('reconcile_live', instance, inventory)
         if operation['state'] != agent.SUCCEEDED:
             return {**look, 'error': f'{operation["error_class"]}: {operation["error"]}'}
-        return self._look(instance, None, dry_run=False)
+        return self._look(instance, inventory, dry_run=False)
+
+    def _done(self, method: str, instance: str, inventory: base.Json | None) -> base.Json:
+        """The operation that a request became, once it has an outcome."""
+        seconds = base.WAIT_SECONDS
+        operation_id = self.agent.submit(method, seconds, instance_uuid=instance, inventory=inventory)
+        return self.agent.wait(operation_id, seconds)
 
     def _look(self, instance: str, inventory: base.Json | None, *, dry_run: bool) -> base.Json:
         """What was seen at a guest, after it was reconciled unless that is not wanted."""
         if dry_run:
             return self.agent.reconcile_plan(instance, inventory)
-        operation_id = self.agent.send('reconcile_instance', instance_uuid=instance, inventory=inventory)
-        operation = self.agent.wait(operation_id, base.WAIT_SECONDS)
+        operation = self._done('reconcile_instance', instance, inventory)
         if operation['state'] != agent.SUCCEEDED:
             error = f'{operation["error_class"]}: {operation["error"]}'
             return {'instance': instance, 'name': '', 'pending': [], 'devices': [], 'error': error}
@@ -113,10 +124,7 @@ def _per_guest(look: base.Json) -> base.Json:
     return {
         'guest': look['instance'],
         'name': look['name'],
-        'aliased': outcomes[plan.Outcome.ALIASED],
-        'gets': outcomes[plan.Outcome.GETS_ALIAS],
-        'unidentified': outcomes[plan.Outcome.UNIDENTIFIED],
-        'conflicts': outcomes[plan.Outcome.CONFLICT],
+        **{column: outcomes[outcome] for column, outcome in _COUNTED.items()},
         'pending': len(look['pending']),
         'error': look['error'] or None,
     }
@@ -136,7 +144,7 @@ class XmlReconcile(command.Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument('file', metavar='FILE', help='as "virsh dumpxml --inactive --security-info" writes it')
-        parser.add_argument('--inventory', metavar='JSON|@FILE', help=_INVENTORY_HELP)
+        parser.add_argument('--inventory', metavar='JSON|@FILE', help=base.INVENTORY_HELP)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:

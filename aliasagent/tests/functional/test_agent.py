@@ -4,6 +4,7 @@
 import pathlib
 
 import fixtures
+import oslo_messaging
 import testtools
 from oslo_messaging import conffixture
 from oslo_messaging._drivers import impl_fake
@@ -12,12 +13,13 @@ from aliasagent import conf
 from aliasagent import rpc
 from aliasagent.compute.service import ComputeService
 from aliasagent.tests.contract import agent
+from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import base
 from aliasagent.virt.host import Host
 
 
-class AgentTest(agent.AgentContract, testtools.TestCase):
+class FakeAgentCase(testtools.TestCase, agent.AgentCase):
     host_name = 'first'
 
     @property
@@ -31,6 +33,7 @@ class AgentTest(agent.AgentContract, testtools.TestCase):
         self.addCleanup(self.side.fake.stop)
         messaging = self.useFixture(conffixture.ConfFixture(conf.CONF))
         messaging.transport_url = 'fake:/'
+        oslo_messaging.get_notification_transport(conf.CONF)  # registers its options
         conf.CONF([], project='aliasagent', default_config_files=[])
         self.addCleanup(conf.CONF.reset)
         # NOTE: the fake driver's exchanges belong to the class, so that tests would hear each other.
@@ -44,6 +47,7 @@ class AgentTest(agent.AgentContract, testtools.TestCase):
             ('host', host, None),
             ('journal', str(self.directory / f'{host}.sqlite'), 'operations'),
             ('save_directory', str(self.directory / 'save'), 'reconcile'),
+            ('driver', ['messagingv2'], 'oslo_messaging_notifications'),
         ):
             conf.CONF.set_override(name, value, group)
             self.addCleanup(conf.CONF.clear_override, name, group)
@@ -54,3 +58,9 @@ class AgentTest(agent.AgentContract, testtools.TestCase):
         self.assertTrue(service.wait_ready(harness.SOON))
 
 
+class AgentTest(agent.AgentContract, FakeAgentCase):
+    """From a message to a guest's devices."""
+
+
+class OperationsTest(agent_operations.OperationsContract, FakeAgentCase):
+    """What is said of the requests that were made."""

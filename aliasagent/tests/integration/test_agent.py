@@ -11,12 +11,13 @@ from oslo_messaging import conffixture
 from aliasagent import conf
 from aliasagent import rpc
 from aliasagent.tests.contract import agent
+from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.tests.parts.agent import Agent
 
 
-class AgentTest(agent.AgentContract, testtools.TestCase):
+class RealAgentCase(testtools.TestCase, agent.AgentCase):
     side: ClassVar[base.RealSide]
 
     @classmethod
@@ -51,6 +52,15 @@ class AgentTest(agent.AgentContract, testtools.TestCase):
             host=host or self.host_name,
             rabbit_url=self.side.parts.rabbit_url,
             libvirt_uri=self.side.uri,
+            options={'oslo_messaging_notifications': {'driver': 'messagingv2'}},
         )
         process.start()
         self.addCleanup(process.stop)
+
+
+class AgentTest(agent.AgentContract, RealAgentCase):
+    """From a message to a guest's devices."""
+
+
+class OperationsTest(agent_operations.OperationsContract, RealAgentCase):
+    """What is said of the requests that were made."""

@@ -15,12 +15,13 @@ ROOT = pathlib.Path(aliasagent.__file__).parent
 FLOORS = (
     ('cmd', 'shell'),
     ('compute',),
+    ('notifications',),
     ('operations',),
     ('reconcile',),
     ('virt',),
     ('devices',),
     ('conf',),
-    ('rpc', 'notifications', 'context', 'exception', 'version'),
+    ('rpc', 'context', 'exception', 'version'),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: What is at the bottom may know of these only.

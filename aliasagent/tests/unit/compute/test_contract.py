@@ -74,6 +74,14 @@ GOOD: dict[str, dict[str, Any]] = {
     'list_instances': {},
     'list_devices': {'instance_uuid': GUEST},
     'get_operation': {'operation_id': ID},
+    'list_operations': {
+        'instance_uuid': GUEST,
+        'states': ['running', 'failed'],
+        'since': '2026-01-31T12:00:00+00:00',
+        'until': '2026-01-31T12:00:00.5Z',
+        'limit': 10,
+    },
+    'submit': {'operation': {'id': ID, 'action': 'detach', 'arguments': {'instance_uuid': GUEST}}},
 }
 NO_UUIDS: tuple[Any, ...] = (
     *('', 'x', ID[:-1], ID + '0', f'{ID}\n', f' {ID}', ID.replace('-', ''), f'{{{ID}}}', '../' + ID),
@@ -102,6 +110,14 @@ WRONG: dict[str, tuple[Any, ...]] = {
     'port.id': NO_UUIDS,
     'port.address': ('', 'x', 'fa:16:3e:00:00', '01:00:00:00:00:01', '00:00:00:00:00:00', 'fa:16:3e:00:00:0g', None, 1),
     'port.vif_type': (None, '', 'carrier-pigeon', 1, []),
+    'states': (None, 'failed', 1),
+    'since': ('', 'x', '2026-01-31', '2026-01-31T12:00:00', '12:00Z', 1, []),
+    'until': ('', 'x', '2026-13-31T12:00:00Z', 1, []),
+    'limit': (0, -1, 1001, 1.0, '1', None, True),
+    'operation': (None, [], 'x', 1),
+    'operation.id': NO_IDS,
+    'operation.action': (None, '', 'submit', 'list_devices', 1, []),
+    'operation.arguments': (None, [], 'x', 1),
     'hostdev': (None, [], 'x', 1),
     'hostdev.type': (None, '', 'toaster', 1, []),
 }

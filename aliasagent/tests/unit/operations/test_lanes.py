@@ -179,3 +179,24 @@ class CloseTestCase(LanesTestCase):
         self.assertFalse(self.lanes.submit_if_idle('other', self.job('late')))
         self.lanes.close()
         self.assertEqual([], self.done)
+
+
+class CloseInTimeTestCase(LanesTestCase):
+    def test_what_runs_is_waited_for(self) -> None:
+        begun, end, gate = self.gate()
+        self.lanes.submit('guest', gate)
+        self.assertTrue(begun.wait(base.PATIENCE))
+        self.assertFalse(self.lanes.close(0.01))
+        end.set()
+        self.assertTrue(self.lanes.close(base.PATIENCE))
+
+    def test_what_waits_for_its_guest_is_not(self) -> None:
+        begun = threading.Event()
+
+        def job() -> futures.Future[None]:
+            begun.set()
+            return futures.Future()
+
+        self.lanes.submit('guest', job)
+        self.assertTrue(begun.wait(base.PATIENCE))
+        self.assertTrue(self.lanes.close(base.PATIENCE))

@@ -4,8 +4,11 @@
 import dataclasses
 import pathlib
 import threading
+from collections.abc import Callable
 from concurrent import futures
 from typing import Any
+
+import fixtures
 
 from aliasagent import exception
 from aliasagent.operations.journal import Journal
@@ -70,11 +73,11 @@ class StubMover:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
 
-    def relive(self, instance: str) -> None:
-        self.asked.append(('relive', instance))
+    def relive(self, instance: str, records: list[Record]) -> None:
+        self.asked.append(('relive', instance, records))
 
-    def migrate(self, instance: str, *, begun_before: bool, **arguments: Any) -> None:
-        self.asked.append(('migrate', instance, begun_before, arguments))
+    def migrate(self, instance: str, *, records: list[Record], begun_before: bool, **arguments: Any) -> None:
+        self.asked.append(('migrate', instance, begun_before, arguments, records))
 
 
 def operation(operation_id: str, action: Action = Action.DETACH, **values: Any) -> Operation:
@@ -123,13 +126,24 @@ class OutcomeTestCase(RunnerTestCase):
                 self.journal.start(one.id)
             self.runner.recover()
             self.assert_outcome(State.SUCCEEDED, operation_id=str(number))
-            self.assertEqual(('migrate', GUEST, begun, {'dest_uri': 'x'}), self.mover.asked[-1])
+            self.assertEqual(('migrate', GUEST, begun, {'dest_uri': 'x'}, []), self.mover.asked[-1])
 
     def test_reconcile_asks_the_reconciler_with_the_inventory(self) -> None:
         inventory = {'volumes': [{'id': VOLUME, 'target': '/dev/vdb'}], 'ports': []}
         self.runner.accept(operation('one', Action.RECONCILE_INSTANCE, device='', arguments={'inventory': inventory}))
         self.assert_outcome(State.SUCCEEDED)
         self.assertEqual([(GUEST, [Record(VOLUME, 'disk', 'inventory', target='vdb')])], self.reconciler.asked)
+
+    def test_the_mover_is_told_the_inventory(self) -> None:
+        inventory = {'volumes': [{'id': VOLUME, 'target': '/dev/vdb'}]}
+        known = [Record(VOLUME, 'disk', 'inventory', target='vdb')]
+        self.runner.accept(operation('one', Action.RECONCILE_LIVE, device='', arguments={'inventory': inventory}))
+        self.assert_outcome(State.SUCCEEDED)
+        arguments = {'dest_uri': 'x', 'inventory': inventory}
+        self.runner.accept(operation('two', Action.LIVE_MIGRATE, device='', arguments=arguments))
+        self.assert_outcome(State.SUCCEEDED, operation_id='two')
+        expected = [('relive', GUEST, known), ('migrate', GUEST, False, {'dest_uri': 'x'}, known)]
+        self.assertEqual(expected, self.mover.asked)
 
     def test_each_action_asks_the_driver(self) -> None:
         info = {'driver_volume_type': 'file', 'data': {}}
@@ -294,6 +308,86 @@ class AcceptTestCase(RunnerTestCase):
         self.journal.close()
         self.assertRaises(exception.JournalError, self.runner.accept, operation('one'))
         self.assertEqual([], self.driver.asked)
+
+
+    def test_no_more_than_may_wait(self) -> None:
+        self.driver.answer = futures.Future()
+        self.runner.accept(operation('one'), 2)
+        self.runner.accept(operation('two'), 2)
+        self.assertRaises(exception.ServiceBusy, self.runner.accept, operation('three'), 2)
+        self.assertRaises(exception.OperationNotFound, self.journal.get, 'three')
+        # What is known is answered, and what has no outcome waits.
+        self.runner.accept(operation('two'), 2)
+        self.runner.accept(operation('three'), 3)
+        self.driver.answer.set_result(None)
+        self.outcome('three')
+        self.runner.accept(operation('four'), 1)
+
+    def test_many_at_once_are_done_in_the_order_of_the_journal(self) -> None:
+        names = [str(number) for number in range(60)]
+        with futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda name: self.runner.accept(operation(name, device=name)), names))
+        for name in names:
+            self.outcome(name)
+        accepted = [each.id for each in self.journal.select()]
+        self.assertEqual(accepted, [device for _method, _instance, device, _kind in self.driver.asked])
+
+
+class FullDiskTestCase(RunnerTestCase):
+    """The journal cannot be written for a while."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for module in ('late', 'runner'):
+            self.useFixture(fixtures.MonkeyPatch(f'aliasagent.operations.{module}.RETRY_SECONDS', 0.01))
+        self.addCleanup(self.runner.close)
+        self.failing: set[str] = set()
+        self.failed = 0
+
+    def start(self) -> tuple[Journal, Runner]:
+        journal, runner = super().start()
+        for name in ('start', 'finish'):
+            self.useFixture(fixtures.MonkeyPatch(f'aliasagent.operations.journal.Journal.{name}', self._full(name)))
+        return journal, runner
+
+    def _full(self, name: str) -> Callable[..., None]:
+        method = getattr(Journal, name)
+
+        def write(journal: Journal, *args: Any) -> None:
+            if name in self.failing:
+                self.failed += 1
+                raise exception.JournalError(path='x', reason='full')
+            method(journal, *args)
+
+        return write
+
+    def test_nothing_begins_before_the_journal_says_so(self) -> None:
+        self.failing = {'start'}
+        self.runner.accept(operation('one'))
+        self.wait_for(lambda: self.failed > 2, 'it is tried again')
+        self.assertEqual([], self.driver.asked)
+        self.failing = set()
+        self.assert_outcome(State.SUCCEEDED)
+
+    def test_an_outcome_is_kept(self) -> None:
+        self.failing = {'finish'}
+        self.runner.accept(operation('one'))
+        self.wait_for(lambda: self.failed > 2, 'it is tried again')
+        self.assertEqual(State.RUNNING, self.journal.get('one').state)
+        self.failing = set()
+        self.assert_outcome(State.SUCCEEDED)
+        self.assertEqual(1, len(self.driver.asked))
+
+    def test_the_agent_stops_meanwhile(self) -> None:
+        self.failing = {'start'}
+        self.runner.accept(operation('one'))
+        self.wait_for(lambda: self.failed > 0, 'it is tried')
+        self.runner.close()
+        self.failing = set()
+        self.journal.close()
+        self.journal, self.runner = self.start()
+        self.assertEqual(1, self.runner.recover())
+        self.assert_outcome(State.SUCCEEDED)
 
 
 class RecoverTestCase(RunnerTestCase):

@@ -41,6 +41,10 @@ class FakeComputeAPI:
         self.outcomes = list(outcomes)
         #: Raised by casts and by calls.
         self.error: Exception | None = None
+        #: How often a request is refused for want of room.
+        self.busy = 0
+        #: What was asked for last in a list of operations.
+        self.filters: dict[str, Any] = {}
 
     def list_instances(self, _ctxt: context.RequestContext) -> list[dict[str, Any]]:
         self._fail()
@@ -64,12 +68,31 @@ class FakeComputeAPI:
         failed = outcome == 'failed'
         return {
             'id': operation_id,
+            'action': 'attach_volume',
+            'instance': WEB,
+            'device': VOLUME,
             'state': outcome,
             'error_class': 'DeviceConflict' if failed else None,
             'error': 'the target vdb is taken' if failed else None,
             'accepted_at': '2025-01-31T12:00:00+00:00',
+            'started_at': None,
             'finished_at': '2025-01-31T12:00:01+00:00',
         }
+
+    def submit(self, ctxt: context.RequestContext, action: str, **arguments: Any) -> dict[str, Any]:
+        self._fail()
+        if self.busy:
+            self.busy -= 1
+            raise rebuilt(exception.ServiceBusy(reason='full'))
+        self.contexts.append(ctxt)
+        self.casts.append((action, arguments))
+        return {'id': ctxt.operation_id, 'state': 'accepted'}
+
+    def list_operations(
+        self, ctxt: context.RequestContext, instance_uuid: str | None, **filters: Any
+    ) -> list[dict[str, Any]]:
+        self.filters = {'instance_uuid': instance_uuid, **filters}
+        return [self.get_operation(ctxt, name) for name in ('one', 'two')]
 
     def __getattr__(self, method: str) -> Callable[..., None]:
         """Any cast of the contract."""

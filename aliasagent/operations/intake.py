@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where operations come in: no more than may wait, and none before the journal has it."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from aliasagent import exception
+from aliasagent.operations.model import Operation
+from aliasagent.operations.runner import Runner
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds after which somebody who waits for room looks again.
+_PAUSE = 0.05
+
+
+class Intake:
+    """The door to the runner.
+
+    :param most: how many operations may wait to be done; asked each time.
+    """
+
+    def __init__(self, runner: Runner, most: Callable[[], int]) -> None:
+        self._runner = runner
+        self._most = most
+        self._closing = threading.Event()
+
+    def submit(self, operation: Operation) -> None:
+        """Take an operation in at once, or not at all. See :meth:`aliasagent.operations.runner.Runner.accept`.
+
+        :raises ServiceBusy: there is no room; the same request may be made again.
+        """
+        self._runner.accept(operation, self._most())
+
+    def take(self, operation: Operation) -> None:
+        """Take an operation in, however long it takes: its sender is gone and cannot ask again.
+
+        Whoever brings it waits here, and so leaves the next one where it is: with the broker.
+
+        :raises OperationConflict: its id was used for another request.
+        :raises JournalError: the agent stops, and the journal still cannot be written. The operation is lost.
+        """
+        said = ''
+        while True:
+            closing = self._closing.is_set()
+            try:
+                # At the end what is in our hands has to go somewhere, and the journal is safer than here.
+                self._runner.accept(operation, None if closing else self._most())
+                return
+            except (exception.ServiceBusy, exception.JournalError) as error:
+                if closing:
+                    raise
+                if str(error) != said:
+                    said = str(error)
+                    LOG.warning('Requests are left with the message broker for now: %s', said)
+            self._closing.wait(_PAUSE)
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        self._closing.set()

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Outcomes that the journal would not take: kept, and written as soon as it does."""
+
+import collections
+import logging
+import threading
+from collections.abc import Callable
+
+from aliasagent import exception
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds after which a journal that could not be written is tried again.
+RETRY_SECONDS = 1.0
+
+
+class LateWriter:
+    """Writes to the journal, in order; what cannot be written now, as soon as it can be.
+
+    Until then the work is done and the journal does not say so. If the agent stops first, the next one looks at the
+    guest, and finds that it is done.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._unwritten: collections.deque[Callable[[], None]] = collections.deque()
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    def write(self, write: Callable[[], None]) -> None:
+        """Write now, or later if something else waits or the journal cannot be written."""
+        with self._lock:
+            if not self._unwritten:
+                try:
+                    write()
+                except exception.JournalError as error:
+                    LOG.error('An outcome is kept until it can be written: %s', error)
+                else:
+                    return
+            self._unwritten.append(write)
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(target=self._run, name='late-writer', daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Try no more."""
+        self._closing.set()
+        with self._lock:
+            thread, left = self._thread, len(self._unwritten)
+        if thread is not None:
+            thread.join()
+        if left:
+            LOG.error('%d outcomes could not be written; the guests are looked at after the next start', left)
+
+    def _run(self) -> None:
+        while not self._closing.wait(RETRY_SECONDS):
+            with self._lock:
+                try:
+                    while self._unwritten:
+                        self._unwritten[0]()
+                        self._unwritten.popleft()
+                except exception.JournalError:
+                    LOG.debug('%d outcomes still cannot be written', len(self._unwritten))
+                else:
+                    LOG.info('All outcomes are written')
+                    self._thread = None
+                    return

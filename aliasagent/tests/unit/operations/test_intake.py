@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No more than may wait, and none before the journal has it."""
+
+import threading
+
+from aliasagent import exception
+from aliasagent.operations.intake import Intake
+from aliasagent.operations.model import Operation
+from aliasagent.tests import base
+from aliasagent.tests.unit.operations.test_runner import operation
+
+
+class StubRunner:
+    """Takes what it is told to take."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, int | None]] = []
+        self.error: Exception | None = None
+        self.asked = 0
+
+    def accept(self, wanted: Operation, most: int | None = None) -> None:
+        self.asked += 1
+        if self.error is not None and not (most is None and isinstance(self.error, exception.ServiceBusy)):
+            raise self.error
+        self.taken.append((wanted.id, most))
+
+
+BUSY = exception.ServiceBusy(reason='7 wait')
+FULL = exception.JournalError(path='x', reason='full')
+
+
+class IntakeTestCase(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.runner = StubRunner()
+        self.intake = Intake(self.runner, lambda: 7)  # type: ignore[arg-type]
+        self.addCleanup(self.intake.close)
+
+    def take(self) -> tuple[threading.Thread, list[Exception]]:
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                self.intake.take(operation('one'))
+            except exception.AliasAgentError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        return thread, errors
+
+    def test_submitted_or_refused_at_once(self) -> None:
+        self.intake.submit(operation('one'))
+        self.assertEqual([('one', 7)], self.runner.taken)
+        for error in (BUSY, FULL):
+            self.runner.error = error
+            self.assertRaises(type(error), self.intake.submit, operation('two'))
+        self.assertEqual(1, len(self.runner.taken))
+
+    def test_who_cannot_ask_again_waits(self) -> None:
+        for error in (BUSY, FULL):
+            self.runner.taken.clear()
+            self.runner.asked = 0
+            self.runner.error = error
+            thread, errors = self.take()
+            self.wait_for(lambda: self.runner.asked > 2, 'it is tried again')
+            self.assertEqual([], self.runner.taken)
+            self.runner.error = None
+            thread.join(base.PATIENCE)
+            self.assertEqual(([('one', 7)], []), (self.runner.taken, errors))
+
+    def test_what_is_wrong_is_not_tried_again(self) -> None:
+        self.runner.error = exception.OperationConflict(operation='one')
+        self.assertRaises(exception.OperationConflict, self.intake.take, operation('one'))
+        self.assertEqual(1, self.runner.asked)
+
+    def test_at_the_end_the_journal_takes_more_than_may_wait(self) -> None:
+        self.runner.error = BUSY
+        thread, errors = self.take()
+        self.wait_for(lambda: self.runner.asked > 0, 'it is tried')
+        self.intake.close()
+        thread.join(base.PATIENCE)
+        self.assertEqual(([('one', None)], []), (self.runner.taken, errors))
+
+    def test_at_the_end_without_a_journal_it_is_said_to_be_lost(self) -> None:
+        self.runner.error = FULL
+        thread, errors = self.take()
+        self.wait_for(lambda: self.runner.asked > 0, 'it is tried')
+        self.intake.close()
+        thread.join(base.PATIENCE)
+        self.assertEqual([FULL], errors)
