@@ -53,11 +53,11 @@ def transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
     ``conf`` has to be the global ``cfg.CONF``: oslo.messaging 18 registers some of its options nowhere else.
     """
     _set_defaults(conf)
-    oslo_messaging.set_transport_defaults(EXCHANGE)
     return oslo_messaging.get_rpc_transport(conf, allowed_remote_exmods=ALLOWED_REMOTE_MODULES)
 
 
 def _set_defaults(conf: cfg.ConfigOpts) -> None:
+    oslo_messaging.set_transport_defaults(EXCHANGE)
     group = 'oslo_messaging_rabbit'
     conf.register_opts(dict(opts.list_opts())[group], group=group)
     for name, value in _DEFAULTS.items():
