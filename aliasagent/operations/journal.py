@@ -156,15 +156,19 @@ class Journal:
                 self._notice(db, operation_id, Phase.START)
 
     def finish(self, operation_id: str, error: BaseException | None = None) -> None:
-        """Record an operation's outcome."""
+        """Record an operation's outcome; what was refused before work on it began, began and ended at once."""
         outcome: tuple[str | None, ...] = (State.SUCCEEDED, None, None)
         if error is not None:
             outcome = (State.FAILED, type(error).__name__, _storable(str(error)))
         with self._transaction() as db:
+            (attempts,) = db.execute('SELECT attempts FROM operations WHERE id = ?', (operation_id,)).fetchone()
             db.execute(
-                'UPDATE operations SET state = ?, error_class = ?, error = ?, finished_at = ? WHERE id = ?',
-                (*outcome, self._clock(), operation_id),
+                'UPDATE operations SET state = ?, error_class = ?, error = ?, started_at = coalesce(started_at, ?), '
+                'finished_at = ?, attempts = max(attempts, 1) WHERE id = ?',
+                (*outcome, self._clock(), self._clock(), operation_id),
             )
+            if attempts == 0:
+                self._notice(db, operation_id, Phase.START)
             self._notice(db, operation_id, Phase.END if error is None else Phase.ERROR)
 
     def release(self, instance: str, device: str) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent import futures
 
@@ -23,6 +24,10 @@ from aliasagent.reconcile.passes import Reconciler
 from aliasagent.virt.driver import Driver
 
 LOG = logging.getLogger(__name__)
+
+
+class _Stopping(Exception):
+    """The agent stops, and an operation is left for the next start."""
 
 
 class Runner:
@@ -48,15 +53,17 @@ class Runner:
         self._accepting = threading.Lock()
         self._counting = threading.Lock()
         self._unfinished = 0
+        #: The operations that this process has begun and not finished. Each is touched by its own lane only.
+        self._begun: set[str] = set()
         self._closing = threading.Event()
         self._late_writer = LateWriter()
         self._actions: dict[Action, Callable[[Operation], futures.Future[None] | None]] = {
             Action.ATTACH_VOLUME: lambda it: driver.attach_volume(it.instance, **it.arguments),
             Action.ATTACH_INTERFACE: lambda it: driver.attach_interface(it.instance, **it.arguments),
             Action.ATTACH_HOSTDEV: lambda it: driver.attach_hostdev(it.instance, **it.arguments),
-            Action.DETACH_VOLUME: lambda it: driver.detach(it.instance, it.device, 'disk'),
-            Action.DETACH_INTERFACE: lambda it: driver.detach(it.instance, it.device, 'interface'),
-            Action.DETACH: lambda it: driver.detach(it.instance, it.device),
+            Action.DETACH_VOLUME: lambda it: self._detach(it, 'disk'),
+            Action.DETACH_INTERFACE: lambda it: self._detach(it, 'interface'),
+            Action.DETACH: self._detach,
             Action.RECONCILE_LIVE: lambda it: mover.relive(it.instance, **records.in_arguments(it.arguments)),
             Action.LIVE_MIGRATE: lambda it: mover.migrate(
                 it.instance, **records.in_arguments(it.arguments), begun_before=it.state is State.RUNNING
@@ -112,23 +119,34 @@ class Runner:
         self._lanes.submit(operation.instance, functools.partial(self._run, operation))
 
     def _run(self, operation: Operation) -> 'futures.Future[None] | None':
-        if not self._begin(operation):
+        try:
+            return self._do(operation)
+        except _Stopping:
             return None
+
+    def _do(self, operation: Operation) -> 'futures.Future[None] | None':
+        if operation.action not in DETACHES:
+            self._begin(operation)
         for last in (False, False, True):
             try:
                 pending = self._actions[operation.action](operation)
                 break
             except exception.HypervisorUnavailable as error:
                 # What was done already is seen when it is done again: each action looks first.
-                operation = dataclasses.replace(operation, state=State.RUNNING)
-                if last or not self._driver.wait_connected(self._reconnect_timeout()):
-                    self._finish(operation, error)
+                if operation.id in self._begun:
+                    operation = dataclasses.replace(operation, state=State.RUNNING)
+                if last or not self._wait_connected():
+                    # Should it be the stop that took the hypervisor away, the next agent goes on with this.
+                    if not self._closing.is_set():
+                        self._finish(operation, error)
                     return None
             except exception.DeviceNotFound as error:
-                # What a detach that was begun before does not find any more, went by its own doing.
+                # What a detach had found before, and does not find any more, went by its own doing.
                 gone = operation.state is State.RUNNING and operation.action in DETACHES
                 self._finish(operation, None if gone else error)
                 return None
+            except _Stopping:
+                raise
             except Exception as error:  # noqa: BLE001 - becomes the operation's outcome, and is logged there
                 self._finish(operation, error)
                 return None
@@ -139,20 +157,38 @@ class Runner:
         pending.add_done_callback(lambda future: self._on_done(operation, future, finished))
         return finished
 
-    def _begin(self, operation: Operation) -> bool:
+    def _detach(self, operation: Operation, kind: str | None = None) -> 'futures.Future[None]':
+        """Begin when the device was found: a detach that is running has had one to take out, also after a crash."""
+        begin = functools.partial(self._begin, operation)
+        return self._driver.detach(operation.instance, operation.device, kind, begin=begin)
+
+    def _wait_connected(self) -> bool:
+        """Wait for a hypervisor that went away; False if it stays away or the agent stops."""
+        end = time.monotonic() + self._reconnect_timeout()
+        while not self._closing.is_set():
+            left = end - time.monotonic()
+            if self._driver.wait_connected(max(0.0, min(left, RETRY_SECONDS))):
+                return True
+            if left <= RETRY_SECONDS:
+                return False
+        return False
+
+    def _begin(self, operation: Operation) -> None:
         """Record that work begins, before it does: after a crash it is known what may have happened.
 
-        With no journal nothing begins. It is waited for; False if the agent stops first.
+        With no journal nothing begins. It is waited for.
+
+        :raises _Stopping: the agent stops first.
         """
-        while True:
+        while operation.id not in self._begun:
             try:
                 self._journal.start(operation.id)
             except exception.JournalError as error:
                 LOG.error('Waiting to begin: %s: %s', _words(operation), error)
                 if self._closing.wait(RETRY_SECONDS):
-                    return False
+                    raise _Stopping from error
             else:
-                return True
+                self._begun.add(operation.id)
 
     def _on_done(
         self, operation: Operation, pending: 'futures.Future[None]', finished: 'futures.Future[None]'
@@ -171,6 +207,7 @@ class Runner:
             LOG.error('Failed by a defect of ours: %s', _words(operation), exc_info=error)
         with self._counting:
             self._unfinished -= 1
+            self._begun.discard(operation.id)
         self._late_writer.write(functools.partial(self._journal.finish, operation.id, error))
 
 

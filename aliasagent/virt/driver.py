@@ -148,8 +148,10 @@ class Driver:
                 raise
             except exception.HypervisorError as error:
                 now = guest.definitions()
-                if isinstance(error, errors.InvalidOperation) and now.there != definitions.there and again:
-                    continue  # it was started or stopped since it was read
+                # It was started or stopped since it was read, or a call of an agent that was killed took effect late.
+                restarted = isinstance(error, errors.InvalidOperation) and now.there != definitions.there
+                if again and (restarted or missing & _sides_with(now, device_id)):
+                    continue
                 raise _attach_failed(guest, device_id, missing & _sides_with(now, device_id), error) from error
         self._read_back(guest, device_id, missing)
         LOG.info('Attached %s to instance %s', device.describe(), instance)
@@ -166,10 +168,13 @@ class Driver:
                 reason=f'libvirt took the device, but its alias is not in the {_words(lost)}; the device may be there',
             )
 
-    def detach(self, instance: str, device_id: str, kind: str | None = None) -> 'futures.Future[None]':
+    def detach(
+        self, instance: str, device_id: str, kind: str | None = None, *, begin: Callable[[], None] = lambda: None
+    ) -> 'futures.Future[None]':
         """Take a device out. The future tells when the running guest has released it, or why not.
 
         :param kind: refuse if the device is of another kind.
+        :param begin: called when the device was found and can go, before anything is done to it.
         :raises DeviceNotFound: neither side has such a device.
         :raises AmbiguousDevice: more than one device could be meant; none is touched.
         :raises DeviceConflict: the device is of another kind.
@@ -184,6 +189,7 @@ class Driver:
             _check_can_go(instance, device_id, found, kind)
         if definitions.live is not None:
             guest.refuse_if_migrating()
+        begin()
         if persistent is not None:
             self._detach_persistent(guest, device_id, persistent.device)
         if live is None:

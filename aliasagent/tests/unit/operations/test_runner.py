@@ -57,7 +57,9 @@ class StubDriver:
     def attach_hostdev(self, instance: str, **arguments: Any) -> Any:
         return self._do('attach_hostdev', instance, arguments)
 
-    def detach(self, instance: str, device_id: str, kind: str | None = None) -> Any:
+    def detach(self, instance: str, device_id: str, kind: str | None = None, *, begin: Callable[[], None]) -> Any:
+        if not isinstance(self.first[0] if self.first else self.answer, exception.DeviceNotFound):
+            begin()
         return self._do('detach', instance, device_id, kind)
 
 
@@ -104,7 +106,7 @@ class RunnerTestCase(base.TestCase):
             self.driver,  # type: ignore[arg-type]
             self.reconciler,  # type: ignore[arg-type]
             self.mover,  # type: ignore[arg-type]
-            reconnect_timeout=lambda: 7.0,
+            reconnect_timeout=lambda: 0.5,
         )
         return journal, runner
 
@@ -230,7 +232,7 @@ class OutcomeTestCase(RunnerTestCase):
         self.runner.accept(operation('one'))
         self.wait_for(lambda: self.driver.asked, 'the driver was asked')
         seen: list[State] = []
-        self.driver.detach = lambda *_what: seen.append(self.journal.get('one').state)  # type: ignore[method-assign]
+        self.driver.detach = lambda *_what, begin: seen.append(self.journal.get('one').state)  # type: ignore[method-assign]
         self.runner.accept(operation('two'))
         pending.set_result(None)
         self.outcome('two')
@@ -248,7 +250,7 @@ class HypervisorAwayTestCase(RunnerTestCase):
         self.driver.first = [self.away, self.away]
         self.runner.accept(operation('one', Action.ATTACH_VOLUME, arguments={}))
         self.assert_outcome(State.SUCCEEDED)
-        self.assertEqual((3, [7.0, 7.0]), (len(self.driver.asked), self.driver.waited))
+        self.assertEqual((3, [0.5, 0.5]), (len(self.driver.asked), [round(seconds, 1) for seconds in self.driver.waited]))
 
     def test_it_does_not(self) -> None:
         self.driver.answer, self.driver.connects = self.away, False
@@ -256,11 +258,32 @@ class HypervisorAwayTestCase(RunnerTestCase):
         self.assert_outcome(State.FAILED, 'HypervisorUnavailable')
         self.assertEqual(1, len(self.driver.asked))
 
+    def test_the_agent_stops_meanwhile_and_the_next_one_goes_on(self) -> None:
+        self.driver.answer, self.driver.connects = self.away, False
+        self.runner._reconnect_timeout = lambda: base.PATIENCE
+        self.runner.accept(operation('one', Action.ATTACH_VOLUME, arguments={}))
+        self.wait_for(lambda: self.driver.waited, 'it waits')
+        self.runner.close()
+        self.wait_for(lambda: not self.runner._lanes._running, 'it waits no more')
+        self.assertEqual(State.RUNNING, self.journal.get('one').state)
+
     def test_it_goes_away_again_and_again(self) -> None:
         self.driver.answer = self.away
         self.runner.accept(operation('one'))
         self.assert_outcome(State.FAILED, 'HypervisorUnavailable')
         self.assertEqual(3, len(self.driver.asked))
+
+    def test_what_a_detach_never_found_was_not_there(self) -> None:
+        tried: list[int] = []
+
+        def detach(*_what: Any, begin: Callable[[], None]) -> None:
+            tried.append(len(tried))
+            raise exception.DeviceNotFound(instance=GUEST, device=VOLUME) if tried == [0, 1] else self.away
+
+        self.driver.detach = detach  # type: ignore[method-assign]
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.FAILED, 'DeviceNotFound')
+        self.assertEqual(2, len(tried))
 
     def test_what_a_detach_does_not_find_then_went_by_its_own_doing(self) -> None:
         self.driver.first = [self.away, exception.DeviceNotFound(instance=GUEST, device=VOLUME)]
@@ -425,7 +448,20 @@ class RecoverTestCase(RunnerTestCase):
         self.crash(*(operation(action.value, action) for action in actions), started=tuple(map(str, actions)))
         for action in actions:
             self.assert_outcome(State.SUCCEEDED, operation_id=action.value)
-            self.assertEqual(2, self.journal.get(action.value).attempts)
+
+    def test_a_detach_begins_when_its_device_was_found(self) -> None:
+        """Or a crash before that would make a success of the detach of what is not there."""
+        seen: list[State] = []
+
+        def detach(*_what: Any, begin: Callable[[], None]) -> None:
+            seen.append(self.journal.get('one').state)
+            begin()
+            seen.append(self.journal.get('one').state)
+
+        self.driver.detach = detach  # type: ignore[method-assign]
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.SUCCEEDED)
+        self.assertEqual([State.ACCEPTED, State.RUNNING], seen)
 
     def test_a_detach_that_had_not_begun_of_what_is_not_there_fails(self) -> None:
         self.driver.answer = exception.DeviceNotFound(instance=GUEST, device=VOLUME)
