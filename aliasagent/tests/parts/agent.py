@@ -18,6 +18,7 @@ class Agent:
     :param directory: holds its configuration, log and journal; a second agent with the same one takes up its work
     :param host: the name it is addressed by
     :param options: more options, by group
+    :param module: what is run; another than the agent's own entry point is one that wraps it
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class Agent:
         libvirt_uri: str,
         options: Options | None = None,
         environment: dict[str, str] | None = None,
+        module: str = 'aliasagent.cmd.compute',
     ) -> None:
         self.directory = directory
         self.host = host
         self.environment = environment or {}
+        self.module = module
         self.config = directory / 'aliasagent.conf'
         self.journal = directory / 'journal.sqlite'
         self._process = processes.Process('agent', directory)
@@ -78,7 +81,7 @@ class Agent:
         self.write_config()
         self._said_before = self.log.stat().st_size if self.log.exists() else 0
         self._process.start(
-            [sys.executable, '-m', 'aliasagent.cmd.compute', '--config-file', str(self.config)],
+            [sys.executable, '-m', self.module, '--config-file', str(self.config)],
             environment={**os.environ, 'PYTHONUNBUFFERED': '1', **self.environment},
         )
 
@@ -98,6 +101,13 @@ class Agent:
     def stop(self, timeout: float = 30) -> None:
         """Have it end in its own time (SIGTERM)."""
         self._process.end(signal.SIGTERM, timeout)
+
+    def wait_end(self, timeout: float = 30) -> int:
+        """Wait until it ends, and return its exit code.
+
+        :raises PartFailed: it is still there after ``timeout`` seconds.
+        """
+        return self._process.wait_end(timeout)
 
     def kill(self) -> None:
         """End it at once (SIGKILL)."""

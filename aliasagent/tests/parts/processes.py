@@ -176,6 +176,19 @@ class Process:
             wait_until(lambda: self.pid is None, timeout, f'{self.name} (process {pid}) to end on {number.name}')
         self._file.unlink(missing_ok=True)
 
+    def wait_end(self, timeout: float = 30) -> int:
+        """Wait until it ends by itself, and return its exit code.
+
+        :raises PartFailed: it is still there after ``timeout`` seconds, or was started by somebody else.
+        """
+        if self._child is None:
+            raise PartFailed(f'{self.name} was not started here')
+        try:
+            return self._child.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise PartFailed(f'{self.name} did not end within {timeout:g} s; the end of {self.log}:\n{tail(self.log)}'
+                             ) from error
+
 
 @contextlib.contextmanager
 def stage(what: str, say: Callable[[str], None]) -> Iterator[None]:

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 from typing import Any
 
 from kombu import connection as kombu_connection
@@ -14,6 +15,7 @@ from aliasagent.tests.parts import processes
 
 # The distribution's /usr/sbin/rabbitmq-server changes to the user and the home of the host's own broker; this does not.
 SERVER = pathlib.Path('/usr/lib/rabbitmq/bin/rabbitmq-server')
+CONTROL = SERVER.with_name('rabbitmqctl')
 
 # In the environment of each process of a node, so that they are found whatever they became.
 MARK = 'ALIASAGENT_TEST_BROKER'
@@ -82,6 +84,23 @@ class RabbitMQ:
         """Stop and start the node; url and durable data stay."""
         self.stop()
         self.start(timeout)
+
+    def control(self, *command: str) -> str:
+        """Run a command of rabbitmqctl on the node, and return what it says.
+
+        :raises PartFailed: it failed.
+        """
+        done = subprocess.run(
+            [CONTROL, '--quiet', *command], env=self._environment(), capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise processes.PartFailed(f'rabbitmqctl {" ".join(command)}: {done.stderr.strip()[-2000:]}')
+        return done.stdout
+
+    def depths(self) -> dict[str, int]:
+        """How many messages each queue holds, with those that are on their way to somebody who has not taken them."""
+        lines = self.control('list_queues', '--no-table-headers', 'name', 'messages').splitlines()
+        return {name: int(messages) for name, messages in (line.split('\t') for line in lines)}
 
     def _ports(self) -> dict[str, int]:
         path = self.directory / 'ports.json'
