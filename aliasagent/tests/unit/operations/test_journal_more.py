@@ -167,6 +167,14 @@ class NoticesTestCase(JournalTestCase):
         self.journal.start('one')
         self.assertEqual([('one', Phase.START)], self.told())
 
+    def test_what_ends_before_work_on_it_began_began_then(self) -> None:
+        self.journal.accept(operation())
+        self.now += 1
+        self.journal.finish('one', ValueError('x'))
+        self.assertEqual([('one', Phase.START), ('one', Phase.ERROR)], self.told())
+        found = self.journal.get('one')
+        self.assertEqual((1, self.now, self.now), (found.attempts, found.started_at, found.finished_at))
+
     def test_errors_and_a_late_release(self) -> None:
         self.journal.accept(operation('refused', state=State.FAILED, error='x'))
         self.journal.accept(operation('one', action=Action.DETACH))

@@ -280,7 +280,7 @@ class HypervisorAwayTestCase(RunnerTestCase):
             tried.append(len(tried))
             raise exception.DeviceNotFound(instance=GUEST, device=VOLUME) if tried == [0, 1] else self.away
 
-        self.driver.detach = detach  # type: ignore[method-assign]
+        self.driver.detach = detach  # type: ignore[assignment,method-assign]
         self.runner.accept(operation('one'))
         self.assert_outcome(State.FAILED, 'DeviceNotFound')
         self.assertEqual(2, len(tried))
@@ -458,7 +458,7 @@ class RecoverTestCase(RunnerTestCase):
             begin()
             seen.append(self.journal.get('one').state)
 
-        self.driver.detach = detach  # type: ignore[method-assign]
+        self.driver.detach = detach  # type: ignore[assignment,method-assign]
         self.runner.accept(operation('one'))
         self.assert_outcome(State.SUCCEEDED)
         self.assertEqual([State.ACCEPTED, State.RUNNING], seen)
