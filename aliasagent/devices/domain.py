@@ -161,13 +161,14 @@ class Domain:
 
     def _parts_without_aliases(self) -> list[str]:
         root = copy.deepcopy(self.root)
-        texts = []
-        for found in Domain(root).devices():
+        devices = list(Domain(root).devices())
+        for found in devices:
             found.alias = None
-            texts.append(str(etree.canonicalize(xml.to_text(found.element), strip_text=True)))
+        xml.strip_blanks(root)
+        texts = sorted(xml.to_text(found.element) for found in devices)
         for parent in root.findall('devices'):
             root.remove(parent)
-        return [*sorted(texts), str(etree.canonicalize(xml.to_text(root), strip_text=True))]
+        return [*texts, xml.to_text(root)]
 
     def to_xml(self) -> str:
         """The definition's text."""

@@ -41,3 +41,12 @@ def to_text(element: Element) -> str:
 def child_elements(element: Element) -> list[Element]:
     """The element's children that are elements: no comments, no processing instructions."""
     return [child for child in element if isinstance(child.tag, str)]
+
+
+def strip_blanks(root: Element) -> None:
+    """Take away, in place, what is there only so that the text reads well."""
+    for element in root.iter():
+        if element.text is not None and not element.text.strip():
+            element.text = None
+        if element.tail is not None and not element.tail.strip():
+            element.tail = None

@@ -123,6 +123,9 @@ def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
             now = guest.saved_text()
             if _without(now, step.alias) == text:
                 text = now
+            elif domain.Domain.parse(now).differs_in_aliases_only(domain.Domain.parse(text)):
+                text = now  # libvirt sorts the devices anew when it writes them for the second time
+                break
         if now != text and refused:
             # It is not the definition any more that libvirt refused them in.
             disturbed += 1

@@ -166,3 +166,22 @@ class TransientTestCase(ApplyTestCase):
         guest = Guest(self.fake.open().lookupByUUIDString(self.inside.uuid), lambda: True)
         self.fake.after['isPersistent'] = lambda *_arguments: self.inside.destroy()
         self.assertRaises(exception.InstanceNotFound, apply.reconcile, guest)
+
+
+class OrderTestCase(ApplyTestCase):
+    def test_that_libvirt_sorts_the_devices_anew_is_nobodys_interference(self) -> None:
+        self.patch(apply, '_PATIENCE', 0)
+        guest = self.guest()
+        writes: list[int] = []
+
+        def sort(*_arguments: object) -> None:
+            writes.append(len(writes))
+            config = self.inside.need_config()
+            devices = config.find('devices')
+            if len(writes) == 2 and devices is not None:
+                devices[:] = list(reversed(devices))
+
+        self.fake.before['updateDeviceFlags'] = sort
+        report = apply.reconcile(guest)
+        self.assertEqual(['ALIASED'] * 3, self.outcomes(report))
+        self.assertEqual(3, len(writes))
