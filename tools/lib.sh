@@ -96,3 +96,18 @@ prepare_venv() {
     fi
     echo "$stamp" >.venv/stamp
 }
+
+# bring_parts_up DIRECTORY: start a RabbitMQ, a libvirtd and what else the tests want, and say where they are.
+bring_parts_up() {
+    local variables
+    parts_in=$1
+    variables=$(as_root .venv/bin/python -m aliasagent.tests.parts up --directory "$1/parts") || return 1
+    eval "$variables"
+}
+
+# bring_parts_down DIRECTORY: stop them, if they were started.
+bring_parts_down() {
+    [ "${parts_in:-}" = "$1" ] || return 0
+    parts_in=''
+    as_root .venv/bin/python -m aliasagent.tests.parts down --directory "$1/parts"
+}
