@@ -57,16 +57,19 @@ class Asker:
         self.taken: list[Request] = []
         #: How often there was no answer.
         self.repeated = 0
+        #: Set when it shall not wait for an answer any more.
+        self.stopped = threading.Event()
 
     def submit(self) -> None:
         request = self._script.next()
-        while True:
+        while not self.stopped.is_set():
             try:
                 self._api.submit(request.context, request.action, instance_uuid=request.guest, **request.arguments)
-                break
             except _AGAIN:
                 self.repeated += 1
-        self.taken.append(request)
+            else:
+                self.taken.append(request)
+                return
 
     def cast(self) -> None:
         request = self._script.next()
@@ -116,7 +119,6 @@ class Run:
         self._random = random.Random(seed)
         self._askers = [Asker(scene, script) for script in self._scripts(guests, special)]
         self._enough = threading.Event()
-        self._sent = 0
 
     def _scripts(self, guests: int, special: bool) -> list[Script]:
         side = self._scene.side
@@ -145,9 +147,12 @@ class Run:
                     killer.live_and_die(max(1, operations // kills))
                     if (number + 1) % 10 == 0:
                         print(f'{number + 1} kills, {self._scene.accepted()} accepted', flush=True)
-            finally:
                 self._enough.set()
                 self._scene.agent.start()
+                if futures.wait(asking, timeout=_END).not_done:
+                    raise processes.PartFailed(f'not all has been asked after {_END:g} s')
+            finally:
+                self._stop()
             for asked in asking:
                 asked.result()
         self._wait_done()
@@ -156,9 +161,15 @@ class Run:
         found.kills, found.repeated = kills, sum(asker.repeated for asker in self._askers)
         return found
 
+    def _stop(self) -> None:
+        """Have nobody ask any more, whatever the reason."""
+        self._enough.set()
+        for asker in self._askers:
+            asker.stopped.set()
+
     def _ask(self, asker: Asker, quota: int) -> None:
         """Ask for as much as is wanted, and go on for as long as there are kills to come."""
-        while len(asker.taken) < quota or not self._enough.is_set():
+        while not asker.stopped.is_set() and (len(asker.taken) < quota or not self._enough.is_set()):
             if not self._casts:
                 asker.submit()
                 continue
