@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all devices of a guest have in common."""
 
+import copy
 from typing import ClassVar
 from typing import Self
 
@@ -70,6 +71,13 @@ class Device:
     def describe(self) -> str:
         """A few words for an error or a log line, without secrets."""
         return ' '.join(word for word in (self.kind, self.target, self.alias) if word)
+
+    def text_without_alias(self) -> str:
+        """The device's XML but for its alias and for blanks, to see whether anything else differs between two."""
+        other = type(self)(copy.deepcopy(self.element))
+        other.alias = None
+        xml.strip_blanks(other.element)
+        return xml.to_text(other.element)
 
     def to_xml(self) -> str:
         """The device's XML."""

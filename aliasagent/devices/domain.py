@@ -161,14 +161,10 @@ class Domain:
 
     def _parts_without_aliases(self) -> list[str]:
         root = copy.deepcopy(self.root)
-        devices = list(Domain(root).devices())
-        for found in devices:
-            found.alias = None
-        xml.strip_blanks(root)
-        texts = sorted(xml.to_text(found.element) for found in devices)
         for parent in root.findall('devices'):
             root.remove(parent)
-        return [*texts, xml.to_text(root)]
+        xml.strip_blanks(root)
+        return [*sorted(found.text_without_alias() for found in self.devices()), xml.to_text(root)]
 
     def to_xml(self) -> str:
         """The definition's text."""

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Carries a plan out on a guest's persistent config: the narrowest write that does it, read back.
 
-libvirt has no compare-and-swap: what another client writes to a device between our look and our write is lost. So each
-write is of one device, and made as soon as the definition was read and found to be the one that the plan is of; what
-remains is the time of a string comparison and a call. A host device cannot be written by itself (code 84), and takes
-the whole definition.
+Each write is of one device, and made as soon as the definition was read and found to be the one that the plan is of;
+what another client writes in spite of that between our look and our write is put back
+(:mod:`aliasagent.reconcile.exchange`).
 """
 
 import dataclasses
@@ -14,9 +13,8 @@ import time
 from collections.abc import Iterable
 
 from aliasagent import exception
-from aliasagent.devices import disk
 from aliasagent.devices import domain
-from aliasagent.devices import interface
+from aliasagent.reconcile import exchange
 from aliasagent.reconcile import plan
 from aliasagent.virt.guest import Guest
 
@@ -117,7 +115,7 @@ def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
                 break
             assert step.alias is not None
             tried.append(step.alias)
-            reason = _give(guest, definition, step, step.alias)
+            reason = _give(guest, text, definition, step, step.alias, known)
             if reason is not None:
                 refused[step.alias] = reason
             now = guest.saved_text()
@@ -143,17 +141,16 @@ def _without(text: str, alias: str) -> str:
     return text
 
 
-def _give(guest: Guest, definition: domain.Domain, step: plan.Step, alias: str) -> str | None:
+def _give(
+    guest: Guest, text: str, definition: domain.Domain, step: plan.Step, alias: str, records: Iterable[plan.Record]
+) -> str | None:
     """Write one alias; why libvirt refused it, None if it did not.
 
     :raises GuestBusy: libvirt has something else to do with the guest; it would refuse the next one as well.
     """
     step.device.alias = alias
     try:
-        if isinstance(step.device, disk.Disk | interface.Interface):
-            guest.update_persistent(step.device.to_xml())
-        else:
-            guest.define(definition.to_xml())
+        exchange.write(guest, text, definition, step.device, records)
     except (exception.HypervisorUnavailable, exception.GuestBusy):
         raise
     except (exception.HypervisorError, exception.Unsupported) as error:
