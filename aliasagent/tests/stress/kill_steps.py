@@ -168,6 +168,9 @@ class _One:
         if self._there is not None:
             flags = _BOTH if self._domain.isActive() else libvirt.VIR_DOMAIN_AFFECT_CONFIG
             self._domain.attachDeviceFlags(self._xml(self._there), flags)
+            if self._domain.isActive():
+                came = self._guest, self._device_id, ADDED
+                processes.wait_until(lambda: self._scene.effects.counts()[came], _SOON, 'the device to come')
         self._before = self._scene.effects.counts()
         file = str(self._scene.agent.directory / f'death-{uuid.uuid4()}')
         self._death = dying_agent.Death(self._case.step.place, self._case.moment, self._case.step.call, file)
