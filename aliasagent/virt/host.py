@@ -5,6 +5,7 @@ libvirt's events arrive in the thread of its event loop, which must never wait; 
 told to the listeners from a thread of our own.
 """
 
+import dataclasses
 import logging
 import queue
 import threading
@@ -45,6 +46,32 @@ _CAUSES = {
     (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED): events.Cause.SAVED,
     (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT): events.Cause.SAVED,
 }
+
+#: The first libvirt that detaches a device by its alias, and the driver of it that does.
+_BY_ALIAS, _BY_ALIAS_DRIVER = 4_004_000, 'QEMU'
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """What a hypervisor says of itself. Numbers are libvirt's: 9.0.1 is 9000001."""
+
+    driver: str
+    libvirt: int
+    #: Of what runs the guests.
+    emulator: int
+
+    @property
+    def detaches_by_alias(self) -> bool:
+        """Whether both it and the libvirt that this process talks to it with can detach a device by its alias."""
+        return self.driver == _BY_ALIAS_DRIVER and min(self.libvirt, libvirt.getVersion()) >= _BY_ALIAS
+
+    def __str__(self) -> str:
+        return f'libvirt {_dotted(self.libvirt)}, {self.driver} {_dotted(self.emulator)}'
+
+
+def _dotted(number: int) -> str:
+    return f'{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}'
+
 
 _event_loop_lock = threading.Lock()
 _event_loop: threading.Thread | None = None
@@ -148,6 +175,15 @@ class Host:
         if not alive:
             self._give_up(connection)
         return alive
+
+    def version(self) -> Version:
+        """What the hypervisor says of itself.
+
+        :raises HypervisorUnavailable: it did not answer.
+        """
+        connection = self.connection()
+        with errors.translated('ask for the version', '', self.is_alive):
+            return Version(connection.getType(), connection.getLibVersion(), connection.getVersion())
 
     def guest(self, instance: str) -> Guest:
         """The guest with this UUID.

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point of ``aliasagent-status``."""
+
+import argparse
+import json
+import logging
+import sys
+from typing import Any
+
+from oslo_service import backend
+
+# NOTE: before anything imports oslo.messaging, which would choose the eventlet backend.
+backend.init_backend(backend.BackendType.THREADING)
+
+from oslo_config import cfg  # noqa: E402
+from oslo_upgradecheck import upgradecheck  # noqa: E402
+
+from aliasagent import conf  # noqa: E402
+from aliasagent import version  # noqa: E402
+from aliasagent.status import checks  # noqa: E402
+from aliasagent.status import health  # noqa: E402
+
+UPGRADE_CODES = '0: all is well; 1: look at the warnings first; 2: do not upgrade; 255: a check could not be made'
+HEALTH_CODES = '0: it does its work; 1: it does not, and the output says why; 2: wrong usage'
+
+
+def _health() -> int:
+    command = conf.CONF.command
+    found = health.Health(conf.CONF, timeout=command.timeout, oldest=command.oldest).look()
+    if command.format == 'json':
+        print(json.dumps({it.what: {'well': it.is_well, 'trouble': it.trouble or None} for it in found}))
+    else:
+        for it in found:
+            print(f'{it.what:12}{it.trouble or "well"}')
+    return 0 if all(it.is_well for it in found) else 1
+
+
+def _add_commands(subparsers: Any) -> None:
+    upgrade = subparsers.add_parser(
+        'upgrade', help='what to see to before an agent of this release is started', epilog=UPGRADE_CODES
+    )
+    upgrade.add_argument('check', choices=['check'])
+    # NOTE: "json" is where oslo.upgradecheck looks.
+    upgrade.add_argument('--json', action='store_true', help='the same as -f json')
+    upgrade.add_argument('-f', '--format', dest='json', type=_is_json, metavar='{table,json}')
+    upgrade.add_argument('--timeout', type=_seconds, default=10.0, help='seconds to wait for each part (10)')
+    upgrade.set_defaults(action_fn=_upgrade_check)
+    probe = subparsers.add_parser('health', help='whether the agent of this host does its work', epilog=HEALTH_CODES)
+    probe.add_argument('-f', '--format', choices=['text', 'json'], default='text')
+    probe.add_argument('--timeout', type=_seconds, default=5.0, help='seconds to wait for each part (5)')
+    probe.add_argument(
+        '--oldest', type=_seconds, default=600.0, help='seconds that an operation may wait before it is begun (600)'
+    )
+    probe.set_defaults(action_fn=_health)
+
+
+def _upgrade_check() -> int:
+    # NOTE: where oslo.upgradecheck looks for what its own main() would have set.
+    upgradecheck.CONF = conf.CONF
+    return int(checks.Checks(conf.CONF, lambda: float(conf.CONF.command.timeout)).check())
+
+
+def _is_json(text: str) -> bool:
+    if text not in ('table', 'json'):
+        raise argparse.ArgumentTypeError(f'{text!r} is neither table nor json')
+    return text == 'json'
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f'{text!r} is no number of seconds above 0')
+    return seconds
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Look, and tell; the exit code."""
+    command = cfg.SubCommandOpt('command', title='commands', handler=_add_commands)
+    conf.CONF.register_cli_opt(command)
+    # Whoever looks wants the answer, not the log of how it came about.
+    logging.getLogger().addHandler(logging.NullHandler())
+    try:
+        conf.CONF(
+            sys.argv[1:] if argv is None else argv,
+            project='aliasagent',
+            prog='aliasagent-status',
+            version=version.version(),
+        )
+        return int(upgradecheck.run(conf.CONF))
+    finally:
+        conf.CONF.reset()
+        conf.CONF.unregister_opt(command)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

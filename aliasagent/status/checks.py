@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is looked at before an agent of this release is started where an older one was. Nothing is changed."""
+
+import os
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_config import cfg
+from oslo_upgradecheck import upgradecheck
+
+from aliasagent import exception
+from aliasagent.operations import inspection
+from aliasagent.operations import journal
+from aliasagent.status import broker
+from aliasagent.status import guests
+from aliasagent.status import hypervisor
+from aliasagent.virt import host
+
+Code = upgradecheck.Code
+Result = upgradecheck.Result
+
+#: Of how many guests the names are told.
+_NAMED = 5
+
+
+class Checks(upgradecheck.UpgradeCommands):
+    """The checks of ``upgrade check``.
+
+    :param timeout: seconds to wait for the hypervisor and for each broker.
+    :param opener: opens the connection to the hypervisor.
+    """
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        timeout: Callable[[], float] = lambda: 10.0,
+        opener: host.Opener = host.open_libvirt,
+    ) -> None:
+        super().__init__()
+        self._conf = conf
+        self._timeout = timeout
+        self._opener = opener
+        self._surveyed: guests.Survey | None = None
+
+    def _hypervisor(self) -> Any:
+        try:
+            version = self._ask(lambda connected: connected.version())
+        except exception.HypervisorError as error:
+            return Result(Code.FAILURE, str(error))
+        if not version.detaches_by_alias:
+            return Result(Code.FAILURE, f'{version} cannot detach by alias: QEMU with libvirt 4.4 or newer is needed')
+        return Result(Code.SUCCESS, str(version))
+
+    def _broker(self) -> Any:
+        asked = broker.Broker(self._conf, self._timeout())
+        if not asked.is_rabbit:
+            return Result(Code.WARNING, 'transport_url names no RabbitMQ, and nothing that is kept over a restart')
+        try:
+            unreachable = asked.unreachable()
+        except broker.BrokerError as error:
+            return Result(Code.FAILURE, str(error))
+        return Result(Code.WARNING, '; '.join(unreachable)) if unreachable else Result(Code.SUCCESS)
+
+    def _queues(self) -> Any:
+        asked = broker.Broker(self._conf, self._timeout())
+        if not asked.is_rabbit:
+            return Result(Code.SUCCESS)
+        try:
+            found = asked.found()
+        except broker.BrokerError as error:
+            return Result(Code.FAILURE, f'they could not be looked at: {error}')
+        misfits = [it for it in found if it.reason]
+        if not misfits:
+            return Result(Code.SUCCESS, f'{len(found)} are there already and fit' if found else None)
+        words = '; '.join(f'{it.name}: {it.reason}' for it in misfits)
+        # oslo.messaging then makes do with exchange and queues that are all not durable.
+        if asked.is_durable and misfits == found and all(it.is_not_durable for it in found):
+            return Result(Code.WARNING, f'used as they are, and lost with the broker, until they are deleted: {words}')
+        return Result(Code.FAILURE, f'the agent could not listen; delete them, or change the settings: {words}')
+
+    def _journal(self) -> Any:
+        path = self._conf.operations.journal
+        try:
+            found = inspection.inspect(path)
+        except exception.JournalError as error:
+            return Result(Code.FAILURE, str(error))
+        if found is None:
+            directory = os.path.dirname(os.path.abspath(path))
+            if not os.path.isdir(directory):
+                return Result(Code.FAILURE, f'its directory does not exist: {directory}')
+            return Result(Code.SUCCESS, f'{path} is made at the first start')
+        if not found.is_known:
+            return Result(
+                Code.FAILURE, f'{path} has layout {found.version}; this release knows those up to {journal.VERSION}'
+            )
+        words = [f'layout {found.version}', f'{found.unfinished} operations are taken up by the next start']
+        if found.version < journal.VERSION:
+            words.insert(1, f'brought to {journal.VERSION} by the next start, which an older release cannot read')
+        return Result(Code.SUCCESS, '; '.join(words))
+
+    def _pending(self) -> Any:
+        return self._of_guests(
+            lambda survey: [
+                _count(survey.unknown, 'devices have no alias and do not say whose they are'),
+                _count(survey.to_give, 'devices get their alias with the next start of the agent'),
+                _count(survey.not_live, "devices have their alias live with their guest's next start only"),
+            ],
+            Code.WARNING,
+        )
+
+    def _doubled(self) -> Any:
+        return self._of_guests(
+            lambda survey: [
+                f'{name}: {", ".join(aliases)}' for name, aliases in list(survey.doubled.items())[:_NAMED]
+            ]
+            + ([f'and {len(survey.doubled) - _NAMED} more guests'] if len(survey.doubled) > _NAMED else []),
+            Code.FAILURE,
+        )
+
+    def _of_guests(self, tell: Callable[[guests.Survey], list[str]], code: Any) -> Any:
+        try:
+            if self._surveyed is None:
+                self._surveyed = self._ask(guests.survey)
+        except exception.HypervisorError as error:
+            return Result(Code.FAILURE, f'could not tell: {error}')
+        said = list(filter(None, tell(self._surveyed)))
+        result = code if said else Code.SUCCESS
+        for name, reason in list(self._surveyed.unread.items())[:_NAMED]:
+            result = max(result, Code.WARNING)
+            said.append(f'{name} could not be looked at: {reason}')
+        return Result(result, '; '.join(said) or f'{self._surveyed.guests} guests')
+
+    def _ask(self, question: Callable[[host.Host], Any]) -> Any:
+        return hypervisor.ask(self._conf.libvirt.uri, question, self._timeout(), self._opener)
+
+    _upgrade_checks = (
+        ('Hypervisor', _hypervisor),
+        ('Message broker', _broker),
+        ('Queues', _queues),
+        ('Journal', _journal),
+        ('Guests', _pending),
+        ('Duplicate aliases', _doubled),
+    )
+
+
+def _count(found: Mapping[str, int], words: str) -> str:
+    """How many of something there are, and on which guests."""
+    if not found:
+        return ''
+    names = ', '.join(list(found)[:_NAMED]) + (', ...' if len(found) > _NAMED else '')
+    return f'{sum(found.values())} {words} ({names})'

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the agent of this host does its work: for a container's probe, and for whoever looks."""
+
+import dataclasses
+import datetime
+from collections.abc import Callable
+
+import oslo_messaging
+from oslo_config import cfg
+
+from aliasagent import exception
+from aliasagent import rpc
+from aliasagent.compute import rpcapi
+from aliasagent.context import RequestContext
+from aliasagent.operations.model import State
+from aliasagent.status import bounded
+from aliasagent.status import broker
+from aliasagent.status import hypervisor
+from aliasagent.virt import host
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    #: Why it is not well; empty if it is.
+    trouble: str = ''
+
+    @property
+    def is_well(self) -> bool:
+        return not self.trouble
+
+
+class Health:
+    """Looks at the agent from outside.
+
+    :param timeout: seconds to wait for each part.
+    :param oldest: seconds that an operation may wait before it is begun.
+    """
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, *, timeout: float, oldest: float, opener: host.Opener = host.open_libvirt
+    ) -> None:
+        self._conf = conf
+        self._timeout = timeout
+        self._oldest = oldest
+        self._opener = opener
+
+    def look(self) -> list[Finding]:
+        """Look at everything. What cannot be asked is not well."""
+        found = [
+            self._try('hypervisor', self._hypervisor),
+            self._try('broker', self._broker),
+        ]
+        if found[-1].is_well:
+            # One question for both: an answer, whatever it says, says that the agent is there.
+            found.append(self._try('agent', self._agent))
+            found.append(self._try('queue', self._queue) if found[-1].is_well else Finding('queue', 'could not tell'))
+        else:
+            found += [Finding(what, 'could not tell: there is no way to the agent') for what in ('agent', 'queue')]
+        return found
+
+    def _try(self, what: str, look: Callable[[], str]) -> Finding:
+        try:
+            return Finding(what, look())
+        except (
+            exception.AliasAgentError,
+            bounded.NoAnswerError,
+            broker.BrokerError,
+            oslo_messaging.MessagingException,
+            oslo_messaging.MessageUndeliverable,
+        ) as error:
+            return Finding(what, _words(error))
+
+    def _hypervisor(self) -> str:
+        hypervisor.ask(self._conf.libvirt.uri, lambda connected: connected.version(), self._timeout, self._opener)
+        return ''
+
+    def _broker(self) -> str:
+        asked = broker.Broker(self._conf, self._timeout)
+        if asked.is_rabbit:
+            # Others of a cluster may be down: the agent does its work.
+            asked.unreachable()
+        return ''
+
+    def _agent(self) -> str:
+        self._waiting_since(datetime.datetime.fromtimestamp(0, datetime.UTC))
+        return ''
+
+    def _queue(self) -> str:
+        before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=self._oldest)
+        waiting = self._waiting_since(before)
+        if waiting is None:
+            return ''
+        return f'operation {waiting} was accepted more than {self._oldest:g} s ago, and is not begun'
+
+    def _waiting_since(self, before: datetime.datetime) -> str | None:
+        """An operation that was accepted before that time and is not begun."""
+
+        def ask() -> str | None:
+            transport = rpc.transport(self._conf)
+            try:
+                api = rpcapi.ComputeAPI(transport, self._conf.host, timeout=max(1, round(self._timeout)))
+                found = api.list_operations(
+                    RequestContext(), states=[State.ACCEPTED.value], until=before.isoformat(), limit=1
+                )
+            finally:
+                transport.cleanup()
+            return str(found[0]['id']) if found else None
+
+        return bounded.answer(ask, self._timeout + 1)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, oslo_messaging.MessageUndeliverable):
+        return 'no agent listens under this name'
+    return str(error) or type(error).__name__

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checks before an upgrade."""
+
+import sqlite3
+from unittest import mock
+
+import libvirt
+from oslo_messaging import conffixture
+
+from aliasagent import conf
+from aliasagent import rpc
+from aliasagent.operations import journal
+from aliasagent.status import broker
+from aliasagent.status import checks
+from aliasagent.status import guests
+from aliasagent.tests import base
+from aliasagent.tests.contract import harness
+from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests.fakes.libvirt import connection
+from aliasagent.tests.fakes.libvirt import domain_xml
+
+Code = checks.Code
+DURABLE = "PRECONDITION_FAILED - inequivalent arg 'durable' for exchange 'aliasagent' in vhost '/'"
+TYPE = "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'compute' in vhost '/'"
+
+
+class ChecksTestCase(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.fake = FakeHypervisor()
+        self.addCleanup(self.fake.stop)
+        self.messaging = self.useFixture(conffixture.ConfFixture(conf.CONF))
+        self.messaging.transport_url = 'rabbit://someone:secret@127.0.0.1:1/'
+        self.path = f'{self.make_directory()}/journal.sqlite'
+        conf.CONF([], project='aliasagent', default_config_files=[])
+        self.addCleanup(conf.CONF.reset)
+        self.set('journal', self.path, 'operations')
+        self.set('uri', FakeHypervisor.URI, 'libvirt')
+        self.checks = checks.Checks(conf.CONF, lambda: 3.0, self.fake.open)
+
+    def set(self, name: str, value: object, group: str) -> None:
+        conf.CONF.set_override(name, value, group)
+        self.addCleanup(conf.CONF.clear_override, name, group)
+
+    def assert_said(self, check: str, code: int, *words: str) -> None:
+        result = dict(checks.Checks._upgrade_checks)[check](self.checks)
+        self.assertEqual(code, result.code, result.details)
+        for word in words:
+            self.assertIn(word, result.details)
+        self.assertNotIn('secret', str(result.details))
+
+    def test_a_hypervisor_that_can(self) -> None:
+        self.assert_said('Hypervisor', Code.SUCCESS, 'libvirt 9.0.0, QEMU 7.2.22')
+
+    def test_a_hypervisor_that_is_too_old_or_another(self) -> None:
+        for method, answer in (('getLibVersion', 4_003_999), ('getType', 'LXC')):
+            with mock.patch.object(connection.FakeConnect, method, return_value=answer, autospec=True):
+                self.assert_said('Hypervisor', Code.FAILURE, 'cannot detach by alias')
+        with mock.patch.object(connection.FakeConnect, 'getLibVersion', return_value=4_004_000, autospec=True):
+            self.assert_said('Hypervisor', Code.SUCCESS, 'libvirt 4.4.0')
+
+    def test_a_hypervisor_that_is_down(self) -> None:
+        def refuse(_uri: str) -> object:
+            raise libvirt.libvirtError('down')
+
+        self.checks = checks.Checks(conf.CONF, lambda: 0.1, refuse)
+        for check in ('Hypervisor', 'Guests', 'Duplicate aliases'):
+            self.assert_said(check, Code.FAILURE, 'cannot be reached')
+
+    def test_a_broker_that_is_down(self) -> None:
+        self.assert_said('Message broker', Code.FAILURE, '127.0.0.1:1')
+        self.assert_said('Queues', Code.FAILURE, 'could not be looked at')
+
+    def test_one_of_several_brokers_is_down(self) -> None:
+        with mock.patch.object(broker.Broker, 'unreachable', return_value=['10.0.0.2:5672: gone'], autospec=True):
+            self.assert_said('Message broker', Code.WARNING, '10.0.0.2:5672: gone')
+        with mock.patch.object(broker.Broker, 'unreachable', return_value=[], autospec=True):
+            self.assert_said('Message broker', Code.SUCCESS)
+
+    def test_what_is_on_the_broker(self) -> None:
+        for code, reasons in (
+            (Code.SUCCESS, []),
+            (Code.SUCCESS, ['', '']),
+            # oslo.messaging goes on with these
+            (Code.WARNING, [DURABLE]),
+            (Code.WARNING, [DURABLE, DURABLE]),
+            # and cannot with these
+            (Code.FAILURE, [DURABLE, '']),
+            (Code.FAILURE, ['', DURABLE]),
+            (Code.FAILURE, ['', TYPE]),
+            (Code.FAILURE, [DURABLE, TYPE]),
+        ):
+            found = [broker.Found(f'thing {number}', reason) for number, reason in enumerate(reasons)]
+            with mock.patch.object(broker.Broker, 'found', return_value=found, autospec=True):
+                self.assert_said('Queues', code, *filter(None, reasons))
+
+    def test_what_should_not_be_durable_and_is(self) -> None:
+        rpc.transport(conf.CONF)
+        self.set('amqp_durable_queues', False, 'oslo_messaging_rabbit')
+        with mock.patch.object(broker.Broker, 'found', return_value=[broker.Found('exchange', DURABLE)], autospec=True):
+            self.assert_said('Queues', Code.FAILURE)
+
+    def test_no_broker_at_all(self) -> None:
+        self.messaging.transport_url = 'fake:/'
+        self.assert_said('Message broker', Code.WARNING, 'names no RabbitMQ')
+        self.assert_said('Queues', Code.SUCCESS)
+
+    def test_no_journal_yet(self) -> None:
+        self.assert_said('Journal', Code.SUCCESS, 'is made at the first start')
+        self.set('journal', f'{self.path}/nowhere/journal.sqlite', 'operations')
+        self.assert_said('Journal', Code.FAILURE, 'directory does not exist')
+
+    def test_journals(self) -> None:
+        journal.Journal(self.path).close()
+        self.assert_said('Journal', Code.SUCCESS, f'layout {journal.VERSION}; 0 operations')
+        for version, code, word in (
+            (journal.VERSION - 1, Code.SUCCESS, f'brought to {journal.VERSION}'),
+            (journal.VERSION + 1, Code.FAILURE, f'layout {journal.VERSION + 1}'),
+        ):
+            db = sqlite3.connect(self.path)
+            db.execute(f'PRAGMA user_version = {version}')
+            db.close()
+            self.assert_said('Journal', code, word)
+        with open(self.path, 'wb') as file:
+            file.write(b'nonsense' * 1000)
+        self.assert_said('Journal', Code.FAILURE, 'cannot be used')
+
+    def test_guests(self) -> None:
+        self.assert_said('Guests', Code.SUCCESS, '0 guests')
+        self.checks = checks.Checks(conf.CONF, lambda: 3.0, self.fake.open)
+        for number in range(7):
+            devices = harness.disk_xml('/a', 'sda') + harness.disk_xml('/b', 'sdb', serial=harness.new_id())
+            self.fake.add_guest(xml=domain_xml(f'guest-{number}', harness.new_id(), devices))
+        self.assert_said('Guests', Code.WARNING, '7 devices have no alias', '7 devices get', 'guest-4', ', ...')
+        self.assert_said('Duplicate aliases', Code.SUCCESS)
+
+    def test_duplicates(self) -> None:
+        with mock.patch.object(guests, 'doubles', return_value=['ua-x'], autospec=True):
+            for number in range(7):
+                self.fake.add_guest(xml=domain_xml(f'guest-{number}', harness.new_id(), ''))
+            self.assert_said('Duplicate aliases', Code.FAILURE, 'guest-4: ua-x', 'and 2 more guests')
+
+    def test_the_worst_is_the_exit_code(self) -> None:
+        with mock.patch('builtins.print', autospec=True):
+            self.assertEqual(Code.FAILURE, self.checks.check())
