@@ -16,6 +16,7 @@ from aliasagent import exception
 from aliasagent import notifications
 from aliasagent import rpc
 from aliasagent.compute.manager import ComputeManager
+from aliasagent.metrics import Metrics
 from aliasagent.operations import knowledge
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
@@ -52,7 +53,13 @@ class ComputeService(service.Service):
         self._journal = Journal(conf.operations.journal, notices=notifier is not None)
         self._notifications = notifications.Sender(self._journal, notifier, conf.host) if notifier else None
         self._lanes = Lanes(conf.operations.workers)
-        self._unplugs = Unplugs(self._host, on_late=self._journal.release)
+        self.metrics = Metrics()
+        self._unplugs = Unplugs(
+            self._host,
+            on_late=self._journal.release,
+            on_retry=self.metrics.unplug_retried,
+            on_timeout=self.metrics.unplug_timed_out,
+        )
         self._driver = Driver(self._host, self._unplugs, self._patience)
         self._reconciler = Reconciler(self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known)
         self._mover = Mover(self._host, conf.reconcile.save_directory)
@@ -63,7 +70,9 @@ class ComputeService(service.Service):
             self._reconciler,
             self._mover,
             reconnect_timeout=lambda: float(conf.libvirt.reconnect_timeout),
+            on_finished=self.metrics.finished,
         )
+        self.metrics.watch(self._host, self._unplugs, self._reconciler, self._runner)
         self._intake = Intake(self._runner, lambda: int(conf.operations.max_waiting))
         self._servers: list[Any] = []
         self._stopping = threading.Event()
@@ -112,6 +121,7 @@ class ComputeService(service.Service):
         if not self._lanes.close(max(0.0, end - time.monotonic())):
             LOG.warning('What runs still is left as it is, and looked at after the next start')
         self._unplugs.close()
+        self.metrics.close()
         self._host.close()
         if self._notifications is not None:
             self._notifications.close()
@@ -135,6 +145,7 @@ class ComputeService(service.Service):
 
     def _start(self) -> None:
         try:
+            self._serve_metrics()
             self._host.start()
             while not self._host.wait_connected(0.2):
                 if self._stopping.is_set():
@@ -158,6 +169,15 @@ class ComputeService(service.Service):
         finally:
             self._ready.set()
 
+    def _serve_metrics(self) -> None:
+        options = self._conf.metrics
+        if options.port:
+            try:
+                self.metrics.serve(options.host, options.port)
+            except OSError as error:
+                # The guests are served all the same.
+                LOG.error('The metrics cannot be read at %s:%d: %s', options.host, options.port, error)
+
     def _listen(self) -> None:
         transport = rpc.transport(self._conf)
         LOG.info('Waiting for the message broker at %s', _hosts(transport))
@@ -173,6 +193,7 @@ class ComputeService(service.Service):
         """The periodic task; returns the seconds until the next time."""
         try:
             self._reconciler.run()
+            self.metrics.passed()
         except exception.HypervisorUnavailable as error:
             LOG.warning('The guests are not reconciled now: %s', error)
         except Exception:

@@ -5,13 +5,14 @@ from oslo_config import cfg
 
 from aliasagent.conf import default
 from aliasagent.conf import libvirt
+from aliasagent.conf import metrics
 from aliasagent.conf import operations
 from aliasagent.conf import reconcile
 from aliasagent.conf import unplug
 
 CONF = cfg.CONF
 
-MODULES = (default, libvirt, operations, reconcile, unplug)
+MODULES = (default, libvirt, metrics, operations, reconcile, unplug)
 
 for _module in MODULES:
     _module.register_opts(CONF)

@@ -30,10 +30,15 @@ class _Stopping(Exception):
     """The agent stops, and an operation is left for the next start."""
 
 
+#: Hears of an outcome: the operation, its error if it failed, and the seconds of its work if that began here.
+Observer = Callable[[Operation, BaseException | None, float | None], None]
+
+
 class Runner:
     """Takes operations in and does them, each guest's in order.
 
     :param reconnect_timeout: seconds to wait for a hypervisor that went away under an operation; asked each time.
+    :param on_finished: hears of each outcome.
     """
 
     def __init__(
@@ -45,16 +50,18 @@ class Runner:
         mover: Mover,
         *,
         reconnect_timeout: Callable[[], float] = lambda: 0.0,
+        on_finished: Observer = lambda _operation, _error, _seconds: None,
     ) -> None:
         self._journal = journal
         self._lanes = lanes
         self._driver = driver
         self._reconnect_timeout = reconnect_timeout
+        self._on_finished = on_finished
         self._accepting = threading.Lock()
         self._counting = threading.Lock()
         self._unfinished = 0
-        #: The operations that this process has begun and not finished. Each is touched by its own lane only.
-        self._begun: set[str] = set()
+        #: The operations that this process has begun and not finished, and when. Each is touched by its own lane only.
+        self._begun: dict[str, float] = {}
         self._closing = threading.Event()
         self._late_writer = LateWriter()
         self._actions: dict[Action, Callable[[Operation], futures.Future[None] | None]] = {
@@ -99,6 +106,17 @@ class Runner:
         ):
             raise exception.OperationConflict(operation=operation.id)
         LOG.info('Asked again, and not done again: %s', _words(operation))
+
+    @property
+    def running(self) -> int:
+        """How many operations are begun and not finished."""
+        return len(self._begun)
+
+    @property
+    def waiting(self) -> int:
+        """How many operations are taken in and not begun."""
+        with self._counting:
+            return max(0, self._unfinished - len(self._begun))
 
     def recover(self) -> int:
         """Take up what an earlier process accepted and did not finish; how many that were."""
@@ -188,7 +206,7 @@ class Runner:
                 if self._closing.wait(RETRY_SECONDS):
                     raise _Stopping from error
             else:
-                self._begun.add(operation.id)
+                self._begun[operation.id] = time.monotonic()
 
     def _on_done(
         self, operation: Operation, pending: 'futures.Future[None]', finished: 'futures.Future[None]'
@@ -207,7 +225,8 @@ class Runner:
             LOG.error('Failed by a defect of ours: %s', _words(operation), exc_info=error)
         with self._counting:
             self._unfinished -= 1
-            self._begun.discard(operation.id)
+            begun_at = self._begun.pop(operation.id, None)
+        self._on_finished(operation, error, None if begun_at is None else time.monotonic() - begun_at)
         self._late_writer.write(functools.partial(self._journal.finish, operation.id, error))
 
 

@@ -68,11 +68,23 @@ class Unplugs:
     """All unplugs of a host.
 
     :param on_late: called with the instance and the device's id when a device goes after its unplug had failed.
+    :param on_retry: called when a guest is asked once more.
+    :param on_timeout: called when a guest has used up its attempts.
     """
 
-    def __init__(self, host: Host, *, on_late: Callable[[str, str], None] | None = None, workers: int = 4) -> None:
+    def __init__(
+        self,
+        host: Host,
+        *,
+        on_late: Callable[[str, str], None] | None = None,
+        on_retry: Callable[[], None] = lambda: None,
+        on_timeout: Callable[[], None] = lambda: None,
+        workers: int = 4,
+    ) -> None:
         self._host = host
         self._on_late = on_late
+        self._on_retry = on_retry
+        self._on_timeout = on_timeout
         self._lock = threading.Lock()
         self._pending: dict[tuple[str, str], Unplug] = {}
         self._overdue: dict[tuple[str, str], Unplug] = {}
@@ -100,6 +112,12 @@ class Unplugs:
             self._overdue.pop(unplug.key, None)
         self._logged(self._attempt, unplug)
         return unplug.future
+
+    @property
+    def pending(self) -> int:
+        """How many devices are on their way out."""
+        with self._lock:
+            return len(self._pending)
 
     def close(self) -> None:
         """Follow nothing any more. What is pending stays so: its end is not known, and must not be made up."""
@@ -164,8 +182,10 @@ class Unplugs:
             if self._is_gone(unplug):
                 self._end(unplug)
             elif unplug.attempts < unplug.patience.attempts:
+                self._on_retry()
                 self._attempt(unplug)
             else:
+                self._on_timeout()
                 self._end(unplug, self._timed_out(unplug))
         except exception.InstanceNotFound:
             self._end(unplug, self._moved(unplug))

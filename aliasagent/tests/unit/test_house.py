@@ -16,7 +16,7 @@ FLOORS = (
     ('cmd', 'shell'),
     ('status',),
     ('compute',),
-    ('notifications',),
+    ('metrics', 'notifications'),
     ('operations',),
     ('reconcile',),
     ('virt',),
