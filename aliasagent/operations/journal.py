@@ -73,6 +73,11 @@ _HOW_TO_GO_ON = (
 _BATCH = 1000
 
 
+def _now() -> float:
+    """The time to the microsecond: as it is told, so that whoever asks by a time that they were told gets that one."""
+    return round(time.time(), 6)
+
+
 class Journal:
     """The record of one host's operations.
 
@@ -82,7 +87,7 @@ class Journal:
     :param notices: whether to keep what is to be told, for somebody who tells it and takes it out again.
     """
 
-    def __init__(self, path: str, *, notices: bool = False, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: str, *, notices: bool = False, clock: Callable[[], float] = _now) -> None:
         self.path = path
         self._clock = clock
         self._notices = notices
