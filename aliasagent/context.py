@@ -7,6 +7,9 @@ from typing import Self
 from oslo_context import context
 from oslo_utils import uuidutils
 
+#: The longest id of a request that is taken over.
+_LONGEST = 255
+
 
 class RequestContext(context.RequestContext):
     """A request's context.
@@ -29,15 +32,21 @@ class RequestContext(context.RequestContext):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], **kwargs: Any) -> Self:
-        """Read a context from a message, whoever sent it; what is not a text is as good as not sent."""
+        """Read a context from a message, whoever sent it; what is not a text is as good as not sent.
+
+        Log lines of this thread carry it from here on, so that its ids must fit into one.
+        """
 
         def text(name: str) -> str | None:
             value = values.get(name)
             return value if isinstance(value, str) and value else None
 
+        def printable(name: str) -> str | None:
+            value = text(name)
+            return value if value and value.isprintable() and len(value) <= _LONGEST else None
+
         return cls(
-            request_id=text('request_id'),
-            global_request_id=text('global_request_id'),
+            request_id=printable('request_id'),
+            global_request_id=printable('global_request_id'),
             operation_id=text('operation_id'),
-            overwrite=False,
         )

@@ -12,8 +12,11 @@ from oslo_log import log as logging  # noqa: E402
 from oslo_service import service  # noqa: E402
 
 from aliasagent import conf  # noqa: E402
+from aliasagent import exception  # noqa: E402
 from aliasagent import version  # noqa: E402
 from aliasagent.compute.service import ComputeService  # noqa: E402
+
+LOG = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,8 +24,14 @@ def main(argv: list[str] | None = None) -> int:
     logging.register_options(conf.CONF)
     conf.CONF(sys.argv[1:] if argv is None else argv, project='aliasagent', version=version.version())
     logging.setup(conf.CONF, 'aliasagent')
+    try:
+        agent = ComputeService(conf.CONF)
+    except exception.JournalError as error:
+        # Its words say how to go on; a traceback would hide them.
+        LOG.critical('The agent cannot start: %s', error)
+        return 1
     # libvirt must not cross a fork.
-    service.launch(conf.CONF, ComputeService(conf.CONF), restart_method='mutate', no_fork=True)
+    service.launch(conf.CONF, agent, restart_method='mutate', no_fork=True)
     return 0
 
 

@@ -40,7 +40,7 @@ def _call(
 ) -> Callable[Concatenate['ComputeManager', RequestContext, P], R]:
     """Expose a method that answers: its arguments are checked first, and our errors reach the caller as themselves."""
 
-    def checked(self: 'ComputeManager', ctxt: RequestContext, *args: P.args, **arguments: P.kwargs) -> R:
+    def checked(self: 'ComputeManager', ctxt: RequestContext, /, *args: P.args, **arguments: P.kwargs) -> R:
         contract.validate(method.__name__, arguments)
         return method(self, ctxt, *args, **contract.canonical(arguments))
 
@@ -53,7 +53,7 @@ def _call(
 def _cast(action: Action) -> Callable[..., None]:
     """Expose a method that is only told: it becomes an operation, and an error in it that operation's outcome."""
 
-    def accepted(self: 'ComputeManager', ctxt: RequestContext, **arguments: Any) -> None:
+    def accepted(self: 'ComputeManager', ctxt: RequestContext, /, **arguments: Any) -> None:
         self._accept(action, ctxt, arguments)
 
     exposed: Callable[..., None] = oslo_messaging.expose(accepted)

@@ -106,7 +106,9 @@ class Journal:
     def _check(self) -> None:
         (found,) = self._db.execute('PRAGMA quick_check(1)').fetchone()
         if found != 'ok':
-            raise exception.JournalError(path=self.path, reason=f'it is damaged: {found}; {_HOW_TO_GO_ON}')
+            # What SQLite found has several lines; the words on how to go on shall be on the first.
+            reason = f'it is damaged: {" ".join(found.split())}; {_HOW_TO_GO_ON}'
+            raise exception.JournalError(path=self.path, reason=reason)
 
     def _bring_up_to_date(self) -> None:
         (version,) = self._db.execute('PRAGMA user_version').fetchone()

@@ -13,6 +13,7 @@ import logging
 import operator
 import os
 from collections.abc import Callable
+from collections.abc import Set
 from concurrent import futures
 from typing import Any
 
@@ -36,6 +37,13 @@ from aliasagent.virt.host import Host
 
 LOG = logging.getLogger(__name__)
 
+#: How often an attach is tried, if each time something came in between; or if QEMU has something in the way, of which
+#: there may be more.
+_ATTEMPTS, _ATTEMPTS_AROUND = 3, 8
+_LEFT_IN_QEMU = (
+    "the guest's QEMU has kept something of an attach during which libvirtd was killed, and libvirt does not know it; "
+    'it goes when the guest is switched off'
+)
 _SIDE_NAMES = {Side.LIVE: 'running guest', Side.PERSISTENT: 'persistent config'}
 
 
@@ -108,39 +116,42 @@ class Driver:
         if name is not None:
             targets.check(name, bus)
 
-        def disk(definitions: Definitions) -> base.Device:
-            target = name or _disk_name(definitions, volume_id, bus)
+        def disk(definitions: Definitions, avoid: Set[str]) -> base.Device:
+            target = name or _disk_name(definitions, volume_id, bus, avoid)
             return volume.disk_for_volume(volume_id, connection_info, target=target, bus=bus, device_type=device_type)
 
         self._attach(instance, volume_id, disk)
 
     def attach_interface(self, instance: str, port: dict[str, Any]) -> None:
         """Plug the interface of a port in. See :meth:`attach_volume` for the errors."""
-        self._attach(instance, port['id'], lambda _definitions: ports.interface_for_port(port))
+        self._attach(instance, port['id'], lambda *_read: ports.interface_for_port(port))
 
     def attach_hostdev(self, instance: str, device_id: str, hostdev: dict[str, Any]) -> None:
         """Give the guest a device of this host. See :meth:`attach_volume` for the errors."""
-        self._attach(instance, device_id, lambda _definitions: host_device.host_device(device_id, hostdev))
+        self._attach(instance, device_id, lambda *_read: host_device.host_device(device_id, hostdev))
 
-    def _attach(self, instance: str, device_id: str, build: Callable[[Definitions], base.Device]) -> None:
+    def _attach(self, instance: str, device_id: str, build: Callable[[Definitions, Set[str]], base.Device]) -> None:
         """Plug a device in, on each side where it is not yet, and read it back.
 
-        :param build: makes the device so that it fits the guest as it was just read.
+        :param build: makes the device so that it fits the guest as it was just read, with none of these target names.
         :raises DeviceConflict: another device goes by this id.
         :raises GuestBusy: the guest is being migrated.
         :raises AttachFailed: libvirt refused, or the alias did not land. Neither side has the device then, or the words
             say what is left.
         """
         guest = self._host.guest(instance)
-        for again in (True, True, False):
+        avoid: set[str] = set()
+        tried = Side(0)
+        for attempt in range(1, _ATTEMPTS_AROUND + 1):
             definitions = guest.definitions()
             if definitions.live is not None:
                 guest.refuse_if_migrating()
-            device = build(definitions)
+            device = build(definitions, avoid)
             missing = _missing(guest, definitions, device_id, device)
             if not missing:
                 LOG.info('Instance %s has device %s already', instance, device_id)
                 return
+            tried |= missing
             try:
                 guest.attach(device.to_xml(), missing)
                 break
@@ -150,9 +161,15 @@ class Driver:
                 now = guest.definitions()
                 # It was started or stopped since it was read, or a call of an agent that was killed took effect late.
                 restarted = isinstance(error, errors.InvalidOperation) and now.there != definitions.there
-                if again and (restarted or missing & _sides_with(now, device_id)):
+                late = missing & _sides_with(now, device_id)
+                if (restarted or late) and attempt < _ATTEMPTS:
                     continue
-                raise _attach_failed(guest, device_id, missing & _sides_with(now, device_id), error) from error
+                # What QEMU has and libvirt does not know shows in no definition; another name goes around it.
+                elsewhere = isinstance(error, errors.PlaceLeft) and device.target not in (None, *avoid)
+                if (elsewhere or isinstance(error, errors.NameLeft)) and attempt < _ATTEMPTS_AROUND:
+                    avoid |= {device.target} if elsewhere and device.target else set()
+                    continue
+                raise _attach_failed(guest, device_id, tried & _sides_with(now, device_id), error) from error
         self._read_back(guest, device_id, missing)
         LOG.info('Attached %s to instance %s', device.describe(), instance)
 
@@ -232,6 +249,8 @@ def _sides_with(definitions: Definitions, device_id: str) -> Side:
 def _attach_failed(guest: Guest, device_id: str, left: Side, error: Exception) -> exception.AttachFailed:
     """The error for an attach that libvirt refused, with what it left behind, if anything."""
     reason = f'{error}; it is left in the {_words(left)}' if left else str(error)
+    if isinstance(error, errors.LeftInQemu):
+        reason = f'{reason}; {_LEFT_IN_QEMU}'
     return exception.AttachFailed(instance=guest.uuid, device=device_id, reason=reason)
 
 
@@ -258,14 +277,14 @@ def _missing(guest: Guest, definitions: Definitions, device_id: str, device: bas
     return functools.reduce(operator.or_, (side for side, it in found.items() if it is None), Side(0))
 
 
-def _disk_name(definitions: Definitions, volume_id: str, bus: str) -> str:
+def _disk_name(definitions: Definitions, volume_id: str, bus: str, avoid: Set[str]) -> str:
     """What to call a volume's disk: as on the side that has it already, else a name that is free on both."""
     for _side, domain in definitions.sides():
         found = domain.find(volume_id)
         if found is not None and found.device.target is not None:
             return found.device.target
     taken = {target for _side, domain in definitions.sides() for target in domain.disk_targets()}
-    return targets.first_free(bus, taken)
+    return targets.first_free(bus, taken | avoid)
 
 
 def _find_both(definitions: Definitions, device_id: str) -> tuple[Found | None, Found | None]:

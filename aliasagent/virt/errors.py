@@ -28,10 +28,28 @@ class InvalidOperation(exception.HypervisorError):
     """Not as things are: the guest was started or stopped since it was looked at, or a target name is taken."""
 
 
+class LeftInQemu(exception.HypervisorError):
+    """QEMU has something of an attach in the middle of which libvirtd was killed, and libvirt does not know of it.
+
+    It stays there, and is in the way, for as long as the guest's QEMU process runs.
+    """
+
+
+class NameLeft(LeftInQemu):
+    """It has a name that libvirt chose, and chooses otherwise the next time."""
+
+
+class PlaceLeft(LeftInQemu):
+    """It is where the new device was to go."""
+
+
 #: QEMU's own words, which no locale translates, for what has no code.
 _BY_WORDS: dict[str, type[exception.HypervisorError]] = {
     'already in the process of unplug': UnplugPending,
     'guest is busy': UnplugBusy,
+    'Duplicate nodes with node-name': NameLeft,
+    'lun already used by': PlaceLeft,
+    'Duplicate device ID': LeftInQemu,
 }
 _UNAVAILABLE = frozenset({libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN})
 _UNSUPPORTED = frozenset({libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_NO_SUPPORT})
