@@ -95,6 +95,10 @@ def client(
     )
 
 
+class NotTaken(Exception):
+    """An endpoint's word that a message is to stay with the broker: it is not acknowledged, and comes again."""
+
+
 class _LateListener(amqpdriver.RpcAMQPListener):
     """Leaves it to the server to acknowledge what is handled in order; the rest is acknowledged as it comes.
 
@@ -148,7 +152,11 @@ class _Checked:
         if not isinstance(message.get('args', {}), dict):
             # For the endpoint to refuse: it keeps a record of what it refuses, for whoever asks for it.
             message['args'] = {'args': message['args']}
-        return self._dispatcher.dispatch(incoming)
+        try:
+            return self._dispatcher.dispatch(incoming)
+        except NotTaken as error:
+            incoming.is_not_taken = True
+            raise dispatcher.ExpectedException() from error
 
     def _check(self, message: Any) -> None:
         method, version, namespace = message.get('method'), message.get('version', '1.0'), message.get('namespace')
@@ -213,6 +221,8 @@ class InOrderServer(rpc_server.RPCServer):
             super()._on_incoming(incoming)
             return
         self._process_incoming(incoming)
+        if getattr(incoming[0], 'is_not_taken', False):
+            return
         acknowledge = getattr(message, 'acknowledge', None)
         if acknowledge is not None:
             try:

@@ -22,6 +22,10 @@ _PASSWORD = re.compile(r'passw|passphrase|keyring|token|(^|_)key$', re.IGNORECAS
 _SECRET = re.compile(r'password|secret|passwd|\bkey', re.IGNORECASE)
 
 
+#: What an argument that is left out stands for; None for all others.
+_DEFAULTS: dict[str, object] = {'device_type': 'disk', 'unsafe': False}
+
+
 def _format_checker() -> jsonschema.FormatChecker:
     def checker(check: Callable[[str], object]) -> Callable[[object], bool]:
         return lambda value: not isinstance(value, str) or bool(check(value))
@@ -78,14 +82,15 @@ def _check_depth(arguments: dict[str, Any]) -> None:
 def canonical(arguments: dict[str, Any]) -> dict[str, Any]:
     """Valid arguments as they are kept and worked with.
 
-    UUIDs are as libvirt and Nova write them, so that one volume has one alias. Passwords and keys that Cinder sends
-    are gone: QEMU gets them from libvirt, by a secret's UUID, and they shall not come to lie in a journal.
+    UUIDs are as libvirt and Nova write them, so that one volume has one alias. What says no more than if it were left
+    out is left out, so that one request is one, whoever sends it. Passwords and keys that Cinder sends are gone: QEMU
+    gets them from libvirt, by a secret's UUID, and they shall not come to lie in a journal.
     """
 
     def one(value: Any) -> Any:
         return value.lower() if isinstance(value, str) and schemas.UUID.fullmatch(value) else value
 
-    result = {name: one(value) for name, value in arguments.items()}
+    result = {name: one(value) for name, value in arguments.items() if value != _DEFAULTS.get(name)}
     if 'port' in result:
         result['port'] = {**result['port'], 'id': one(result['port']['id'])}
     if 'connection_info' in result:

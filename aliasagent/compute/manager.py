@@ -13,6 +13,7 @@ from typing import TypeVar
 import oslo_messaging
 
 from aliasagent import exception
+from aliasagent import rpc
 from aliasagent.compute import contract
 from aliasagent.compute import rpcapi
 from aliasagent.context import RequestContext
@@ -165,13 +166,24 @@ class ComputeManager:
             LOG.error('Refused %s: context.operation_id: it is no id, so nobody could ask for the outcome', action)
             return
         try:
-            try:
-                self._intake.take(_operation(action, ctxt.operation_id, ctxt.request_id, arguments))
-            except exception.InvalidInput as error:
-                LOG.error('Refused %s, operation %s: %s', action, ctxt.operation_id, error)
-                self._journal.accept(_refused(action, ctxt, arguments, error))
+            operation = _operation(action, ctxt.operation_id, ctxt.request_id, arguments)
+        except exception.InvalidInput as error:
+            LOG.error('Refused %s, operation %s: %s', action, ctxt.operation_id, error)
+            self._record_refused(_refused(action, ctxt, arguments, error))
+            return
+        try:
+            self._intake.take(operation)
+        except exception.JournalError as error:
+            LOG.error('Left with the message broker: %s, operation %s: %s', action, operation.id, error)
+            raise rpc.NotTaken from error
         except exception.AliasAgentError as error:
-            LOG.error('Not accepted: %s, operation %s: %s', action, ctxt.operation_id, error)
+            LOG.error('Not accepted: %s, operation %s: %s', action, operation.id, error)
+
+    def _record_refused(self, operation: Operation) -> None:
+        try:
+            self._journal.accept(operation)
+        except exception.JournalError as error:
+            LOG.error('Not recorded that operation %s was refused: %s', operation.id, error)
 
 
 def _operation(action: Action, operation_id: str, request_id: str | None, arguments: Json) -> Operation:

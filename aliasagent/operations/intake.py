@@ -39,7 +39,7 @@ class Intake:
         Whoever brings it waits here, and so leaves the next one where it is: with the broker.
 
         :raises OperationConflict: its id was used for another request.
-        :raises JournalError: the agent stops, and the journal still cannot be written. The operation is lost.
+        :raises JournalError: the agent stops, and the journal still cannot be written. The operation was not taken.
         """
         said = ''
         while True:

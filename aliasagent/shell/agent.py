@@ -42,7 +42,7 @@ _ANSWERS: tuple[type[Exception], ...] = (exception.OperationNotFound,)
 SUCCEEDED, FAILED = 'succeeded', 'failed'
 
 #: What the broker's client raises beside oslo.messaging's own errors; a refused login is among the channel errors.
-_BROKER_ERRORS: tuple[type[Exception], ...] = (
+BROKER_ERRORS: tuple[type[Exception], ...] = (
     oslo_messaging.MessageDeliveryFailure,
     kombu_exceptions.KombuError,
     OSError,
@@ -310,7 +310,7 @@ class Agent:
                 f'no agent for host {self.host} listens: is aliasagent-compute running there, and is its option host '
                 f'{self.host!r}? (--host names another)'
             ) from error
-        except _BROKER_ERRORS as error:
+        except BROKER_ERRORS as error:
             raise errors.Unreachable(
                 f'{self._broker_names()} refused: {str(error).rstrip(".")}. Check transport_url in the '
                 'configuration, or give --transport-url'

@@ -22,6 +22,7 @@ import oslo_messaging
 
 from aliasagent import exception
 from aliasagent.context import RequestContext
+from aliasagent.shell import agent
 from aliasagent.tests.contract import harness
 from aliasagent.tests.parts import processes
 from aliasagent.tests.stress.bench import Bench
@@ -29,8 +30,8 @@ from aliasagent.tests.stress.bench import Bench
 #: What a sender asks again after: no answer, no confirmation, or a refusal that will not last.
 AGAIN = (
     oslo_messaging.MessagingTimeout,
-    oslo_messaging.MessageDeliveryFailure,
     oslo_messaging.MessageUndeliverable,
+    *agent.BROKER_ERRORS,
     exception.ServiceBusy,
     exception.JournalError,
 )

@@ -6,6 +6,7 @@ import types
 from typing import Any
 
 import fixtures
+import oslo_messaging
 from oslo_config import cfg
 from oslo_messaging import conffixture
 from oslo_messaging._drivers import amqpdriver
@@ -47,6 +48,15 @@ class AcknowledgeTestCase(base.TestCase):
         self.addCleanup(self.server.stop)
         return self.server.listener._poll_style_listener
 
+    def remember_acknowledged(self) -> None:
+        acknowledge = impl_rabbit.RabbitMessage.acknowledge
+
+        def remember(message: Any) -> None:
+            self.said.append('acknowledged')
+            acknowledge(message)
+
+        self.useFixture(fixtures.MonkeyPatch(f'{impl_rabbit.__name__}.RabbitMessage.acknowledge', remember))
+
     def deliver(self, message: Message) -> None:
         self.server._on_incoming([types.SimpleNamespace(message=message)])
 
@@ -54,6 +64,22 @@ class AcknowledgeTestCase(base.TestCase):
         self.server._process_incoming = lambda _incoming: self.said.append('handled')
         self.deliver(Message('cast', self.said))
         self.assertEqual(['handled', 'acknowledged'], self.said)
+
+    def test_not_if_the_endpoint_did_not_take_it(self) -> None:
+        self.remember_acknowledged()
+        self.start()
+        client = rpc.client(self.transport, '1.0').prepare(server='here')
+        for _number in range(2):
+            client.cast({}, 'cast')
+        self.wait_for(lambda: len(self.said) > 1, 'both are handled')
+        self.server.stop()
+        self.assertEqual(['not taken'] * 2, self.said)
+
+    @oslo_messaging.expose
+    def cast(self, _ctxt: Any) -> None:
+        """An endpoint that cannot take it now."""
+        self.said.append('not taken')
+        raise rpc.NotTaken
 
     def test_it_cannot_be_acknowledged(self) -> None:
         self.server._process_incoming = lambda _incoming: self.said.append('handled')
@@ -80,13 +106,7 @@ class AcknowledgeTestCase(base.TestCase):
         self.assertEqual(2, len(listener.incoming))
 
     def test_over_the_whole_way(self) -> None:
-        acknowledge = impl_rabbit.RabbitMessage.acknowledge
-
-        def remember(message: Any) -> None:
-            self.said.append('acknowledged')
-            acknowledge(message)
-
-        self.useFixture(fixtures.MonkeyPatch(f'{impl_rabbit.__name__}.RabbitMessage.acknowledge', remember))
+        self.remember_acknowledged()
         go_on = threading.Event()
         self.addCleanup(go_on.set)
 

@@ -322,6 +322,14 @@ class CanonicalTestCase(base.TestCase):
             if 'port' in message:
                 self.assertEqual(message['port']['id'], canonical['port']['id'])
 
+    def test_one_request_is_one_whoever_sends_it(self) -> None:
+        short = {'instance_uuid': GUEST, 'volume_id': ID, 'connection_info': {}}
+        long = {**short, 'device_name': None, 'disk_bus': None, 'device_type': 'disk'}
+        self.assertEqual(short, contract.canonical(long))
+        self.assertEqual({'device_type': 'lun'}, contract.canonical({'device_type': 'lun'}))
+        self.assertEqual({}, contract.canonical({'unsafe': False, 'inventory': None, 'migrate_uri': None}))
+        self.assertEqual({'unsafe': True}, contract.canonical({'unsafe': True}))
+
     def test_what_is_no_uuid_stays(self) -> None:
         message = {'instance_uuid': GUEST, 'device_id': 'GPU_1'}
         self.assertEqual(message, contract.canonical(message))

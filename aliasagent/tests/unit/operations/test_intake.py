@@ -82,7 +82,7 @@ class IntakeTestCase(base.TestCase):
         thread.join(base.PATIENCE)
         self.assertEqual(([('one', None)], []), (self.runner.taken, errors))
 
-    def test_at_the_end_without_a_journal_it_is_said_to_be_lost(self) -> None:
+    def test_at_the_end_without_a_journal_it_is_not_taken(self) -> None:
         self.runner.error = FULL
         thread, errors = self.take()
         self.wait_for(lambda: self.runner.asked > 0, 'it is tried')
