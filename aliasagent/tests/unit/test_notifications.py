@@ -44,6 +44,7 @@ class StubNotifier:
         self.contexts: list[context.RequestContext] = []
         self.open = threading.Event()
         self.open.set()
+        self.begun = 0
 
     def info(self, ctxt: context.RequestContext, event_type: str, payload: dict[str, Any]) -> None:
         self._send('info', ctxt, event_type, payload)
@@ -52,6 +53,7 @@ class StubNotifier:
         self._send('error', ctxt, event_type, payload)
 
     def _send(self, priority: str, ctxt: context.RequestContext, event_type: str, payload: dict[str, Any]) -> None:
+        self.begun += 1
         self.open.wait(base.PATIENCE)
         self.contexts.append(ctxt)
         self.sent.append((priority, event_type, payload))
@@ -141,6 +143,7 @@ class SenderTestCase(base.TestCase):
         sender = self.start()
         self.do('one')
         self.do('two')
+        self.wait_for(lambda: self.notifier.begun, 'the first one is under way')
         sender.close()
         self.notifier.open.set()
         self.wait_for(lambda: len(self.notifier.sent) == 1, 'the one that was under way')

@@ -108,6 +108,8 @@ class RunnerTestCase(base.TestCase):
             self.mover,  # type: ignore[arg-type]
             reconnect_timeout=lambda: 0.5,
         )
+        # Or what has not begun would wait for the closed journal for ever.
+        self.addCleanup(runner.close)
         return journal, runner
 
     def outcome(self, operation_id: str = 'one') -> Operation:
@@ -346,6 +348,7 @@ class AcceptTestCase(RunnerTestCase):
         self.driver.answer.set_result(None)
         self.outcome('three')
         self.runner.accept(operation('four'), 1)
+        self.outcome('four')
 
     def test_many_at_once_are_done_in_the_order_of_the_journal(self) -> None:
         names = [str(number) for number in range(60)]
@@ -364,7 +367,6 @@ class FullDiskTestCase(RunnerTestCase):
         super().setUp()
         for module in ('late', 'runner'):
             self.useFixture(fixtures.MonkeyPatch(f'aliasagent.operations.{module}.RETRY_SECONDS', 0.01))
-        self.addCleanup(self.runner.close)
         self.failing: set[str] = set()
         self.failed = 0
 
