@@ -19,6 +19,7 @@ import errno
 import hashlib
 import os
 import pathlib
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
@@ -82,20 +83,44 @@ class Checks:
 
 
 def refusal(it: bench.Bench, timeout: float = 60) -> str:
-    """Submit new requests, to guests that there are none of, until one is refused; what the refusal says.
+    """Submit new requests, to guests that there are none of, until all are refused; what the refusals say.
 
-    :raises PartFailed: none was. What was accepted before that has failed, for its guest is not there.
+    SQLite finds room here and there before it finds none at all, so some refusals in a row are wanted. What was
+    accepted before that has failed, for its guest is not there.
+
+    :raises PartFailed: it never came to that.
     """
+    in_a_row = 0
 
     def refused() -> str | None:
+        nonlocal in_a_row
         ctxt = RequestContext()
         try:
             it.api().submit(ctxt, 'detach', instance_uuid=harness.new_id(), device_id=harness.new_id())
         except exception.JournalError as error:
-            return str(error).splitlines()[0]  # oslo.messaging adds the traceback of the other side
+            in_a_row += 1
+            # oslo.messaging adds the traceback of the other side
+            return str(error).splitlines()[0] if in_a_row == 30 else None
+        in_a_row = 0
         return None
 
-    return processes.wait_until(refused, timeout, 'a request to be refused', 0)
+    return processes.wait_until(refused, timeout, 'requests to be refused', 0.1)
+
+
+@contextlib.contextmanager
+def reader(journal: pathlib.Path) -> Iterator[None]:
+    """Read the journal meanwhile, as a backup does: SQLite cannot reuse the room that it has beside it."""
+    with contextlib.closing(sqlite3.connect(f'file:{journal}?mode=ro', uri=True, isolation_level=None)) as database:
+        database.execute('BEGIN')
+        database.execute('SELECT count(*) FROM operations').fetchone()
+        yield
+
+
+def on_disk(journal: pathlib.Path, operation_id: str) -> str:
+    """The state of an operation as anybody else reads it."""
+    with contextlib.closing(sqlite3.connect(f'file:{journal}?mode=ro', uri=True)) as database:
+        (state,) = database.execute('SELECT state FROM operations WHERE id = ?', (operation_id,)).fetchone()
+        return str(state)
 
 
 def full_at_intake(
@@ -139,14 +164,18 @@ def full_before_the_outcome(it: bench.Bench, disk: SmallDisk, checks: Checks, se
     it.api().submit(detach, 'detach_volume', instance_uuid=guest, volume_id=volume)
     it.wait_state(detach.operation_id, 'running')
     processes.wait_until(lambda: volume not in it.ids(guest).persistent, 30, 'the detach to wait for its guest')
-    disk.fill()
-    refusal(it)
-    it.domain(guest).reset()
-    processes.wait_until(lambda: volume not in it.ids(guest), 30, 'the guest to release the device')
-    processes.wait_until(lambda: 'An outcome is kept' in it.agent.said(), 30, 'the agent to see that it cannot write')
-    time.sleep(seconds)
-    state = (it.operation(detach.operation_id) or {}).get('state')
-    checks.that(state == 'running', f'while the disk is full, the detach is said to be {state}')
+    with reader(it.journal):
+        disk.fill()
+        refusal(it)
+        it.domain(guest).reset()
+        processes.wait_until(lambda: volume not in it.ids(guest), 30, 'the guest to release the device')
+        time.sleep(seconds)
+        state = (it.operation(detach.operation_id) or {}).get('state')
+        # SQLite may have found room for an outcome where a request did not fit. Then it is there for others, too.
+        so = state in ('running', 'succeeded') and state == on_disk(it.journal, detach.operation_id)
+        checks.that(so, f'while the disk is full, the detach is said to be {state}, and that is what is on the disk')
+        kept = it.agent.said().count('An outcome is kept')
+        checks.that(kept, 'there were outcomes that could not be written at once')
     disk.free()
     found = it.wait_state(detach.operation_id, 'succeeded', 'failed')
     checks.that(found['state'] == 'succeeded' and found['attempts'] == 1, f'then it is said to have {found["state"]}')

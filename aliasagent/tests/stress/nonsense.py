@@ -38,7 +38,8 @@ from aliasagent.tests.stress.nonsense_messages import Nonsense
 from aliasagent.tests.stress.nonsense_messages import Outcome
 
 #: The first line of a record in the agent's log; the lines of a traceback have no brackets.
-_RECORD = re.compile(r'^[0-9-]{10} [0-9:.]{12} \d+ (WARNING|ERROR|CRITICAL) (\S+) \[')
+_RECORD = re.compile(r'^[0-9-]{10} [0-9:.]{12} \d+ (WARNING|ERROR|CRITICAL) (\S+) \[[^]]*\] (.*)')
+_ID = re.compile(r'[0-9a-f-]{32,36}')
 #: Seconds that a kind of nonsense may take to be dealt with.
 PATIENCE = 180.0
 
@@ -55,6 +56,8 @@ class Row:
     logged: collections.Counter[str]
     seconds: float
     broken: list[str]
+    #: What oslo.messaging says in its records.
+    oslo: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     def line(self) -> str:
         ours = sum(count for name, count in self.logged.items() if name.startswith('aliasagent'))
@@ -134,6 +137,8 @@ class Run:
             for kind, some in self._generator.messages(messages):
                 rows.append(self._one_kind(kind, some))
                 print(rows[-1].line(), flush=True)
+                for words, times in rows[-1].oslo.most_common(4):
+                    print(f'    {times} {words}', flush=True)
             return rows
         finally:
             self._sender.close()
@@ -144,7 +149,11 @@ class Run:
             self._sender.send(message, rpc.TOPIC if number % 2 else rpc.ALT_TOPIC)
         broken = self._wait_dealt_with(messages)
         row = Row(kind, len(messages), 0, 0, collections.Counter(), time.monotonic() - begin, broken)
-        row.logged = self._logged(sum(message.outcome is Outcome.LOG for message in messages), broken)
+        records = self._records(sum(message.outcome is Outcome.LOG for message in messages), broken)
+        row.logged = collections.Counter(name for name, _words in records)
+        row.oslo = collections.Counter(
+            f'{name}: {_ID.sub("...", words)[:110]}' for name, words in records if not name.startswith('aliasagent')
+        )
         for message in messages:
             match message.outcome:
                 case Outcome.ANSWER:
@@ -185,7 +194,7 @@ class Run:
     def _is_empty(self, topic: str) -> bool:
         return self._bench.waiting(topic) == 0
 
-    def _logged(self, wanted: int, broken: list[str]) -> collections.Counter[str]:
+    def _records(self, wanted: int, broken: list[str]) -> list[tuple[str, str]]:
         """The records since the last look, without those about our own orders."""
         deadline = time.monotonic() + 5
         while True:
@@ -193,10 +202,10 @@ class Run:
                 log.seek(self._read)
                 text = log.read()
             lines = text.decode(errors='replace').splitlines()
-            records = [(match[2], line) for line in lines if (match := _RECORD.match(line)) is not None]
+            matches = [match for line in lines if (match := _RECORD.match(line)) is not None]
             forged = [line for line in lines if line.startswith('2026-01-01 ')]
-            found = collections.Counter(name for name, line in records if 'of nobody, instance' not in line)
-            if found.total() - len(forged) >= wanted or time.monotonic() > deadline:
+            found = [(match[2], match[3]) for match in matches if 'of nobody, instance' not in match[3]]
+            if len(found) - len(forged) >= wanted or time.monotonic() > deadline:
                 break
             time.sleep(0.1)
         self._read += len(text)
