@@ -324,10 +324,12 @@ class Journal:
             self._db.execute('BEGIN IMMEDIATE')
             try:
                 yield self._db
+                self._db.execute('COMMIT')
             except BaseException:
-                self._db.execute('ROLLBACK')
+                # Of some errors, a full disk for one, SQLite may have rolled back by itself.
+                if self._db.in_transaction:
+                    self._db.execute('ROLLBACK')
                 raise
-            self._db.execute('COMMIT')
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 """The journal: what it is asked about the past, what it forgets, and what is still to be told."""
 
 import sqlite3
+from typing import Any
 
 from aliasagent import exception
 from aliasagent.operations import journal
@@ -235,3 +236,31 @@ class LayoutTestCase(JournalTestCase):
         self.assertIn('move it away', str(error))
         with open(self.path, 'rb') as file:
             self.assertEqual(damaged, file.read())
+
+
+class _FullAtCommit:
+    """A database whose disk is full when a transaction is to end."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self.full = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        if statement == 'COMMIT' and self.full:
+            raise sqlite3.OperationalError('database or disk is full')
+        return self._database.execute(statement, *values)
+
+
+class FullDiskTestCase(JournalTestCase):
+    def test_a_transaction_that_cannot_end_is_taken_back_and_the_next_one_begins(self) -> None:
+        database = _FullAtCommit(self.journal._db)
+        self.journal._db = database  # type: ignore[assignment]
+        self.assertRaises(exception.JournalError, self.journal.accept, operation())
+        self.assertRaises(exception.JournalError, self.journal.accept, operation())
+        database.full = False
+        self.assertRaises(exception.OperationNotFound, self.journal.get, 'one')
+        self.assertIsNone(self.journal.accept(operation()))
+        self.assertEqual('one', self.journal.get('one').id)
