@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal finds no room: it says so, keeps what it has, and goes on as soon as there is room again."""
+
+import os
+import pathlib
+import sqlite3
+from typing import Any
+
+import fixtures
+
+from aliasagent import exception
+from aliasagent.operations.journal import Journal
+from aliasagent.operations.model import Action
+from aliasagent.operations.model import Operation
+from aliasagent.tests import base
+
+GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
+
+
+def operation(number: int, size: int = 0) -> Operation:
+    return Operation(str(number), Action.DETACH, GUEST, f'vol-{number}', {'x': 'y' * size})
+
+
+class FullTestCase(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'journal.sqlite'
+        self.journal = Journal(str(self.path))
+
+    def test_no_room_for_a_while(self) -> None:
+        self.addCleanup(self.journal.close)
+        self.journal.accept(operation(1))
+        database = self.journal._db
+        (pages,) = database.execute('PRAGMA page_count').fetchone()
+        database.execute(f'PRAGMA max_page_count = {pages}')
+        for number in range(2, 5):
+            error = self.assertRaises(exception.JournalError, self.journal.accept, operation(number, 100_000))
+            self.assertIn('full', str(error))
+            self.assertFalse(self.journal.has(str(number)))
+        database.execute('PRAGMA max_page_count = 1000000')
+        self.assertIsNone(self.journal.accept(operation(5, 100_000)))
+        self.assertEqual(['1', '5'], [found.id for found in self.journal.unfinished()])
+
+    def test_what_could_not_be_committed_is_not_there(self) -> None:
+        self.addCleanup(self.journal.close)
+        self.journal.accept(operation(1))
+        database = self.journal._db
+
+        class Refusing:
+            """A connection of which one commit fails, and leaves its transaction open."""
+
+            refuse = True
+            in_transaction = property(lambda _self: database.in_transaction)
+
+            def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+                if statement == 'COMMIT' and self.refuse:
+                    Refusing.refuse = False
+                    raise sqlite3.OperationalError('disk I/O error')
+                return database.execute(statement, *values)
+
+            def close(self) -> None:
+                database.close()
+
+        self.journal._db = Refusing()  # type: ignore[assignment]
+        self.assertRaises(exception.JournalError, self.journal.accept, operation(2))
+        self.assertFalse(self.journal.has('2'))
+        self.assertIsNone(self.journal.accept(operation(2)))
+
+    def test_what_is_wrong_with_a_damaged_one_is_said_in_one_line(self) -> None:
+        for number in range(300):
+            self.journal.accept(operation(number, 500))
+        self.journal.close()
+        with self.path.open('r+b') as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(size // 4)
+            file.write(bytes(range(256)) * (size // 512))
+        error = self.assertRaises(exception.JournalError, Journal, str(self.path))
+        self.assertNotIn('\n', str(error))
+        self.assertIn('move it away', str(error))
