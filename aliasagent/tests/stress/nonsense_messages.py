@@ -76,6 +76,7 @@ class Generator:
         self.chance = random.Random(seed)
         self.guests = guests
         self.reply_queue = reply_queue
+        self._used: list[str] = []
 
     def messages(self, count: int) -> Iterator[tuple[str, list[Nonsense]]]:
         """So many in all, kind by kind."""
@@ -162,6 +163,10 @@ class Generator:
             {'version': '1.0', **message, '_context_operation_id': id_, '_unique_id': uuid.uuid4().hex}
         )
         return Nonsense('', Outcome.OPERATION, body, id=id_, error_class='InvalidInput', names=names)
+
+    def used_id(self) -> str:
+        """The id of an operation that is known already."""
+        return self.chance.choice(self._used)
 
     def lost(self, message: Any) -> Nonsense:
         """A message whose sender is nobody."""
@@ -271,6 +276,12 @@ def _cast_no_usable_id(it: Generator) -> Nonsense:
     return it.lost({**message, 'version': '1.0', '_context_operation_id': id_ if isinstance(id_, str) and id_ else '/'})
 
 
+def _cast_used_id(it: Generator) -> Nonsense:
+    """A conflict: nothing is wrong but that its id was used for something else."""
+    args = {'instance_uuid': it.chance.choice(it.guests), 'device_id': it.id()}
+    return it.lost({'method': 'detach', 'args': args, 'version': '1.0', '_context_operation_id': it.used_id()})
+
+
 def _context_that_breaks(it: Generator) -> Nonsense:
     message = {'method': 'detach', 'args': {}, 'version': '1.0'}
     name = it.chance.choice(('_context_self', '_context_cls', '_context_x'))
@@ -342,6 +353,7 @@ KINDS: dict[str, Maker] = {
     'cast, version': _cast_version,
     'call, namespace': _call_namespace,
     'cast, no usable id': _cast_no_usable_id,
+    'cast, id used before': _cast_used_id,
     'context that breaks': _context_that_breaks,
     'no envelope': _no_envelope,
     'no JSON': _no_json,
