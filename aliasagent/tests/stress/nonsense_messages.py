@@ -159,6 +159,7 @@ class Generator:
     def cast(self, message: dict[str, Any], names: tuple[str, ...]) -> Nonsense:
         """A message whose outcome can be asked for."""
         id_ = self.id()
+        self._used.append(id_)
         body = self.envelope(
             {'version': '1.0', **message, '_context_operation_id': id_, '_unique_id': uuid.uuid4().hex}
         )
