@@ -35,6 +35,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two times that old operations are forgotten.
 _PRUNE_SECONDS = 600.0
+#: Seconds that a signal waits at most, if it did not wake the main thread.
+_SIGNAL_SECONDS = 0.5
 #: Seconds that the rest of a stop takes at most, after running work has ended.
 _STOP_REST_SECONDS = 5.0
 
@@ -101,12 +103,13 @@ class ComputeService(service.Service):
 
         :raises Exception: what made the start fail.
         """
-        self._starter.join()
+        # NOTE: asleep, and holding no lock, for the handler of a signal calls stop() from inside this wait. And not for
+        # long: a signal that comes in the moment before the main thread goes to sleep is handled when it wakes.
+        while self._failure is None and not self._stopping.is_set():
+            time.sleep(_SIGNAL_SECONDS)
         if self._failure is not None:
             raise self._failure
-        # NOTE: the signal handler calls stop() from inside this wait; no lock of ours may be held by it.
         super().wait()
-        self._stopping.wait()
 
     def stop(self, graceful: bool = True) -> None:
         """Take nothing in any more, let running work end, and leave the rest in the journal."""

@@ -111,6 +111,15 @@ class ServiceTest(testtools.TestCase):
 
         self.assertIn('2 attempts of 0.3 s', processes.wait_until(failed, harness.SOON, 'the detach to fail'))
 
+    def test_a_signal_that_does_not_wake_the_main_thread_is_not_lost(self) -> None:
+        # as one that comes in the moment before the main thread begins to wait
+        agent = self.agent()
+        agent.start()
+        agent.signal(signal.SIGHUP, main=False)
+        agent.wait_said('Read the mutable options again', timeout=10)
+        agent.signal(signal.SIGTERM, main=False)
+        self.assertEqual(0, agent.wait_end(timeout=10))
+
     def test_a_stop_lets_go_of_a_guest_that_does_not_answer_and_the_next_start_takes_it_up(self) -> None:
         side = base.RealSide(self.uri)
         self.addCleanup(side.close)

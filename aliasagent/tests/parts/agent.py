@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent itself, as a process of its own."""
 
+import ctypes
 import os
 import pathlib
 import signal
@@ -113,9 +114,17 @@ class Agent:
         """End it at once (SIGKILL)."""
         self._process.end(signal.SIGKILL)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+    def signal(self, number: signal.Signals, *, main: bool = True) -> None:
+        """Send it a signal; without ``main``, to its youngest thread, which is not the main one."""
         pid = self.pid
         if pid is None:
             raise processes.PartFailed('the agent does not run')
-        os.kill(pid, number)
+        if main:
+            os.kill(pid, number)
+            return
+        thread = max(int(path.name) for path in pathlib.Path('/proc', str(pid), 'task').iterdir())
+        if thread == pid:
+            raise processes.PartFailed('the agent has one thread only')
+        # Python has no tgkill for another process
+        if ctypes.CDLL(None, use_errno=True).tgkill(pid, thread, int(number)) != 0:
+            raise processes.PartFailed(f'tgkill: {os.strerror(ctypes.get_errno())}')
