@@ -25,13 +25,13 @@ def make_disk(path: pathlib.Path, size: int = 1024 * 1024) -> pathlib.Path:
     return path.resolve()
 
 
-def make_bridge(name: str | None = None, mtu: int = 1500) -> str:
-    """Make a Linux bridge that is up, and return its name (15 characters at most).
+def make_bridge() -> str:
+    """Make a Linux bridge that is up, and return its name, which nothing else on this machine has.
 
     :raises PartFailed: it could not be made
     """
-    name = name or f'aat{uuid.uuid4().hex[:10]}'
-    processes.run('ip', 'link', 'add', name, 'mtu', str(mtu), 'type', 'bridge')
+    name = f'aat{uuid.uuid4().hex[:10]}'
+    processes.run('ip', 'link', 'add', name, 'type', 'bridge')
     processes.run('ip', 'link', 'set', name, 'up')
     return name
 

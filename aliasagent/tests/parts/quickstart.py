@@ -35,9 +35,8 @@ DIRECTORY = pathlib.Path('/var/tmp/aliasagent-quickstart')
 #: Tells a directory that was made here from one that must not be removed.
 MARKER = '.aliasagent-quickstart'
 
-#: The name of the guest and of the agent's host, and of the bridge.
+#: The name of the guest and of the agent's host.
 NAME = 'quickstart'
-BRIDGE = 'aaquick0'
 
 #: A boot takes 10 s, but everything is emulated, and the host may be busy.
 BOOT_SECONDS = 300
@@ -73,11 +72,12 @@ class Quickstart:
         advice = 'check that apt can download packages (apt-get update), and that this is an amd64 machine'
         with steps.step('Building a small guest (the kernel of the distribution, busybox)', advice, self.directory):
             image = self._image()
-        advice = f'remove the bridge if it is a left-over: ip link delete {BRIDGE}'
-        with steps.step(f'Making two disks and the bridge {BRIDGE}', advice, self.directory):
-            # remembered only now: a bridge that was there before is not ours to remove
-            bridge = materials.make_bridge(BRIDGE)
+        advice = 'check that bridges can be made here: ip link add NAME type bridge'
+        with steps.step('Making two disks and a bridge', advice, self.directory) as note:
+            # by a name that nobody else has: one that was left by a run elsewhere is in nobody's way
+            bridge = materials.make_bridge()
             self._remember({'bridge': bridge})
+            note(bridge)
             disks = [
                 materials.make_disk(self.directory / 'disks' / f'{name}.raw', megabytes * 1024 * 1024)
                 for name, megabytes in (('virtio', 8), ('scsi', 16))
