@@ -22,8 +22,9 @@ LOG = logging.getLogger(__name__)
 
 #: How often the plan is made anew because somebody else changes the definition, before the rest is left for later.
 _PATIENCE = 20
-#: Seconds to keep away from a definition that somebody else is changing: such changes come in bursts.
+#: Seconds that a definition must have stayed the same before it is written to: another client's changes come in bursts.
 _QUIET = 0.1
+_sleep = time.sleep
 #: How a transient guest's devices come to their aliases.
 _MADE_ANEW = 'gets it by "reconcile --live", or when it is migrated'
 
@@ -75,9 +76,39 @@ def digest(guest: Guest) -> bytes:
     return _digest(guest.persistent_text(), guest.live_text())
 
 
+@dataclasses.dataclass(frozen=True)
+class Draft:
+    """What is to be done about a guest, by what was read of it once."""
+
+    guest: Guest
+    records: frozenset[plan.Record]
+    #: Its persistent config; None of a transient guest.
+    text: str | None
+    #: When that was read: seconds of the monotonic clock.
+    at: float
+
+
+def draft(guest: Guest, records: Iterable[plan.Record] = ()) -> Draft:
+    """Read what :func:`finish` will write to, if it is the same by then.
+
+    :raises HypervisorError: it could not be read.
+    """
+    text = guest.persistent_text()
+    return Draft(guest, frozenset(records), text, time.monotonic())
+
+
 def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
     """Give the identifiable devices of a guest's persistent config their aliases.
 
+    :raises: what :func:`finish` raises.
+    """
+    return finish(draft(guest, records))
+
+
+def finish(begun: Draft) -> Report:
+    """Give the identifiable devices of a guest's persistent config their aliases.
+
+    Nothing is written before the definition has stayed the same for a moment; who begins early need not wait here.
     A device that libvirt refuses keeps nothing from the others. A transient guest has no persistent config: what it
     lacks is only told.
 
@@ -85,10 +116,10 @@ def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
     :raises GuestBusy: it is being migrated, or libvirt has something else to do with it. What was not written yet is
         left for later.
     """
-    known = frozenset(records)
-    first = text = guest.persistent_text()
-    if text is None or first is None:
+    guest, known, text, read_at = begun.guest, begun.records, begun.text, begun.at
+    if text is None:
         return _of_transient(guest, known)
+    first = text
     tried: list[str] = []
     refused: dict[str, str] = {}
     disturbed = 0
@@ -106,12 +137,11 @@ def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
         if not tried and guest.is_active():
             # What is written now would be lost where the guest goes to, and an update waits 30 s for libvirt's lock.
             guest.refuse_if_migrating()
-        now = guest.saved_text()  # planning took its time
+        _sleep(max(0.0, read_at + _QUIET - time.monotonic()))
+        now = guest.saved_text()
         for step in todo:
             if now != text:
                 disturbed += 1
-                time.sleep(_QUIET)
-                now = guest.saved_text()
                 break
             assert step.alias is not None
             tried.append(step.alias)
@@ -124,11 +154,13 @@ def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
             elif domain.Domain.parse(now).differs_in_aliases_only(domain.Domain.parse(text)):
                 text = now  # libvirt sorts the devices anew when it writes them for the second time
                 break
-        if now != text and refused:
-            # It is not the definition any more that libvirt refused them in.
-            disturbed += 1
-            tried = [alias for alias in tried if alias not in refused]
-            refused.clear()
+        if now != text:
+            read_at = time.monotonic()
+            if refused:
+                # It is not the definition any more that libvirt refused them in.
+                disturbed += 1
+                tried = [alias for alias in tried if alias not in refused]
+                refused.clear()
         text = now
 
 

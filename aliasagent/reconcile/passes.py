@@ -4,10 +4,12 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import logging
 import threading
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from concurrent import futures
 
 from aliasagent import exception
@@ -26,6 +28,9 @@ SubmitIfIdle = Callable[[str, Callable[[], None]], 'futures.Future[None] | None'
 
 #: How many guests a pass looks at side by side.
 _WIDTH = 4
+#: How many guests a pass reads before it writes to the ones that it read before them: that takes about as long as these
+#: are to stay the same.
+_BATCH = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +74,14 @@ class Reconciler:
         guests = self._host.guests()
         self._forget_others({guest.uuid for guest in guests})
         given: list[str] = []
-        under_way: collections.deque[futures.Future[None]] = collections.deque()
-        for guest in guests:
-            if len(under_way) >= _WIDTH:
-                _wait(under_way.popleft())
-            begun = self._begin(guest.uuid, given)
-            if begun is not None:
-                under_way.append(begun)
-        for begun in under_way:
-            _wait(begun)
+        # A batch is begun before the last one is finished: a guest is to stay the same for a moment before it is
+        # written to, and this way nobody waits for that.
+        begun: list[apply.Draft] = []
+        for start in range(0, len(guests) + _BATCH, _BATCH):
+            ripe, begun = begun, []
+            batch = guests[start : start + _BATCH]
+            self._side_by_side((guest.uuid, functools.partial(self._begin, guest, begun)) for guest in batch)
+            self._side_by_side((draft.guest.uuid, functools.partial(self._finish, draft, given)) for draft in ripe)
         looks = self.looks()
         LOG.info(
             'Reconciled %d guests: %d devices have their alias, %d of them since now; %d remain without; '
@@ -115,33 +119,68 @@ class Reconciler:
         return self._reconcile(self._host.guest(instance), records)
 
     def _reconcile(self, guest: Guest, records: Iterable[plan.Record]) -> Look:
-        look = Look(guest.name, apply.reconcile(guest, [*records, *self._known(guest.uuid)]))
+        return self._keep(guest, apply.reconcile(guest, [*records, *self._known(guest.uuid)]))
+
+    def _keep(self, guest: Guest, report: apply.Report, error: str = '') -> Look:
+        look = Look(guest.name, report, error)
         with self._lock:
             self._looks[guest.uuid] = look
         return look
 
-    def _begin(self, instance: str, given: list[str]) -> 'futures.Future[None] | None':
-        begun = self._submit_if_idle(instance, lambda: self._look_if_changed(instance, given))
-        if begun is None:
-            LOG.debug('Instance %s is busy, and left for the next pass', instance)
-        return begun
+    def _side_by_side(self, jobs: Iterable[tuple[str, Callable[[], None]]]) -> None:
+        """Do these jobs, each on its guest, and wait for them; one whose guest is busy is left for the next pass."""
+        under_way: collections.deque[futures.Future[None]] = collections.deque()
+        for instance, job in jobs:
+            if len(under_way) >= _WIDTH:
+                _wait(under_way.popleft())
+            begun = self._submit_if_idle(instance, job)
+            if begun is None:
+                LOG.debug('Instance %s is busy, and left for the next pass', instance)
+            else:
+                under_way.append(begun)
+        for begun in under_way:
+            _wait(begun)
 
-    def _look_if_changed(self, instance: str, given: list[str]) -> None:
+    def _begin(self, guest: Guest, begun: list[apply.Draft]) -> None:
+        """Read a guest, if it is not as it was seen last."""
+        with self._lock:
+            self._told.discard(guest.uuid)
+        with self._left_if_broken(guest):
+            last = self._looks.get(guest.uuid)
+            if last is None or last.error or last.report.seen != apply.digest(guest):
+                begun.append(apply.draft(guest, self._known(guest.uuid)))
+
+    def _finish(self, draft: apply.Draft, given: list[str]) -> None:
+        with self._left_if_broken(draft.guest):
+            given.extend(self._keep(draft.guest, apply.finish(draft)).report.given)
+
+    @contextlib.contextmanager
+    def _left_if_broken(self, guest: Guest) -> Iterator[None]:
+        """Nothing that is wrong with one guest stops a pass."""
+        try:
+            yield
+        except exception.InstanceNotFound:
+            LOG.debug('Instance %s went away meanwhile', guest.uuid)
+        except exception.AliasAgentError as error:
+            LOG.warning('Instance %s is left for the next pass: %s', guest.uuid, error)
+            self._keep(guest, apply.Report(), str(error))
+
+    def _look_again(self, instance: str) -> None:
+        """Look at a guest of which an event told."""
         with self._lock:
             self._told.discard(instance)
-        name = ''
         try:
             guest = self._host.guest(instance)
-            name = guest.name
-            last = self._looks.get(instance)
-            if last is None or last.error or last.report.seen != apply.digest(guest):
-                given.extend(self._reconcile(guest, ()).report.given)
         except exception.InstanceNotFound:
             LOG.debug('Instance %s went away meanwhile', instance)
-        except exception.AliasAgentError as error:
+            return
+        except exception.HypervisorUnavailable as error:
             LOG.warning('Instance %s is left for the next pass: %s', instance, error)
-            with self._lock:
-                self._looks[instance] = Look(name, apply.Report(), str(error))
+            return
+        begun: list[apply.Draft] = []
+        self._begin(guest, begun)
+        for draft in begun:
+            self._finish(draft, [])
 
     def _forget_others(self, instances: set[str]) -> None:
         with self._lock:
@@ -159,7 +198,7 @@ class Reconciler:
                     self._told.add(instance)
                 # Not only if nothing is under way: what is may have read the guest before it changed.
                 if not waits:
-                    self._submit(instance, lambda: self._look_if_changed(instance, []))
+                    self._submit(instance, lambda: self._look_again(instance))
 
 
 def _wait(look: 'futures.Future[None]') -> None:

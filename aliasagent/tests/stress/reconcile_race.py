@@ -24,6 +24,8 @@ from aliasagent.tests.parts import environment
 from aliasagent.virt import host
 from aliasagent.virt.host import Host
 
+#: How long the agent takes for a guest, about: it watches it for 0.1 s, and then writes six aliases.
+AGENT_SECONDS = 0.2
 CONFIG = 2
 SAVED = 2 | 1  # VIR_DOMAIN_XML_INACTIVE and _SECURE
 
@@ -87,7 +89,8 @@ def run(rounds: int) -> collections.Counter[str]:
             serials = {f'sd{letter}': str(uuid.uuid4()) for letter in 'abcdef'}
             domain = connection.defineXML(definition(instance, serials))
             edited = random.choice(sorted(serials))
-            pauses = [random.uniform(0, 0.006) for _ in range(5)]
+            # It begins before the agent looks for the second time, while it writes, or just after.
+            pauses = [random.uniform(0, AGENT_SECONDS), *(random.uniform(0, 0.006) for _ in range(4))]
             theirs = other.lookupByUUIDString(instance)
             client = threading.Thread(target=interfere, args=(theirs, edited, serials[edited], pauses))
             client.start()

@@ -4,7 +4,7 @@
 python -m aliasagent.tests.stress.reconcile_scale [--guests 1000] [--devices 20]
 
 Runs on the parts that the environment names (``python -m aliasagent.tests.parts up``). Defines twice as many guests as
-it is told: one half for the agent's pass, one for the bare loops, in turn, by hundreds, so that both meet the same
+it is told: one half for the agent's pass, one for the bare loops, in turn, 250 at a time, so that both meet the same
 noise.
 """
 
@@ -29,7 +29,7 @@ from aliasagent.virt.host import Host
 INACTIVE = 2 | 1  # VIR_DOMAIN_XML_INACTIVE and _SECURE
 CONFIG = 2
 WIDTH = 4  # as the agent's pass
-BATCH = 100
+BATCH = 250
 
 
 def definition(instance: str, devices: int) -> str:

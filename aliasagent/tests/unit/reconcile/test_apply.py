@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plan that is carried out on the fake while libvirt refuses, or somebody else interferes."""
 
+import dataclasses
+import functools
+from collections.abc import Callable
+
 import libvirt
 
 from aliasagent import exception
@@ -132,6 +136,51 @@ class BusyTestCase(ApplyTestCase):
         self.inside.migrating = True
         self.assertEqual(['ALIASED'] * 3, self.outcomes(apply.reconcile(guest)))
         self.assertEqual(1, self.fake.count('jobStats'))
+
+
+class QuietTestCase(ApplyTestCase):
+    """Nothing is written to a definition that has not stayed the same for a moment."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(apply, '_QUIET', 0.1)
+        self.waits: list[float] = []
+        self.writes_before: list[int] = []
+        self.patch(apply, '_sleep', self.wait)
+        self.meanwhile: list[Callable[[], object]] = []
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.writes_before.append(self.fake.count('updateDeviceFlags'))
+        if self.meanwhile:
+            self.meanwhile.pop()()
+
+    def attach(self, target: str) -> None:
+        domain = self.fake.open().lookupByUUIDString(self.inside.uuid)
+        domain.attachDeviceFlags(OTHER.replace('sdx', target), libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+
+    def test_it_is_watched_before_the_first_write_and_no_longer_than_that(self) -> None:
+        guest = self.guest()
+        self.assertEqual(3, apply.reconcile(guest).aliased)
+        (wait,) = self.waits
+        self.assertTrue(0.05 < wait <= 0.1, wait)
+        self.assertEqual([0], self.writes_before)
+        apply.reconcile(guest)
+        self.assertEqual(1, len(self.waits))
+
+    def test_what_was_read_before_is_not_waited_for(self) -> None:
+        begun = apply.draft(self.guest())
+        report = apply.finish(dataclasses.replace(begun, at=begun.at - 1))
+        self.assertEqual(3, report.aliased)
+        self.assertEqual([0.0], self.waits)
+
+    def test_as_long_as_others_change_it_nothing_is_written(self) -> None:
+        guest = self.guest()
+        self.meanwhile = [functools.partial(self.attach, target) for target in ('sdx', 'sdy', 'sdz')]
+        self.assertEqual(3, apply.reconcile(guest).aliased)
+        # each time anew, for the whole moment
+        self.assertEqual([0, 0, 0, 0], self.writes_before)
+        self.assertTrue(all(wait > 0.05 for wait in self.waits), self.waits)
 
 
 class LeftTestCase(ApplyTestCase):

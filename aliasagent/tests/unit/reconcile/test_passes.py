@@ -2,11 +2,13 @@
 """A pass over all guests, each in its own lane."""
 
 import threading
+import time
 from collections.abc import Callable
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
 from aliasagent.operations.lanes import Lanes
+from aliasagent.reconcile import apply
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.tests import base
 from aliasagent.virt import events
@@ -96,6 +98,21 @@ class PassesTestCase(base.TestCase):
         for guest in guests:
             (update,) = guest.updates
             self.assertIn(f'name="ua-{X}"', update)
+
+    def test_none_is_left_out_where_batches_meet(self) -> None:
+        for count in (0, 1, 16, 17, 32):
+            guests = [StubGuest(str(number)) for number in range(count)]
+            self.reconciler(*guests).run()
+            self.assertEqual([1] * count, [len(guest.updates) for guest in guests])
+
+    def test_the_pass_waits_for_the_last_guests_only(self) -> None:
+        waits: list[float] = []
+        self.patch(apply, '_sleep', waits.append)
+        self.patch(apply, '_QUIET', 0.05)
+        guests = [StubGuest(str(number), lambda: time.sleep(0.005)) for number in range(64)]
+        self.reconciler(*guests).run()
+        self.assertEqual(64, len(waits))
+        self.assertGreaterEqual(waits.count(0.0), 32)
 
     def test_what_has_changed_is_looked_at_again(self) -> None:
         guest = StubGuest('one')
