@@ -72,29 +72,50 @@ find_python() {
     die 'Python 3.11 or newer is needed'
 }
 
-# install_requirements: install the requirements, those of the tests and the project itself into .venv.
-install_requirements() {
-    .venv/bin/pip install -q --disable-pip-version-check -r requirements.txt -r test-requirements.txt || return 1
-    # the version comes from git, which does not trust a directory of somebody else's unless it is told to
-    GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=$PWD \
-        .venv/bin/pip install -q --disable-pip-version-check --no-deps -e .
+# other_pythons: the names of the other interpreters that are new enough and here, each of another version than .venv's
+# and than those before it. One that has no headers is none of them: libvirt-python could not be built for it.
+other_pythons() {
+    local python version seen
+    seen=$(.venv/bin/python -c 'import sys; print(*sys.version_info[:2], sep=".")')
+    for version in 3.11 3.12 3.13 3.14 3.15; do
+        python=python$version
+        [ "$version" != "$seen" ] || continue
+        # it must run: a name may be no more than the promise of one
+        [ "$("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null)" = "$version" ] || continue
+        if "$python" -c 'import ensurepip, os, sysconfig
+os.stat(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null; then
+            echo "$python"
+        else
+            say "$python is left out: it has no venv (python$version-venv) or no headers (python$version-dev)"
+        fi
+    done
 }
 
-# prepare_venv: make .venv with the project and its tests' requirements in it, unless that was done already.
+# install_requirements DIRECTORY: install the requirements, those of the tests and the project itself there.
+install_requirements() {
+    "$1/bin/pip" install -q --disable-pip-version-check -r requirements.txt -r test-requirements.txt || return 1
+    # the version comes from git, which does not trust a directory of somebody else's unless it is told to
+    GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=$PWD \
+        "$1/bin/pip" install -q --disable-pip-version-check --no-deps -e .
+}
+
+# prepare_venv [PYTHON DIRECTORY]: make a virtual environment, .venv by default, with the project and its tests'
+# requirements in it, unless that was done already.
 prepare_venv() {
-    local python stamp
-    python=$(find_python)
+    local python=${1:-} directory=${2:-.venv} stamp
+    [ -n "$python" ] || python=$(find_python)
     stamp=$({ "$python" --version; pwd; cat requirements.txt test-requirements.txt setup.cfg pyproject.toml; } | sha256sum)
-    [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ] || return 0
-    say "installing Python packages into .venv"
-    rm -rf .venv
-    "$python" -m venv .venv
-    if ! install_requirements; then
+    [ "$(cat "$directory/stamp" 2>/dev/null)" != "$stamp" ] || return 0
+    say "installing Python packages into $directory"
+    rm -rf "$directory"
+    "$python" -m venv "$directory"
+    if ! install_requirements "$directory"; then
         # such as a second index on a disk that is not there
         say "once more, without this machine's pip configuration"
-        PIP_CONFIG_FILE=/dev/null install_requirements || die 'pip could not install what requirements.txt lists'
+        PIP_CONFIG_FILE=/dev/null install_requirements "$directory" ||
+            die 'pip could not install what requirements.txt lists'
     fi
-    echo "$stamp" >.venv/stamp
+    echo "$stamp" >"$directory/stamp"
 }
 
 # bring_parts_up DIRECTORY: start a RabbitMQ, a libvirtd and what else the tests want, and say where they are.
