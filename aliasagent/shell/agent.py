@@ -59,6 +59,7 @@ class Agent:
     :param brokers: host and port of the message brokers, to find out fast that none is there; empty if the transport
         has none.
     :param disconnect: closes the connection.
+    :param advice: what to look at if the broker cannot be reached, a sentence without its full stop.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Agent:
         timeout: float,
         brokers: Sequence[tuple[str, int]] = (),
         disconnect: Callable[[], None] = lambda: None,
+        advice: str = 'Check transport_url in the configuration, or give --transport-url',
     ) -> None:
         self.api = api
         self.timeout = timeout
@@ -75,6 +77,7 @@ class Agent:
         self._broker_seen = not brokers
         self._stuck = False
         self._disconnect = disconnect
+        self._advice = advice
 
     @property
     def host(self) -> str:
@@ -148,7 +151,8 @@ class Agent:
     def guest_uuid(self, guest: str) -> str:
         """The UUID of a guest that is given by its UUID, which is not looked up, or by its name.
 
-        :raises BadInput: no guest of the host has this name, or more than one has.
+        :raises NotFound: no guest of the host has this name.
+        :raises BadInput: more than one has.
         """
         if uuidutils.is_uuid_like(guest):
             return str(uuid.UUID(guest))
@@ -157,7 +161,7 @@ class Agent:
         if len(found) > 1:
             raise errors.BadInput(f'GUEST: {len(found)} guests are named {guest!r}, give the UUID: {", ".join(found)}')
         if not found:
-            raise errors.BadInput(
+            raise errors.NotFound(
                 f'GUEST: host {self.host} has no guest named {guest!r}; "aliasagent guest list" shows the '
                 f'{len(guests)} that it has'
             )
@@ -206,13 +210,13 @@ class Agent:
     def operation(self, operation_id: str) -> Json:
         """What became of a request, as the contract's ``get_operation`` returns it.
 
-        :raises BadInput: no such request is known.
+        :raises NotFound: no such request is known.
         :raises ShellError: the agent cannot be reached or refused.
         """
         try:
             return self._ask(lambda: self.api.get_operation(context.RequestContext(), operation_id))
         except exception.OperationNotFound as error:
-            raise errors.BadInput(f'{_text(error)}; "aliasagent operation list" shows those that are') from error
+            raise errors.NotFound(f'{_text(error)}; "aliasagent operation list" shows those that are') from error
 
     def operations(self, guest: str | None = None, **filters: Any) -> list[Json]:
         """What was asked, as the contract's ``list_operations`` returns it.
@@ -222,13 +226,23 @@ class Agent:
         instance_uuid = None if guest is None else self.guest_uuid(guest)
         return self._ask(lambda: self.api.list_operations(context.RequestContext(), instance_uuid, **filters))
 
-    def wait(self, operation_id: str, seconds: float) -> Json:
+    def wait(self, operation_id: str, seconds: float, on_look: Callable[[str], None] = lambda _state: None) -> Json:
         """Wait until an operation has an outcome, and return it as the contract's ``get_operation`` does.
 
         :param seconds: how long to wait.
+        :param on_look: called with its state at each look.
         :raises WaitTimedOut: it has none by then.
         :raises Unreachable: the agent stopped answering.
+        :raises Interrupted: the user wants to wait no longer.
         """
+        try:
+            return self._wait(operation_id, seconds, on_look)
+        except KeyboardInterrupt:
+            raise errors.Interrupted(
+                f'interrupted: operation {operation_id} goes on, {_follow(operation_id)}'
+            ) from None
+
+    def _wait(self, operation_id: str, seconds: float, on_look: Callable[[str], None]) -> Json:
         end = time.monotonic() + seconds
         interval = POLL_FIRST
         state = 'sent, not accepted yet'
@@ -245,11 +259,12 @@ class Agent:
                 state = operation['state']
                 if state in (SUCCEEDED, FAILED):
                     return operation
+            on_look(state)
             left = end - time.monotonic()
             if left <= 0:
                 raise errors.WaitTimedOut(
                     f'operation {operation_id} is not finished after {seconds:g} s (state: {state}); it goes on, '
-                    '"aliasagent device list" shows what has become of it'
+                    f'{_follow(operation_id)}'
                 )
             time.sleep(min(interval, left))
             interval = min(interval * POLL_GROWTH, POLL_MOST)
@@ -270,7 +285,8 @@ class Agent:
         except deadline.Exceeded:
             self._stuck = True
             raise errors.WaitTimedOut(
-                f'operation {operation_id} was sent; host {self.host} did not say in time what has become of it'
+                f'operation {operation_id} was sent; host {self.host} did not say in time what has become of it. '
+                f'Later, {_follow(operation_id)}'
             ) from None
 
     def _ask(self, question: Callable[[], T], answers: tuple[type[Exception], ...] = _ANSWERS) -> T:
@@ -294,7 +310,9 @@ class Agent:
             return question()
         except answers:
             raise
-        except (exception.NotFound, exception.InvalidRequest) as error:
+        except exception.NotFound as error:
+            raise errors.NotFound(_text(error)) from error
+        except exception.InvalidRequest as error:
             raise errors.BadInput(_text(error)) from error
         except exception.AliasAgentError as error:
             raise errors.OperationFailed(f'{_name(error)}: {_text(error)}') from error
@@ -312,8 +330,7 @@ class Agent:
             ) from error
         except BROKER_ERRORS as error:
             raise errors.Unreachable(
-                f'{self._broker_names()} refused: {str(error).rstrip(".")}. Check transport_url in the '
-                'configuration, or give --transport-url'
+                f'{self._broker_names()} refused: {str(error).rstrip(".")}. {self._advice}'
             ) from error
 
     def _look_for_broker(self) -> None:
@@ -332,13 +349,18 @@ class Agent:
             except OSError as error:
                 reasons.append(f'{host}:{port}: {error.strerror or error}')
         raise errors.Unreachable(
-            f'the message broker cannot be reached ({"; ".join(reasons)}): is RabbitMQ running there? Check '
-            'transport_url in the configuration, or give --transport-url'
+            f'the message broker cannot be reached ({"; ".join(reasons)}): is RabbitMQ running there? '
+            f'{self._advice}'
         )
 
     def _broker_names(self) -> str:
         names = ', '.join(f'{host}:{port}' for host, port in self._brokers)
         return f'the message broker {names}' if names else 'the message broker'
+
+
+def _follow(operation_id: str) -> str:
+    """How to go on waiting for an operation."""
+    return f'"aliasagent operation watch {operation_id}" follows it to its end'
 
 
 def _name(error: Exception) -> str:

@@ -5,11 +5,13 @@ import abc
 import argparse
 import json
 import pathlib
+import sys
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 from typing import ClassVar
 
+import tqdm
 from cliff import columns
 from cliff import display
 from cliff import lister
@@ -66,6 +68,10 @@ class AgentCommand(display.DisplayCommandBase[Any]):
 class AgentLister(AgentCommand, lister.Lister):
     """A table with one line per thing."""
 
+    @property
+    def formatter_namespace(self) -> str:
+        return 'aliasagent.formatter.list'
+
     @abc.abstractmethod
     def things(self, parsed_args: argparse.Namespace) -> Iterable[Json]:
         """What to list, each with a member for each column."""
@@ -75,7 +81,15 @@ class AgentLister(AgentCommand, lister.Lister):
         return self.COLUMNS, rows
 
 
-class RequestCommand(AgentCommand, show.ShowOne):
+class AgentShow(AgentCommand, show.ShowOne):
+    """One thing, in any of the formats in which a table comes."""
+
+    @property
+    def formatter_namespace(self) -> str:
+        return 'aliasagent.formatter.show'
+
+
+class RequestCommand(AgentShow):
     """A request: sent, and with ``--wait`` waited for until it has an outcome."""
 
     COLUMNS = ('operation_id', 'guest', 'device', 'state')
@@ -130,12 +144,32 @@ class RequestCommand(AgentCommand, show.ShowOne):
             operation_id = self.agent.submit(method, parsed_args.wait, instance_uuid=instance_uuid, **arguments)
         shown: Json = {'operation_id': operation_id, 'guest': instance_uuid, 'device': device, 'state': 'sent'}
         if parsed_args.wait is not None:
-            operation = self.agent.wait(operation_id, parsed_args.wait)
+            operation = self._wait(operation_id, instance_uuid, parsed_args.wait)
             shown |= {name: operation[name] for name in ('state', *self.OUTCOME)}
             if operation['state'] != agent.SUCCEEDED:
                 self._failure = errors.OperationFailed(f'{operation["error_class"]}: {operation["error"]}')
         names = self.columns_for(parsed_args)
         return names, tuple(Text(shown[name]) for name in names)
+
+    def _wait(self, operation_id: str, instance_uuid: str, seconds: float) -> Json:
+        """Wait for an operation, and tell somebody who sits at a terminal how far it is; the operation is returned."""
+        # It goes to standard error, away when done, and is not there at all if that is no terminal.
+        with tqdm.tqdm(
+            total=0, bar_format='{desc}: {elapsed}', leave=False, disable=None, file=sys.stderr, desc='sent'
+        ) as line:
+
+            def on_look(state: str) -> None:
+                if not line.disable:
+                    line.set_description_str(self.describe(instance_uuid, state))
+
+            return self.agent.wait(operation_id, seconds, on_look)
+
+    def describe(self, _instance_uuid: str, state: str) -> str:
+        """How far an operation is, in a few words.
+
+        :param state: its state.
+        """
+        return state
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Show the outcome first, then fail if it is a failure."""

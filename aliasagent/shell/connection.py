@@ -41,7 +41,9 @@ def connect(options: argparse.Namespace) -> agent.Agent:
     host = options.host or conf.CONF.host
     api = rpcapi.ComputeAPI(transport, host, timeout=options.timeout)
     timeout: int = options.timeout or conf.CONF.rpc_response_timeout  # known since there is a client
-    return agent.Agent(api, timeout=timeout, brokers=_brokers(url), disconnect=transport.cleanup)
+    return agent.Agent(
+        api, timeout=timeout, brokers=_brokers(url), disconnect=transport.cleanup, advice=_advice(options)
+    )
 
 
 def _read_configuration(files: list[str]) -> None:
@@ -49,8 +51,29 @@ def _read_configuration(files: list[str]) -> None:
     try:
         # the files it finds by itself are those of the agent; none of cliff's arguments is for oslo.config
         conf.CONF(arguments, project='aliasagent', prog='aliasagent')
+    except cfg.ConfigFilesPermissionDeniedError as error:
+        raise errors.BadInput(
+            f'{error}: the configuration of the agent may hold passwords and be for root only; run this as root, or '
+            'give a --config-file of your own'
+        ) from error
     except cfg.Error as error:
-        raise errors.BadInput(f'--config-file: {error}') from error
+        raise errors.BadInput(f'--config-file: {error}' if files else f'the configuration: {error}') from error
+
+
+def _advice(options: argparse.Namespace) -> str:
+    """Where the address of the broker comes from, and so what to look at if nobody answers there."""
+    if options.transport_url is not None:
+        return 'Check --transport-url'
+    found = conf.CONF.get_location('transport_url')
+    if found is not None and found.location.is_user_controlled:
+        return f'Check transport_url in {found.detail}, or give --transport-url'
+    files = conf.CONF.config_file
+    if files:
+        return f'transport_url is not set in {" or ".join(files)}: set it there, or give --transport-url'
+    return (
+        'No configuration was found: give --transport-url or --config-file, or run this on a host that has the '
+        "agent's /etc/aliasagent/aliasagent.conf"
+    )
 
 
 def _brokers(url: oslo_messaging.TransportURL) -> list[tuple[str, int]]:

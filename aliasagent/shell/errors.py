@@ -6,11 +6,13 @@ from typing import ClassVar
 #: The exit codes in words, as the help shows them.
 EXIT_CODES = """\
 exit codes:
-  0  done; without --wait: sent
-  1  the agent refused it, or the operation failed
-  2  wrong usage or bad input; nothing was sent
-  3  the agent or the message broker cannot be reached
-  4  not finished within the time given to --wait; it may still finish
+    0  done; without --wait: sent
+    1  the agent refused it, or the operation failed
+    2  wrong usage or bad input; nothing was sent
+    3  the agent or the message broker cannot be reached
+    4  not finished within the time given to --wait; it may still finish
+    5  there is no such guest or operation; nothing was sent
+  130  interrupted (Ctrl-C); what was sent goes on
 """
 
 
@@ -32,6 +34,12 @@ class BadInput(ShellError):
     exit_code = 2
 
 
+class NotFound(ShellError):
+    """The agent answered that it has no guest or operation of this name; nothing was sent."""
+
+    exit_code = 5
+
+
 class Unreachable(ShellError):
     """Nobody answers: no broker, no agent that listens, or one that is silent."""
 
@@ -42,3 +50,9 @@ class WaitTimedOut(ShellError):
     """The time given to ``--wait`` is over. The operation goes on."""
 
     exit_code = 4
+
+
+class Interrupted(ShellError):
+    """Whoever waited wants to wait no longer. The operation goes on."""
+
+    exit_code = 130

@@ -2,11 +2,17 @@
 """``aliasagent guest ...``"""
 
 import argparse
+import logging
 from collections.abc import Iterable
 
 from cliff import command
 
 from aliasagent.shell import base
+from aliasagent.shell import errors
+
+LOG = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
 
 
 class GuestList(base.AgentLister):
@@ -46,6 +52,17 @@ class GuestMigrate(base.RequestCommand):
             'inventory': None if inventory is None else base.json_argument('--inventory', inventory),
         }
         return 'live_migrate', '', arguments
+
+    def describe(self, instance_uuid: str, state: str) -> str:
+        try:
+            progress = self.agent.migration_progress(instance_uuid)
+        except errors.ShellError as error:
+            # It may have gone this very moment: the operation will tell.
+            LOG.debug('no progress of instance %s: %s', instance_uuid, error)
+            progress = None
+        if progress is None:
+            return state
+        return f'{state}, {progress["processed"] / MIB:.0f} of {progress["total"] / MIB:.0f} MiB are there'
 
 
 class GuestMigrationShow(base.AgentLister):

@@ -2,7 +2,6 @@
 """``aliasagent operation ...``"""
 
 import argparse
-import contextlib
 import datetime
 import time
 from collections.abc import Iterable
@@ -11,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from cliff import command
-from cliff import show
 
 from aliasagent.shell import agent
 from aliasagent.shell import base
@@ -52,7 +50,7 @@ class OperationList(base.AgentLister):
         )
 
 
-class OperationShow(base.AgentCommand, show.ShowOne):
+class OperationShow(base.AgentShow):
     """Show what became of one request."""
 
     COLUMNS = (
@@ -84,12 +82,16 @@ class OperationWatch(command.Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         host: agent.Agent = self.app.agent  # type: ignore[attr-defined]
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             for operation in _changes(host, parsed_args):
                 self.app.stdout.write(_line(operation))
                 self.app.stdout.flush()
                 if operation['state'] == agent.FAILED and parsed_args.operation is not None:
                     raise errors.OperationFailed(f'{operation["error_class"]}: {operation["error"]}')
+        except KeyboardInterrupt:
+            # Without an ID there is no other end; with one, it is not known what becomes of that.
+            if parsed_args.operation is not None:
+                raise errors.Interrupted('interrupted: the operation goes on') from None
 
 
 def _changes(host: agent.Agent, parsed_args: argparse.Namespace) -> Iterator[base.Json]:

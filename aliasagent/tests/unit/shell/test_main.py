@@ -3,6 +3,7 @@
 
 import argparse
 import csv
+import errno
 import logging
 import pathlib
 import re
@@ -58,7 +59,7 @@ class ListTestCase(base.ShellTestCase):
 
     def test_unknown_guest(self) -> None:
         result = self.run_command('device', 'list', base.TWIN_1)
-        self.assertEqual(2, result.code)
+        self.assertEqual(5, result.code)
         self.assertEqual(f'instance {base.TWIN_1} is not on this host\n', result.stderr)
 
     def test_agent_in_trouble(self) -> None:
@@ -184,6 +185,49 @@ class ConnectionTestCase(test_base.BaseTestCase):
         for path in (str(self.directory / 'nothing'), self.config_file('no option here')):
             with testtools.ExpectedException(errors.BadInput, f'.*{re.escape(path)}'):
                 self.connect(config_file=[path])
+
+    def advice(self, **given: Any) -> str:
+        found: str = self.connect(**given)._advice
+        return found
+
+    def test_where_the_address_of_the_broker_comes_from(self) -> None:
+        path = self.config_file('[DEFAULT]\ntransport_url = rabbit://broker/\n')
+        self.assertIn(f'transport_url in {path}', self.advice(config_file=[path], transport_url=None))
+        path = self.config_file('[DEFAULT]\nhost = there\n')
+        self.assertIn(f'transport_url is not set in {path}', self.advice(config_file=[path], transport_url=None))
+        with fixtures.EnvironmentVariable('OS_DEFAULT__TRANSPORT_URL', 'rabbit://broker/'):
+            self.assertIn('OS_DEFAULT__TRANSPORT_URL', self.advice(config_file=[path], transport_url=None))
+        self.assertEqual('Check --transport-url', self.advice(config_file=[path], transport_url='rabbit://a/'))
+
+    def discover(self, *files: str) -> None:
+        """Have oslo.config look for configuration files in a directory of this test's own only, as in /etc."""
+        for name in files:
+            path = self.directory / 'etc' / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text('[DEFAULT]\nhost = found\ntransport_url = rabbit://found/\n')
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                'oslo_config.cfg._get_config_dirs',
+                lambda project=None: [str(self.directory / 'etc' / (project or '')), str(self.directory / 'etc')],
+            )
+        )
+
+    def test_the_configuration_of_the_agent_is_found(self) -> None:
+        self.discover('aliasagent/aliasagent.conf')
+        found = self.connect(transport_url=None)
+        self.assertEqual(('found', [('found', 5672)]), (found.host, found._brokers))
+
+    def test_there_is_no_configuration(self) -> None:
+        self.discover()
+        self.assertIn('No configuration was found: give --transport-url', self.advice(transport_url=None))
+
+    def test_a_configuration_that_may_not_be_read(self) -> None:
+        def refuse(_self: object) -> None:
+            raise PermissionError(errno.EACCES, 'Permission denied', '/etc/aliasagent/aliasagent.conf')
+
+        self.useFixture(fixtures.MonkeyPatch('oslo_config.cfg.ConfigParser.parse', refuse))
+        with testtools.ExpectedException(errors.BadInput, '.*run this as root'):
+            self.connect(config_file=[self.config_file('[DEFAULT]\n')])
 
     def test_bad_url(self) -> None:
         for url in ('nonsense', 'nodriver://', 'rabbit://host:port/'):

@@ -36,7 +36,7 @@ class OperationTestCase(base.ShellTestCase):
     def test_one_that_is_not_known(self) -> None:
         unknown = base.rebuilt(exception.OperationNotFound(operation='one'))
         done = self.run_command('operation', 'show', 'one', api=base.FakeComputeAPI(unknown))
-        self.assertEqual(2, done.code)
+        self.assertEqual(5, done.code)
         self.assertIn('operation list', done.stderr)
 
     def test_one_is_followed_to_its_end(self) -> None:

@@ -132,19 +132,20 @@ class SendTestCase(base.ShellTestCase):
 
 
 class BadInputTestCase(base.ShellTestCase):
-    """Exit code 2, nothing sent, and the option or field by its name."""
+    """Nothing sent, exit code 2 (5 if there is no such guest), and the option or field by its name."""
 
-    def refused(self, *argv: str) -> str:
+    def refused(self, *argv: str, code: int = 2) -> str:
         api = base.FakeComputeAPI()
         result = self.run_command(*argv, api=api)
-        self.assertEqual(2, result.code, result.stderr)
+        self.assertEqual(code, result.code, result.stderr)
         self.assertEqual([], api.casts)
         self.assertEqual('', result.stdout)
         self.assertNotIn('Traceback', result.stderr)
         return result.stderr
 
     def test_unknown_guest(self) -> None:
-        self.assertIn("GUEST: host here has no guest named 'web2'", self.refused('device', 'detach', 'web2', 'any'))
+        said = self.refused('device', 'detach', 'web2', 'any', code=5)
+        self.assertIn("GUEST: host here has no guest named 'web2'", said)
 
     def test_ambiguous_guest(self) -> None:
         said = self.refused('device', 'detach', 'twin', 'any')
