@@ -29,7 +29,9 @@ class CompletionTestCase(base.ShellTestCase):
         return set(done.stdout.split())
 
     def test_it_is_for_bash(self) -> None:
-        done = subprocess.run(['bash', '-n'], input=self.script, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            ['bash', '-n'], input=self.script, capture_output=True, text=True, timeout=60, check=False
+        )
         self.assertEqual((0, ''), (done.returncode, done.stderr))
         self.assertIn('complete -F _aliasagent aliasagent\n', self.script)
 
