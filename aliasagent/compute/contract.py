@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 
 from aliasagent import exception
+from aliasagent.compute import formats
 from aliasagent.compute import schemas
 from aliasagent.devices import alias
 
@@ -30,10 +31,10 @@ def _format_checker() -> jsonschema.FormatChecker:
     def checker(check: Callable[[str], object]) -> Callable[[object], bool]:
         return lambda value: not isinstance(value, str) or bool(check(value))
 
-    formats = jsonschema.FormatChecker(formats=())
-    for name, (_words, check) in schemas.FORMATS.items():
-        formats.checks(name)(checker(check))
-    return formats
+    known = jsonschema.FormatChecker(formats=())
+    for name, (_words, check) in formats.FORMATS.items():
+        known.checks(name)(checker(check))
+    return known
 
 
 def _is_integer(_checker: jsonschema.TypeChecker, instance: object) -> bool:
@@ -88,7 +89,7 @@ def canonical(arguments: dict[str, Any]) -> dict[str, Any]:
     """
 
     def one(value: Any) -> Any:
-        return value.lower() if isinstance(value, str) and schemas.UUID.fullmatch(value) else value
+        return value.lower() if isinstance(value, str) and formats.UUID.fullmatch(value) else value
 
     result = {name: one(value) for name, value in arguments.items() if value != _DEFAULTS.get(name)}
     if 'port' in result:
@@ -123,7 +124,7 @@ def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:
         case 'enum':
             reason = 'is not one of ' + ', '.join(str(value) for value in wanted if value is not None)
         case 'format':
-            reason = f'is not {schemas.FORMATS[wanted][0]}'
+            reason = f'is not {formats.FORMATS[wanted][0]}'
         case _:
             reason = _cut(f'is not as the schema wants it ({error.validator} {wanted})')
     field = '.'.join(path) or 'arguments'

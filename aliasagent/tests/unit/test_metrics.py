@@ -16,7 +16,7 @@ from aliasagent.reconcile import apply
 from aliasagent.reconcile import passes
 from aliasagent.reconcile import plan
 from aliasagent.tests import base
-from aliasagent.tests.unit.operations.test_runner import operation
+from aliasagent.tests.unit.operations.runner_base import operation
 
 
 class MetricsTestCase(base.TestCase):

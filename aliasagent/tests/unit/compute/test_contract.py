@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aliasagent import exception
 from aliasagent.compute import contract
+from aliasagent.compute import formats
 from aliasagent.compute import rpcapi
 from aliasagent.compute import schemas
 from aliasagent.tests import base
@@ -371,15 +372,15 @@ class SchemaTestCase(base.TestCase):
                     collect(inner)
 
         collect(schemas.METHODS)
-        self.assertEqual(set(schemas.FORMATS), used)
+        self.assertEqual(set(formats.FORMATS), used)
 
-    @given(st.sampled_from(sorted(schemas.FORMATS)), st.text())
+    @given(st.sampled_from(sorted(formats.FORMATS)), st.text())
     def test_a_format_takes_or_refuses_any_text(self, name: str, text: str) -> None:
-        if schemas.FORMATS[name][1](text):
+        if formats.FORMATS[name][1](text):
             self.assertTrue(text.isprintable(), text)
 
     def test_the_names_of_interfaces(self) -> None:
-        check = schemas.FORMATS['interface-name'][1]
+        check = formats.FORMATS['interface-name'][1]
         for good in ('br0', 'tap91f04c6a-7c', 'br-int', 'eth0.100', 'x' * 15, 'brücke'):
             self.assertTrue(check(good), good)
         unprintable = ('br0\n', '\x00', '\x1b[2J', '\ud800')

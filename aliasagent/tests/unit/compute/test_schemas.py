@@ -7,6 +7,7 @@ import jsonschema
 
 from aliasagent import exception
 from aliasagent.compute import contract
+from aliasagent.compute import formats
 from aliasagent.compute import schemas
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import golden
@@ -27,15 +28,15 @@ class SchemasTestCase(base.TestCase):
             jsonschema.Draft202012Validator.check_schema(schema)
 
     def test_every_format_is_known(self) -> None:
-        def formats(part: Any) -> set[str]:
+        def used(part: Any) -> set[str]:
             if isinstance(part, list):
-                return {name for each in part for name in formats(each)}
+                return {name for each in part for name in used(each)}
             if not isinstance(part, dict):
                 return set()
             own = {part['format']} if isinstance(part.get('format'), str) else set()
-            return own | {name for each in part.values() for name in formats(each)}
+            return own | {name for each in part.values() for name in used(each)}
 
-        self.assertEqual(set(schemas.FORMATS), formats(list(schemas.METHODS.values())))
+        self.assertEqual(set(formats.FORMATS), used(list(schemas.METHODS.values())))
 
 
 class PortTestCase(SchemasTestCase):

@@ -9,7 +9,7 @@ from aliasagent import exception
 from aliasagent.operations import inspection
 from aliasagent.operations import journal
 from aliasagent.tests import base
-from aliasagent.tests.unit.operations.test_runner import operation
+from aliasagent.tests.unit.operations.runner_base import operation
 
 
 class InspectionTestCase(base.TestCase):

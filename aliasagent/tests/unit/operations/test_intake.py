@@ -7,7 +7,7 @@ from aliasagent import exception
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.model import Operation
 from aliasagent.tests import base
-from aliasagent.tests.unit.operations.test_runner import operation
+from aliasagent.tests.unit.operations.runner_base import operation
 
 
 class StubRunner:

@@ -6,7 +6,7 @@ from unittest import mock
 
 from aliasagent.operations import journal
 from aliasagent.tests import base
-from aliasagent.tests.unit.operations.test_runner import operation
+from aliasagent.tests.unit.operations.runner_base import operation
 
 #: Between two microseconds, so that telling them rounds up, and down.
 TIMES = (1800000000.1234567, 1800000001.1234563, 1800000002.9999996)

@@ -13,7 +13,7 @@ from aliasagent.operations.model import Action
 from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import requests
-from aliasagent.tests.unit.operations.test_runner import operation
+from aliasagent.tests.unit.operations.runner_base import operation
 
 VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
 PORT = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'

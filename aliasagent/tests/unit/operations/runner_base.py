@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A runner with everything below it made up but the journal."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any
+
+from aliasagent import exception
+from aliasagent.operations.journal import Journal
+from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.model import Action
+from aliasagent.operations.model import Operation
+from aliasagent.operations.model import State
+from aliasagent.operations.runner import Runner
+from aliasagent.reconcile.plan import Record
+from aliasagent.tests import base
+
+GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
+VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+PORT = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'
+
+
+class StubDriver:
+    """Remembers what it is asked, and answers what it is told."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.answer: Exception | futures.Future[None] | None = None
+        #: What it is to answer first, one by one.
+        self.first: list[Exception] = []
+        self.connects = True
+        self.waited: list[float] = []
+
+    def wait_connected(self, timeout: float) -> bool:
+        self.waited.append(timeout)
+        return self.connects
+
+    def _do(self, *what: Any) -> futures.Future[None] | None:
+        self.asked.append(what)
+        if self.first:
+            raise self.first.pop(0)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def attach_volume(self, instance: str, **arguments: Any) -> Any:
+        return self._do('attach_volume', instance, arguments)
+
+    def attach_interface(self, instance: str, **arguments: Any) -> Any:
+        return self._do('attach_interface', instance, arguments)
+
+    def attach_hostdev(self, instance: str, **arguments: Any) -> Any:
+        return self._do('attach_hostdev', instance, arguments)
+
+    def detach(self, instance: str, device_id: str, kind: str | None = None, *, begin: Callable[[], None]) -> Any:
+        if not isinstance(self.first[0] if self.first else self.answer, exception.DeviceNotFound):
+            begin()
+        return self._do('detach', instance, device_id, kind)
+
+
+class StubReconciler:
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, list[Record]]] = []
+
+    def reconcile(self, instance: str, records: list[Record]) -> None:
+        self.asked.append((instance, records))
+
+
+class StubMover:
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def relive(self, instance: str, records: list[Record]) -> None:
+        self.asked.append(('relive', instance, records))
+
+    def migrate(self, instance: str, *, records: list[Record], begun_before: bool, **arguments: Any) -> None:
+        self.asked.append(('migrate', instance, begun_before, arguments, records))
+
+
+def operation(operation_id: str, action: Action = Action.DETACH, **values: Any) -> Operation:
+    return dataclasses.replace(Operation(operation_id, action, GUEST, VOLUME, {'device_id': VOLUME}), **values)
+
+
+class RunnerTestCase(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = str(pathlib.Path(self.make_directory(), 'journal'))
+        self.driver = StubDriver()
+        self.reconciler = StubReconciler()
+        self.mover = StubMover()
+        self.journal, self.runner = self.start()
+
+    def start(self) -> tuple[Journal, Runner]:
+        journal = Journal(self.path)
+        self.addCleanup(journal.close)
+        lanes = Lanes(2)
+        self.addCleanup(lanes.close)
+        runner = Runner(
+            journal,
+            lanes,
+            self.driver,  # type: ignore[arg-type]
+            self.reconciler,  # type: ignore[arg-type]
+            self.mover,  # type: ignore[arg-type]
+            reconnect_timeout=lambda: 0.5,
+        )
+        # Or what has not begun would wait for the closed journal for ever.
+        self.addCleanup(runner.close)
+        return journal, runner
+
+    def outcome(self, operation_id: str = 'one') -> Operation:
+        self.wait_for(lambda: self.journal.get(operation_id).is_finished, f'{operation_id} finished')
+        return self.journal.get(operation_id)
+
+    def assert_outcome(self, state: State, error_class: str | None = None, operation_id: str = 'one') -> None:
+        done = self.outcome(operation_id)
+        self.assertEqual((state, error_class), (done.state, done.error_class), str(done.error))

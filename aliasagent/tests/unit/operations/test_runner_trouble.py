@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the runner does when the hypervisor is away, the disk is full, or the agent was interrupted."""
+
+from collections.abc import Callable
+from typing import Any
+
+import fixtures
+
+from aliasagent import exception
+from aliasagent.operations.journal import Journal
+from aliasagent.operations.model import Action
+from aliasagent.operations.model import Operation
+from aliasagent.operations.model import State
+from aliasagent.operations.runner import Runner
+from aliasagent.tests import base
+from aliasagent.tests.unit.operations.runner_base import GUEST
+from aliasagent.tests.unit.operations.runner_base import VOLUME
+from aliasagent.tests.unit.operations.runner_base import RunnerTestCase
+from aliasagent.tests.unit.operations.runner_base import operation
+
+
+class HypervisorAwayTestCase(RunnerTestCase):
+    """The hypervisor goes away under an operation, and comes back, or does not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.away = exception.HypervisorUnavailable(reason='gone')
+
+    def test_it_comes_back(self) -> None:
+        self.driver.first = [self.away, self.away]
+        self.runner.accept(operation('one', Action.ATTACH_VOLUME, arguments={}))
+        self.assert_outcome(State.SUCCEEDED)
+        self.assertEqual(3, len(self.driver.asked))
+        self.assertEqual([0.5, 0.5], [round(seconds, 1) for seconds in self.driver.waited])
+
+    def test_it_does_not(self) -> None:
+        self.driver.answer, self.driver.connects = self.away, False
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.FAILED, 'HypervisorUnavailable')
+        self.assertEqual(1, len(self.driver.asked))
+
+    def test_the_agent_stops_meanwhile_and_the_next_one_goes_on(self) -> None:
+        self.driver.answer, self.driver.connects = self.away, False
+        self.runner._reconnect_timeout = lambda: base.PATIENCE
+        self.runner.accept(operation('one', Action.ATTACH_VOLUME, arguments={}))
+        self.wait_for(lambda: self.driver.waited, 'it waits')
+        self.runner.close()
+        self.wait_for(lambda: not self.runner._lanes._running, 'it waits no more')
+        self.assertEqual(State.RUNNING, self.journal.get('one').state)
+
+    def test_it_goes_away_again_and_again(self) -> None:
+        self.driver.answer = self.away
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.FAILED, 'HypervisorUnavailable')
+        self.assertEqual(3, len(self.driver.asked))
+
+    def test_what_a_detach_never_found_was_not_there(self) -> None:
+        tried: list[int] = []
+
+        def detach(*_what: Any, begin: Callable[[], None]) -> None:
+            tried.append(len(tried))
+            raise exception.DeviceNotFound(instance=GUEST, device=VOLUME) if tried == [0, 1] else self.away
+
+        self.driver.detach = detach  # type: ignore[assignment,method-assign]
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.FAILED, 'DeviceNotFound')
+        self.assertEqual(2, len(tried))
+
+    def test_what_a_detach_does_not_find_then_went_by_its_own_doing(self) -> None:
+        self.driver.first = [self.away, exception.DeviceNotFound(instance=GUEST, device=VOLUME)]
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.SUCCEEDED)
+
+    def test_another_error_then_is_the_outcome(self) -> None:
+        self.driver.first = [self.away, exception.InstanceNotFound(instance=GUEST)]
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.FAILED, 'InstanceNotFound')
+
+
+class FullDiskTestCase(RunnerTestCase):
+    """The journal cannot be written for a while."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for module in ('late', 'runner'):
+            self.useFixture(fixtures.MonkeyPatch(f'aliasagent.operations.{module}.RETRY_SECONDS', 0.01))
+        self.failing: set[str] = set()
+        self.failed = 0
+
+    def start(self) -> tuple[Journal, Runner]:
+        journal, runner = super().start()
+        for name in ('start', 'finish'):
+            self.useFixture(fixtures.MonkeyPatch(f'aliasagent.operations.journal.Journal.{name}', self._full(name)))
+        return journal, runner
+
+    def _full(self, name: str) -> Callable[..., None]:
+        method = getattr(Journal, name)
+
+        def write(journal: Journal, *args: Any) -> None:
+            if name in self.failing:
+                self.failed += 1
+                raise exception.JournalError(path='x', reason='full')
+            method(journal, *args)
+
+        return write
+
+    def test_nothing_begins_before_the_journal_says_so(self) -> None:
+        self.failing = {'start'}
+        self.runner.accept(operation('one'))
+        self.wait_for(lambda: self.failed > 2, 'it is tried again')
+        self.assertEqual([], self.driver.asked)
+        self.failing = set()
+        self.assert_outcome(State.SUCCEEDED)
+
+    def test_an_outcome_is_kept(self) -> None:
+        self.failing = {'finish'}
+        self.runner.accept(operation('one'))
+        self.wait_for(lambda: self.failed > 2, 'it is tried again')
+        self.assertEqual(State.RUNNING, self.journal.get('one').state)
+        self.failing = set()
+        self.assert_outcome(State.SUCCEEDED)
+        self.assertEqual(1, len(self.driver.asked))
+
+    def test_the_agent_stops_meanwhile(self) -> None:
+        self.failing = {'start'}
+        self.runner.accept(operation('one'))
+        self.wait_for(lambda: self.failed > 0, 'it is tried')
+        self.runner.close()
+        self.failing = set()
+        self.journal.close()
+        self.journal, self.runner = self.start()
+        self.assertEqual(1, self.runner.recover())
+        self.assert_outcome(State.SUCCEEDED)
+
+
+class RecoverTestCase(RunnerTestCase):
+    def crash(self, *operations: Operation, started: tuple[str, ...] = ()) -> int:
+        """An earlier process accepted these, and began some; then this one begins."""
+        for each in operations:
+            self.journal.accept(each)
+        for name in started:
+            self.journal.start(name)
+        self.journal.close()
+        self.journal, self.runner = self.start()
+        return self.runner.recover()
+
+    def test_nothing(self) -> None:
+        self.assertEqual(0, self.crash())
+
+    def test_what_was_accepted_is_done_in_order(self) -> None:
+        names = ('c', 'a', 'b')
+        self.assertEqual(3, self.crash(*(operation(name, arguments={'n': name}, device=name) for name in names)))
+        for name in names:
+            self.assert_outcome(State.SUCCEEDED, operation_id=name)
+        self.assertEqual([('detach', GUEST, name, None) for name in names], self.driver.asked)
+        self.assertEqual(1, self.journal.get('a').attempts)
+
+    def test_what_is_finished_is_not_done_again(self) -> None:
+        self.journal.accept(operation('done'))
+        self.journal.finish('done')
+        self.journal.accept(operation('refused', state=State.FAILED))
+        self.assertEqual(0, self.crash())
+        self.assertEqual([], self.driver.asked)
+
+    def test_an_interrupted_detach_of_what_is_gone_has_succeeded(self) -> None:
+        self.driver.answer = exception.DeviceNotFound(instance=GUEST, device=VOLUME)
+        actions = (Action.DETACH, Action.DETACH_VOLUME, Action.DETACH_INTERFACE)
+        self.crash(*(operation(action.value, action) for action in actions), started=tuple(map(str, actions)))
+        for action in actions:
+            self.assert_outcome(State.SUCCEEDED, operation_id=action.value)
+
+    def test_a_detach_begins_when_its_device_was_found(self) -> None:
+        """Or a crash before that would make a success of the detach of what is not there."""
+        seen: list[State] = []
+
+        def detach(*_what: Any, begin: Callable[[], None]) -> None:
+            seen.append(self.journal.get('one').state)
+            begin()
+            seen.append(self.journal.get('one').state)
+
+        self.driver.detach = detach  # type: ignore[assignment,method-assign]
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.SUCCEEDED)
+        self.assertEqual([State.ACCEPTED, State.RUNNING], seen)
+
+    def test_a_detach_that_had_not_begun_of_what_is_not_there_fails(self) -> None:
+        self.driver.answer = exception.DeviceNotFound(instance=GUEST, device=VOLUME)
+        self.crash(operation('accepted'))
+        self.runner.accept(operation('fresh'))
+        for name in ('accepted', 'fresh'):
+            self.assert_outcome(State.FAILED, 'DeviceNotFound', name)
+
+    def test_an_interrupted_detach_that_cannot_be_told_fails(self) -> None:
+        for number, error in enumerate(
+            (
+                exception.GuestUnreadable(instance=GUEST, reason='x'),
+                exception.InstanceNotFound(instance=GUEST),
+                exception.AmbiguousDevice(instance=GUEST, device=VOLUME, candidates='x'),
+            )
+        ):
+            self.driver.answer = error
+            self.crash(operation(str(number)), started=(str(number),))
+            self.assert_outcome(State.FAILED, type(error).__name__, str(number))
+
+    def test_an_interrupted_attach_is_done_again(self) -> None:
+        self.crash(operation('one', Action.ATTACH_VOLUME, arguments={'volume_id': VOLUME}), started=('one',))
+        self.assert_outcome(State.SUCCEEDED)
+        self.assertEqual([('attach_volume', GUEST, {'volume_id': VOLUME})], self.driver.asked)
+
+    def test_an_attach_to_a_guest_without_the_device_is_no_success(self) -> None:
+        self.driver.answer = exception.DeviceNotFound(instance=GUEST, device=VOLUME)
+        self.crash(operation('one', Action.ATTACH_VOLUME), started=('one',))
+        self.assert_outcome(State.FAILED, 'DeviceNotFound')
