@@ -13,7 +13,7 @@ from typing import TypeVar
 import oslo_messaging
 
 from aliasagent import exception
-from aliasagent import rpc
+from aliasagent import rpc_server
 from aliasagent.compute import contract
 from aliasagent.compute import rpcapi
 from aliasagent.context import RequestContext
@@ -175,7 +175,7 @@ class ComputeManager:
             self._intake.take(operation)
         except exception.JournalError as error:
             LOG.error('Left with the message broker: %s, operation %s: %s', action, operation.id, error)
-            raise rpc.NotTaken from error
+            raise rpc_server.NotTaken from error
         except exception.AliasAgentError as error:
             LOG.error('Not accepted: %s, operation %s: %s', action, operation.id, error)
 

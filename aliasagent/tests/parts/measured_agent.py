@@ -21,7 +21,7 @@ backend.init_backend(backend.BackendType.THREADING)
 from oslo_messaging._drivers import impl_rabbit  # noqa: E402
 from oslo_messaging.rpc import server  # noqa: E402
 
-from aliasagent import rpc  # noqa: E402
+from aliasagent import rpc_server  # noqa: E402
 from aliasagent.cmd import compute  # noqa: E402
 from aliasagent.operations.journal import Journal  # noqa: E402
 from aliasagent.operations.model import Action  # noqa: E402
@@ -92,7 +92,7 @@ def _is_cast(message: Any) -> bool:
 def main() -> int:
     _install(os.environ[TIMES])
     if os.environ.get(EARLY):
-        rpc.InOrderServer._create_listener = server.RPCServer._create_listener  # type: ignore[method-assign]
+        rpc_server.InOrderServer._create_listener = server.RPCServer._create_listener  # type: ignore[method-assign]
     return compute.main()
 
 

@@ -24,7 +24,7 @@ FLOORS = (
     ('virt',),
     ('devices',),
     ('conf',),
-    ('rpc', 'context', 'exception', 'version'),
+    ('rpc', 'rpc_server', 'context', 'exception', 'version'),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: What is at the bottom may know of these only.

@@ -10,6 +10,7 @@ from oslo_messaging import conffixture
 from oslo_messaging.rpc import server
 
 from aliasagent import rpc
+from aliasagent import rpc_server
 from aliasagent.tests import base
 
 
@@ -27,7 +28,7 @@ class InOrderServerTestCase(base.TestCase):
         self.threads[method] = threading.current_thread()
 
     def test_the_seam_is_there(self) -> None:
-        self.assertIsInstance(self.server, rpc.InOrderServer)
+        self.assertIsInstance(self.server, rpc_server.InOrderServer)
         self.assertIn('_on_incoming', vars(server.msg_server.MessageHandlingServer))
         self.server._process_incoming = lambda incoming: self.remember(incoming[0].message['method'])
         self.server.start()

@@ -13,6 +13,7 @@ from oslo_messaging._drivers import amqpdriver
 from oslo_messaging._drivers import impl_rabbit
 
 from aliasagent import rpc
+from aliasagent import rpc_server
 from aliasagent.tests import base
 
 
@@ -79,7 +80,7 @@ class AcknowledgeTestCase(base.TestCase):
     def cast(self, _ctxt: Any) -> None:
         """An endpoint that cannot take it now."""
         self.said.append('not taken')
-        raise rpc.NotTaken
+        raise rpc_server.NotTaken
 
     def test_it_cannot_be_acknowledged(self) -> None:
         self.server._process_incoming = lambda _incoming: self.said.append('handled')

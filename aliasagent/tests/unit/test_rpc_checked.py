@@ -39,7 +39,7 @@ class CheckedTestCase(base.TestCase):
         self.useFixture(conffixture.ConfFixture(cfg.CONF)).transport_url = 'fake:/'
         self.endpoint = Endpoint()
         self.server = rpc.server(rpc.transport(cfg.CONF), 'here', [self.endpoint], in_order=['order'])
-        self.logger = self.useFixture(fixtures.FakeLogger('aliasagent.rpc'))
+        self.logger = self.useFixture(fixtures.FakeLogger('aliasagent.rpc_server'))
 
     def dispatch(self, message: dict[str, Any], *, call: bool = False, client_timeout: Any = None) -> Any:
         incoming = types.SimpleNamespace(
