@@ -113,6 +113,13 @@ class InstallTestCase(base.TestCase):
             self.assertNotEqual([], names)
             self.assertEqual(([], []), filecmp.cmpfiles(source, there, names, shallow=False)[1:], place)
 
+    def test_each_manual_page_of_the_tree_is_there(self) -> None:
+        source, there = self.clone / 'doc' / 'man', self.prefix / 'share' / 'man'
+        pages = [path.relative_to(source) for path in source.glob('man?/*')]
+        self.assertEqual(sorted(pages), sorted(path.relative_to(there) for path in there.glob('man?/*')))
+        if pages:
+            self.assertEqual(set(self.commands()), {page.stem for page in pages})
+
     def test_they_are_what_they_are_taken_for(self) -> None:
         json.loads((self.prefix / PLACES['grafana'] / 'aliasagent.json').read_text())
         yaml.safe_load((self.prefix / PLACES['prometheus'] / 'aliasagent.rules.yml').read_text())
