@@ -17,6 +17,7 @@ from aliasagent import rpc_server
 from aliasagent.compute import contract
 from aliasagent.compute import rpcapi
 from aliasagent.context import RequestContext
+from aliasagent.devices import bounds
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Action
@@ -81,13 +82,20 @@ class ComputeManager:
     target = oslo_messaging.Target(version=rpcapi.ComputeAPI.VERSION)
 
     def __init__(
-        self, driver: Driver, journal: Journal, intake: Intake, reconciler: Reconciler, mover: Mover
+        self,
+        driver: Driver,
+        journal: Journal,
+        intake: Intake,
+        reconciler: Reconciler,
+        mover: Mover,
+        within: Callable[[], bounds.Bounds],
     ) -> None:
         self._driver = driver
         self._mover = mover
         self._reconciler = reconciler
         self._journal = journal
         self._intake = intake
+        self._within = within
 
     attach_volume = _cast(Action.ATTACH_VOLUME)
     attach_interface = _cast(Action.ATTACH_INTERFACE)
@@ -157,16 +165,36 @@ class ComputeManager:
 
     @_call
     def submit(self, ctxt: RequestContext, operation: Json) -> Json:
-        wanted = _operation(Action(operation['action']), operation['id'], ctxt.request_id, operation['arguments'])
+        wanted = self._operation(Action(operation['action']), operation['id'], ctxt.request_id, operation['arguments'])
         self._intake.submit(wanted)
         return _shown(self._journal.get(wanted.id))
+
+    def _operation(self, action: Action, operation_id: str, request_id: str | None, arguments: Json) -> Operation:
+        """What is asked, as an operation.
+
+        :raises InvalidInput: the arguments are not as the contract wants them, or name what may not be attached.
+        """
+        contract.validate(action, arguments)
+        canonical = contract.canonical(arguments)
+        if action is Action.LIVE_MIGRATE:
+            migrate.check_uris(canonical['dest_uri'], canonical.get('migrate_uri'))
+        # By name only: to look where a path leads may take long, and nothing here may. The driver does, each time.
+        self._within().check(bounds.needs(canonical))
+        return Operation(
+            id=operation_id,
+            action=action,
+            instance=canonical.pop('instance_uuid'),
+            device=_DEVICE_ID[action](canonical),
+            arguments=canonical,
+            request_id=request_id,
+        )
 
     def _accept(self, action: Action, ctxt: RequestContext, arguments: Json) -> None:
         if not contract.is_id(ctxt.operation_id):
             LOG.error('Refused %s: context.operation_id: it is no id, so nobody could ask for the outcome', action)
             return
         try:
-            operation = _operation(action, ctxt.operation_id, ctxt.request_id, arguments)
+            operation = self._operation(action, ctxt.operation_id, ctxt.request_id, arguments)
         except exception.InvalidInput as error:
             LOG.error('Refused %s, operation %s: %s', action, ctxt.operation_id, error)
             self._record_refused(_refused(action, ctxt, arguments, error))
@@ -184,25 +212,6 @@ class ComputeManager:
             self._journal.accept(operation)
         except exception.JournalError as error:
             LOG.error('Not recorded that operation %s was refused: %s', operation.id, error)
-
-
-def _operation(action: Action, operation_id: str, request_id: str | None, arguments: Json) -> Operation:
-    """What is asked, as an operation.
-
-    :raises InvalidInput: the arguments are not as the contract wants them.
-    """
-    contract.validate(action, arguments)
-    canonical = contract.canonical(arguments)
-    if action is Action.LIVE_MIGRATE:
-        migrate.check_uris(canonical['dest_uri'], canonical.get('migrate_uri'))
-    return Operation(
-        id=operation_id,
-        action=action,
-        instance=canonical.pop('instance_uuid'),
-        device=_DEVICE_ID[action](canonical),
-        arguments=canonical,
-        request_id=request_id,
-    )
 
 
 def _refused(action: Action, ctxt: RequestContext, arguments: Json, error: exception.InvalidInput) -> Operation:

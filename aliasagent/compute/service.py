@@ -16,6 +16,7 @@ from aliasagent import exception
 from aliasagent import notifications
 from aliasagent import rpc
 from aliasagent.compute.manager import ComputeManager
+from aliasagent.devices.bounds import Bounds
 from aliasagent.metrics import Metrics
 from aliasagent.operations import knowledge
 from aliasagent.operations.intake import Intake
@@ -62,7 +63,7 @@ class ComputeService(service.Service):
             on_retry=self.metrics.unplug_retried,
             on_timeout=self.metrics.unplug_timed_out,
         )
-        self._driver = Driver(self._host, self._unplugs, self._patience)
+        self._driver = Driver(self._host, self._unplugs, self._patience, self._within)
         self._reconciler = Reconciler(self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known)
         self._mover = Mover(self._host, conf.reconcile.save_directory)
         self._runner = Runner(
@@ -183,7 +184,7 @@ class ComputeService(service.Service):
     def _listen(self) -> None:
         transport = rpc.transport(self._conf)
         LOG.info('Waiting for the message broker at %s', _hosts(transport))
-        manager = ComputeManager(self._driver, self._journal, self._intake, self._reconciler, self._mover)
+        manager = ComputeManager(self._driver, self._journal, self._intake, self._reconciler, self._mover, self._within)
         for topic in (rpc.TOPIC, rpc.ALT_TOPIC):
             server = rpc.server(transport, self._conf.host, [manager], topic=topic, in_order=Action)
             self._servers.append(server)
@@ -220,6 +221,10 @@ class ComputeService(service.Service):
 
     def _patience(self) -> Patience:
         return Patience(self._conf.unplug.timeout, self._conf.unplug.attempts)
+
+    def _within(self) -> Bounds:
+        options = self._conf.allowed
+        return Bounds(*map(tuple, (options.paths, options.pci, options.mdevs, options.usb, options.scsi)))
 
     def _on_hangup(self, _signal: int, _frame: object) -> None:
         # In a thread, for the handler interrupts the main thread wherever it stands.

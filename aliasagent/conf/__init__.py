@@ -3,6 +3,7 @@
 
 from oslo_config import cfg
 
+from aliasagent.conf import allowed
 from aliasagent.conf import default
 from aliasagent.conf import libvirt
 from aliasagent.conf import metrics
@@ -12,7 +13,7 @@ from aliasagent.conf import unplug
 
 CONF = cfg.CONF
 
-MODULES = (default, libvirt, metrics, operations, reconcile, unplug)
+MODULES = (allowed, default, libvirt, metrics, operations, reconcile, unplug)
 
 for _module in MODULES:
     _module.register_opts(CONF)

@@ -24,6 +24,8 @@ _BUSES = {
     'lun': ('scsi',),
     'cdrom': ('scsi', 'sata', 'usb'),
 }
+#: The kinds of volume that can be behind a path of this host.
+_WITH_PATH = ('file', 'local', 'nfs', 'fibre_channel', 'iscsi', 'nbd')
 #: With these QEMU goes past the host's page cache, without which there is no native I/O.
 _DIRECT_CACHES = ('none', 'directsync')
 
@@ -66,11 +68,18 @@ def disk_for_volume(volume_id: str, connection_info: Data, *, target: str, bus: 
 
 def local_path(connection_info: Data) -> str | None:
     """The path on this host that has to be there before the disk can be attached; None if the source is elsewhere."""
+    kind = connection_info['driver_volume_type']
+    return None if kind == 'nbd' else next(iter(host_paths(connection_info).values()), None)
+
+
+def host_paths(connection_info: Data) -> dict[str, str]:
+    """The paths on this host that a volume is behind, by the field that names them."""
     kind, data = connection_info['driver_volume_type'], connection_info['data']
-    if kind == 'nfs':
-        return _nfs_path(connection_info)
-    path = data.get('device_path') if kind in ('file', 'local', 'fibre_channel', 'iscsi') else None
-    return path if isinstance(path, str) else None
+    if kind == 'nfs' and 'device_path' not in data:
+        return {'connection_info.mount_point_base': _nfs_path(connection_info)}
+    name = 'socket' if kind == 'nbd' else 'device_path'
+    path = data.get(name) if kind in _WITH_PATH else None
+    return {f'connection_info.data.{name}': path} if isinstance(path, str) else {}
 
 
 def _set_encryption(disk: Disk, data: Data) -> None:

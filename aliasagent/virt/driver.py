@@ -20,6 +20,7 @@ from typing import Any
 from aliasagent import exception
 from aliasagent.devices import alias
 from aliasagent.devices import base
+from aliasagent.devices import bounds
 from aliasagent.devices import host_device
 from aliasagent.devices import identity
 from aliasagent.devices import port as ports
@@ -29,6 +30,7 @@ from aliasagent.devices.domain import Domain
 from aliasagent.devices.domain import Found
 from aliasagent.virt import errors
 from aliasagent.virt import inventory
+from aliasagent.virt import paths
 from aliasagent.virt import unplug
 from aliasagent.virt.guest import Definitions
 from aliasagent.virt.guest import Guest
@@ -61,12 +63,20 @@ class Driver:
     """Does things to the devices of a host's guests.
 
     :param patience: asked at each detach, so that a changed option counts at once.
+    :param within: what may be attached, asked at each attach.
     """
 
-    def __init__(self, host: Host, unplugs: unplug.Unplugs, patience: Callable[[], unplug.Patience]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        unplugs: unplug.Unplugs,
+        patience: Callable[[], unplug.Patience],
+        within: Callable[[], bounds.Bounds],
+    ) -> None:
         self._host = host
         self._unplugs = unplugs
         self._patience = patience
+        self._within = within
 
     def wait_connected(self, timeout: float) -> bool:
         """Wait for a hypervisor that went away; False after so many seconds without."""
@@ -104,13 +114,14 @@ class Driver:
     ) -> None:
         """Plug a volume in. See :meth:`attach`.
 
-        :raises InvalidInput: the parts of the request do not go together, or the path is not on this host.
+        :raises InvalidInput: the parts of the request do not go together, or the path is not on this host, or not one
+            that may be attached.
         """
+        needs = bounds.needs({'connection_info': connection_info})
+        paths.check(needs, self._within())
         path = volume.local_path(connection_info)
         if path is not None and not os.path.exists(path):
-            raise exception.InvalidInput(
-                field='connection_info.data.device_path', reason=f'{path} does not exist on this host'
-            )
+            raise needs[0].refused(f'{path} does not exist on this host')
         name = None if device_name is None else targets.split(device_name)
         bus = disk_bus or targets.default_bus(name, device_type)
         if name is not None:
@@ -124,10 +135,12 @@ class Driver:
 
     def attach_interface(self, instance: str, port: dict[str, Any]) -> None:
         """Plug the interface of a port in. See :meth:`attach_volume` for the errors."""
+        paths.check(bounds.needs({'port': port}), self._within())
         self._attach(instance, port['id'], lambda *_read: ports.interface_for_port(port))
 
     def attach_hostdev(self, instance: str, device_id: str, hostdev: dict[str, Any]) -> None:
         """Give the guest a device of this host. See :meth:`attach_volume` for the errors."""
+        paths.check(bounds.needs({'hostdev': hostdev}), self._within())
         self._attach(instance, device_id, lambda *_read: host_device.host_device(device_id, hostdev))
 
     def _attach(self, instance: str, device_id: str, build: Callable[[Definitions, Set[str]], base.Device]) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import libvirt
 
+from aliasagent.devices.bounds import Bounds
 from aliasagent.devices.domain import Domain
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
@@ -79,7 +80,8 @@ class DriverCase:
         assert self.host.wait_connected(SOON)
         self.unplugs = Unplugs(self.host, on_late=lambda instance, device: self.late.append((instance, device)))
         self.addCleanup(self.unplugs.close)
-        self.driver = Driver(self.host, self.unplugs, lambda: self.patience)
+        self.within = Bounds.everything()
+        self.driver = Driver(self.host, self.unplugs, lambda: self.patience, lambda: self.within)
 
     # What the tests do
 

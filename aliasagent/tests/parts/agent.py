@@ -45,6 +45,8 @@ class Agent:
             'libvirt': {'uri': libvirt_uri, 'reconnect_interval': 0.2},
             'operations': {'journal': str(self.journal)},
             'reconcile': {'save_directory': str(directory / 'save')},
+            # The tests' disks are wherever the tests are; what is refused is a test of its own.
+            'allowed': {'paths': '/', 'pci': '*', 'mdevs': '*', 'usb': '*', 'scsi': '*'},
         }
         for group, values in (options or {}).items():
             self.options.setdefault(group, {}).update(values)

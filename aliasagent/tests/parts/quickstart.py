@@ -91,7 +91,7 @@ class Quickstart:
             host=NAME,
             rabbit_url=broker_url,
             libvirt_uri=uri,
-            options={'DEFAULT': {'debug': False}},
+            options={'DEFAULT': {'debug': False}, 'allowed': {'paths': self.directory / 'disks'}},
         )
         with steps.step('Starting aliasagent-compute', f'read its log: {log}', self.directory):
             server.start()

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the paths of a request lead on this host, and whether the host itself needs what is there.
+
+A path is refused if it, or what its links lead to, is out of bounds. libvirt gets the path as it was given all the
+same: it comes to stand in the saved definition of the guest, and ``/dev/disk/by-id/...`` is the same volume after the
+host has been started again, which ``/dev/sdc``, where it leads today, need not be. So what is looked up here is looked
+up once more by libvirt. Between the two only those can change it who may write in a directory that is in bounds, and
+they decide what lies there anyhow.
+"""
+
+import os
+import pathlib
+import re
+import stat
+from collections.abc import Iterable
+from collections.abc import Iterator
+
+from aliasagent.devices import bounds
+
+#: A device's numbers, ``8:1``.
+Number = str
+
+_ESCAPED = re.compile(r'\\([0-7]{3})')
+
+
+def check(needs: Iterable[bounds.Need], within: bounds.Bounds, root: pathlib.Path = pathlib.Path('/')) -> None:
+    """Refuse what is out of bounds, by its name or by what its links lead to, and what the host itself uses.
+
+    :param root: where ``/proc`` and ``/sys`` are looked for.
+    :raises InvalidInput: something is; it says which field names it.
+    """
+    asked = list(needs)
+    within.check(asked)
+    for need in asked:
+        if need.kind != bounds.PATHS:
+            continue
+        real = bounds.Need(need.field, need.kind, _resolve(need))
+        if not within.allows(real) and not within.led_by(os.path.realpath).allows(real):
+            raise need.refused(
+                f'{need.name} leads to {real.name}, which is not among what the option [allowed] paths lets pass'
+            )
+        use = _use_of(need, real.name, root)
+        if use is not None:
+            raise need.refused(f'{need.name} is in use by the host itself: {use}')
+
+
+def _resolve(need: bounds.Need) -> str:
+    """A path without links. What is not there may come later: QEMU makes the socket of a vhost-user interface."""
+    try:
+        return os.path.realpath(need.name, strict=True)
+    except FileNotFoundError:
+        return os.path.realpath(need.name)
+    except OSError as error:
+        raise need.refused(f'{need.name} cannot be looked up: {error.strerror}') from error
+
+
+def _use_of(need: bounds.Need, path: str, root: pathlib.Path) -> str | None:
+    """What the host itself does with a block device; None if nothing.
+
+    That is a file system or a swap space on it, also by way of partitions, LVM, RAID or dm-crypt. The members of a ZFS
+    pool, and all but one device of a btrfs, are not found out.
+    """
+    try:
+        number = block_device(path)
+        return None if number is None else _used(_with_all_on_it(number, root), root)
+    except OSError as error:
+        raise need.refused(f'{need.name} cannot be looked up: {error.strerror}') from error
+
+
+def block_device(path: str) -> Number | None:
+    """The numbers of the block device at a path; None if there is no such thing.
+
+    :raises OSError: it cannot be told.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return f'{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}' if stat.S_ISBLK(found.st_mode) else None
+
+
+def _used(numbers: set[Number], root: pathlib.Path) -> str | None:
+    for number, source, where in _mounts(root):
+        # A btrfs has numbers of its own, and names its device.
+        if number in numbers or (source.startswith('/dev/') and block_device(source) in numbers):
+            return f'mounted at {where}'
+    swaps = root / 'proc/swaps'
+    for line in swaps.read_text().splitlines()[1:] if swaps.exists() else ():
+        swap = _unescaped(line.split()[0])
+        if block_device(swap) in numbers:
+            return f'swap space {swap}'
+    return None
+
+
+def _mounts(root: pathlib.Path) -> Iterator[tuple[Number, str, str]]:
+    """Of each mount: the device's numbers, the source and the place (Linux, proc_pid_mountinfo(5))."""
+    for line in (root / 'proc/self/mountinfo').read_text().splitlines():
+        before, _, after = line.partition(' - ')
+        words = before.split(' ')
+        yield words[2], _unescaped(after.split(' ')[1]), _unescaped(words[4])
+
+
+def _with_all_on_it(number: Number, root: pathlib.Path) -> set[Number]:
+    """A block device's numbers, and those of its partitions and of what is made of them, as the kernel shows them."""
+    found = {number}
+    waiting = [number]
+    while waiting:
+        device = root / 'sys/dev/block' / waiting.pop()
+        for path in (*device.glob('*/partition'), *device.glob('holders/*/dev')):
+            above = (path.parent / 'dev').read_text().strip()
+            if above not in found:
+                found.add(above)
+                waiting.append(above)
+    return found
+
+
+def _unescaped(text: str) -> str:
+    """A path of one of the kernel's tables, in which blanks are written as octal numbers."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)
