@@ -18,9 +18,8 @@ _SHOWN = 80
 _DEEPEST = 50
 #: The types of what may have a password somewhere in it.
 _WHOLE = frozenset({'object', 'array'})
-#: Names of values that are secrets themselves, and not merely the UUID of one.
-_PASSWORD = re.compile(r'passw|passphrase|keyring|token|(^|_)key$', re.IGNORECASE)
-_SECRET = re.compile(r'password|secret|passwd|\bkey', re.IGNORECASE)
+#: Names of what may be a secret, or was taken for the place of one.
+_SECRET = re.compile(r'passw|secret|auth|token|\bkey', re.IGNORECASE)
 
 
 #: What an argument that is left out stands for; None for all others.
@@ -95,16 +94,39 @@ def canonical(arguments: dict[str, Any]) -> dict[str, Any]:
     if 'port' in result:
         result['port'] = {**result['port'], 'id': one(result['port']['id'])}
     if 'connection_info' in result:
-        result['connection_info'] = _without_secrets(result['connection_info'])
+        result['connection_info'] = _known_connection(result['connection_info'])
     return result
 
 
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_secrets(item) for name, item in value.items() if not _PASSWORD.search(str(name))}
+def _listed(schema: schemas.Schema) -> dict[str, schemas.Schema]:
+    """The members that a schema lists, under whichever condition, and the schema of each."""
+    found = dict(schema.get('properties', {}))
+    conditional = [schema[word] for word in ('then', 'else') if word in schema]
+    for part in (*schema.get('allOf', ()), *schema.get('anyOf', ()), *conditional):
+        found |= _listed(part)
+    return found
+
+
+def _known(value: Any, members: dict[str, schemas.Schema]) -> Any:
+    """Of an object, the members that are listed, and so on within them."""
     if isinstance(value, list):
-        return [_without_secrets(item) for item in value]
-    return value
+        return [_known(item, members) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _known(item, _listed(members[name])) for name, item in value.items() if name in members}
+
+
+def _known_connection(connection_info: Any) -> Any:
+    """What an agent uses of a ``connection_info``. Cinder's drivers send more, and call a secret what they like."""
+    members = _listed(schemas.CONNECTION_INFO)
+    if not isinstance(connection_info, dict):
+        return connection_info
+    result = _known(connection_info, {name: schema for name, schema in members.items() if name != 'data'})
+    if 'data' in connection_info:
+        own = schemas.VOLUME_DATA.get(connection_info.get('driver_volume_type', ''), {})
+        common = schemas.CONNECTION_INFO['properties']['data']
+        result['data'] = _known(connection_info['data'], {**_listed(common), **_listed(own)})
+    return result
 
 
 def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:
@@ -129,9 +151,14 @@ def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:
             reason = _cut(f'is not as the schema wants it ({error.validator} {wanted})')
     field = '.'.join(path) or 'arguments'
     # What is or should be a whole object may have a password somewhere in it.
-    whole = isinstance(instance, dict | list) or (error.validator == 'type' and not _WHOLE.isdisjoint(_words(wanted)))
+    whole = isinstance(instance, dict | list) or not _WHOLE.isdisjoint(_types(schema))
     shown = 'the value' if whole or _SECRET.search(field) else _cut(repr(instance))
     return exception.InvalidInput(field=field, reason=f'{shown} {reason}')
+
+
+def _types(schema: schemas.Schema) -> set[str]:
+    """The types that a schema allows, also as one of several."""
+    return set(_words(schema.get('type', []))).union(*map(_types, schema.get('anyOf', ())))
 
 
 def _words(types: str | list[str]) -> list[str]:

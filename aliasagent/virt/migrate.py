@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 _INTERVAL = 0.5
 _MAX_URI = 1024
 _PRINTABLE = re.compile(r'[!-~]+')
+#: Who logs in, perhaps with a password.
+_USER = re.compile(r'//.*@')
 #: How the two libvirt daemons may talk. Not ``ext``: it names a command to run on this host.
 _TRANSPORTS = frozenset({'', 'tls', 'tcp', 'ssh', 'unix', 'libssh', 'libssh2'})
 #: What in a libvirt URI names a program to run here or there.
@@ -225,8 +227,12 @@ def _split(field: str, uri: str) -> parse.SplitResult:
         raise _malformed(field, uri, str(error)) from error
     if not split.scheme or '://' not in uri:
         raise _malformed(field, uri, 'it has no scheme')
+    if split.password is not None:
+        # libvirt takes none from there, and it would come to stand in the journal and in logs.
+        raise _malformed(field, uri, 'it may hold no password')
     return split
 
 
 def _malformed(field: str, uri: str, reason: str) -> exception.InvalidInput:
-    return exception.InvalidInput(field=field, reason=f'{uri[:80]!r}: {reason}')
+    shown = _USER.sub('//...@', uri)[:80]
+    return exception.InvalidInput(field=field, reason=f'{shown!r}: {reason}')

@@ -206,6 +206,10 @@ class UrisTestCase(base.TestCase):
         ):
             error = self.assertRaises(exception.InvalidInput, migrate.check_uris, uri)
             self.assertIn('dest_uri: ', str(error))
+        for uri in ('qemu+ssh://root:hush@there/system', 'http://root:hush@there', 'qemu+ssh://root:hu/sh@there/system'):
+            error = self.assertRaises(exception.InvalidInput, migrate.check_uris, uri)
+            self.assertNotIn('sh@', str(error))
+            self.assertIn('//...@there', str(error))
         for uri in ('', 'there', 'exec:/bin/sh', 'exec://x/bin/sh', 'tcp://', 'tcp:there', 'fd:7', 'unix://x', 'file:///x'):
             error = self.assertRaises(exception.InvalidInput, migrate.check_uris, DEST, uri)
             self.assertIn('migrate_uri: ', str(error))
