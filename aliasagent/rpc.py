@@ -72,17 +72,25 @@ def notifier(conf: cfg.ConfigOpts, host: str) -> oslo_messaging.Notifier | None:
 
 
 def client(
-    transport: oslo_messaging.Transport, version: str, *, topic: str = TOPIC, timeout: int | None = None
+    transport: oslo_messaging.Transport,
+    version: str,
+    *,
+    topic: str = TOPIC,
+    timeout: int | None = None,
+    version_cap: str | None = None,
 ) -> Any:
     """A client that speaks ``version`` of the contract.
 
     ``at_least_once`` makes a cast to a host on which no agent listens fail instead of vanish.
+
+    :param version_cap: a message of a later version is not sent but raises ``RPCVersionCapError``.
     """
     return oslo_messaging.get_rpc_client(
         transport,
         oslo_messaging.Target(exchange=EXCHANGE, topic=topic, version=version),
         serializer=ContextSerializer(),
         timeout=timeout,
+        version_cap=version_cap,
         transport_options=oslo_messaging.TransportOptions(at_least_once=True),
     )
 

@@ -1,15 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client's side of the contract."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import oslo_messaging
 
 from aliasagent import context
+from aliasagent import exception
 from aliasagent import rpc
 
 Json = dict[str, Any]
+
+_OLDEST = '1.0'
+#: The version since which each method is there; the oldest for all others.
+_SINCE = {
+    'attach_hostdev': '1.1',
+    **dict.fromkeys(
+        (
+            'reconcile_instance',
+            'reconcile_plan',
+            'reconcile_status',
+            'reconcile_live',
+            'reconcile_live_estimate',
+            'live_migrate',
+            'migration_progress',
+            'abort_migration',
+        ),
+        '1.2',
+    ),
+    'submit': '1.3',
+    'list_operations': '1.3',
+}
+#: The version since which calls have a topic of their own.
+_SECOND_DOOR = '1.3'
+
+
+def _version(method: str) -> str:
+    return _SINCE.get(method, _OLDEST)
 
 
 class ComputeAPI:
@@ -30,26 +59,73 @@ class ComputeAPI:
     :param transport: from :func:`aliasagent.rpc.transport`.
     :param host: the name the agent goes by (its option ``host``).
     :param timeout: seconds to wait for the answer to a call; None for the option ``rpc_response_timeout``.
+    :param version_cap: the latest version that the agents understand (the option ``[upgrade_levels] compute``). What
+        needs a later one is not sent and raises :exc:`aliasagent.exception.Unsupported`. Without it, a call that the
+        agent is too old for raises the same, and such a cast is lost: the agent's log alone tells.
     """
 
     #: What an agent of this version understands. Messages ask for no more than they need, for older agents.
     VERSION = '1.3'
 
-    def __init__(self, transport: oslo_messaging.Transport, host: str, *, timeout: int | None = None) -> None:
+    def __init__(
+        self,
+        transport: oslo_messaging.Transport,
+        host: str,
+        *,
+        timeout: int | None = None,
+        version_cap: str | None = None,
+    ) -> None:
         self.host = host
-        self._client = rpc.client(transport, '1.0').prepare(server=host)
-        #: The agent's two doors for calls: that of agents since 1.3, and the one that older agents have.
-        self._calls = [
-            rpc.client(transport, '1.0', topic=topic, timeout=timeout).prepare(server=host)
-            for topic in (rpc.ALT_TOPIC, rpc.TOPIC)
-        ]
+        self._cap = version_cap
 
-    def _call(self, ctxt: context.RequestContext, method: str, version: str = '1.0', **arguments: Any) -> Any:
-        calls, older = (client.prepare(version=version) for client in self._calls)
+        def client(topic: str) -> Any:
+            made = rpc.client(transport, _OLDEST, topic=topic, timeout=timeout, version_cap=version_cap)
+            return made.prepare(server=host)
+
+        self._casts = client(rpc.TOPIC)
+        #: The agent's doors for calls: that of agents since 1.3, and the one that older agents have.
+        self._calls = [client(topic) for topic in (rpc.ALT_TOPIC, rpc.TOPIC)]
+        if not self._casts.can_send_version(_SECOND_DOOR):
+            del self._calls[0]
+
+    def can(self, method: str) -> bool:
+        """Whether the agents are new enough for a method, as far as ``version_cap`` tells."""
+        known: bool = self._casts.can_send_version(_version(method))
+        return known
+
+    def _cast(self, ctxt: context.RequestContext, method: str, **arguments: Any) -> None:
+        self._check(method)
+        self._casts.prepare(version=_version(method)).cast(ctxt, method, **arguments)
+
+    def _call(self, ctxt: context.RequestContext, method: str, **arguments: Any) -> Any:
+        self._check(method)
+        *newer, last = (client.prepare(version=_version(method)) for client in self._calls)
         try:
-            return calls.call(ctxt, method, **arguments)
-        except oslo_messaging.MessageUndeliverable:
-            return older.call(ctxt, method, **arguments)
+            for client in newer:
+                with contextlib.suppress(oslo_messaging.MessageUndeliverable):
+                    return client.call(ctxt, method, **arguments)
+            return last.call(ctxt, method, **arguments)
+        except oslo_messaging.UnsupportedVersion as error:
+            raise self._too_old(method) from error
+        except oslo_messaging.RemoteError as error:
+            if error.exc_type != oslo_messaging.UnsupportedVersion.__name__:
+                raise
+            raise self._too_old(method) from error
+
+    def _check(self, method: str) -> None:
+        if not self.can(method):
+            raise exception.Unsupported(
+                what=method,
+                reason=f'it needs version {_version(method)} of the contract, and [upgrade_levels] compute lets pass '
+                f'none after {self._cap}',
+            )
+
+    def _too_old(self, method: str) -> exception.Unsupported:
+        return exception.Unsupported(
+            what=method,
+            reason=f'it needs version {_version(method)} of the contract, and the agent on host {self.host} is too old '
+            'for that',
+        )
 
     def attach_volume(
         self,
@@ -68,7 +144,7 @@ class ComputeAPI:
         :param disk_bus: ``virtio``, ``scsi``, ``sata`` or ``usb``; by ``device_name`` if None, else virtio.
         :param device_type: ``disk``, ``lun`` or ``cdrom``.
         """
-        self._client.cast(
+        self._cast(
             ctxt,
             'attach_volume',
             instance_uuid=instance_uuid,
@@ -81,7 +157,7 @@ class ComputeAPI:
 
     def attach_interface(self, ctxt: context.RequestContext, instance_uuid: str, port: Json) -> None:
         """Plug a network interface for a port into a guest, live and persistent."""
-        self._client.cast(ctxt, 'attach_interface', instance_uuid=instance_uuid, port=port)
+        self._cast(ctxt, 'attach_interface', instance_uuid=instance_uuid, port=port)
 
     def attach_hostdev(self, ctxt: context.RequestContext, instance_uuid: str, device_id: str, hostdev: Json) -> None:
         """Give a guest a device of the host, live and persistent.
@@ -89,20 +165,19 @@ class ComputeAPI:
         :param device_id: the id under which it will be known; its alias is made of it.
         :param hostdev: ``type`` (``pci``, ``mdev``, ``usb`` or ``scsi``) and what that type needs.
         """
-        client = self._client.prepare(version='1.1')
-        client.cast(ctxt, 'attach_hostdev', instance_uuid=instance_uuid, device_id=device_id, hostdev=hostdev)
+        self._cast(ctxt, 'attach_hostdev', instance_uuid=instance_uuid, device_id=device_id, hostdev=hostdev)
 
     def detach_volume(self, ctxt: context.RequestContext, instance_uuid: str, volume_id: str) -> None:
         """Take the disk of a volume out of a guest."""
-        self._client.cast(ctxt, 'detach_volume', instance_uuid=instance_uuid, volume_id=volume_id)
+        self._cast(ctxt, 'detach_volume', instance_uuid=instance_uuid, volume_id=volume_id)
 
     def detach_interface(self, ctxt: context.RequestContext, instance_uuid: str, port_id: str) -> None:
         """Take the interface of a port out of a guest."""
-        self._client.cast(ctxt, 'detach_interface', instance_uuid=instance_uuid, port_id=port_id)
+        self._cast(ctxt, 'detach_interface', instance_uuid=instance_uuid, port_id=port_id)
 
     def detach(self, ctxt: context.RequestContext, instance_uuid: str, device_id: str) -> None:
         """Take whatever device carries this id out of a guest."""
-        self._client.cast(ctxt, 'detach', instance_uuid=instance_uuid, device_id=device_id)
+        self._cast(ctxt, 'detach', instance_uuid=instance_uuid, device_id=device_id)
 
     def reconcile_instance(
         self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None
@@ -112,12 +187,11 @@ class ComputeAPI:
         :param inventory: whose devices are whose, as far as the guest alone cannot tell: ``ports``, each with ``id``
             and ``address``, ``pci_slot`` or ``devname``; ``volumes``, each with ``id`` and ``target`` or ``source``.
         """
-        client = self._client.prepare(version='1.2')
-        client.cast(ctxt, 'reconcile_instance', instance_uuid=instance_uuid, inventory=inventory)
+        self._cast(ctxt, 'reconcile_instance', instance_uuid=instance_uuid, inventory=inventory)
 
     def reconcile_plan(self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None) -> Json:
         """What :meth:`reconcile_instance` would do now; an entry of what :meth:`reconcile_status` returns."""
-        planned: Json = self._call(ctxt, 'reconcile_plan', '1.2', instance_uuid=instance_uuid, inventory=inventory)
+        planned: Json = self._call(ctxt, 'reconcile_plan', instance_uuid=instance_uuid, inventory=inventory)
         return planned
 
     def reconcile_status(self, ctxt: context.RequestContext, instance_uuid: str | None = None) -> list[Json]:
@@ -128,7 +202,7 @@ class ComputeAPI:
         :class:`aliasagent.reconcile.plan.Outcome`), ``reason`` (in libvirt's words, where it refused) and ``alias``.
         """
         which = {} if instance_uuid is None else {'instance_uuid': instance_uuid}
-        looks: list[Json] = self._call(ctxt, 'reconcile_status', '1.2', **which)
+        looks: list[Json] = self._call(ctxt, 'reconcile_status', **which)
         return looks
 
     def reconcile_live(self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None) -> None:
@@ -136,12 +210,11 @@ class ComputeAPI:
 
         :param inventory: as for :meth:`reconcile_instance`.
         """
-        client = self._client.prepare(version='1.2')
-        client.cast(ctxt, 'reconcile_live', instance_uuid=instance_uuid, inventory=inventory)
+        self._cast(ctxt, 'reconcile_live', instance_uuid=instance_uuid, inventory=inventory)
 
     def reconcile_live_estimate(self, ctxt: context.RequestContext, instance_uuid: str) -> Json:
         """About how long :meth:`reconcile_live` would have a guest stand still: ``seconds``, and ``bytes`` at most."""
-        estimate: Json = self._call(ctxt, 'reconcile_live_estimate', '1.2', instance_uuid=instance_uuid)
+        estimate: Json = self._call(ctxt, 'reconcile_live_estimate', instance_uuid=instance_uuid)
         return estimate
 
     def live_migrate(
@@ -162,7 +235,7 @@ class ComputeAPI:
         :param unsafe: even if libvirt fears for the guest's disks, which both hosts must have.
         :param inventory: as for :meth:`reconcile_instance`.
         """
-        self._client.prepare(version='1.2').cast(
+        self._cast(
             ctxt,
             'live_migrate',
             instance_uuid=instance_uuid,
@@ -175,12 +248,12 @@ class ComputeAPI:
 
     def migration_progress(self, ctxt: context.RequestContext, instance_uuid: str) -> Json | None:
         """How far a guest is: ``total``, ``processed``, ``remaining`` (bytes), ``elapsed`` (s); None if on no way."""
-        progress: Json | None = self._call(ctxt, 'migration_progress', '1.2', instance_uuid=instance_uuid)
+        progress: Json | None = self._call(ctxt, 'migration_progress', instance_uuid=instance_uuid)
         return progress
 
     def abort_migration(self, ctxt: context.RequestContext, instance_uuid: str) -> None:
         """Have a guest that is on its way stay where it is; its live_migrate fails then."""
-        self._call(ctxt, 'abort_migration', '1.2', instance_uuid=instance_uuid)
+        self._call(ctxt, 'abort_migration', instance_uuid=instance_uuid)
 
     def list_instances(self, ctxt: context.RequestContext) -> list[Json]:
         """The host's guests: ``uuid``, ``name``, ``state``, ``persistent``."""
@@ -224,7 +297,7 @@ class ComputeAPI:
         bounds = {'instance_uuid': instance_uuid, 'since': since, 'until': until}
         filters = {name: value for name, value in bounds.items() if value is not None}
         operations: list[Json] = self._call(
-            ctxt, 'list_operations', '1.3', states=list(states), limit=limit, **filters
+            ctxt, 'list_operations', states=list(states), limit=limit, **filters
         )
         return operations
 
@@ -242,5 +315,5 @@ class ComputeAPI:
         :raises JournalError: the agent cannot write to its disk.
         """
         operation = {'id': ctxt.operation_id, 'action': action, 'arguments': arguments}
-        accepted: Json = self._call(ctxt, 'submit', '1.3', operation=operation)
+        accepted: Json = self._call(ctxt, 'submit', operation=operation)
         return accepted

@@ -10,10 +10,11 @@ from aliasagent.conf import metrics
 from aliasagent.conf import operations
 from aliasagent.conf import reconcile
 from aliasagent.conf import unplug
+from aliasagent.conf import upgrade_levels
 
 CONF = cfg.CONF
 
-MODULES = (allowed, default, libvirt, metrics, operations, reconcile, unplug)
+MODULES = (allowed, default, libvirt, metrics, operations, reconcile, unplug, upgrade_levels)
 
 for _module in MODULES:
     _module.register_opts(CONF)

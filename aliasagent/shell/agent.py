@@ -183,7 +183,7 @@ class Agent:
     def submit(self, method: str, seconds: float, **arguments: Any) -> str:
         """Check a request against the contract and make it, so that it is not lost; its id is returned.
 
-        It is made again until the agent answers that it has it.
+        It is made again until the agent answers that it has it. Agents that are too old for that get it as a cast.
 
         :param method: a cast of the contract.
         :param seconds: for how long it may be made again.
@@ -191,6 +191,8 @@ class Agent:
         :raises OperationFailed: the agent does not take it.
         :raises Unreachable: no agent answers; it may have been taken nevertheless.
         """
+        if not self.api.can('submit'):
+            return self.send(method, **arguments)
         self._check(method, arguments)
         ctxt = context.RequestContext()
         end = time.monotonic() + seconds

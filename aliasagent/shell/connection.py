@@ -39,7 +39,8 @@ def connect(options: argparse.Namespace) -> agent.Agent:
         # each run has a reply queue of its own, that would else be kept for half an hour; the configuration wins
         conf.CONF.set_default('rabbit_transient_queues_ttl', REPLY_QUEUE_SECONDS, group='oslo_messaging_rabbit')
     host = options.host or conf.CONF.host
-    api = rpcapi.ComputeAPI(transport, host, timeout=options.timeout)
+    cap = conf.CONF.upgrade_levels.compute
+    api = rpcapi.ComputeAPI(transport, host, timeout=options.timeout, version_cap=cap)
     timeout: int = options.timeout or conf.CONF.rpc_response_timeout  # known since there is a client
     return agent.Agent(
         api, timeout=timeout, brokers=_brokers(url), disconnect=transport.cleanup, advice=_advice(options)

@@ -45,6 +45,11 @@ class FakeComputeAPI:
         self.busy = 0
         #: What was asked for last in a list of operations.
         self.filters: dict[str, Any] = {}
+        #: What the agents are too old for.
+        self.unknown: set[str] = set()
+
+    def can(self, method: str) -> bool:
+        return method not in self.unknown
 
     def list_instances(self, _ctxt: context.RequestContext) -> list[dict[str, Any]]:
         self._fail()

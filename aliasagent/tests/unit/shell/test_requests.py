@@ -191,6 +191,14 @@ class BadInputTestCase(base.ShellTestCase):
         said = self.refused(*ATTACH_FILE, '-c', 'error')
         self.assertIn("no column 'error'", said)
 
+    def test_to_agents_that_are_too_old_it_is_sent(self) -> None:
+        api = base.FakeComputeAPI('running', 'succeeded')
+        api.unknown = {'submit'}
+        api.submit = None  # type: ignore[assignment,method-assign]
+        result = self.run_command(*ATTACH_FILE, '--wait', '-f', 'json', api=api)
+        self.assertEqual((0, 'succeeded'), (result.code, result.json['state']))
+        self.assertEqual(['attach_volume'], [method for method, _arguments in api.casts])
+
     def test_wait_eats_the_guest(self) -> None:
         said = self.refused('volume', 'detach', '--wait', 'web1', base.VOLUME)
         self.assertIn('write --wait last', said)
