@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 import libvirt
 
+from aliasagent.tests.parts import certificates
 from aliasagent.tests.parts import processes
 
 # No systemd, no security driver and no cgroups are needed; a guest's output goes to plain files.
@@ -36,6 +37,24 @@ LIBVIRTD_CONF = """\
 auth_unix_ro = "none"
 auth_unix_rw = "none"
 unix_sock_rw_perms = "0700"
+"""
+
+# The same for a group of users.
+GROUP_CONF = """\
+unix_sock_group = "{group}"
+unix_sock_rw_perms = "0770"
+"""
+
+# Who comes by TLS needs a certificate, and no password.
+TLS_CONF = """\
+listen_tls = 1
+listen_tcp = 0
+listen_addr = "127.0.0.1"
+tls_port = "{port}"
+ca_file = "{authority}"
+cert_file = "{certificate}"
+key_file = "{key}"
+auth_tls = "none"
 """
 
 # What libvirtd writes to, and the directory of ours that takes its place.
@@ -60,6 +79,8 @@ class Libvirtd:
     :param own_network: in a network namespace of its own: what its guests are plugged into is to be made there, by
         commands that :meth:`inside` leads there, and is gone with the namespace
     :param environment: more environment variables for the daemon and what it runs
+    :param authority: makes its certificate, and whoever comes by TLS has to have one of it too; None for no TLS
+    :param group: a group whose members may connect too
     """
 
     def __init__(
@@ -69,11 +90,16 @@ class Libvirtd:
         *,
         own_network: bool = False,
         environment: Mapping[str, str] | None = None,
+        authority: certificates.Authority | None = None,
+        group: str | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self.hostname = hostname
         self.own_network = own_network
         self.environment = environment or {}
+        self._authority = authority
+        self._tls_port = 0 if authority is None else processes.free_port()
+        self._group = group
         self._daemon = processes.Process('libvirtd', self.directory)
         self._holder = processes.Process('namespace', self.directory)
         if len(str(self._socket)) > 107:
@@ -87,6 +113,11 @@ class Libvirtd:
     def uri(self) -> str:
         """The connection URI, usable by any process of this host."""
         return f'qemu+unix:///system?socket={self._socket}'
+
+    @property
+    def tls_uri(self) -> str:
+        """The connection URI by TLS; ``pkipath`` is to be added, where the certificates of whoever comes are."""
+        return f'qemu+tls://localhost:{self._tls_port}/system'
 
     @property
     def log(self) -> pathlib.Path:
@@ -122,7 +153,8 @@ class Libvirtd:
         new = self._hold_namespace()
         try:
             # its usual place for the file, /run, is the host's
-            command = self.inside('libvirtd', '--pid-file', '/run/libvirt/daemon.pid')
+            listen = [] if self._authority is None else ['--listen']
+            command = self.inside('libvirtd', '--pid-file', '/run/libvirt/daemon.pid', *listen)
             self._daemon.start(command, environment={**_environment(), **self.environment})
             self._daemon.wait_ready(self._answers, timeout)
         except BaseException:
@@ -157,11 +189,21 @@ class Libvirtd:
         (self.directory / 'hidden').mkdir(exist_ok=True)
         configuration = self.directory / 'etc' / 'libvirtd.conf'
         if not configuration.exists():  # a host keeps its identity
-            configuration.write_text(f'host_uuid = "{uuid.uuid4()}"\n{LIBVIRTD_CONF}')
+            configuration.write_text(f'host_uuid = "{uuid.uuid4()}"\n{LIBVIRTD_CONF}{self._more_settings()}')
         (self.directory / 'etc' / 'qemu.conf').write_text(QEMU_CONF)
         # mount points need to exist
         for target in DIRECTORIES:
             pathlib.Path(target).mkdir(parents=True, exist_ok=True)
+
+    def _more_settings(self) -> str:
+        # of a setting that stands there twice, the last counts
+        more = '' if self._group is None else GROUP_CONF.format(group=self._group)
+        if self._authority is not None:
+            certificate, key = self._authority.issue('libvirtd', 'localhost', '127.0.0.1')
+            more += TLS_CONF.format(
+                port=self._tls_port, authority=self._authority.file, certificate=certificate, key=key
+            )
+        return more
 
     def _hold_namespace(self) -> bool:
         """Make the namespace; whether there was none."""

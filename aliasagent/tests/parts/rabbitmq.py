@@ -11,6 +11,7 @@ from typing import Any
 
 from kombu import connection as kombu_connection
 
+from aliasagent.tests.parts import certificates
 from aliasagent.tests.parts import processes
 
 # The distribution's /usr/sbin/rabbitmq-server changes to the user and the home of the host's own broker; this does not.
@@ -26,10 +27,12 @@ class RabbitMQ:
 
     :param directory: holds its data, logs and ports; made if it is missing. Another object with the same directory
         finds the node that runs there.
+    :param authority: makes its certificate, and whoever comes by TLS has to have one of it too; None for no TLS
     """
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, authority: certificates.Authority | None = None) -> None:
         self.directory = directory.resolve()
+        self._authority = authority
         self._server = processes.Process('rabbitmq', self.directory)
         self._names = processes.Process('epmd', self.directory)
 
@@ -37,6 +40,11 @@ class RabbitMQ:
     def url(self) -> str:
         """What oslo.messaging's transport_url takes; the same after a restart."""
         return f'rabbit://guest:guest@127.0.0.1:{self._ports()["amqp"]}/'
+
+    @property
+    def tls_url(self) -> str:
+        """The same for who comes by TLS."""
+        return f'rabbit://guest:guest@localhost:{self._ports()["amqps"]}/'
 
     @property
     def pid(self) -> int | None:
@@ -55,7 +63,8 @@ class RabbitMQ:
             raise processes.PartFailed(f'{SERVER} does not exist: install the package rabbitmq-server')
         for name in ('data', 'log', 'home'):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
-        (self.directory / 'rabbitmq.conf').write_text('loopback_users = none\nlog.console = true\n')
+        settings = ['loopback_users = none', 'log.console = true', *self._tls()]
+        (self.directory / 'rabbitmq.conf').write_text('\n'.join(settings) + '\n')
         (self.directory / 'plugins').write_text('[].\n')
         environment = self._environment()
         if self._names.pid is None:
@@ -102,11 +111,24 @@ class RabbitMQ:
         lines = self.control('list_queues', '--no-table-headers', 'name', 'messages').splitlines()
         return {name: int(messages) for name, messages in (line.split('\t') for line in lines)}
 
+    def _tls(self) -> list[str]:
+        if self._authority is None:
+            return []
+        certificate, key = self._authority.issue('rabbitmq', 'localhost', '127.0.0.1')
+        return [
+            f'listeners.ssl.1 = 127.0.0.1:{self._ports()["amqps"]}',
+            f'ssl_options.cacertfile = {self._authority.file}',
+            f'ssl_options.certfile = {certificate}',
+            f'ssl_options.keyfile = {key}',
+            'ssl_options.verify = verify_peer',
+            'ssl_options.fail_if_no_peer_cert = true',
+        ]
+
     def _ports(self) -> dict[str, int]:
         path = self.directory / 'ports.json'
         if not path.exists():
             self.directory.mkdir(parents=True, exist_ok=True)
-            ports = {name: processes.free_port() for name in ('amqp', 'distribution', 'epmd')}
+            ports = {name: processes.free_port() for name in ('amqp', 'amqps', 'distribution', 'epmd')}
             path.write_text(json.dumps(ports))
         found: dict[str, int] = json.loads(path.read_text())
         return found
