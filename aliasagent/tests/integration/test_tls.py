@@ -3,13 +3,13 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 from typing import ClassVar
 
 import testtools
 
+from aliasagent import conf
+from aliasagent.status import broker as status_broker
 from aliasagent.tests.integration import base
 from aliasagent.tests.parts import certificates
 from aliasagent.tests.parts import environment
@@ -48,11 +48,8 @@ class TlsTest(testtools.TestCase):
         return agent
 
     def assert_serves(self, agent: Agent) -> None:
-        """The command, and the look at the agent's health, come the same way."""
+        """The command, with the agent's configuration, comes the same way."""
         self.assertEqual([], json.loads(tour.CommandLine(agent.config).run('guest', 'list', '-f', 'json')))
-        command = [sys.executable, '-m', 'aliasagent.cmd.status', '--config-file', str(agent.config), 'health']
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        self.assertEqual(0, done.returncode, done.stdout + done.stderr)
 
 
 class HypervisorTest(TlsTest):
@@ -104,7 +101,13 @@ class BrokerTest(TlsTest):
         agent.wait_said('Waiting for the message broker at rabbit://localhost:')
         agent.wait_said('certificate verify failed')
         self.assertNotIn('Ready:', agent.said())
+        # and aliasagent-status says so too
+        conf.CONF(['--config-file', str(agent.config)], project='aliasagent')
+        self.addCleanup(conf.CONF.reset)
+        asked = status_broker.Broker(conf.CONF, 5)
+        self.assertIn('certificate verify failed', str(self.assertRaises(status_broker.BrokerError, asked.unreachable)))
         self.authority.sign(self.trusted)
         agent.wait_said('Ready: serving host')
         self.assert_serves(agent)
+        self.assertEqual([], asked.unreachable())
         self.assertNotIn('guest-of-all', agent.said())
