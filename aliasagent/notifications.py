@@ -138,9 +138,8 @@ class Sender:
         for notice in notices:
             if self._closing.is_set():
                 return
-            ctxt = context.RequestContext(
-                request_id=notice.operation.request_id, operation_id=notice.operation.id, overwrite=False
-            )
+            operation = notice.operation
             send = self._notifier.error if notice.phase is Phase.ERROR else self._notifier.info
-            send(ctxt, event_type(notice), payload(notice, self._host))
-            self._journal.told(notice)
+            with context.bound_to(operation.id, operation.request_id, operation.instance):
+                send(context.current(), event_type(notice), payload(notice, self._host))
+                self._journal.told(notice)

@@ -10,6 +10,8 @@ from oslo_messaging._drivers import amqpdriver
 from oslo_messaging.rpc import dispatcher
 from oslo_messaging.rpc import server
 
+from aliasagent import context
+
 LOG = logging.getLogger(__name__)
 
 #: The longest value that is repeated in an error; a longer one is cut.
@@ -141,12 +143,34 @@ class InOrderServer(server.RPCServer):
         if is_call or not _is_one_of(message.get('method'), self.in_order):
             super()._on_incoming(incoming)
             return
-        self._process_incoming(incoming)
-        if getattr(incoming[0], 'is_not_taken', False):
-            return
-        acknowledge = getattr(message, 'acknowledge', None)
-        if acknowledge is not None:
-            try:
-                acknowledge()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the broker sends the message again
-                LOG.warning('A message that was handled will come again: %s', error)
+        with context.restored():
+            self._process_incoming(incoming)
+            if getattr(incoming[0], 'is_not_taken', False):
+                return
+            acknowledge = getattr(message, 'acknowledge', None)
+            if acknowledge is not None:
+                try:
+                    acknowledge()
+                except Exception as error:  # noqa: BLE001 - whatever it is, the broker sends the message again
+                    ctxt = getattr(incoming[0], 'ctxt', None)
+                    context.RequestContext.from_dict(ctxt if isinstance(ctxt, dict) else {})  # whose it is
+                    LOG.warning('A message that was handled will come again: %s', error)
+
+    def _process_incoming(self, incoming: Any) -> None:
+        # The thread is used for the next message, and says things of its own meanwhile.
+        with context.restored():
+            super()._process_incoming(incoming)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection stands on which its messages come, as far as this end knows.
+
+        That is the one in use: a thread reads from it, so that its end is seen at once, and that of a broker that falls
+        silent after ``heartbeat_timeout_threshold`` seconds; not, however, while that thread holds a request that has
+        to wait. A driver for tests has no connection that could be lost.
+        """
+        poller = getattr(self.listener, '_poll_style_listener', None)
+        if poller is None:
+            return False
+        connection = getattr(getattr(poller, 'conn', None), 'connection', None)
+        return connection is None or bool(connection.connection.connected)

@@ -25,6 +25,15 @@ class Intake:
         self._runner = runner
         self._most = most
         self._closing = threading.Event()
+        #: Why requests had to wait when one came last; empty if that one did not have to.
+        self._said = ''
+        self._holding = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether requests are left with the message broker at this moment."""
+        return self._holding > 0
 
     def submit(self, operation: Operation) -> None:
         """Take an operation in at once, or not at all. See :meth:`aliasagent.operations.runner.Runner.accept`.
@@ -41,20 +50,35 @@ class Intake:
         :raises OperationConflict: its id was used for another request.
         :raises JournalError: the agent stops, and the journal still cannot be written. The operation was not taken.
         """
-        said = ''
-        while True:
-            closing = self._closing.is_set()
-            try:
-                # At the end what is in our hands has to go somewhere, and the journal is safer than here.
-                self._runner.accept(operation, None if closing else self._most())
-                return
-            except (exception.ServiceBusy, exception.JournalError) as error:
-                if closing:
-                    raise
-                if str(error) != said:
-                    said = str(error)
-                    LOG.warning('Requests are left with the message broker for now: %s', said)
-            self._closing.wait(_PAUSE)
+        if self._try(operation):
+            # Not before one came in without waiting: under load there is room for one now, and for none then.
+            if self._said:
+                self._said = ''
+                LOG.info('Requests are taken in at once again')
+            return
+        with self._lock:
+            self._holding += 1
+        try:
+            while not self._try(operation):
+                self._closing.wait(_PAUSE)
+        finally:
+            with self._lock:
+                self._holding -= 1
+
+    def _try(self, operation: Operation) -> bool:
+        """Take an operation in; False if it has to wait."""
+        closing = self._closing.is_set()
+        try:
+            # At the end what is in our hands has to go somewhere, and the journal is safer than here.
+            self._runner.accept(operation, None if closing else self._most())
+        except (exception.ServiceBusy, exception.JournalError) as error:
+            if closing:
+                raise
+            if str(error) != self._said:
+                self._said = str(error)
+                LOG.warning('Requests are left with the message broker for now: %s', error)
+            return False
+        return True
 
     def close(self) -> None:
         """Let nobody wait any longer."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Works operations off: from the journal, through the guest's lane and the driver, and back into the journal."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 
+from aliasagent import context
 from aliasagent import exception
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
@@ -28,6 +30,17 @@ LOG = logging.getLogger(__name__)
 
 class _Stopping(Exception):
     """The agent stops, and an operation is left for the next start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UnderWay:
+    """An operation that is taken in and has not ended."""
+
+    operation: Operation
+    #: Accepted or running.
+    state: State
+    #: When it came into this state, in seconds since the epoch.
+    since: float
 
 
 #: Hears of an outcome: the operation, its error if it failed, and the seconds of its work if that began here.
@@ -59,7 +72,8 @@ class Runner:
         self._on_finished = on_finished
         self._accepting = threading.Lock()
         self._counting = threading.Lock()
-        self._unfinished = 0
+        #: What is taken in and has not ended, and when it came in, in seconds since the epoch.
+        self._unfinished: dict[str, tuple[Operation, float]] = {}
         #: The operations that this process has begun and not finished, and when. Each is touched by its own lane only.
         self._begun: dict[str, float] = {}
         self._closing = threading.Event()
@@ -90,9 +104,13 @@ class Runner:
         :raises OperationConflict: the id was used for another request.
         :raises JournalError: it could not be recorded, and will not be done.
         """
+        with _under(operation):
+            self._accept(operation, most)
+
+    def _accept(self, operation: Operation, most: int | None) -> None:
         # One at a time, so that the lanes have the order of the journal.
         with self._accepting:
-            if most is not None and self._unfinished >= most and not self._journal.has(operation.id):
+            if most is not None and len(self._unfinished) >= most and not self._journal.has(operation.id):
                 raise exception.ServiceBusy(reason=f'{most} operations wait to be done')
             known = self._journal.accept(operation)
             if known is None:
@@ -116,14 +134,27 @@ class Runner:
     def waiting(self) -> int:
         """How many operations are taken in and not begun."""
         with self._counting:
-            return max(0, self._unfinished - len(self._begun))
+            return max(0, len(self._unfinished) - len(self._begun))
+
+    def under_way(self) -> list[UnderWay]:
+        """What is taken in and has not ended, in the order it came in. Waits for no disk."""
+        with self._counting:
+            unfinished, begun = list(self._unfinished.values()), dict(self._begun)
+        now, steady = time.time(), time.monotonic()
+        return [
+            UnderWay(operation, State.RUNNING, now - (steady - begun[operation.id]))
+            if operation.id in begun
+            else UnderWay(operation, State.ACCEPTED, accepted_at)
+            for operation, accepted_at in unfinished
+        ]
 
     def recover(self) -> int:
         """Take up what an earlier process accepted and did not finish; how many that were."""
         unfinished = self._journal.unfinished()
         for operation in unfinished:
-            LOG.info('Taken up after a restart: %s', _words(operation))
-            self._submit(operation)
+            with _under(operation):
+                LOG.info('Taken up after a restart: %s', _words(operation))
+                self._submit(operation)
         return len(unfinished)
 
     def close(self) -> None:
@@ -133,14 +164,15 @@ class Runner:
 
     def _submit(self, operation: Operation) -> None:
         with self._counting:
-            self._unfinished += 1
+            self._unfinished[operation.id] = (operation, operation.accepted_at or time.time())
         self._lanes.submit(operation.instance, functools.partial(self._run, operation))
 
     def _run(self, operation: Operation) -> 'futures.Future[None] | None':
-        try:
-            return self._do(operation)
-        except _Stopping:
-            return None
+        with _under(operation):
+            try:
+                return self._do(operation)
+            except _Stopping:
+                return None
 
     def _do(self, operation: Operation) -> 'futures.Future[None] | None':
         if operation.action not in DETACHES:
@@ -198,21 +230,27 @@ class Runner:
 
         :raises _Stopping: the agent stops first.
         """
+        said = ''
         while operation.id not in self._begun:
             try:
                 self._journal.start(operation.id)
             except exception.JournalError as error:
-                LOG.error('Waiting to begin: %s: %s', _words(operation), error)
+                if str(error) != said:
+                    said = str(error)
+                    LOG.error('Waiting to begin: %s: %s', _words(operation), error)
                 if self._closing.wait(RETRY_SECONDS):
                     raise _Stopping from error
             else:
                 self._begun[operation.id] = time.monotonic()
+                if said:
+                    LOG.info('Begun after all: %s', _words(operation))
 
     def _on_done(
         self, operation: Operation, pending: 'futures.Future[None]', finished: 'futures.Future[None]'
     ) -> None:
         try:
-            self._finish(operation, pending.exception())
+            with _under(operation):
+                self._finish(operation, pending.exception())
         finally:
             finished.set_result(None)
 
@@ -224,10 +262,15 @@ class Runner:
         else:
             LOG.error('Failed by a defect of ours: %s', _words(operation), exc_info=error)
         with self._counting:
-            self._unfinished -= 1
+            self._unfinished.pop(operation.id, None)
             begun_at = self._begun.pop(operation.id, None)
         self._on_finished(operation, error, None if begun_at is None else time.monotonic() - begun_at)
         self._late_writer.write(functools.partial(self._journal.finish, operation.id, error))
+
+
+def _under(operation: Operation) -> 'contextlib.AbstractContextManager[None]':
+    """Have this thread write its log under an operation's ids."""
+    return context.bound_to(operation.id, operation.request_id, operation.instance)
 
 
 def _words(operation: Operation) -> str:

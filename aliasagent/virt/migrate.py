@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from urllib import parse
 
 import libvirt
+from oslo_context import context as oslo_context
 
+from aliasagent import context
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
 from aliasagent.virt import errors
@@ -194,7 +196,7 @@ def _watching(guest: Guest, on_progress: Callable[[Progress], None] | None) -> I
         return
     ended = threading.Event()
     watcher = threading.Thread(
-        target=_watch, args=(guest, on_progress, ended), name=f'migration-{guest.uuid}', daemon=True
+        target=_watch, args=(guest, on_progress, ended, context.current()), name=f'migration-{guest.uuid}', daemon=True
     )
     watcher.start()
     try:
@@ -204,17 +206,23 @@ def _watching(guest: Guest, on_progress: Callable[[Progress], None] | None) -> I
         watcher.join()
 
 
-def _watch(guest: Guest, on_progress: Callable[[Progress], None], ended: threading.Event) -> None:
-    while not ended.wait(_INTERVAL):
-        try:
-            now = _progress(guest)
-            if now is not None:
-                on_progress(now)
-        except exception.AliasAgentError as error:
-            LOG.debug('Instance %s: %s', guest.uuid, error)  # gone, as a rule: it has arrived
-        except Exception:
-            # NOTE: the guest moves on, whoever watches.
-            LOG.exception('Instance %s: the progress was not taken', guest.uuid)
+def _watch(
+    guest: Guest,
+    on_progress: Callable[[Progress], None],
+    ended: threading.Event,
+    ctxt: 'oslo_context.RequestContext | None',
+) -> None:
+    with context.bound(ctxt):
+        while not ended.wait(_INTERVAL):
+            try:
+                now = _progress(guest)
+                if now is not None:
+                    on_progress(now)
+            except exception.AliasAgentError as error:
+                LOG.debug('Instance %s: %s', guest.uuid, error)  # gone, as a rule: it has arrived
+            except Exception:
+                # NOTE: the guest moves on, whoever watches.
+                LOG.exception('Instance %s: the progress was not taken', guest.uuid)
 
 
 def _split(field: str, uri: str) -> parse.SplitResult:

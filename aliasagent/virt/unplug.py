@@ -13,9 +13,13 @@ here, with a future that is resolved by whatever ends it first:
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent import futures
 
+from oslo_context import context as oslo_context
+
+from aliasagent import context
 from aliasagent import exception
 from aliasagent.virt import deadlines
 from aliasagent.virt import errors
@@ -58,6 +62,10 @@ class Unplug:
     busy: float = 0.0
     #: Grows with each deadline that is set, so that an older one is known to be void.
     deadline: int = 0
+    #: When the guest was asked first, in seconds since the epoch.
+    since: float = dataclasses.field(default_factory=time.time)
+    #: Whom it is done for: whatever thread goes on with it says so in the log.
+    context: 'oslo_context.RequestContext | None' = dataclasses.field(default_factory=context.current)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -118,6 +126,10 @@ class Unplugs:
         """How many devices are on their way out."""
         with self._lock:
             return len(self._pending)
+
+    def under_way(self) -> list[Unplug]:
+        """What is on its way out."""
+        return self._pending_of()
 
     def close(self) -> None:
         """Follow nothing any more. What is pending stays so: its end is not known, and must not be made up."""
@@ -183,6 +195,13 @@ class Unplugs:
                 self._end(unplug)
             elif unplug.attempts < unplug.patience.attempts:
                 self._on_retry()
+                LOG.info(
+                    'Instance %s still has %s, and is asked once more: attempt %d of %d',
+                    unplug.instance,
+                    unplug.alias,
+                    unplug.attempts + 1,
+                    unplug.patience.attempts,
+                )
                 self._attempt(unplug)
             else:
                 self._on_timeout()
@@ -231,9 +250,10 @@ class Unplugs:
         with self._lock:
             overdue = self._overdue.pop((instance, alias), None)
         if overdue is not None:
-            LOG.info('Instance %s has released %s after all', instance, alias)
-            if self._on_late is not None:
-                self._on_late(instance, overdue.device_id)
+            with context.bound(overdue.context):
+                LOG.info('Instance %s has released %s after all', instance, alias)
+                if self._on_late is not None:
+                    self._on_late(instance, overdue.device_id)
         for unplug in self._pending_of(instance, alias):
             self._end(unplug)
 
@@ -267,14 +287,16 @@ class Unplugs:
         try:
             self._workers.submit(self._logged, function, unplug)
         except RuntimeError:  # the pool is closed: close() ends what is pending
-            LOG.debug('Not looked at any more: %s', unplug)
+            with context.bound(unplug.context):
+                LOG.debug('Not looked at any more: %s of instance %s', unplug.alias, unplug.instance)
 
     def _logged(self, function: Callable[[Unplug], None], unplug: Unplug) -> None:
-        try:
-            function(unplug)
-        except Exception as error:
-            LOG.exception('The unplug of %s from instance %s could not be followed', unplug.alias, unplug.instance)
-            self._end(unplug, self._failed(unplug, error))
+        with context.bound(unplug.context):
+            try:
+                function(unplug)
+            except Exception as error:
+                LOG.exception('The unplug of %s from instance %s could not be followed', unplug.alias, unplug.instance)
+                self._end(unplug, self._failed(unplug, error))
 
     def _end(self, unplug: Unplug, error: Exception | None = None) -> None:
         with self._lock:

@@ -28,6 +28,7 @@ class FakeAgentCase(testtools.TestCase, agent.AgentCase):
 
     def setUp(self) -> None:
         super().setUp()
+        self.services: list[ComputeService] = []
         self.directory = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.side = base.FakeSide(self.directory)
         self.addCleanup(self.side.fake.stop)
@@ -54,6 +55,7 @@ class FakeAgentCase(testtools.TestCase, agent.AgentCase):
             self.addCleanup(conf.CONF.clear_override, name, group)
         hypervisor = Host(self.side.uri, reconnect_interval=0.05, opener=self.side.open)
         service = ComputeService(conf.CONF, host=hypervisor)
+        self.services.append(service)
         service.start()
         self.addCleanup(service.stop)
         self.assertTrue(service.wait_ready(harness.SOON))

@@ -12,6 +12,7 @@ from oslo_messaging import conffixture
 from oslo_messaging._drivers import amqpdriver
 from oslo_messaging._drivers import impl_rabbit
 
+from aliasagent import context
 from aliasagent import rpc
 from aliasagent import rpc_server
 from aliasagent.tests import base
@@ -125,3 +126,26 @@ class AcknowledgeTestCase(base.TestCase):
         go_on.set()
         self.wait_for(lambda: len(self.said) == 4, 'both are acknowledged')
         self.assertEqual(['handled', 'acknowledged'] * 2, self.said)
+
+    def test_whose_it_is_that_will_come_again(self) -> None:
+        ctxt = context.RequestContext()
+        seen: list[object] = []
+        self.server._process_incoming = lambda _incoming: None
+        message = Message('cast', self.said, ConnectionResetError('gone'))
+        self.useFixture(
+            fixtures.MonkeyPatch('aliasagent.rpc_server.LOG.warning', lambda *_words: seen.append(context.current()))
+        )
+        with context.bound(None):
+            self.server._on_incoming([types.SimpleNamespace(message=message, ctxt=ctxt.to_dict())])
+            self.assertIsNone(context.current())
+        self.assertEqual([ctxt.operation_id], [getattr(it, 'operation_id', None) for it in seen])
+
+    def test_whether_it_is_connected(self) -> None:
+        self.assertFalse(self.server.is_connected)
+        listener = self.start()
+        self.wait_for(lambda: self.server.is_connected, 'it is connected')
+        # NOTE: these are no public parts, either.
+        connection = listener.conn.connection.connection
+        self.useFixture(fixtures.MonkeyPatch('kombu.connection.Connection.connected', False))
+        self.assertFalse(self.server.is_connected)
+        self.assertFalse(connection.connected)

@@ -89,3 +89,31 @@ class IntakeTestCase(base.TestCase):
         self.intake.close()
         thread.join(base.PATIENCE)
         self.assertEqual([FULL], errors)
+
+    def test_it_is_said_when_it_begins_and_when_it_is_over(self) -> None:
+        held, again = 'Requests are left with the message broker for now', 'Requests are taken in at once again'
+
+        def said() -> tuple[int, int]:
+            return self.log.output.count(held), self.log.output.count(again)
+
+        # one after the other finds no room at first: a state, and not three changes
+        for number in range(3):
+            self.runner.asked, self.runner.error = 0, BUSY
+            thread, _errors = self.take()
+            self.wait_for(lambda: self.runner.asked > 1, 'it is tried again')
+            self.assertTrue(self.intake.is_held)
+            self.runner.error = None
+            thread.join(base.PATIENCE)
+            self.assertFalse(self.intake.is_held)
+            self.assertEqual((1, 0), said(), f'time {number}')
+        for _time in range(2):
+            self.intake.take(operation('two'))
+            self.assertEqual((1, 1), said())
+        # another reason is another state
+        for error, times in ((BUSY, 2), (FULL, 3)):
+            self.runner.asked, self.runner.error = 0, error
+            thread, _errors = self.take()
+            self.wait_for(lambda: self.runner.asked > 1, 'it is tried again')
+            self.runner.error = None
+            thread.join(base.PATIENCE)
+            self.assertEqual((times, 1), said())

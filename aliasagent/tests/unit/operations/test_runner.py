@@ -2,6 +2,7 @@
 """From the journal through the driver and back."""
 
 import threading
+import time
 from concurrent import futures
 
 from aliasagent import exception
@@ -194,3 +195,36 @@ class AcceptTestCase(RunnerTestCase):
             self.outcome(name)
         accepted = [each.id for each in self.journal.select()]
         self.assertEqual(accepted, [device for _method, _instance, device, _kind in self.driver.asked])
+
+
+
+class UnderWayTestCase(RunnerTestCase):
+    """What is said of operations that have not ended."""
+
+    def test_what_runs_waits_and_has_ended(self) -> None:
+        pending: futures.Future[None] = futures.Future()
+        self.driver.answer = pending
+        before = time.time()
+        self.runner.accept(operation('one'))
+        self.wait_for(lambda: self.runner.running, 'it is begun')
+        self.runner.accept(operation('two'))
+        runs, waits = self.runner.under_way()
+        self.assertEqual(('one', State.RUNNING), (runs.operation.id, runs.state))
+        self.assertEqual(('two', State.ACCEPTED), (waits.operation.id, waits.state))
+        for it in (runs, waits):
+            self.assertTrue(before - 0.1 <= it.since <= time.time() + 0.1, it.since)
+        pending.set_result(None)
+        self.wait_for(lambda: not self.runner.under_way(), 'both have ended')
+
+    def test_what_an_earlier_process_left(self) -> None:
+        self.journal.accept(operation('one'))
+        pending: futures.Future[None] = futures.Future()
+        self.driver.answer = pending
+        accepted_at = self.journal.get('one').accepted_at
+        lanes_busy = operation('zero')
+        self.runner.accept(lanes_busy)
+        self.wait_for(lambda: self.runner.running, 'the guest is busy')
+        self.runner.recover()
+        found = {it.operation.id: it for it in self.runner.under_way()}
+        self.assertEqual((State.ACCEPTED, accepted_at), (found['one'].state, found['one'].since))
+        pending.set_result(None)

@@ -109,8 +109,12 @@ class FullDiskTestCase(RunnerTestCase):
         self.runner.accept(operation('one'))
         self.wait_for(lambda: self.failed > 2, 'it is tried again')
         self.assertEqual([], self.driver.asked)
+        self.assertEqual([State.ACCEPTED], [it.state for it in self.runner.under_way()])
         self.failing = set()
         self.assert_outcome(State.SUCCEEDED)
+        # as often as it changed, and not as often as it was tried
+        self.assertEqual(1, self.log.output.count('Waiting to begin'))
+        self.assertEqual(1, self.log.output.count('Begun after all'))
 
     def test_an_outcome_is_kept(self) -> None:
         self.failing = {'finish'}
