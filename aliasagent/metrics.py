@@ -4,8 +4,10 @@
 What happens is counted when it happens; what is, is asked for when somebody looks.
 """
 
+import dataclasses
 import logging
 import time
+from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +16,7 @@ from prometheus_client import core
 from prometheus_client import registry
 
 from aliasagent import version
+from aliasagent.operations.intake import Intake
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
@@ -28,6 +31,19 @@ LOG = logging.getLogger(__name__)
 #: The upper bounds of the durations that are told apart, in seconds: a hot-plug takes a moment, and a guest that does
 #: not let go of a device is asked for minutes.
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Who can be asked."""
+
+    host: Host
+    unplugs: Unplugs
+    reconciler: Reconciler
+    runner: Runner
+    intake: Intake
+    #: Whether the message broker is reached.
+    is_broker_connected: Callable[[], bool]
 
 
 class Metrics:
@@ -74,9 +90,9 @@ class Metrics:
             for outcome in (State.SUCCEEDED, State.FAILED):
                 self._operations.labels(action, outcome)
 
-    def watch(self, host: Host, unplugs: Unplugs, reconciler: Reconciler, runner: Runner) -> None:
+    def watch(self, parts: Parts) -> None:
         """Ask these how they are whenever somebody looks."""
-        self.registry.register(_Present(host, unplugs, reconciler, runner))
+        self.registry.register(_Present(parts))
 
     def serve(self, address: str, port: int) -> None:
         """Let the metrics be read over HTTP.
@@ -118,20 +134,29 @@ class Metrics:
 class _Present(registry.Collector):
     """What is so at the moment."""
 
-    def __init__(self, host: Host, unplugs: Unplugs, reconciler: Reconciler, runner: Runner) -> None:
-        self._host = host
-        self._unplugs = unplugs
-        self._reconciler = reconciler
-        self._runner = runner
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
 
     def collect(self) -> Iterable[core.Metric]:
-        yield _gauge('operations_waiting', 'Operations that are taken in and not begun.', self._runner.waiting)
-        yield _gauge('operations_running', 'Operations that are begun and not ended.', self._runner.running)
-        yield _gauge('unplugs_pending', 'Devices that a guest was asked to release.', self._unplugs.pending)
+        parts = self._parts
+        yield _gauge('operations_waiting', 'Operations that are taken in and not begun.', parts.runner.waiting)
+        yield _gauge('operations_running', 'Operations that are begun and not ended.', parts.runner.running)
         yield _gauge(
-            'hypervisor_connected', 'Whether the hypervisor is reached (1) or not (0).', int(self._host.is_connected)
+            'requests_held',
+            'Whether requests are left with the message broker (1), for want of room or because the journal cannot be '
+            'written, or taken in (0).',
+            int(parts.intake.is_held),
         )
-        looks = self._reconciler.looks().values()
+        yield _gauge('unplugs_pending', 'Devices that a guest was asked to release.', parts.unplugs.pending)
+        yield _gauge(
+            'hypervisor_connected', 'Whether the hypervisor is reached (1) or not (0).', int(parts.host.is_connected)
+        )
+        yield _gauge(
+            'broker_connected',
+            'Whether the connections stand (1) on which requests come from the message broker, or not (0).',
+            int(parts.is_broker_connected()),
+        )
+        looks = parts.reconciler.looks().values()
         guests = core.GaugeMetricFamily(
             'aliasagent_reconcile_guests', 'Guests, by whether they could be looked at last time.', labels=['state']
         )

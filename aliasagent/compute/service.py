@@ -14,10 +14,12 @@ from oslo_service import systemd
 
 from aliasagent import exception
 from aliasagent import notifications
+from aliasagent import reports
 from aliasagent import rpc
 from aliasagent.compute.manager import ComputeManager
 from aliasagent.devices.bounds import Bounds
 from aliasagent.metrics import Metrics
+from aliasagent.metrics import Parts
 from aliasagent.operations import knowledge
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
@@ -34,6 +36,8 @@ from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
 
+#: What is listened to.
+_TOPICS = (rpc.TOPIC, rpc.ALT_TOPIC)
 #: Seconds between two times that old operations are forgotten.
 _PRUNE_SECONDS = 600.0
 #: Seconds that a signal waits at most, if it did not wake the main thread.
@@ -75,9 +79,13 @@ class ComputeService(service.Service):
             reconnect_timeout=lambda: float(conf.libvirt.reconnect_timeout),
             on_finished=self.metrics.finished,
         )
-        self.metrics.watch(self._host, self._unplugs, self._reconciler, self._runner)
         self._intake = Intake(self._runner, lambda: int(conf.operations.max_waiting))
         self._servers: list[Any] = []
+        parts = Parts(
+            self._host, self._unplugs, self._reconciler, self._runner, self._intake, self._is_broker_connected
+        )
+        self.metrics.watch(parts)
+        self.sections = reports.sections(parts)
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -185,12 +193,16 @@ class ComputeService(service.Service):
         transport = rpc.transport(self._conf)
         LOG.info('Waiting for the message broker at %s', _hosts(transport))
         manager = ComputeManager(self._driver, self._journal, self._intake, self._reconciler, self._mover, self._within)
-        for topic in (rpc.TOPIC, rpc.ALT_TOPIC):
+        for topic in _TOPICS:
             server = rpc.server(transport, self._conf.host, [manager], topic=topic, in_order=Action)
             self._servers.append(server)
             server.start()
         self.tg.add_dynamic_timer(self._reconcile, initial_delay=self._conf.reconcile.interval)
         self.tg.add_dynamic_timer(self._prune)
+
+    def _is_broker_connected(self) -> bool:
+        servers = self._servers
+        return len(servers) == len(_TOPICS) and all(server.is_connected for server in servers)
 
     def _reconcile(self) -> float:
         """The periodic task; returns the seconds until the next time."""

@@ -63,6 +63,38 @@ class MetricsTest(test_agent.FakeAgentCase):
         self.assertEqual(1, page['unplug_timeouts_total', ()])
         self.assertEqual((0, 0), (page['operations_waiting', ()], page['operations_running', ()]))
 
+    def test_the_hypervisor_goes_away_and_comes_back(self) -> None:
+        page = self.page()
+        self.assertEqual((1, 1), (page['hypervisor_connected', ()], page['broker_connected', ()]))
+        before = page['reconcile_last_success_timestamp_seconds', ()]
+        self.side.fake.drop_connections(down=True)
+        processes.wait_until(
+            lambda: self.page()['hypervisor_connected', ()] == 0, harness.SOON, 'the connection to be lost'
+        )
+        # a pass that nobody answers is no success
+        self.services[0]._reconcile()
+        self.assertEqual(before, self.page()['reconcile_last_success_timestamp_seconds', ()])
+        self.side.fake.down = False
+        processes.wait_until(lambda: self.page()['hypervisor_connected', ()] == 1, harness.SOON, 'it to come back')
+        self.services[0]._reconcile()
+        self.assertLess(before, self.page()['reconcile_last_success_timestamp_seconds', ()])
+
+    def test_requests_are_left_with_the_broker(self) -> None:
+        conf.CONF.set_override('timeout', 600, 'unplug')
+        conf.CONF.set_override('max_waiting', 1, 'operations')
+        self.addCleanup(conf.CONF.clear_override, 'max_waiting', 'operations')
+        guest, volume = self.side.deaf_guest(), harness.new_id()
+        connection = harness.file_connection(self.side.new_file())
+        self.submit(
+            'attach_volume', instance_uuid=guest, volume_id=volume, connection_info=connection, disk_bus='virtio'
+        )
+        self.assertEqual(0, self.page()['requests_held', ()])
+        for _time in range(2):
+            self.api().detach_volume(RequestContext(), guest, volume)
+        processes.wait_until(lambda: self.page()['requests_held', ()] == 1, harness.SOON, 'a request to be held')
+        self.side.reset(guest)
+        processes.wait_until(lambda: self.page()['requests_held', ()] == 0, harness.SOON, 'it to be taken in')
+
     def test_what_runs_and_what_waits_behind_it(self) -> None:
         conf.CONF.set_override('timeout', 600, 'unplug')
         guest, volume = self.side.deaf_guest(), harness.new_id()

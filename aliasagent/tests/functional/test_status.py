@@ -10,6 +10,7 @@ from aliasagent.context import RequestContext
 from aliasagent.status import health
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_agent
+from aliasagent.tests.parts import processes
 
 
 class HealthTest(test_agent.FakeAgentCase):
@@ -55,5 +56,16 @@ class HealthTest(test_agent.FakeAgentCase):
         def refuse(_uri: str) -> object:
             raise libvirt.libvirtError('down')
 
-        looked = health.Health(conf.CONF, timeout=0.2, oldest=60.0, opener=refuse)
-        self.assertIn('hypervisor', [it.what for it in looked.look() if not it.is_well])
+        looked = health.Health(conf.CONF, timeout=1.0, oldest=60.0, opener=refuse)
+        found = {it.what: it.trouble for it in looked.look() if not it.is_well}
+        self.assertEqual(['hypervisor'], list(found))
+        self.assertIn(conf.CONF.libvirt.uri, found['hypervisor'])
+
+    def test_a_broker_that_is_away(self) -> None:
+        where = f'127.0.0.1:{processes.free_port()}'
+        conf.CONF.set_override('transport_url', f'rabbit://guest:secret@{where}/')
+        self.addCleanup(conf.CONF.clear_override, 'transport_url')
+        found = self.trouble()
+        self.assertEqual(['broker', 'agent', 'queue'], list(found))
+        self.assertIn(where, found['broker'])
+        self.assertNotIn('secret', str(found))

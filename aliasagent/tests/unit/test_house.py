@@ -18,7 +18,7 @@ FLOORS = (
     ('cmd', 'shell'),
     ('status',),
     ('compute',),
-    ('metrics', 'notifications'),
+    ('metrics', 'notifications', 'reports'),
     ('operations',),
     ('reconcile',),
     ('virt',),
@@ -174,7 +174,7 @@ class OneRoomDecidesOneThingTestCase(base.TestCase):
             for module in self.importers('oslo_config')
             if module.split('.')[0] not in ('conf', 'cmd', 'shell', 'status')
         ]
-        self.assert_only({'compute.service', 'rpc'}, users)
+        self.assert_only({'compute.service', 'reports', 'rpc'}, users)
 
 
 def _is_docstring(tree: ast.Module, constant: ast.Constant) -> bool:

@@ -76,13 +76,20 @@ class MetricsTestCase(base.TestCase):
             'b': passes.Look('b', apply.Report([unknown])),
             'c': passes.Look('c', apply.Report(), 'it could not be read'),
         }
-        watched: Any = (
-            host,
-            types.SimpleNamespace(pending=1),
-            types.SimpleNamespace(looks=lambda: looks),
-            runner,
+        intake = types.SimpleNamespace(is_held=True)
+        is_broker_connected = [True]
+        watched: Any = types.SimpleNamespace(
+            host=host,
+            unplugs=types.SimpleNamespace(pending=1),
+            reconciler=types.SimpleNamespace(looks=lambda: looks),
+            runner=runner,
+            intake=intake,
+            is_broker_connected=lambda: is_broker_connected[0],
         )
-        self.metrics.watch(*watched)
+        self.metrics.watch(watched)
+        self.assertEqual((1, 1), (self.value('requests_held'), self.value('broker_connected')))
+        intake.is_held = is_broker_connected[0] = False
+        self.assertEqual((0, 0), (self.value('requests_held'), self.value('broker_connected')))
         self.assertEqual((3, 2), (self.value('operations_waiting'), self.value('operations_running')))
         self.assertEqual((1, 1), (self.value('unplugs_pending'), self.value('hypervisor_connected')))
         self.assertEqual(2, self.value('reconcile_guests', state='read'))

@@ -26,13 +26,15 @@ VARIABLES = {'$__rate_interval': '5m', '$instance': '.*'}
 def exported() -> dict[str, dict[str, set[str]]]:
     """The values of each label of each metric."""
     made = metrics.Metrics()
-    watched: Any = (
-        types.SimpleNamespace(is_connected=True),
-        types.SimpleNamespace(pending=0),
-        types.SimpleNamespace(looks=dict),
-        types.SimpleNamespace(waiting=0, running=0),
+    watched: Any = types.SimpleNamespace(
+        host=types.SimpleNamespace(is_connected=True),
+        unplugs=types.SimpleNamespace(pending=0),
+        reconciler=types.SimpleNamespace(looks=dict),
+        runner=types.SimpleNamespace(waiting=0, running=0),
+        intake=types.SimpleNamespace(is_held=False),
+        is_broker_connected=lambda: True,
     )
-    made.watch(*watched)
+    made.watch(watched)
     found: dict[str, dict[str, set[str]]] = {name: dict(labels) for name, labels in ITS_OWN.items()}
     for family in made.registry.collect():
         for sample in family.samples:

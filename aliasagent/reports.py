@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent is at, told when somebody asks it by a signal: a report of oslo.reports, with sections of our own.
+
+A signal interrupts the main thread wherever it stands, with whatever it has locked. So its handler only leaves word,
+and a thread of its own makes the report. The sections ask for what is in memory, and never for the disk, the hypervisor
+or the broker, which may be what hangs.
+"""
+
+import datetime
+import logging
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+from typing import ClassVar
+
+from oslo_config import cfg
+from oslo_reports import guru_meditation_report
+from oslo_reports import opts
+from oslo_reports.models import with_default_views
+
+from aliasagent import version
+from aliasagent.metrics import Parts
+from aliasagent.operations.model import Operation
+from aliasagent.reconcile.passes import Look
+from aliasagent.virt.unplug import Unplug
+
+LOG = logging.getLogger(__name__)
+
+NAME = 'aliasagent-compute'
+
+#: What a section says, by its keys.
+Content = Mapping[str, Any]
+#: A section's title, and who knows what it says.
+Section = tuple[str, Callable[[], Content]]
+
+
+class _Package:
+    """What oslo.reports asks for."""
+
+    def vendor_string(self) -> str:
+        return 'aliasagent'
+
+    def product_string(self) -> str:
+        return NAME
+
+    def version_string_with_package(self) -> str:
+        return version.version()
+
+
+class Reports:
+    """Makes a report on SIGUSR2, or when the file changes that ``[oslo_reports] file_event_handler`` names.
+
+    It goes to standard error, or into a new file in ``[oslo_reports] log_dir``.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        opts.set_defaults(conf)
+        self._conf = conf
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+        class Report(guru_meditation_report.TextGuruMeditation):
+            """Of this agent only: oslo.reports keeps the sections with the class."""
+
+            persistent_sections: ClassVar[list[Section]] = []
+
+        self._report = Report
+
+    def add(self, sections: Iterable[Section]) -> None:
+        """Have reports show these sections, too."""
+        for title, content in sections:
+            self._report.register_section(title, _shown(content))
+
+    def start(self) -> None:
+        """Make reports from now on. To be called by the main thread.
+
+        :raises OSError: the file that the option ``file_event_handler`` names cannot be watched.
+        """
+        self._report.setup_autorun(_Package(), NAME, conf=self._conf, setup_signal=False)
+        threading.Thread(target=self._run, name='reports', daemon=True).start()
+        # Also if a file is watched instead: a signal that nobody handles would end the agent.
+        signal.signal(signal.SIGUSR2, self._on_signal)
+
+    def make(self) -> None:
+        """Make a report now."""
+        self._report.handle_signal(_Package(), NAME, self._conf.oslo_reports.log_dir, None)
+
+    def _on_signal(self, _signal: int, _frame: object) -> None:
+        # NOTE: the one kind of queue that may be used by what interrupts its own use.
+        self._asked.put(None)
+
+    def _run(self) -> None:
+        while True:
+            self._asked.get()
+            if self._conf.oslo_reports.file_event_handler:
+                LOG.warning('No report is made on a signal: [oslo_reports] file_event_handler is set')
+                continue
+            LOG.info('Making a report, as a signal asks for it')
+            self.make()
+            LOG.info('The report is made')
+
+
+def sections(parts: Parts) -> list[Section]:
+    """What there is to say about the agent's work."""
+    return [
+        ('Operations under way', lambda: _operations(parts)),
+        ('Pending unplugs', lambda: {unplug.alias: _unplug(unplug) for unplug in parts.unplugs.under_way()}),
+        ('Connections', lambda: _connections(parts)),
+        ('Reconcile status', lambda: _reconcile(parts)),
+    ]
+
+
+def _operations(parts: Parts) -> Content:
+    return {
+        it.operation.id: _operation(it.operation) | {'state': it.state.value, 'since': _time(it.since)}
+        for it in parts.runner.under_way()
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    """Without the arguments, which may hold secrets."""
+    return {
+        'action': operation.action.value,
+        'device': operation.device or '-',
+        'instance': operation.instance,
+        'request_id': operation.request_id or '-',
+    }
+
+
+def _unplug(unplug: Unplug) -> Content:
+    return {
+        'attempts': f'{unplug.attempts} of {unplug.patience.attempts}, of {unplug.patience.timeout:g} s each',
+        'instance': unplug.instance,
+        'request_id': getattr(unplug.context, 'request_id', '-'),
+        'since': _time(unplug.since),
+    }
+
+
+def _connections(parts: Parts) -> Content:
+    return {
+        'hypervisor': f'{parts.host.uri}: {"connected" if parts.host.is_connected else "not connected"}',
+        'message broker': 'connected' if parts.is_broker_connected() else 'not connected',
+        'requests': 'left with the broker for now' if parts.intake.is_held else 'taken in',
+    }
+
+
+def _reconcile(parts: Parts) -> Content:
+    return {instance: _look(look) for instance, look in parts.reconciler.looks().items()}
+
+
+def _look(look: Look) -> Content:
+    return {
+        'name': look.name,
+        'with alias': look.report.aliased,
+        'without': look.report.remaining,
+        'not live yet': ', '.join(look.report.pending) or '-',
+        'error': look.error or '-',
+    }
+
+
+def _time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec='milliseconds')
+
+
+def _shown(content: Callable[[], Content]) -> Callable[[], Any]:
+    """A section as oslo.reports wants it. One that cannot be told must not take the others along."""
+
+    def make() -> Any:
+        try:
+            told: Content = content() or {'none': '-'}
+        except Exception as error:
+            LOG.exception('A section of the report could not be told')
+            told = {'could not be told': f'{type(error).__name__}: {error}'}
+        return with_default_views.ModelWithDefaultViews(dict(told))
+
+    return make
