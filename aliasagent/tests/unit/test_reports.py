@@ -20,7 +20,7 @@ from aliasagent.operations.runner import UnderWay
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import passes
 from aliasagent.tests import base
-from aliasagent.tests.unit.operations.test_runner import operation
+from aliasagent.tests.unit.operations.runner_base import operation
 from aliasagent.virt.unplug import Patience
 from aliasagent.virt.unplug import Unplug
 
