@@ -38,7 +38,8 @@ OPTS: list[cfg.Opt] = [
         'stands for any part of one name. Both the path that is named and what its links lead to must be among them. '
         'A device that this host has mounted or swaps to, or has made something of that it has, is refused '
         'nevertheless. Who may write in one of these directories decides what a guest gets from it: that should be '
-        'root and the storage services only. What a request may not name is refused as bad input.',
+        'root and the storage services only. The backing file that a qcow2 file itself names is not looked at. What a '
+        'request may not name is refused as bad input.',
     ),
     cfg.ListOpt(
         'pci',

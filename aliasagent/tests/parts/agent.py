@@ -6,8 +6,11 @@ import os
 import pathlib
 import signal
 import sys
+import tempfile
+from collections.abc import Sequence
 
 from aliasagent.tests.parts import processes
+from aliasagent.tests.parts import unprivileged
 
 #: Options of a group, by name.
 Options = dict[str, dict[str, object]]
@@ -20,6 +23,7 @@ class Agent:
     :param host: the name it is addressed by
     :param options: more options, by group
     :param module: what is run; another than the agent's own entry point is one that wraps it
+    :param groups: it runs without root, as a member of these groups; None for as whoever started it
     """
 
     def __init__(
@@ -32,11 +36,13 @@ class Agent:
         options: Options | None = None,
         environment: dict[str, str] | None = None,
         module: str = 'aliasagent.cmd.compute',
+        groups: Sequence[int] | None = None,
     ) -> None:
         self.directory = directory
         self.host = host
         self.environment = environment or {}
         self.module = module
+        self._groups = groups
         self.config = directory / 'aliasagent.conf'
         self.journal = directory / 'journal.sqlite'
         self._process = processes.Process('agent', directory)
@@ -70,6 +76,9 @@ class Agent:
             lines.extend(f'{name} = {value}' for name, value in values.items())
         self.config.write_text('\n'.join(lines) + '\n')
         self.config.chmod(0o600)
+        if self._groups is not None:
+            for path in (self.directory, self.config):
+                os.chown(path, unprivileged.USER, unprivileged.GROUP)
 
     def start(self, timeout: float = 60) -> None:
         """Start it and wait until it listens.
@@ -83,8 +92,12 @@ class Agent:
         """Start it, and do not wait."""
         self.write_config()
         self._said_before = self.log.stat().st_size if self.log.exists() else 0
+        command = [sys.executable, '-m', self.module, '--config-file', str(self.config)]
+        if self._groups is not None:
+            scratch = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
+            command = unprivileged.command(command, scratch, *self._groups)
         self._process.start(
-            [sys.executable, '-m', self.module, '--config-file', str(self.config)],
+            command,
             environment={**os.environ, 'PYTHONUNBUFFERED': '1', **self.environment},
         )
 

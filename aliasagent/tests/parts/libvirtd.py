@@ -32,14 +32,14 @@ stdio_handler = "file"
 hugetlbfs_mount = []
 """
 
-# Root alone may connect, and needs no password.
+# Who may connect needs no password.
 LIBVIRTD_CONF = """\
 auth_unix_ro = "none"
 auth_unix_rw = "none"
-unix_sock_rw_perms = "0700"
 """
 
-# The same for a group of users.
+# Root alone may connect, or a group of users too.
+ROOT_CONF = 'unix_sock_rw_perms = "0700"\n'
 GROUP_CONF = """\
 unix_sock_group = "{group}"
 unix_sock_rw_perms = "0770"
@@ -196,8 +196,7 @@ class Libvirtd:
             pathlib.Path(target).mkdir(parents=True, exist_ok=True)
 
     def _more_settings(self) -> str:
-        # of a setting that stands there twice, the last counts
-        more = '' if self._group is None else GROUP_CONF.format(group=self._group)
+        more = ROOT_CONF if self._group is None else GROUP_CONF.format(group=self._group)
         if self._authority is not None:
             certificate, key = self._authority.issue('libvirtd', 'localhost', '127.0.0.1')
             more += TLS_CONF.format(
