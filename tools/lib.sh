@@ -104,7 +104,7 @@ install_requirements() {
 prepare_venv() {
     local python=${1:-} directory=${2:-.venv} stamp
     [ -n "$python" ] || python=$(find_python)
-    stamp=$({ "$python" --version; pwd; cat requirements.txt test-requirements.txt setup.cfg pyproject.toml; } | sha256sum)
+    stamp=$({ "$python" --version; pwd; cat requirements.txt {test-,doc/}requirements.txt setup.cfg pyproject.toml; } | sha256sum)
     [ "$(cat "$directory/stamp" 2>/dev/null)" != "$stamp" ] || return 0
     say "installing Python packages into $directory"
     rm -rf "$directory"

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worked example of the contributor's guide: a new kind of device, and what has to be true of it.
+
+The guide shows the parts between the marks.
+"""
+
+from typing import Any
+
+import fixtures
+
+from aliasagent import exception
+from aliasagent.devices import alias
+from aliasagent.devices import base as devices
+from aliasagent.devices import domain
+from aliasagent.devices import properties
+from aliasagent.tests import base
+
+
+# begin of the class
+class Filesystem(devices.Device):
+    """A directory of the host that a guest can mount (libvirt, formatdomain, "Filesystems")."""
+
+    tag = 'filesystem'
+
+    type = properties.text('@type')
+    accessmode = properties.text('@accessmode')
+    driver_type = properties.text('driver/@type')
+    source_dir = properties.text('source/@dir')
+    #: What the guest names when it mounts it.
+    mount_tag = properties.text('target/@dir')
+    readonly = properties.Presence('readonly')
+
+    @property
+    def target(self) -> str | None:
+        return self.mount_tag
+
+    @property
+    def source(self) -> str | None:
+        return self.source_dir
+# end of the class
+
+
+# begin of the function
+def filesystem_for_share(share_id: str, share: dict[str, Any]) -> Filesystem:
+    """The filesystem of a share, with its alias.
+
+    :param share: valid by its schema: ``path`` on the host, ``tag`` in the guest, and ``access_mode``.
+    :raises InvalidInput: the id cannot be part of an alias.
+    """
+    filesystem = Filesystem.new()
+    filesystem.type = 'mount'
+    filesystem.accessmode = 'passthrough'
+    filesystem.driver_type = 'virtiofs'
+    filesystem.source_dir = share['path']
+    filesystem.mount_tag = share['tag']
+    filesystem.readonly = share.get('access_mode') == 'ro'
+    filesystem.alias = alias.make(share_id)
+    return filesystem
+# end of the function
+
+
+# begin of the tests
+SHARE = '0f7a4f1b-2c01-4a3e-9d6f-5a7fd1f261c5'
+REQUEST = {'path': '/srv/shares/data', 'tag': 'data', 'access_mode': 'ro'}
+#: As libvirt has it in a definition, with what we do not speak of.
+DEFINITION = f"""
+<domain type='kvm'>
+  <uuid>d4a6a9a0-5a5c-4a4b-9c39-0c8f1f4f2f10</uuid>
+  <devices>
+    <filesystem type='mount' accessmode='passthrough'>
+      <driver type='virtiofs' queue='1024'/>
+      <binary path='/usr/libexec/virtiofsd'/>
+      <source dir='/srv/shares/data'/>
+      <target dir='data'/>
+      <readonly/>
+      <alias name='ua-{SHARE}'/>
+      <address type='pci' domain='0x0000' bus='0x05' slot='0x00' function='0x0'/>
+    </filesystem>
+  </devices>
+</domain>
+"""
+
+
+class NewKindTestCase(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        # In the house this is a line of the table itself.
+        classes = {**domain._CLASSES, Filesystem.tag: Filesystem}
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.devices.domain._CLASSES', classes))
+
+    def test_what_is_made_of_a_request(self) -> None:
+        self.assertEqual(
+            '<filesystem type="mount" accessmode="passthrough"><driver type="virtiofs"/>'
+            f'<source dir="/srv/shares/data"/><target dir="data"/><readonly/><alias name="ua-{SHARE}"/></filesystem>',
+            filesystem_for_share(SHARE, REQUEST).to_xml(),
+        )
+
+    def test_an_id_that_libvirt_would_drop_is_refused(self) -> None:
+        self.assertRaises(exception.InvalidInput, filesystem_for_share, 'my share', REQUEST)
+
+    def test_it_is_found_by_its_id_and_is_the_one_that_was_asked_for(self) -> None:
+        found = domain.Domain.parse(DEFINITION).find(SHARE)
+        assert found is not None and isinstance(found.device, Filesystem)
+        asked = filesystem_for_share(SHARE, REQUEST)
+        self.assertEqual((asked.source, asked.target), (found.device.source, found.device.target))
+        self.assertTrue(found.device.can_be_unplugged)
+
+    def test_what_is_changed_leaves_the_rest_as_it_is(self) -> None:
+        definition = domain.Domain.parse(DEFINITION)
+        (device,) = definition.devices()
+        device.alias = None
+        self.assertIn('queue="1024"', definition.to_xml())
+        self.assertTrue(definition.differs_in_aliases_only(domain.Domain.parse(DEFINITION)))
+# end of the tests

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documents say that the code knows: ``.. generated:: FUNCTION ARGUMENTS...`` puts it where it stands.
+
+Each function below returns lines of reStructuredText.
+"""
+
+import argparse
+import inspect
+import json
+import pathlib
+import re
+import types
+from collections.abc import Container
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import yaml
+from docutils import nodes
+from docutils import statemachine
+from docutils.parsers import rst
+from sphinx import application
+from sphinx.util import nodes as sphinx_nodes
+
+from aliasagent import exception
+from aliasagent import metrics
+from aliasagent import notifications
+from aliasagent.cmd import status
+from aliasagent.compute import schemas
+from aliasagent.devices import base as devices
+from aliasagent.operations import model
+from aliasagent.reconcile import plan
+from aliasagent.shell import errors
+from aliasagent.shell import main
+from aliasagent.shell import operation
+
+ROOT = pathlib.Path(__file__).parents[3]
+RULES = ROOT / 'etc' / 'prometheus' / 'aliasagent.rules.yml'
+
+#: What cliff adds to each command that shows something.
+OUTPUT_OPTIONS = (
+    *('-f', '-c', '--quote', '--noindent', '--prefix', '--max-width', '--fit-width', '--print-empty'),
+    *('--sort-column', '--sort-ascending', '--sort-descending'),
+)
+#: Schemas that are shown once, and named where they are used.
+SHARED = {
+    'connection_info': schemas.CONNECTION_INFO,
+    'port': schemas.PORT,
+    'hostdev': schemas.HOSTDEV,
+    'inventory': schemas.INVENTORY,
+}
+#: The parts of them, by a member's value.
+PARTS = {
+    'connection_info.data': schemas.VOLUME_DATA,
+    'port': schemas.VIF_TYPES,
+    'hostdev': schemas.HOSTDEV_TYPES,
+}
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], widths: str = 'auto') -> Iterator[str]:
+    yield '.. list-table::'
+    yield '   :header-rows: 1'
+    yield f'   :widths: {widths}'
+    yield ''
+    for row in (header, *rows):
+        for number, cell in enumerate(row):
+            yield ('   * - ' if number == 0 else '     - ') + cell
+    yield ''
+
+
+def _code(language: str, text: str) -> Iterator[str]:
+    yield f'.. code-block:: {language}'
+    yield ''
+    yield from (f'   {line}'.rstrip() for line in text.splitlines())
+    yield ''
+
+
+def _section(title: str, underline: str) -> Iterator[str]:
+    yield from ('', title, underline * len(title), '')
+
+
+# The commands
+
+
+def _definitions(items: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for name, words in items:
+        yield from (name, f'   {words}', '')
+
+
+def _options(parser: argparse.ArgumentParser, only: Container[str] | None = None) -> Iterator[str]:
+    """Each option and argument; a Sphinx ``program`` says whose they are."""
+    for action in parser._actions:
+        if only is not None and not any(name in only for name in action.option_strings):
+            continue
+        if action.help == argparse.SUPPRESS or isinstance(action, argparse._SubParsersAction):
+            continue
+        value = ''
+        if action.nargs != 0:
+            choices = '{' + ','.join(map(str, action.choices)) + '}' if action.choices else ''
+            value = str(action.metavar or choices or action.dest.upper())
+        names = [f'{name} {value}'.strip() for name in action.option_strings] or [str(action.metavar or action.dest)]
+        yield f'.. option:: {", ".join(names)}'
+        yield ''
+        yield f'   {_one_line(action.help or "")}'
+        yield ''
+
+
+def _one_line(text: str) -> str:
+    return ' '.join(text.split()).replace('*', r'\*').replace('`', r'\`')
+
+
+def client_options() -> Iterator[str]:
+    """The options that each command of ``aliasagent`` knows."""
+    yield '.. program:: aliasagent'
+    yield ''
+    yield from _options(main.AliasAgentApp().parser)
+
+
+def exit_codes() -> Iterator[str]:
+    """What ``aliasagent`` ends with."""
+    lines = [line.split(maxsplit=1) for line in errors.EXIT_CODES.splitlines()[1:]]
+    yield from _definitions((code, words) for code, words in lines)
+
+
+def output_options() -> Iterator[str]:
+    """The options that say how a command shows what it has to show."""
+    yield '.. program:: aliasagent'
+    yield ''
+    app: Any = types.SimpleNamespace(NAME='aliasagent')
+    yield from _options(operation.OperationList(app, None).get_parser('aliasagent'), OUTPUT_OPTIONS)
+
+
+def status_commands() -> Iterator[str]:
+    """The commands of ``aliasagent-status``."""
+    parser = argparse.ArgumentParser(prog='aliasagent-status')
+    subparsers = parser.add_subparsers()
+    status._add_commands(subparsers)
+    words = {action.dest: action.help or '' for action in subparsers._choices_actions}
+    for name, command in subparsers.choices.items():
+        yield from _section(f'aliasagent-status {name}', '~')
+        yield f'Tells {words[name]}.'
+        yield ''
+        yield f'.. program:: aliasagent-status {name}'
+        yield ''
+        yield from _options(command)
+        yield from ('Exit codes:', '')
+        codes = [code.split(': ', 1) for code in str(command.epilog).split('; ')]
+        yield from _definitions((code, text) for code, text in codes)
+
+
+# The contract
+
+
+def _referring(schema: Any, top: Any) -> Any:
+    """A schema with the names of others in the places where those stand."""
+    if isinstance(schema, dict):
+        for name, shared in SHARED.items():
+            if schema is shared and schema is not top:
+                return {'$ref': name}
+        return {name: _referring(value, top) for name, value in schema.items()}
+    if isinstance(schema, list):
+        return [_referring(value, top) for value in schema]
+    return schema
+
+
+def _schema(schema: Any) -> Iterator[str]:
+    yield from _code('json', json.dumps(_referring(schema, schema), indent=2))
+
+
+def methods(kind: str) -> Iterator[str]:
+    """The schema of each method's arguments: of the casts, or of the calls."""
+    for name, schema in schemas.METHODS.items():
+        if (name in set(model.Action)) == (kind == 'casts'):
+            yield from _section(name, '~')
+            yield from _schema(schema)
+
+
+def shared_schemas() -> Iterator[str]:
+    """The schemas that the methods' refer to, with those of their kinds."""
+    for name, schema in SHARED.items():
+        yield from _section(name, '~')
+        parts = {part: kinds for part, kinds in PARTS.items() if part.split('.')[0] == name}
+        if not parts:
+            yield from _schema(schema)
+        for part, kinds in parts.items():
+            member = {'connection_info.data': 'driver_volume_type', 'port': 'vif_type', 'hostdev': 'type'}[part]
+            yield from _code('json', json.dumps(_without_kinds(schema, member), indent=2))
+            for kind, its in kinds.items():
+                yield f'``{part}`` where ``{member}`` is ``{kind}``:'
+                yield ''
+                yield from _schema(its)
+
+
+def _without_kinds(schema: Any, member: str) -> Any:
+    """A schema without what holds for single values of a member: that is shown beside it."""
+    rest = [
+        one for one in schema['allOf'] if 'const' not in one['if']['properties'].get(member, {}) or len(
+            one['if']['properties']
+        ) > 1
+    ]
+    others = {name: value for name, value in schema.items() if name != 'allOf'}
+    return {**others, 'allOf': rest} if rest else others
+
+
+def formats() -> Iterator[str]:
+    """What each ``format`` of the schemas means."""
+    rows = ((f'``{name}``', words) for name, (words, _check) in schemas.FORMATS.items())
+    yield from _table(('format', 'what it is'), rows)
+
+
+def error_classes() -> Iterator[str]:
+    """Every error that an operation can end with, or a call can raise."""
+    found = [
+        it
+        for _name, it in inspect.getmembers(exception, inspect.isclass)
+        if issubclass(it, exception.AliasAgentError) and it is not exception.AliasAgentError and 'template' in vars(it)
+    ]
+    rows = (
+        (f'``{it.__name__}``', f'``{it.template}``', it.__bases__[0].__name__, 'yes' if it.retryable else 'no')
+        for it in sorted(found, key=lambda it: ([base.__name__ for base in it.__mro__][::-1]))
+    )
+    yield from _table(('class', 'its words', 'kind of', 'retry'), rows, '18 52 18 12')
+
+
+# What an operator watches
+
+
+def metric_families() -> Iterator[str]:
+    """What the metrics page tells."""
+    made = metrics.Metrics()
+    # what is watched is asked for numbers only, and which ones does not matter here
+    made.watch(*(mock.MagicMock() for _part in inspect.signature(made.watch).parameters))
+    rows = []
+    for family in made.registry.collect():
+        if family.name.startswith('aliasagent_'):
+            name = {'counter': f'{family.name}_total', 'info': f'{family.name}_info'}.get(family.type, family.name)
+            labels = sorted({label for sample in family.samples for label in sample.labels} - {'le'})
+            shown = ', '.join(f'``{label}``' for label in labels) or 'none'
+            rows.append((f'``{name}``', family.type, shown, family.documentation))
+    yield from _table(('metric', 'type', 'labels', 'what it is'), sorted(rows), '36 10 16 38')
+
+
+def outcomes() -> Iterator[str]:
+    """What a reconcile says of a device."""
+    yield from _table(
+        ('outcome', 'label of the metric'), ((str(it), f'``{it.name.lower()}``') for it in plan.Outcome)
+    )
+
+
+def never_unplugged() -> Iterator[str]:
+    """The kinds of devices that no running guest releases."""
+    yield ', '.join(f'``{kind}``' for kind in sorted(devices.NEVER_UNPLUGGED)) + '.'
+
+
+def _alerts() -> list[dict[str, Any]]:
+    rules = yaml.safe_load(RULES.read_text())
+    return [rule for group in rules['groups'] for rule in group['rules']]
+
+
+def page(name: str) -> str:
+    """What the page of an alert is called: AliasAgentDown is in alias-agent-down."""
+    return '-'.join(re.findall('[A-Z][a-z]+', name)).lower()
+
+
+def _said(rule: dict[str, Any]) -> str:
+    """What an alert says, with words for what Prometheus puts in."""
+    filled = {'$labels.instance': 'INSTANCE', '$labels.action': 'ACTION', '$value': 'N'}
+    summary = str(rule['annotations']['summary'])
+    for name, word in filled.items():
+        summary = summary.replace(f'{{{{ {name} }}}}', word)
+    return summary
+
+
+def alert(name: str) -> Iterator[str]:
+    """One alert as Prometheus has it."""
+    (rule,) = (rule for rule in _alerts() if rule['alert'] == name)
+    yield f':Severity: {rule["labels"]["severity"]}'
+    yield from (f':Says: {_said(rule)}', f':Then: {rule["annotations"]["description"]}')
+    yield f':Fires: after {rule["for"]} in which this holds' if 'for' in rule else ':Fires: as soon as this holds'
+    yield ''
+    yield from _code('text', rule['expr'].strip())
+
+
+def alert_table() -> Iterator[str]:
+    """All alerts, each with its page."""
+    yield from _table(
+        ('alert', 'severity', 'what it says'),
+        ((f':doc:`{it["alert"]} <{page(it["alert"])}>`', it['labels']['severity'], _said(it)) for it in _alerts()),
+        '32 12 56',
+    )
+
+
+# Notifications
+
+
+def event_types() -> Iterator[str]:
+    """The event types of each action."""
+    rows = []
+    for action in model.Action:
+        phases = [phase for phase in model.Phase if phase is not model.Phase.RELEASED or action in model.DETACHES]
+        rows.append((f'``{action}``', ', '.join(f'``instance.{notifications.NAMES[action]}.{it}``' for it in phases)))
+    yield from _table(('action', 'event types'), rows, '26 74')
+
+
+def payload() -> Iterator[str]:
+    """The payload's schema."""
+    yield from _schema(notifications.PAYLOAD)
+
+
+def example_payload() -> Iterator[str]:
+    """The payload of a detach that the guest did not go along with."""
+    error = exception.DetachTimeout(
+        instance='d4a6a9a0-5a5c-4a4b-9c39-0c8f1f4f2f10',
+        device='7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10',
+        attempts=8,
+        timeout=20,
+        left='it is gone from the persistent config and still in the running guest',
+    )
+    operation = model.Operation(
+        id='1c6f3f0e-8f43-4f0a-8c0e-0f6f6d1d3a55',
+        action=model.Action.DETACH_VOLUME,
+        instance='d4a6a9a0-5a5c-4a4b-9c39-0c8f1f4f2f10',
+        device='7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10',
+        arguments={},
+        error_class=type(error).__name__,
+        error=str(error),
+        request_id='req-0b1f6a0e-5c0c-4c8e-9d9f-5b1a7b0f7c11',
+    )
+    notice = model.Notice(1, model.Phase.ERROR, operation)
+    yield from _code('json', json.dumps(notifications.payload(notice, 'compute-1'), indent=2))
+
+
+class Generated(rst.Directive):
+    """Puts what a function of this module returns where it stands."""
+
+    required_arguments = 1
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        name, *arguments = self.arguments
+        lines = list(globals()[name](*arguments))
+        node = nodes.section()
+        node.document = self.state.document
+        content = statemachine.StringList(lines, source=f'{__file__}: {name}')
+        sphinx_nodes.nested_parse_with_titles(self.state, content, node)
+        return list(node.children)
+
+
+def setup(app: application.Sphinx) -> dict[str, Any]:
+    app.add_directive('generated', Generated)
+    return {'parallel_read_safe': True, 'parallel_write_safe': True}
