@@ -114,7 +114,7 @@ class TestGuest:
 
     def xml(self) -> str:
         """The definition it is made from."""
-        # it has no secrets, and nobody beside it: what guards them costs a tenth of its time to boot
+        # it has no secrets, and nobody beside it: what would guard them makes its boot longer
         arguments = ['console=ttyS0', 'quiet', 'loglevel=1', 'panic=1', 'random.trust_cpu=on', 'mitigations=off']
         if self.deaf:
             arguments.append(DEAF)
