@@ -27,6 +27,7 @@ from aliasagent import exception
 from aliasagent import metrics
 from aliasagent import notifications
 from aliasagent.cmd import status
+from aliasagent.compute import formats as contract_formats
 from aliasagent.compute import schemas
 from aliasagent.devices import base as devices
 from aliasagent.operations import model
@@ -205,7 +206,7 @@ def _without_kinds(schema: Any, member: str) -> Any:
 
 def formats() -> Iterator[str]:
     """What each ``format`` of the schemas means."""
-    rows = ((f'``{name}``', words) for name, (words, _check) in schemas.FORMATS.items())
+    rows = ((f'``{name}``', words) for name, (words, _check) in contract_formats.FORMATS.items())
     yield from _table(('format', 'what it is'), rows)
 
 
