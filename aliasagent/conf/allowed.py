@@ -35,11 +35,11 @@ OPTS: list[cfg.Opt] = [
         default=_PATHS,
         mutable=True,
         help='The files, block devices and sockets that a request may name: each of these and all below it, where * '
-        'stands for any part of one name. Both the path that is named and what its links lead to must be among them. '
+        'stands for any part of one name. The path that is named, what its links lead to, and the files that a qcow2 '
+        'image there is based on must be among them. '
         'A device that this host has mounted or swaps to, or has made something of that it has, is refused '
         'nevertheless. Who may write in one of these directories decides what a guest gets from it: that should be '
-        'root and the storage services only. The backing file that a qcow2 file itself names is not looked at. What a '
-        'request may not name is refused as bad input.',
+        'root and the storage services only. What a request may not name is refused as bad input.',
     ),
     cfg.ListOpt(
         'pci',

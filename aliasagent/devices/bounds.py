@@ -31,6 +31,8 @@ class Need:
     kind: str
     #: A path, or the device in one word (:attr:`aliasagent.devices.hostdev.Hostdev.source`).
     name: str
+    #: Whether what is there can name further files that are opened with it.
+    is_image: bool = False
 
     def refused(self, reason: str) -> exception.InvalidInput:
         """The error that says that this is not given to a guest."""
@@ -90,7 +92,8 @@ def needs(arguments: dict[str, Any]) -> list[Need]:
     """
     found = []
     if (connection_info := arguments.get('connection_info')) is not None:
-        found += [Need(field, PATHS, path) for field, path in volume.host_paths(connection_info).items()]
+        is_image = volume.is_image(connection_info)
+        found += [Need(field, PATHS, path, is_image) for field, path in volume.host_paths(connection_info).items()]
     if (port := arguments.get('port')) is not None:
         found += _of_port(port)
     if (hostdev := arguments.get('hostdev')) is not None:

@@ -82,6 +82,12 @@ def host_paths(connection_info: Data) -> dict[str, str]:
     return {f'connection_info.data.{name}': path} if isinstance(path, str) else {}
 
 
+def is_image(connection_info: Data) -> bool:
+    """Whether QEMU looks for more in a volume than the guest's data."""
+    kind: object = connection_info['data'].get('format')
+    return kind not in (None, 'raw')
+
+
 def _set_encryption(disk: Disk, data: Data) -> None:
     encryption = data.get('encryption')
     if encryption is None:

@@ -8,6 +8,7 @@ up once more by libvirt. Between the two only those can change it who may write 
 they decide what lies there anyhow.
 """
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -16,6 +17,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 
 from aliasagent.devices import bounds
+from aliasagent.virt import images
 
 #: A device's numbers, ``8:1``.
 Number = str
@@ -26,22 +28,55 @@ _ESCAPED = re.compile(r'\\([0-7]{3})')
 def check(needs: Iterable[bounds.Need], within: bounds.Bounds, root: pathlib.Path = pathlib.Path('/')) -> None:
     """Refuse what is out of bounds, by its name or by what its links lead to, and what the host itself uses.
 
+    The same goes for the files that an image is based on, and they on others.
+
     :param root: where ``/proc`` and ``/sys`` are looked for.
     :raises InvalidInput: something is; it says which field names it.
     """
     asked = list(needs)
     within.check(asked)
     for need in asked:
-        if need.kind != bounds.PATHS:
-            continue
-        real = bounds.Need(need.field, need.kind, _resolve(need))
+        if need.kind == bounds.PATHS:
+            _check_path(need, within, root)
+
+
+def _check_path(need: bounds.Need, within: bounds.Bounds, root: pathlib.Path) -> None:
+    """Refuse a path, or an image at it whose backing files are not to be opened."""
+    known: set[str] = set()
+    name: str | None = need.name
+    while name is not None:
+        one = dataclasses.replace(need, name=name)
+        within.check([one])
+        real = dataclasses.replace(one, name=_resolve(one))
         if not within.allows(real) and not within.led_by(os.path.realpath).allows(real):
             raise need.refused(
-                f'{need.name} leads to {real.name}, which is not among what the option [allowed] paths lets pass'
+                f'{one.name} leads to {real.name}, which is not among what the option [allowed] paths lets pass'
             )
-        use = _use_of(need, real.name, root)
+        use = _use_of(one, real.name, root)
         if use is not None:
-            raise need.refused(f'{need.name} is in use by the host itself: {use}')
+            raise need.refused(f'{one.name} is in use by the host itself: {use}')
+        if real.name in known:
+            raise need.refused(f'{one.name} is an image that is based on itself')
+        known.add(real.name)
+        name = _backing_file(one, real.name) if need.is_image else None
+
+
+def _backing_file(need: bounds.Need, real: str) -> str | None:
+    """The path of the file that an image is based on."""
+    try:
+        name = images.backing_file(real)
+    except images.Unsafe as error:
+        raise need.refused(f'{need.name} is no image that may be attached: {error}') from error
+    except FileNotFoundError:
+        return None  # for others to say: it is not there
+    except OSError as error:
+        raise need.refused(f'{need.name} cannot be looked up: {error.strerror}') from error
+    if name is None:
+        return None
+    by_name, by_place = (os.path.join(os.path.dirname(path), name) for path in (need.name, real))
+    if os.path.realpath(by_name) != os.path.realpath(by_place):
+        raise need.refused(f'{need.name} is a link to an image that is based on {name}, which can be two files')
+    return by_name
 
 
 def _resolve(need: bounds.Need) -> str:

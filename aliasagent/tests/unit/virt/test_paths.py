@@ -9,6 +9,7 @@ from unittest import mock
 from aliasagent import exception
 from aliasagent.devices import bounds
 from aliasagent.tests import base
+from aliasagent.tests.unit.virt import test_images
 from aliasagent.virt import paths
 
 FIELD = 'connection_info.data.device_path'
@@ -86,6 +87,59 @@ class CheckTestCase(base.TestCase):
         need = bounds.Need('hostdev.address', 'pci', '0000:06:12.5')
         self.assertRaises(exception.InvalidInput, paths.check, [need], self.within)
         paths.check([need], bounds.Bounds(pci=('0000:06:*',)))
+
+
+class ImageTestCase(CheckTestCase):
+    """What an image is based on is opened with it."""
+
+    def check(self, path: pathlib.Path) -> None:
+        need = bounds.Need(FIELD, bounds.PATHS, str(path), is_image=True)
+        paths.check([need], self.within, self.directory)
+
+    def image(self, backing: object = '', name: str = 'image') -> pathlib.Path:
+        path = self.inside / name
+        path.write_bytes(test_images.header(str(backing).encode()))
+        return path
+
+    def test_what_is_inside_passes(self) -> None:
+        self.check(self.image())
+        self.check(self.image('file'))
+        self.check(self.image(self.inside / 'file'))
+        self.image('file', 'middle')
+        self.check(self.image('middle'))
+        self.check(self.inside / 'not-there')
+
+    def test_what_is_outside_is_refused(self) -> None:
+        (self.inside / 'link').symlink_to(self.outside / 'file')
+        for name in (self.outside / 'file', '../outside/file', 'link'):
+            self.assert_refused(self.image(name), '[allowed] paths')
+        self.image(self.outside / 'file', 'middle')
+        self.assert_refused(self.image('middle'), f'{self.outside}/file')
+
+    def test_a_volume_that_is_no_image_is_the_guests_own_matter(self) -> None:
+        path = self.image(self.outside / 'file')
+        super().check(path)
+
+    def test_one_that_is_based_on_itself(self) -> None:
+        self.image('image', 'other')
+        self.assert_refused(self.image('other'), 'based on itself')
+
+    def test_one_that_is_not_safe(self) -> None:
+        self.assert_refused(self.image('nbd://host/x'), 'no image that may be attached: its backing file is no file')
+
+    def test_a_relative_name_behind_a_link(self) -> None:
+        """libvirt goes by the name that it was given, QEMU by itself might go by the place."""
+        other = self.inside / 'other'
+        other.mkdir()
+        (other / 'link').symlink_to(self.image('file'))
+        self.assert_refused(other / 'link', 'can be two files')
+        (other / 'file').symlink_to(self.inside / 'file')
+        self.check(other / 'link')
+
+    def test_one_that_may_not_be_read(self) -> None:
+        path = self.image()
+        with mock.patch('builtins.open', side_effect=PermissionError(13, 'Permission denied')):
+            self.assert_refused(path, 'cannot be looked up: Permission denied')
 
 
 class InUseTestCase(CheckTestCase):
