@@ -42,6 +42,6 @@ class DocumentedClientTestCase(test_agent.FakeAgentCase):
         self.assertIn(volume, [device.id for device in self.driver.list_devices(guest)])
 
     def test_it_tells_of_a_failure(self) -> None:
-        connection = harness.file_connection('/nowhere/volume')
+        connection = harness.file_connection('/no/such/volume')
         operation = attach(self.side.new_guest(), harness.new_id(), connection, self.host_name)
         self.assertEqual(('failed', 'InvalidInput'), (operation['state'], operation['error_class']))
