@@ -138,7 +138,7 @@ class ImageTestCase(CheckTestCase):
 
     def test_one_that_may_not_be_read(self) -> None:
         path = self.image()
-        with mock.patch('builtins.open', side_effect=PermissionError(13, 'Permission denied')):
+        with mock.patch('builtins.open', autospec=True, side_effect=PermissionError(13, 'Permission denied')):
             self.assert_refused(path, 'cannot be looked up: Permission denied')
 
 
