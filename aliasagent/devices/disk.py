@@ -163,6 +163,7 @@ class Disk(base.Device):
         if source is None:
             source = etree.SubElement(self.element, 'source')
         element = etree.SubElement(source, 'host')
-        for name, value in dataclasses.asdict(host).items():
+        for name in ('name', 'port', 'transport', 'socket'):
+            value = getattr(host, name)
             if value is not None:
                 element.set(name, value)
