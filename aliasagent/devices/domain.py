@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import re
 from collections.abc import Iterator
+from typing import Self
 
 from lxml import etree
 
@@ -16,6 +17,7 @@ from aliasagent import exception
 from aliasagent.devices import alias
 from aliasagent.devices import base
 from aliasagent.devices import disk
+from aliasagent.devices import dump
 from aliasagent.devices import hostdev
 from aliasagent.devices import identity
 from aliasagent.devices import interface
@@ -29,6 +31,13 @@ _CLASSES: dict[str, type[base.Device]] = {
 #: Children of ``<devices>`` that are no devices.
 _NO_DEVICES = frozenset({'emulator'})
 _NOVA_PORT = re.compile(r'\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}port')
+
+
+def _parse(text: str | bytes) -> xml.Element:
+    root = xml.parse(text)
+    if root.tag != 'domain':
+        raise exception.InvalidXML(reason=f'its root is not a domain but {str(root.tag)[:40]}')
+    return root
 
 
 def device(element: xml.Element) -> base.Device:
@@ -47,19 +56,34 @@ class Found:
 class Domain:
     """A view of a domain definition; changes are made in place and lose nothing."""
 
-    def __init__(self, root: xml.Element) -> None:
-        self.root = root
+    def __init__(self, root: xml.Element | None, text: str = '') -> None:
+        self._root = root
+        self._text = text
 
     @classmethod
-    def parse(cls, text: str | bytes) -> 'Domain':
+    def parse(cls, text: str | bytes) -> Self:
         """Read a definition.
 
         :raises InvalidXML: it is not XML that libvirt could have written, or not a domain.
         """
-        root = xml.parse(text)
-        if root.tag != 'domain':
-            raise exception.InvalidXML(reason=f'its root is not a domain but {str(root.tag)[:40]}')
-        return cls(root)
+        return cls(_parse(text))
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read a definition as libvirt wrote it, to look at: a device by its alias is found without a parse of it all.
+
+        What is found so is a copy; to change a definition in place, :meth:`parse` it.
+
+        :raises InvalidXML: as :meth:`parse`; what only a parse shows, as soon as more is asked for.
+        """
+        return cls(None, text) if dump.is_whole(text) else cls.parse(text)
+
+    @property
+    def root(self) -> xml.Element:
+        """The ``<domain>``."""
+        if self._root is None:
+            self._root = _parse(self._text)
+        return self._root
 
     @property
     def uuid(self) -> str:
@@ -72,7 +96,7 @@ class Domain:
     @property
     def is_live(self) -> bool:
         """Whether this is the definition of a running guest: only those have a runtime id."""
-        return self.root.get('id') is not None
+        return dump.is_live(self._text) if self._root is None else self._root.get('id') is not None
 
     def devices(self) -> Iterator[base.Device]:
         """All devices, in the order of the definition."""
@@ -98,6 +122,11 @@ class Domain:
 
     def by_alias(self, name: str) -> list[base.Device]:
         """The devices with this very alias: more than one only if the definition was loaded from disk like that."""
+        device_id = alias.parse(name)
+        if self._root is None and device_id is not None and alias.is_valid_id(device_id):
+            elements = dump.with_alias(self._text, name)
+            if elements is not None:
+                return [device(element) for element in elements]
         return [found for found in self.devices() if found.alias == name]
 
     def find(self, device_id: str, known: identity.Claim | None = None) -> Found | None:
@@ -109,7 +138,8 @@ class Domain:
         named = [Found(found, identity.Evidence.ALIAS) for found in self.by_alias(alias.make(device_id))]
         if named:
             return self._only(device_id, named)
-        identified = [(found, identity.identify(found, self.ports())) for found in self.devices()]
+        ports = self.ports()
+        identified = [(found, identity.identify(found, ports)) for found in self.devices()]
         own = [
             Found(found, whose.evidence)
             for found, whose in identified
@@ -130,11 +160,8 @@ class Domain:
     def has_double(self, device: base.Device) -> bool:
         """Whether another device of the definition looks like this one to somebody who does not know their ids."""
         known = identity.claim(device)
-        return any(
-            identity.supports(found, known) is not None
-            for found in self.devices()
-            if found.element is not device.element
-        )
+        # One of them is the device itself, be it in hand as a copy.
+        return sum(identity.supports(found, known) is not None for found in self.devices()) > 1
 
     def _only(self, device_id: str, candidates: list[Found]) -> Found | None:
         if len(candidates) > 1:

@@ -8,6 +8,13 @@ from aliasagent import exception
 Element = etree._Element
 
 
+def parser(encoding: str | None = 'utf-8') -> etree.XMLParser:
+    """A parser that resolves and fetches nothing."""
+    return etree.XMLParser(
+        encoding=encoding, resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
+    )
+
+
 def parse(text: str | bytes) -> Element:
     """The root element of an XML text; comments and white space are kept.
 
@@ -18,14 +25,7 @@ def parse(text: str | bytes) -> Element:
     """
     try:
         data = text.encode() if isinstance(text, str) else text
-        parser = etree.XMLParser(
-            encoding='utf-8' if isinstance(text, str) else None,
-            resolve_entities=False,
-            no_network=True,
-            load_dtd=False,
-            huge_tree=False,
-        )
-        root = etree.fromstring(data, parser)
+        root = etree.fromstring(data, parser('utf-8' if isinstance(text, str) else None))
     except (etree.XMLSyntaxError, UnicodeEncodeError) as error:
         raise exception.InvalidXML(reason=error) from error
     if root.getroottree().docinfo.internalDTD is not None:

@@ -3,7 +3,6 @@
 
 import dataclasses
 import enum
-import re
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import libvirt
 
 from aliasagent import exception
+from aliasagent.devices import dump
 from aliasagent.devices.domain import Domain
+from aliasagent.devices.xml import Element
 from aliasagent.virt import errors
 
 
@@ -32,8 +33,6 @@ _STATES = {
     libvirt.VIR_DOMAIN_CRASHED: 'crashed',
     libvirt.VIR_DOMAIN_PMSUSPENDED: 'suspended',
 }
-#: How the definition of a running guest begins: only those have a runtime id.
-_LIVE = re.compile(r'<domain [^>]*\bid=')
 #: The state of a guest that another host is sending.
 _ARRIVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
 _MIGRATION_OUT = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
@@ -61,6 +60,19 @@ class Definitions:
         """The definitions that there are."""
         both = ((Side.PERSISTENT, self.persistent), (Side.LIVE, self.live))
         return [(side, domain) for side, domain in both if domain is not None]
+
+
+class _AsRead(Domain):
+    """A definition that was read, of which it may turn out late that it makes no sense."""
+
+    instance = ''
+
+    @property
+    def root(self) -> Element:
+        try:
+            return super().root
+        except exception.InvalidXML as error:
+            raise exception.GuestUnreadable(instance=self.instance, reason=error) from error
 
 
 class Guest:
@@ -91,7 +103,7 @@ class Guest:
         return _STATES.get(state, f'state {state}')
 
     def definitions(self) -> Definitions:
-        """Read both definitions.
+        """Read both definitions, to look at.
 
         :raises GuestUnreadable: one of them could not be read or makes no sense. Nothing is known of the devices then.
         """
@@ -116,7 +128,7 @@ class Guest:
         :raises GuestUnreadable: as for :meth:`definitions`.
         """
         text = self._read_text(0)
-        return text if _LIVE.match(text) else None
+        return text if dump.is_live(text) else None
 
     def persistent_text(self) -> str | None:
         """The saved definition with its secrets, fit to be written back; None if the guest is transient.
@@ -241,9 +253,11 @@ class Guest:
 
     def _read(self, flags: int) -> Domain:
         try:
-            return Domain.parse(self._read_text(flags))
+            read = _AsRead.read(self._read_text(flags))
         except exception.InvalidXML as error:
             raise exception.GuestUnreadable(instance=self.uuid, reason=error) from error
+        read.instance = self.uuid
+        return read
 
     def _read_text(self, flags: int) -> str:
         try:
