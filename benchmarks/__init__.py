@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast the agent is, next to its peer and next to the floor. ``tools/bench`` runs them; see doc/source/benchmarks.rst.
+"""How fast the agent is, next to its peer and next to the floor: ``tools/bench``, and doc/source/benchmarks.rst.
 
 One module per benchmark; each has ``TITLE`` and ``run``. :mod:`benchmarks.harness` is what they share.
 """

@@ -31,7 +31,7 @@ _RESULTS = pathlib.Path(__file__).parent / 'results'
 
 def load(name: str) -> harness.Benchmark:
     """The benchmark of this name."""
-    module: harness.Benchmark = importlib.import_module(f'benchmarks.{name.replace("-", "_")}')  # type: ignore[assignment]
+    module: harness.Benchmark = importlib.import_module(f'benchmarks.{name.replace("-", "_")}')
     return module
 
 

@@ -2,10 +2,11 @@
 """From a device's configuration to its XML, for every kind that Nova's configuration classes have, too.
 
 Each contender makes its object, sets the same values and has the XML written. That both wrote the same is looked at
-without the blanks, and with sisters in one order, for libvirt minds neither. Nova writes an alias for disks only; of the
-rest ours is written without.
+without the blanks, and with sisters in one order, for libvirt minds neither. Nova writes an alias for disks only; the
+rest of ours is written without.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from benchmarks.harness import Comparison
 from benchmarks.harness import Result
 from benchmarks.harness import Sample
 from benchmarks.harness import Setting
+from benchmarks.nova import Nova
 
 TITLE = "A device's configuration to XML"
 _REPEAT = 300
@@ -207,16 +209,12 @@ def canonical(text: str) -> str:
 
 def run(setting: Setting) -> Result:
     result = Result([], [])
-    nova = setting.nova()
-    if nova is None:
-        _run(setting, None, result)
-    else:
-        with nova:
-            _run(setting, nova, result)
+    with setting.nova() or contextlib.nullcontext() as nova:
+        _run(setting, nova, result)
     return result
 
 
-def _run(setting: Setting, nova: Any, result: Result) -> None:
+def _run(setting: Setting, nova: Nova | None, result: Result) -> None:
     for name, kind in KINDS.items():
 
         def our_turn(kind: Kind = kind) -> Sample:
@@ -224,6 +222,7 @@ def _run(setting: Setting, nova: Any, result: Result) -> None:
             return Sample(seconds, canonical(text))
 
         def nova_turn(kind: Kind = kind) -> Sample:
+            assert nova is not None
             answer = nova.ask('build', kind=kind.nova, values=kind.theirs, repeat=_REPEAT)
             return Sample(answer['seconds'], canonical(answer['text']))
 

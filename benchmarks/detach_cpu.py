@@ -5,6 +5,7 @@ Both begin with the guest in hand and end when the guest has let go. Ours has it
 thread through which an event comes; Nova is handed the event directly, which is in its favour.
 """
 
+import contextlib
 import dataclasses
 import functools
 from typing import Any
@@ -20,6 +21,7 @@ from benchmarks.harness import Comparison
 from benchmarks.harness import Result
 from benchmarks.harness import Sample
 from benchmarks.harness import Setting
+from benchmarks.nova import Nova
 
 TITLE = "The agent's own CPU in one whole detach"
 _SIZES = (10, 50, 100, 250)
@@ -71,20 +73,12 @@ class _Ours:
 
 def run(setting: Setting) -> Result:
     result = Result([], [])
-    nova = setting.nova()
-    us = _Ours()
-    try:
-        if nova is None:
-            _run(setting, us, None, result)
-        else:
-            with nova:
-                _run(setting, us, nova, result)
-    finally:
-        us.close()
+    with contextlib.closing(_Ours()) as us, setting.nova() or contextlib.nullcontext() as nova:
+        _run(setting, us, nova, result)
     return result
 
 
-def _run(setting: Setting, us: _Ours, nova: Any, result: Result) -> None:
+def _run(setting: Setting, us: _Ours, nova: Nova | None, result: Result) -> None:
     counts: dict[str, dict[str, int]] = {}
     for devices in _SIZES:
         case, repeat = _case(devices), max(1, _WORK // devices)
@@ -99,6 +93,7 @@ def _run(setting: Setting, us: _Ours, nova: Any, result: Result) -> None:
             return Sample(seconds, domain.outcome())
 
         def nova_turn(repeat: int = repeat) -> Sample:
+            assert nova is not None
             answer = nova.ask('detach', repeat=repeat)
             counts['nova'] = answer['calls']
             return Sample(answer['seconds'], answer['outcome'])

@@ -44,15 +44,22 @@ def versions() -> dict[str, str]:
     return {'python': platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
 
 
-def lookup(text: str, alias: str, repeat: int) -> dict[str, Any]:
-    """Find a device by its alias in a definition."""
+def lookup(text: str, device: str, fallback: bool, repeat: int) -> dict[str, Any]:
+    """Find a device by its alias in a definition, and by its target if that is not there and it shall."""
 
     class Domain:
         def XMLDesc(self, _flags: int) -> str:  # noqa: N802 - libvirt's
             return text
 
     nova_guest = guest.Guest(Domain())
-    seconds, found = _measured(lambda: nova_guest.get_device_by_alias(alias), repeat)
+    libvirt_driver = driver.LibvirtDriver.__new__(driver.LibvirtDriver)
+
+    def find() -> Any:
+        if fallback:
+            return libvirt_driver._get_guest_disk_device(nova_guest, 'sdzzz', volume_uuid=device)
+        return nova_guest.get_device_by_alias(config.make_libvirt_device_alias(device))
+
+    seconds, found = _measured(find, repeat)
     return {
         'seconds': seconds,
         'outcome': None if found is None else [found.root_name, found.target_dev, found.alias],

@@ -54,7 +54,8 @@ def verdict(aim: harness.Aim) -> str:
     """An aim, and what came of it, in a line."""
     relation = 'at most' if aim.at_most else 'at least'
     result = 'met' if aim.met else f'MISSED by {aim.missed_by:.0%}'
-    line = f'{result:>15}  {aim.words}: {aim.value:.3g} ({aim.low:.3g} - {aim.high:.3g}), aim {relation} {aim.bound:.3g}'
+    found = f'{aim.value:.3g} ({aim.low:.3g} - {aim.high:.3g})'
+    line = f'{result:>15}  {aim.words}: {found}, aim {relation} {aim.bound:.3g}'
     return line if aim.met or not aim.bounded_by else f'{line}\n{"":>17}bounded by: {aim.bounded_by}'
 
 
