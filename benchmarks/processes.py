@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes next to the agent, and what a process costs."""
+
+import os
+import pathlib
+import signal
+import sys
+from typing import Self
+
+from aliasagent.tests.parts import processes
+
+
+class Bare:
+    """The bare service (:mod:`benchmarks.bare_service`) as a process of its own; a context manager."""
+
+    def __init__(self, directory: pathlib.Path, *, rabbit_url: str, libvirt_uri: str | None = None) -> None:
+        self.host = directory.name
+        self.url = rabbit_url
+        self._libvirt = [] if libvirt_uri is None else ['--libvirt', libvirt_uri]
+        directory.mkdir(parents=True, exist_ok=True)
+        self._process = processes.Process('bare', directory)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, and wait until it listens.
+
+        :raises PartFailed: it ended.
+        """
+        before = self._process.log.stat().st_size if self._process.log.exists() else 0
+        self._process.start(
+            [sys.executable, '-m', 'benchmarks.bare_service', '--url', self.url, '--host', self.host, *self._libvirt],
+            environment={**os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONWARNINGS': 'ignore'},
+        )
+        self._process.wait_ready(lambda: b'ready\n' in self._process.log.read_bytes()[before:], 60)
+
+    def kill(self) -> None:
+        self._process.end(signal.SIGKILL)
+
+
+def cpu_seconds(pid: int) -> float:
+    """The CPU that the threads of a process have used, by the scheduler's own account."""
+    used = 0
+    for task in pathlib.Path('/proc', str(pid), 'task').iterdir():
+        used += int((task / 'schedstat').read_text().split()[0])
+    return used / 1e9
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory that a process holds (``VmRSS``)."""
+    for line in pathlib.Path('/proc', str(pid), 'status').read_text().splitlines():
+        if line.startswith('VmRSS:'):
+            return int(line.split()[1]) * 1024
+    raise processes.PartFailed(f'process {pid} is gone')
