@@ -14,6 +14,7 @@ from aliasagent.tests.parts import guest as guests
 from aliasagent.tests.stress.bench import Bench
 from benchmarks import disks
 from benchmarks import harness
+from benchmarks import processes
 from benchmarks.harness import Comparison
 from benchmarks.harness import Result
 from benchmarks.harness import Sample
@@ -90,11 +91,12 @@ def run(setting: Setting) -> Result:
                 return Sample(statistics.median(pairs), outcomes)
 
             samples = harness.take_turns(setting.rounds, {harness.OURS: ours, 'bare': theirs})
+            result.notes += stages.words()
             if disks.texts(bench, guest.uuid) != empty:
                 raise harness.Differs('the guest is not as it was')
+            result.profile = processes.profiled(bench.agent, lambda: [ours() for _ in range(4)])
         guest.destroy()
     comparison = Comparison('attach and detach', 's', samples)
     result.comparisons.append(comparison)
-    result.notes += stages.words()
     result.aims.append(harness.aim('at most 1.10 times bare', comparison.ratio('bare'), 1.10, bounded_by=_BOUND))
     return result

@@ -18,6 +18,7 @@ from aliasagent.tests.parts import processes as parts
 from aliasagent.tests.stress.bench import Bench
 from benchmarks import bare_service
 from benchmarks import harness
+from benchmarks import processes
 from benchmarks.harness import Comparison
 from benchmarks.harness import Result
 from benchmarks.harness import Sample
@@ -95,6 +96,8 @@ def run(setting: Setting) -> Result:
                     bounded_by=_BOUND,
                 )
             )
+        cast, submit = (_turn(pool, ours, accepted) for ours, _bares in ways.values())
+        result.profile = processes.profiled(bench.agent, lambda: (cast(), submit()))
     return result
 
 

@@ -12,6 +12,7 @@ from concurrent import futures
 from aliasagent.tests.stress.bench import Bench
 from benchmarks import disks
 from benchmarks import harness
+from benchmarks import processes
 from benchmarks.harness import Comparison
 from benchmarks.harness import Result
 from benchmarks.harness import Sample
@@ -77,4 +78,5 @@ def run(setting: Setting) -> Result:
                     bounded_by=_BOUND,
                 )
             )  # fmt: skip
+        result.profile = processes.profiled(bench.agent, lambda: [ours(bench.guests) for _ in range(4)])
     return result

@@ -5,9 +5,20 @@ import os
 import pathlib
 import signal
 import sys
+import time
+from collections.abc import Callable
 from typing import Self
 
 from aliasagent.tests.parts import processes
+from aliasagent.tests.parts.agent import Agent
+
+_PROJECT = pathlib.Path(__file__).parents[1]
+#: Seconds until a signal has reached the agent's main thread for certain.
+_TO_BEGIN = 1.0
+_ENVIRONMENT = {
+    'PYTHONWARNINGS': 'ignore',
+    'PYTHONPATH': os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get('PYTHONPATH')])),
+}
 
 
 class Bare:
@@ -39,7 +50,7 @@ class Bare:
         before = self._process.log.stat().st_size if self._process.log.exists() else 0
         self._process.start(
             [sys.executable, '-m', 'benchmarks.bare_service', '--url', self.url, '--host', self.host, *self._libvirt],
-            environment={**os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONWARNINGS': 'ignore'},
+            environment={**os.environ, **_ENVIRONMENT, 'PYTHONUNBUFFERED': '1'},
         )
         self._process.wait_ready(lambda: b'ready\n' in self._process.log.read_bytes()[before:], 60)
 
@@ -61,3 +72,25 @@ def resident_bytes(pid: int) -> int:
         if line.startswith('VmRSS:'):
             return int(line.split()[1]) * 1024
     raise processes.PartFailed(f'process {pid} is gone')
+
+
+def profiled(agent: Agent, work: Callable[[], object]) -> str:
+    """Start an agent anew under a profiler, have it work, and say where its CPU went.
+
+    :raises PartFailed: it does not write its profile.
+    """
+    path = agent.directory / 'profile.txt'
+    path.unlink(missing_ok=True)
+    before = agent.module, agent.environment
+    agent.stop()
+    agent.module = 'benchmarks.profiled_agent'
+    agent.environment = {**_ENVIRONMENT, 'ALIASAGENT_BENCH_PROFILE': str(path)}
+    agent.start()
+    agent.signal(signal.SIGUSR1)
+    time.sleep(_TO_BEGIN)
+    work()
+    agent.signal(signal.SIGUSR2)
+    processes.wait_until(path.exists, 30, 'the profile to be written')
+    agent.stop()
+    agent.module, agent.environment = before
+    return path.read_text().strip()
