@@ -247,7 +247,7 @@ def _look(instance: str, look: Look) -> Json:
         'error': look.error,
         'devices': [
             {
-                'device': step.device.describe(),
+                'device': step.device,
                 'outcome': step.outcome.value,
                 'reason': step.reason,
                 'alias': step.alias,

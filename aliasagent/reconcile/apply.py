@@ -29,11 +29,26 @@ _sleep = time.sleep
 _MADE_ANEW = 'gets it by "reconcile --live", or when it is migrated'
 
 
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """One device and what became of it, in words only: what is kept of all guests must not hold their XML."""
+
+    #: As :meth:`aliasagent.devices.base.Device.describe` has it.
+    device: str
+    kind: str
+    target: str | None
+    outcome: plan.Outcome
+    #: Why, or on what evidence.
+    reason: str
+    #: The alias that the device has, gets, or would get.
+    alias: str | None
+
+
 @dataclasses.dataclass
 class Report:
     """What became of a guest's devices."""
 
-    steps: list[plan.Step] = dataclasses.field(default_factory=list)
+    steps: list[Told] = dataclasses.field(default_factory=list)
     #: The aliases that were written.
     given: list[str] = dataclasses.field(default_factory=list)
     #: The aliases that the running guest does not have yet; it gets them when it starts anew or moves. A transient one
@@ -212,7 +227,7 @@ def _of_transient(guest: Guest, records: Iterable[plan.Record]) -> Report:
     steps = [_as_transient(step) for step in plan.plan(domain.Domain.parse(movable), records)]
     _tell(guest, steps)
     lacking = [step.alias for step in steps if step.outcome is plan.Outcome.TRANSIENT and step.alias is not None]
-    return Report(steps, [], lacking, _digest(None, live))
+    return Report(_told(steps), [], lacking, _digest(None, live))
 
 
 def _as_transient(step: plan.Step) -> plan.Step:
@@ -231,7 +246,14 @@ def _report(guest: Guest, text: str, steps: list[plan.Step], given: list[str]) -
         pending = [alias for alias in wanted if alias not in aliases]
     # What still gets its alias was left because somebody else changes the guest, or was overwritten by them.
     left = any(step.outcome is plan.Outcome.GETS_ALIAS for step in steps)
-    return Report(steps, given, pending, b'' if left else _digest(text, live))
+    return Report(_told(steps), given, pending, b'' if left else _digest(text, live))
+
+
+def _told(steps: list[plan.Step]) -> list[Told]:
+    return [
+        Told(step.device.describe(), step.device.kind, step.device.target, step.outcome, step.reason, step.alias)
+        for step in steps
+    ]
 
 
 def _tell(guest: Guest, steps: list[plan.Step]) -> None:

@@ -27,7 +27,7 @@ class ReconcileContract(harness.DriverCase):
     def outcomes(self, report: apply.Report) -> dict[str, str]:
         """By target, MAC or kind."""
         return {
-            step.device.target or step.device.describe().rpartition(' ')[2]: step.outcome.value for step in report.steps
+            step.target or step.device.rpartition(' ')[2]: step.outcome.value for step in report.steps
         }
 
     def test_each_device_has_its_own_outcome(self) -> None:

@@ -78,7 +78,7 @@ class SpecialGuestsContract(harness.DriverCase):
         report = reconciler.looks()[instance].report
         self.assertEqual([f'ua-{volume}'], report.given)
         (refused,) = [step for step in report.steps if step.outcome is plan.Outcome.REFUSED]
-        self.assertEqual(('hostdev', f'ua-{mdev}'), (refused.device.kind, refused.alias))
+        self.assertEqual(('hostdev', f'ua-{mdev}'), (refused.kind, refused.alias))
         self.assertIn('non unique alias detected: ua-one', refused.reason)
         self.assertEqual((3, 1), (report.aliased, report.remaining))
         self.assertEqual('', reconciler.looks()[instance].error)

@@ -9,8 +9,6 @@ from typing import Any
 
 from aliasagent import exception
 from aliasagent import metrics
-from aliasagent.devices import base as devices
-from aliasagent.devices import disk
 from aliasagent.operations.model import Action
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import passes
@@ -64,9 +62,8 @@ class MetricsTestCase(base.TestCase):
         self.assertTrue(before <= found <= time.time())
 
     def test_what_is_so_at_the_moment(self) -> None:
-        def step(outcome: plan.Outcome) -> plan.Step:
-            device: devices.Device = disk.Disk.new()
-            return plan.Step(device, outcome, '')
+        def step(outcome: plan.Outcome) -> apply.Told:
+            return apply.Told('disk', 'disk', None, outcome, '', None)
 
         runner = types.SimpleNamespace(waiting=3, running=2)
         host = types.SimpleNamespace(is_connected=True)

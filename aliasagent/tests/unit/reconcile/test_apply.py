@@ -83,7 +83,7 @@ class RefusedTestCase(ApplyTestCase):
         self.assertEqual([f'ua-{VOLUMES[0]}'], self.inside.aliases(live=False))
 
     def by_kind(self, report: apply.Report) -> dict[str, str]:
-        return {step.device.kind: step.outcome.name for step in report.steps}
+        return {step.kind: step.outcome.name for step in report.steps}
 
     def test_what_was_refused_in_a_definition_that_is_another_now_is_tried_again(self) -> None:
         guest = self.guest(HOSTDEV)
