@@ -64,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--nova', default=os.environ.get('ALIASAGENT_BENCH_NOVA'), metavar='PYTHON',
                         help='the interpreter of an environment with Nova in it')  # fmt: skip
     parser.add_argument('--without-nova', action='store_true', help='leave Nova out, and the aims that name it')
+    parser.add_argument('--without-pictures', action='store_true', help='draw nothing; matplotlib is not needed then')
     parser.add_argument('--results', type=pathlib.Path, default=_RESULTS, help='where to write')
     chosen = parser.parse_args(arguments)
     unknown = sorted(set(chosen.names) - set(NAMES))
@@ -80,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         where = report.machine(nova_versions(setting))
         for name in chosen.names or NAMES:
-            aims += [(name, aim) for aim in _run(name, setting, chosen.results, where).aims]
+            result = _run(name, setting, chosen.results, where, pictures=not chosen.without_pictures)
+            aims += [(name, aim) for aim in result.aims]
     except harness.Differs as error:
         print(f'the contenders differ: {error}', file=sys.stderr)
         return 1
@@ -90,16 +92,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(name: str, setting: harness.Setting, results: pathlib.Path, where: Mapping[str, object]) -> harness.Result:
-    # NOTE: matplotlib is for those who run benchmarks, not for those who only test them.
-    from benchmarks import picture
-
+def _run(
+    name: str, setting: harness.Setting, results: pathlib.Path, where: Mapping[str, object], *, pictures: bool
+) -> harness.Result:
     say(f'{name}, {setting.rounds} rounds ...')
     begin = time.monotonic()
     module = load(name)
     result = module.run(setting)
     path = report.write(results, name, module.TITLE, result, where)
-    picture.draw(path.with_suffix('.png'), module.TITLE, result)
+    if pictures:
+        # NOTE: matplotlib is for those who run benchmarks, not for those who only test them.
+        from benchmarks import picture
+
+        picture.draw(path.with_suffix('.png'), module.TITLE, result)
     print(report.table(f'{name}: {module.TITLE}', result), end='\n\n', flush=True)
     say(f'{name} took {time.monotonic() - begin:.0f} s; more is in {path}')
     return result

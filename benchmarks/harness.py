@@ -114,6 +114,12 @@ class Setting:
     rounds: int
     python: str | None
     say: Callable[[str], None] = lambda _words: None
+    #: Which share of the usual work a turn has; less shows only that it runs.
+    share: float = 1.0
+
+    def repeat(self, usual: int) -> int:
+        """How often to do something that is done so often as a rule."""
+        return max(1, int(usual * self.share))
 
     def nova(self) -> Nova | None:
         """Nova, started; None to go without."""
@@ -163,7 +169,6 @@ def cpu_seconds(function: Callable[[], Any], repeat: int) -> tuple[float, Any]:
 
     Without garbage collection, as in :mod:`timeit`: it would count what lies around, not what is done.
     """
-    gc.collect()
     gc.disable()
     try:
         begin = time.process_time()

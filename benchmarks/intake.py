@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operations accepted per second, by cast and by ``submit``, next to a bare server whose method does nothing.
 
-Ours are accepted when the journal has them; the bare server's when its method was called, and lost with it. So that only
-the acceptance is measured, ours are for a guest that has not let go of the device of an earlier request: they wait.
+Ours are accepted when the journal has them; the bare server's when its method was called, and lost with it. So that
+only the acceptance is measured, ours are for a guest that has not let go of an earlier request's device: they wait.
 """
 
 import contextlib
@@ -102,8 +102,8 @@ def run(setting: Setting) -> Result:
 
 
 _BOUND = (
-    'one transaction that is synced to the disk per operation before its message is acknowledged, and the checks of the '
-    'contract; the sender waits for the broker to confirm, in both'
+    'one transaction that is synced to the disk per operation before its message is acknowledged, the checks of the '
+    'contract, and the log; the sender waits for the broker to confirm, in both'
 )
 
 

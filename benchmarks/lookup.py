@@ -60,12 +60,12 @@ def run(setting: Setting) -> Result:
             text = guest.text(live=True)
             for case in _OURS:
                 device = guest.disks[-1] if case == 'hit' else str(uuid.uuid4())
-                samples = harness.take_turns(setting.rounds, _contenders(nova, case, text, device, _WORK // devices))
+                samples = harness.take_turns(setting.rounds, _contenders(nova, case, text, device, setting.repeat(_WORK // devices))
                 result.comparisons.append(
                     Comparison(f'{devices} devices, {case}', 's', samples, case, devices, 'devices in the definition')
                 )
     device = guest.disks[-1]
-    result.profile = harness.profiled(lambda: ours(text, device), 200)
+    result.profile = harness.profiled(lambda: ours(text, device), setting.repeat(200))
     if nova is not None:
         hit, miss, _with_fallback = result.comparisons[-3:]
         result.aims += [

@@ -27,7 +27,6 @@ _state: dict[str, Any] = {}
 
 def _measured(function: Callable[[], Any], repeat: int) -> tuple[float, Any]:
     """As :func:`benchmarks.harness.cpu_seconds`, which needs more than there is here."""
-    gc.collect()
     gc.disable()
     try:
         begin = time.process_time()

@@ -72,7 +72,7 @@ def bare_idle(domain: Any) -> None:
     domain.XMLDesc(0)
 
 
-class _Only:
+class Only:
     """A host that has only some of its guests."""
 
     def __init__(self, real: Host, instances: list[str]) -> None:
@@ -129,7 +129,7 @@ def run(guests: int, devices: int) -> Times:
                 connection.defineXML(definition(instance, devices))
                 made.append(instance)
             lanes = Lanes(16)
-            only = _Only(real, ours)
+            only = Only(real, ours)
             reconciler = passes.Reconciler(only, lanes.submit, lanes.submit_if_idle)  # type: ignore[arg-type]
             times.first += timed(reconciler.run)
             times.bare_first += timed(functools.partial(each, connection, theirs, lambda it: bare(it, devices)))
