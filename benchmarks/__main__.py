@@ -61,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m benchmarks', description=__doc__)
     parser.add_argument('names', nargs='*', metavar='NAME', help=f'{", ".join(NAMES)}; all by default')
     parser.add_argument('--rounds', type=int, default=LEAST_ROUNDS, help='how often each contender has its turn')
+    parser.add_argument('--share', type=float, default=1.0, help='of the usual work of a turn, where there are many')
     parser.add_argument('--nova', default=os.environ.get('ALIASAGENT_BENCH_NOVA'), metavar='PYTHON',
                         help='the interpreter of an environment with Nova in it')  # fmt: skip
     parser.add_argument('--without-nova', action='store_true', help='leave Nova out, and the aims that name it')
@@ -74,9 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error('two rounds are the least of which anything can be said')
     if chosen.nova is None and not chosen.without_nova:
         parser.error('give --nova PYTHON or --without-nova')
-    setting = harness.Setting(chosen.rounds, None if chosen.without_nova else chosen.nova, say)
-    if chosen.rounds < LEAST_ROUNDS:
-        say(f'{chosen.rounds} rounds only show that it runs; say nothing by its numbers')
+    setting = harness.Setting(chosen.rounds, None if chosen.without_nova else chosen.nova, say, chosen.share)
+    if chosen.rounds < LEAST_ROUNDS or chosen.share < 1:
+        say('so little work only shows that it runs: the numbers say nothing')
     aims: list[tuple[str, harness.Aim]] = []
     try:
         where = report.machine(nova_versions(setting))

@@ -215,15 +215,16 @@ def run(setting: Setting) -> Result:
 
 
 def _run(setting: Setting, nova: Nova | None, result: Result) -> None:
+    repeat = setting.repeat(_REPEAT)
     for name, kind in KINDS.items():
 
         def our_turn(kind: Kind = kind) -> Sample:
-            seconds, text = harness.cpu_seconds(functools.partial(ours, kind), _REPEAT)
+            seconds, text = harness.cpu_seconds(functools.partial(ours, kind), repeat)
             return Sample(seconds, canonical(text))
 
         def nova_turn(kind: Kind = kind) -> Sample:
             assert nova is not None
-            answer = nova.ask('build', kind=kind.nova, values=kind.theirs, repeat=_REPEAT)
+            answer = nova.ask('build', kind=kind.nova, values=kind.theirs, repeat=repeat)
             return Sample(answer['seconds'], canonical(answer['text']))
 
         contenders: dict[str, harness.Turn] = {harness.OURS: our_turn}
@@ -233,4 +234,4 @@ def _run(setting: Setting, nova: Nova | None, result: Result) -> None:
         result.comparisons.append(comparison)
         if nova is not None:
             result.aims.append(harness.aim(f'{name}: at most as long as Nova', comparison.ratio('nova'), 1.0))
-    result.profile = harness.profiled(lambda: [ours(kind) for kind in KINDS.values()], _REPEAT)
+    result.profile = harness.profiled(lambda: [ours(kind) for kind in KINDS.values()], repeat)

@@ -81,7 +81,7 @@ def run(setting: Setting) -> Result:
 def _run(setting: Setting, us: _Ours, nova: Nova | None, result: Result) -> None:
     counts: dict[str, dict[str, int]] = {}
     for devices in _SIZES:
-        case, repeat = _case(devices), max(1, _WORK // devices)
+        case, repeat = _case(devices), setting.repeat(_WORK // devices)
         alias = f'ua-{case.device}'
         domain = stub.Domain(case.guest.instance, alias, case.before, case.after, us.connection.removed)
         us.connection.domain = domain
@@ -116,7 +116,7 @@ def _run(setting: Setting, us: _Ours, nova: Nova | None, result: Result) -> None
             Comparison(f'{devices} devices', 's', samples, 'detach', devices, 'devices in the definition')
         )
     result.notes += [f'{name}: calls in one detach: {calls}' for name, calls in counts.items()]
-    result.profile = harness.profiled(whole, 200)
+    result.profile = harness.profiled(whole, setting.repeat(200))
     if nova is not None:
         result.aims += [
             harness.aim('a detach among 250 takes at most 1/10 of Nova', result.comparisons[-1].ratio('nova'), 1 / 10),

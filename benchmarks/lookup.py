@@ -60,7 +60,8 @@ def run(setting: Setting) -> Result:
             text = guest.text(live=True)
             for case in _OURS:
                 device = guest.disks[-1] if case == 'hit' else str(uuid.uuid4())
-                samples = harness.take_turns(setting.rounds, _contenders(nova, case, text, device, setting.repeat(_WORK // devices))
+                contenders = _contenders(nova, case, text, device, setting.repeat(_WORK // devices))
+                samples = harness.take_turns(setting.rounds, contenders)
                 result.comparisons.append(
                     Comparison(f'{devices} devices, {case}', 's', samples, case, devices, 'devices in the definition')
                 )

@@ -15,7 +15,8 @@ class TestBenchmarks(base.TestCase):
     def run_quickly(self, *names: str) -> pathlib.Path:
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
-        arguments = [*names, '--rounds', '2', '--without-nova', '--without-pictures', '--results', directory.name]
+        arguments = [*names, '--rounds', '2', '--share', '0.02', '--without-nova', '--without-pictures']
+        arguments += ['--results', directory.name]
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
             self.assertEqual(0, benchmarks.main(arguments))
