@@ -183,12 +183,12 @@ class Driver:
                     avoid |= {device.target} if elsewhere and device.target else set()
                     continue
                 raise _attach_failed(guest, device_id, tried & _sides_with(now, device_id), error) from error
-        self._read_back(guest, device_id, missing)
+        self._read_back(guest, device_id, missing, persistent=definitions.persistent is not None)
         LOG.info('Attached %s to instance %s', device.describe(), instance)
 
-    def _read_back(self, guest: Guest, device_id: str, attached: Side) -> None:
+    def _read_back(self, guest: Guest, device_id: str, attached: Side, *, persistent: bool) -> None:
         """See that the alias is where the device was attached: libvirt drops one that it does not like silently."""
-        definitions = guest.definitions()
+        definitions = guest.definitions(persistent=persistent)
         # A guest that was stopped since has no live side to look at.
         lost = attached & definitions.there & ~_sides_with(definitions, device_id)
         if lost:
@@ -231,7 +231,7 @@ class Driver:
                 instance=instance, device=device_id, reason=f'{live.device.describe()} has no alias while running'
             )
         left = unplug.LEFT if persistent is None else unplug.LEFT_LIVE_ONLY
-        return self._unplugs.start(instance, live_alias, device_id, self._patience(), left)
+        return self._unplugs.start(instance, live_alias, device_id, self._patience(), left, guest)
 
     def _detach_persistent(self, guest: Guest, device_id: str, device: base.Device) -> None:
         try:

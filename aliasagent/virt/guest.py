@@ -102,14 +102,15 @@ class Guest:
             state, _reason = self._domain.state()
         return _STATES.get(state, f'state {state}')
 
-    def definitions(self) -> Definitions:
+    def definitions(self, *, persistent: bool | None = None) -> Definitions:
         """Read both definitions, to look at.
 
+        :param persistent: whether the guest is, if that was asked a moment ago.
         :raises GuestUnreadable: one of them could not be read or makes no sense. Nothing is known of the devices then.
         """
         current = self._read(0)
         live = current if current.is_live else None
-        if not self.is_persistent():
+        if not (self.is_persistent() if persistent is None else persistent):
             return Definitions(live=live, persistent=None)
         return Definitions(live=live, persistent=self._read(libvirt.VIR_DOMAIN_XML_INACTIVE) if live else current)
 

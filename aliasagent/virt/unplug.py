@@ -11,6 +11,7 @@ here, with a future that is resolved by whatever ends it first:
 """
 
 import dataclasses
+import functools
 import logging
 import threading
 import time
@@ -24,6 +25,7 @@ from aliasagent import exception
 from aliasagent.virt import deadlines
 from aliasagent.virt import errors
 from aliasagent.virt import events
+from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
 from aliasagent.virt.host import Host
 
@@ -102,13 +104,21 @@ class Unplugs:
         host.subscribe(self._on_event)
 
     def start(
-        self, instance: str, alias: str, device_id: str, patience: Patience, left: str = LEFT
+        self,
+        instance: str,
+        alias: str,
+        device_id: str,
+        patience: Patience,
+        left: str = LEFT,
+        guest: Guest | None = None,
     ) -> 'futures.Future[None]':
         """Ask a running guest to release a device; the future tells when it has, or why not.
 
         The future fails with :exc:`DetachFailed`, :exc:`DetachTimeout`, :exc:`Unsupported`, :exc:`InstanceNotFound`, or
         :exc:`HypervisorUnavailable` if nothing could be learned through all attempts. It is never resolved if the agent
         stops first.
+
+        :param guest: as it was just looked up; looked up here if None, and whenever it is asked again.
         """
         unplug = Unplug(instance, alias, device_id, patience, left)
         with self._lock:
@@ -118,7 +128,7 @@ class Unplugs:
             # Registered before the guest is asked: the event may come before the call returns.
             self._pending[unplug.key] = unplug
             self._overdue.pop(unplug.key, None)
-        self._logged(self._attempt, unplug)
+        self._logged(functools.partial(self._attempt, guest=guest), unplug)
         return unplug.future
 
     @property
@@ -138,11 +148,11 @@ class Unplugs:
         with self._lock:
             self._pending.clear()
 
-    def _attempt(self, unplug: Unplug) -> None:
+    def _attempt(self, unplug: Unplug, guest: Guest | None = None) -> None:
         unplug.attempts += 1
         wait = unplug.patience.timeout
         try:
-            self._host.guest(unplug.instance).detach(unplug.alias, Side.LIVE)
+            (guest or self._host.guest(unplug.instance)).detach(unplug.alias, Side.LIVE)
         except errors.UnplugPending as error:
             LOG.debug('Instance %s still has to release %s: %s', unplug.instance, unplug.alias, error)
         except errors.UnplugBusy as error:
