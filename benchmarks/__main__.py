@@ -26,7 +26,7 @@ from benchmarks import report  # noqa: E402
 #: All benchmarks, in the order in which they are run.
 NAMES = ('lookup', 'build', 'detach-cpu', 'intake', 'end-to-end', 'parallel', 'reconcile', 'footprint')
 LEAST_ROUNDS = 15
-_RESULTS = pathlib.Path(__file__).parent / 'results'
+RESULTS = pathlib.Path(__file__).parent / 'results'
 
 
 def load(name: str) -> harness.Benchmark:
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
                         help='the interpreter of an environment with Nova in it')  # fmt: skip
     parser.add_argument('--without-nova', action='store_true', help='leave Nova out, and the aims that name it')
     parser.add_argument('--without-pictures', action='store_true', help='draw nothing; matplotlib is not needed then')
-    parser.add_argument('--results', type=pathlib.Path, default=_RESULTS, help='where to write')
+    parser.add_argument('--results', type=pathlib.Path, default=RESULTS, help='where to write')
     chosen = parser.parse_args(arguments)
     unknown = sorted(set(chosen.names) - set(NAMES))
     if unknown:

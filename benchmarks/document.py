@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings what was measured into the documents: the table of the aims, and the pictures.
+
+python -m benchmarks.document
+"""
+
+import json
+import pathlib
+import shutil
+from typing import Any
+
+from benchmarks import __main__ as benchmarks
+
+_PROJECT = pathlib.Path(__file__).parents[1]
+_DOCUMENTS = _PROJECT / 'doc' / 'source' / '_static' / 'benchmarks'
+
+
+def _number(value: float) -> str:
+    return f'{value:,.0f}' if value >= 1000 else f'{value:.3g}'
+
+
+def _row(name: str, aim: dict[str, Any]) -> list[str]:
+    relation = 'at most' if aim['at_most'] else 'at least'
+    found = _number(aim['value'])
+    if aim['low'] != aim['high']:
+        found += f' ({_number(aim["low"])} to {_number(aim["high"])})'
+    outcome = 'met' if aim['met'] else f'missed by {aim["missed_by"]:.0%}'
+    return [name, aim['words'], f'{relation} {_number(aim["bound"])}', found, outcome]
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The aims and what came of them, as a list-table."""
+    rows = [['Benchmark', 'Aim', 'Bound', 'Found (quartiles)', 'Outcome']]
+    for name, result in results.items():
+        rows += [_row(f'``{name}``', aim) for aim in result['aims']]
+    lines = ['.. list-table::', '   :header-rows: 1', '']
+    for row in rows:
+        lines += [f'   {"* -" if not index else "  -"} {cell}' for index, cell in enumerate(row)]
+    return '\n'.join(lines) + '\n'
+
+
+def main() -> None:
+    results = {
+        name: json.loads((benchmarks.RESULTS / f'{name}.json').read_text())
+        for name in benchmarks.NAMES
+        if (benchmarks.RESULTS / f'{name}.json').exists()
+    }
+    _DOCUMENTS.mkdir(parents=True, exist_ok=True)
+    (_DOCUMENTS / 'table.inc').write_text(table(results))
+    for name in results:
+        shutil.copy(benchmarks.RESULTS / f'{name}.png', _DOCUMENTS)
+
+
+if __name__ == '__main__':
+    main()
