@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from typing import Any
 
+from aliasagent.devices.bounds import Bounds
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.unplug import Patience
@@ -59,7 +60,7 @@ class _Ours:
         self._host.start()
         assert self._host.wait_connected(_SECONDS)
         self._unplugs = Unplugs(self._host)
-        self._driver = Driver(self._host, self._unplugs, lambda: Patience(_SECONDS, 1))
+        self._driver = Driver(self._host, self._unplugs, lambda: Patience(_SECONDS, 1), Bounds.everything)
 
     def detach(self, instance: str, device: str) -> None:
         assert self.connection.domain is not None
