@@ -53,6 +53,10 @@ class Comparison:
     def summary(self, contender: str) -> figures.Summary:
         return figures.summary(self.samples[contender])
 
+    def has_ratio(self, other: str) -> bool:
+        """Whether ours can be told in multiples of the other, of which a sample may be 0."""
+        return OURS in self.samples and other != OURS and all(self.samples[other])
+
     def ratio(self, other: str, ours: str = OURS) -> figures.Summary:
         return figures.ratio(self.samples[ours], self.samples[other])
 

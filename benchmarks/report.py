@@ -44,7 +44,7 @@ def _summed(found: figures.Summary, unit: str) -> list[str]:
 
 
 def _times(comparison: harness.Comparison, contender: str) -> str:
-    if contender == harness.OURS or harness.OURS not in comparison.samples:
+    if not comparison.has_ratio(contender):
         return ''
     found = comparison.ratio(contender)
     return f'{found.median:.3g} of it ({found.low:.3g} - {found.high:.3g})'
@@ -100,7 +100,7 @@ def write(directory: pathlib.Path, name: str, title: str, result: Result, where:
                 'ratios': {
                     contender: dataclasses.asdict(comparison.ratio(contender))
                     for contender in comparison.samples
-                    if contender != harness.OURS and harness.OURS in comparison.samples
+                    if comparison.has_ratio(contender)
                 },
             }
             for comparison in result.comparisons

@@ -29,6 +29,12 @@ class TestFigures(base.TestCase):
         self.assertRaises(ValueError, figures.ratio, [1.0], [1.0, 2.0])
         self.assertRaises(ValueError, figures.ratio, [1.0], [0.0])
 
+    def test_table_with_a_sample_of_nothing(self) -> None:
+        comparison = harness.Comparison('idle', '%', {'ours': [0.1, 0.2], 'bare': [0.1, 0.0]})
+        table = report.table('x', harness.Result([comparison], []))
+        self.assertIn('0.15 %', table)
+        self.assertNotIn('of it', table)
+
     def test_words(self) -> None:
         for value, unit, words in (
             (1.5, 's', '1.5 s'),
