@@ -89,7 +89,7 @@ def profiled(agent: Agent, work: Callable[[], object]) -> str:
     agent.signal(signal.SIGUSR1)
     time.sleep(_TO_BEGIN)
     work()
-    agent.signal(signal.SIGUSR2)
+    agent.signal(signal.SIGUSR1)
     processes.wait_until(path.exists, 30, 'the profile to be written')
     agent.stop()
     agent.module, agent.environment = before

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent under a profiler that sees all its threads, for what is measured from outside.
 
-``python -m benchmarks.profiled_agent`` takes the agent's own arguments. SIGUSR1 begins the profile anew, SIGUSR2 writes
-it to the file that the environment variable ``ALIASAGENT_BENCH_PROFILE`` names. It counts CPU, not waits.
+``python -m benchmarks.profiled_agent`` takes the agent's own arguments. A first SIGUSR1 begins the profile, a second
+one writes it to the file that the environment variable ``ALIASAGENT_BENCH_PROFILE`` names. It counts CPU, not waits.
 """
 
 import io
@@ -20,12 +20,14 @@ PATH = 'ALIASAGENT_BENCH_PROFILE'
 _SHOWN = 40
 
 
-def _begin(_signal: int, _frame: object) -> None:
-    yappi.clear_stats()
-    yappi.start(builtins=True)
+def _on_signal(_signal: int, _frame: object) -> None:
+    if yappi.is_running():
+        _end()
+    else:
+        yappi.start(builtins=True)
 
 
-def _end(_signal: int, _frame: object) -> None:
+def _end() -> None:
     yappi.stop()
     text = io.StringIO()
     stats: pstats.Stats = yappi.convert2pstats(yappi.get_func_stats())
@@ -40,8 +42,8 @@ def _end(_signal: int, _frame: object) -> None:
 
 def main() -> int:
     yappi.set_clock_type('cpu')
-    signal.signal(signal.SIGUSR1, _begin)
-    signal.signal(signal.SIGUSR2, _end)
+    # NOTE: SIGUSR2 is the agent's own.
+    signal.signal(signal.SIGUSR1, _on_signal)
     return compute.main()
 
 
