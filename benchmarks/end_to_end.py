@@ -24,7 +24,7 @@ TITLE = 'Attach and detach of a SCSI disk on a booted guest, cast to outcome'
 #: Pairs in a turn, of which the median counts.
 _PAIRS = 5
 _BOUND = (
-    'the way through the broker, four transactions synced to the disk for each half, and the definitions that are read '
+    'the way through the broker, three transactions synced to the disk for each half, and the definitions that are read '
     'before each half and after the attach: see the stages'
 )
 
