@@ -24,8 +24,8 @@ TITLE = 'Attach and detach of a SCSI disk on a booted guest, cast to outcome'
 #: Pairs in a turn, of which the median counts.
 _PAIRS = 5
 _BOUND = (
-    'the way through the broker, three transactions synced to the disk for each half, and the definitions that are read '
-    'before each half and after the attach: see the stages'
+    'the way through the broker, three transactions synced to the disk for each half, and the definitions that are '
+    'read before each half and after the attach: see the stages'
 )
 
 

@@ -2,6 +2,7 @@
 """What a benchmark found, as a picture."""
 
 import pathlib
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib import figure
@@ -42,7 +43,7 @@ def _unit(unit: str) -> str:
 
 
 def _curve(axes: object, name: str, comparisons: list[Comparison]) -> None:
-    panel: mpl.axes.Axes = axes  # type: ignore[assignment]
+    panel: Any = axes  # matplotlib's, which is there only to measure
     contenders = list(dict.fromkeys(name for comparison in comparisons for name in comparison.samples))
     for contender in contenders:
         there = [comparison for comparison in comparisons if contender in comparison.samples]
@@ -69,7 +70,7 @@ def _curve(axes: object, name: str, comparisons: list[Comparison]) -> None:
 
 
 def _bars(axes: object, unit: str, comparisons: list[Comparison]) -> None:
-    panel: mpl.axes.Axes = axes  # type: ignore[assignment]
+    panel: Any = axes  # matplotlib's, which is there only to measure
     contenders = list(dict.fromkeys(name for comparison in comparisons for name in comparison.samples))
     thickness = 0.8 / len(contenders)
     for number, contender in enumerate(contenders):

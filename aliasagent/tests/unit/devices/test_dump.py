@@ -128,7 +128,7 @@ class TestDump(base.TestCase):
 
     def test_what_makes_no_sense_is_told(self) -> None:
         self.assertRaises(exception.InvalidXML, Domain.read, text()[:-20])
-        broken = Domain.read(text().replace('<name>', '<nome>'))
+        broken = Domain.read(text().replace('<name>', '<other>'))
         self.assertRaises(exception.InvalidXML, lambda: broken.root)
 
     def test_real_definitions(self) -> None:
