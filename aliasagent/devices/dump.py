@@ -53,8 +53,8 @@ def with_alias(text: str, alias: str) -> list[xml.Element] | None:
             return None
         found.append(device)
         at = text.find(mark, at + 1, end)
-    # It is there, but not in an alias as libvirt writes it: in a serial, or in a definition of another form.
-    return found or None
+    # If it is there in any other way, too, as in a definition of another form, only a parse tells what that is.
+    return found if found and text.count(alias, begin, end) == len(found) else None
 
 
 def _around(text: str, begin: int, at: int, end: int) -> xml.Element | None:

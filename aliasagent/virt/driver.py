@@ -118,10 +118,13 @@ class Driver:
             that may be attached.
         """
         needs = bounds.needs({'connection_info': connection_info})
-        paths.check(needs, self._within())
-        path = volume.local_path(connection_info)
-        if path is not None and not os.path.exists(path):
-            raise needs[0].refused(f'{path} does not exist on this host')
+
+        def check() -> None:
+            paths.check(needs, self._within())
+            path = volume.local_path(connection_info)
+            if path is not None and not os.path.exists(path):
+                raise needs[0].refused(f'{path} does not exist on this host')
+
         name = None if device_name is None else targets.split(device_name)
         bus = disk_bus or targets.default_bus(name, device_type)
         if name is not None:
@@ -131,22 +134,40 @@ class Driver:
             target = name or _disk_name(definitions, volume_id, bus, avoid)
             return volume.disk_for_volume(volume_id, connection_info, target=target, bus=bus, device_type=device_type)
 
-        self._attach(instance, volume_id, disk)
+        self._attach(instance, volume_id, disk, check)
 
     def attach_interface(self, instance: str, port: dict[str, Any]) -> None:
         """Plug the interface of a port in. See :meth:`attach_volume` for the errors."""
-        paths.check(bounds.needs({'port': port}), self._within())
-        self._attach(instance, port['id'], lambda *_read: ports.interface_for_port(port))
+        needs = bounds.needs({'port': port})
+        self._attach(
+            instance,
+            port['id'],
+            lambda *_read: ports.interface_for_port(port),
+            lambda: paths.check(needs, self._within()),
+        )
 
     def attach_hostdev(self, instance: str, device_id: str, hostdev: dict[str, Any]) -> None:
         """Give the guest a device of this host. See :meth:`attach_volume` for the errors."""
-        paths.check(bounds.needs({'hostdev': hostdev}), self._within())
-        self._attach(instance, device_id, lambda *_read: host_device.host_device(device_id, hostdev))
+        needs = bounds.needs({'hostdev': hostdev})
+        self._attach(
+            instance,
+            device_id,
+            lambda *_read: host_device.host_device(device_id, hostdev),
+            lambda: paths.check(needs, self._within()),
+        )
 
-    def _attach(self, instance: str, device_id: str, build: Callable[[Definitions, Set[str]], base.Device]) -> None:
+    def _attach(
+        self,
+        instance: str,
+        device_id: str,
+        build: Callable[[Definitions, Set[str]], base.Device],
+        check: Callable[[], None],
+    ) -> None:
         """Plug a device in, on each side where it is not yet, and read it back.
 
         :param build: makes the device so that it fits the guest as it was just read, with none of these target names.
+        :param check: refuses what may not be attached. It is not asked of what the guest has already: that was let pass
+            before, and what is done must not be told as refused after a restart with other options.
         :raises DeviceConflict: another device goes by this id.
         :raises GuestBusy: the guest is being migrated.
         :raises AttachFailed: libvirt refused, or the alias did not land. Neither side has the device then, or the words
@@ -164,6 +185,8 @@ class Driver:
             if not missing:
                 LOG.info('Instance %s has device %s already', instance, device_id)
                 return
+            if missing == definitions.there:
+                check()
             tried |= missing
             try:
                 guest.attach(device.to_xml(), missing)

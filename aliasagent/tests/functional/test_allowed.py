@@ -102,6 +102,14 @@ class AllowedTest(test_agent.FakeAgentCase):
             assert found is not None
             self.assertEqual(f'{self.inside}/link.img', found.device.source)
 
+    def test_what_is_done_is_not_told_as_refused_when_the_bounds_have_changed_since(self) -> None:
+        # as an agent that was killed before it could tell finds it after its start
+        self.allow('paths', str(self.inside), str(self.outside))
+        arguments = {'instance_uuid': self.guest, **self.file(self.inside / 'link.img')}
+        self.assert_succeeded(self.raw_cast('attach_volume', **arguments))
+        self.allow('paths', str(self.inside))
+        self.assert_succeeded(self.raw_cast('attach_volume', **arguments))
+
     def test_a_change_of_the_options_counts_at_once(self) -> None:
         arguments = {'instance_uuid': self.guest, **self.hostdev(type='pci', address='0000:06:12.5')}
         self.assert_failed(self.raw_cast('attach_hostdev', **arguments), 'InvalidInput', '[allowed] pci')

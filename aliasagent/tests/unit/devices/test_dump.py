@@ -79,6 +79,11 @@ class TestDump(base.TestCase):
         self.assert_same(written, ONE)
         self.assertEqual(2, len(Domain.read(written).by_alias(ONE)))
 
+    def test_one_of_them_in_another_form(self) -> None:
+        written = text().replace(f"<alias name='{OTHER}'/>", f'<alias name="{ONE}"/>')
+        self.assert_same(written, ONE, cut=False)
+        self.assertEqual(2, len(Domain.read(written).by_alias(ONE)))
+
     def test_part_of_an_alias_is_another(self) -> None:
         self.assert_same(text(), ONE[:-1], cut=False)
 
