@@ -159,11 +159,9 @@ class Disk(base.Device):
 
     def add_host(self, host: Host) -> None:
         """Add one more host from which a network source can be had."""
-        source = self.element.find('source')
-        if source is None:
-            source = etree.SubElement(self.element, 'source')
-        element = etree.SubElement(source, 'host')
-        for name in ('name', 'port', 'transport', 'socket'):
-            value = getattr(host, name)
+        element = etree.SubElement(xml.child_made(self.element, 'source'), 'host')
+        for name, value in (
+            ('name', host.name), ('port', host.port), ('transport', host.transport), ('socket', host.socket)
+        ):  # fmt: skip
             if value is not None:
                 element.set(name, value)

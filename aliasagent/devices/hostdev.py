@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices of the host that a guest holds (libvirt, formatdomain, "Host device assignment")."""
 
-from lxml import etree
-
 from aliasagent.devices import base
 from aliasagent.devices import pci
 from aliasagent.devices import properties
+from aliasagent.devices import xml
 
 
 class Hostdev(base.Device):
@@ -36,10 +35,7 @@ class Hostdev(base.Device):
 
     @host_address.setter
     def host_address(self, address: str) -> None:
-        source = self.element.find('source')
-        if source is None:
-            source = etree.SubElement(self.element, 'source')
-        pci.write(source, address)
+        pci.write(xml.child_made(self.element, 'source'), address)
 
     @property
     def source(self) -> str | None:

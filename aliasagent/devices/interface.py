@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network interfaces (libvirt, formatdomain, "Network interfaces")."""
 
-from lxml import etree
-
 from aliasagent.devices import base
 from aliasagent.devices import pci
 from aliasagent.devices import properties
+from aliasagent.devices import xml
 
 #: The names that libvirt makes up for a running guest's taps and drops from what it saves.
 _GENERATED_NAMES = ('vnet', 'vif', 'macvtap', 'macvlan')
@@ -61,10 +60,7 @@ class Interface(base.Device):
 
     @host_address.setter
     def host_address(self, address: str) -> None:
-        source = self.element.find('source')
-        if source is None:
-            source = etree.SubElement(self.element, 'source')
-        pci.write(source, address, type_needed=True)
+        pci.write(xml.child_made(self.element, 'source'), address, type_needed=True)
 
     @property
     def target(self) -> str | None:

@@ -7,13 +7,10 @@ we write ``0000:06:12.5``: domain, bus, slot and function in hexadecimal, lower 
 
 import re
 
-from lxml import etree
-
 from aliasagent.devices import xml
 
 _ADDRESS = re.compile(r'([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])', re.IGNORECASE)
 _PARTS = ('domain', 'bus', 'slot', 'function')
-_DIGITS = (4, 2, 2, 1)
 
 
 def is_valid(address: str) -> bool:
@@ -40,13 +37,11 @@ def write(parent: xml.Element, address: str, *, type_needed: bool = False) -> No
     """
     found = _ADDRESS.fullmatch(address)
     assert found is not None
-    element = parent.find('address')
-    if element is None:
-        element = etree.SubElement(parent, 'address')
+    element = xml.child_made(parent, 'address')
     if type_needed:
         element.set('type', 'pci')
-    for name, digits, part in zip(_PARTS, _DIGITS, found.groups(), strict=True):
-        element.set(name, f'0x{int(part, 16):0{digits}x}')
+    for name, part in zip(_PARTS, found.groups(), strict=True):
+        element.set(name, f'0x{part.lower()}')
 
 
 def _integer(text: str) -> int:

@@ -38,6 +38,23 @@ def to_text(element: Element) -> str:
     return etree.tostring(element, encoding='unicode', with_tail=False)
 
 
+def child(element: Element, tag: str) -> Element | None:
+    """The first child of this name."""
+    # NOTE: find() and iterchildren(tag) do the same, and take three times as long for the few children of a device.
+    for found in element:
+        if found.tag == tag:
+            return found
+    return None
+
+
+def child_made(element: Element, tag: str) -> Element:
+    """The first child of this name, made if there is none."""
+    for found in element:
+        if found.tag == tag:
+            return found
+    return etree.SubElement(element, tag)
+
+
 def child_elements(element: Element) -> list[Element]:
     """The element's children that are elements: no comments, no processing instructions."""
     return [child for child in element if isinstance(child.tag, str)]
