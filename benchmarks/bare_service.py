@@ -3,11 +3,12 @@
 
 python -m benchmarks.bare_service --url URL --host NAME [--libvirt URI]
 
-It has the agent's transport options, and with ``--libvirt`` a connection with its event loop. It says "ready", and runs
-until it is killed.
+It has the agent's transport options, and with ``--libvirt`` a connection with its event loop; it attaches and detaches
+then, by the bare calls, and says so in a line each. It says "ready", and runs until it is killed.
 """
 
 import argparse
+import os
 import threading
 from typing import Any
 
@@ -20,15 +21,20 @@ import libvirt  # noqa: E402
 import oslo_messaging  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 
+from benchmarks.bare_calls import BareCalls  # noqa: E402
+
 EXCHANGE, TOPIC, VERSION = 'bare', 'compute', '1.0'
+#: What it says when it has attached or detached.
+DONE = 'done'
 
 
 class Endpoint:
-    """Its methods take what the agent's take, and do nothing but count."""
+    """Its methods take what the agent's take, and do nothing but count, or nothing but the calls."""
 
     target = oslo_messaging.Target(version=VERSION)
 
-    def __init__(self) -> None:
+    def __init__(self, calls: BareCalls | None) -> None:
+        self._calls = calls
         self._lock = threading.Lock()
         self._count = 0
 
@@ -36,6 +42,18 @@ class Endpoint:
     def detach_volume(self, _ctxt: object, **_arguments: object) -> None:
         with self._lock:
             self._count += 1
+
+    @oslo_messaging.expose
+    def attach(self, _ctxt: object, guest: str, xml: str) -> None:
+        assert self._calls is not None
+        self._calls.attach(self._calls.domain(guest), xml)
+        _say(DONE)
+
+    @oslo_messaging.expose
+    def detach(self, _ctxt: object, guest: str, alias: str) -> None:
+        assert self._calls is not None
+        self._calls.detach(guest, self._calls.domain(guest), alias)
+        _say(DONE)
 
     @oslo_messaging.expose
     def submit(self, _ctxt: object, **_arguments: object) -> dict[str, str]:
@@ -68,6 +86,11 @@ def client(url_transport: Any, host: str, timeout: int) -> Any:
     )
 
 
+def _say(word: str) -> None:
+    # In one piece, so that whoever watches never sees half a line.
+    os.write(1, f'{word}\n'.encode())
+
+
 def _connect(uri: str) -> Any:
     libvirt.virEventRegisterDefaultImpl()
 
@@ -78,7 +101,6 @@ def _connect(uri: str) -> Any:
     threading.Thread(target=loop, daemon=True).start()
     connection = libvirt.open(uri)
     connection.setKeepAlive(5, 3)
-    connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, lambda *_event: None, None)
     return connection
 
 
@@ -89,18 +111,17 @@ def main() -> None:
     parser.add_argument('--libvirt')
     chosen = parser.parse_args()
     cfg.CONF([], project='bare', default_config_files=[])
-    connection = None if chosen.libvirt is None else _connect(chosen.libvirt)
+    calls = None if chosen.libvirt is None else BareCalls(_connect(chosen.libvirt))
     server = oslo_messaging.get_rpc_server(
         transport(chosen.url),
         oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, server=chosen.host),
-        [Endpoint()],
+        [Endpoint(calls)],
         executor='threading',
         access_policy=oslo_messaging.ExplicitRPCAccessPolicy,
     )
     server.start()
-    print('ready', flush=True)
+    _say('ready')
     server.wait()
-    del connection
 
 
 if __name__ == '__main__':

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attach and detach a SCSI disk, cast to outcome, and the bare libvirt calls that do the same."""
+"""Attach and detach a SCSI disk, cast to outcome."""
 
 import contextlib
 import dataclasses
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +14,11 @@ from aliasagent.context import RequestContext
 from aliasagent.devices import volume as volumes
 from aliasagent.tests.parts import processes
 from aliasagent.tests.stress.bench import Bench
+from benchmarks.bare_calls import BareCalls
 
-BOTH = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
 _SECONDS = 60
 #: Seconds between two looks into the journal: for one operation, and for however many. A look takes its time, too.
-_LOOK, _LOOK_AT_MOST = 0.0005, 0.01
+LOOK, _LOOK_AT_MOST = 0.0005, 0.01
 #: The options of an agent as an operator has them: without the words for those who look for a defect.
 OPTIONS: dict[str, dict[str, object]] = {'DEFAULT': {'debug': False}}
 
@@ -62,7 +61,7 @@ class Watch:
                 raise processes.PartFailed(f'an operation failed: {[error for *_state, error in found if error]}')
             if states.get('succeeded') == len(ids):
                 return
-            time.sleep(min(_LOOK * len(ids), _LOOK_AT_MOST))
+            time.sleep(min(LOOK * len(ids), _LOOK_AT_MOST))
         raise processes.PartFailed(f'operations are not finished within {_SECONDS} s: {states}')
 
     def stages(self, operation_id: str) -> tuple[float, float, float]:
@@ -85,37 +84,6 @@ def cast_detach(bench: Bench, guest: str, volume: Volume) -> str:
     context = RequestContext()
     bench.api().detach_volume(context, guest, volume.id)
     return context.operation_id
-
-
-class BareCalls:
-    """The calls alone: attach, detach from the persistent definition, detach from the guest, wait for the event."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self._removed: dict[tuple[str, str], threading.Event] = {}
-        self._callback = connection.domainEventRegisterAny(
-            None, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._on_removed, None
-        )
-
-    def close(self) -> None:
-        self._connection.domainEventDeregisterAny(self._callback)
-
-    def _on_removed(self, _connection: Any, domain: Any, alias: str, _opaque: object) -> None:
-        event = self._removed.get((domain.UUIDString(), alias))
-        if event is not None:
-            event.set()
-
-    def attach(self, domain: Any, xml: str) -> None:
-        domain.attachDeviceFlags(xml, BOTH)
-
-    def detach(self, guest: str, domain: Any, alias: str) -> None:
-        """:raises PartFailed: the event does not come."""
-        removed = self._removed[guest, alias] = threading.Event()
-        domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
-        domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        if not removed.wait(_SECONDS):
-            raise processes.PartFailed(f'{alias} did not go from guest {guest}')
-        del self._removed[guest, alias]
 
 
 def texts(bench: Bench, guest: str) -> tuple[str, str]:

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attach and detach of a SCSI disk on a booted guest: ours from cast to outcome, over RabbitMQ with the journal on.
 
-The bare contender makes the same three libvirt calls in this process, and waits for the event. Ours has ended when the
-outcome is in the journal. After each half both definitions are looked at, and must have the device, or not, as after
-the bare calls.
+The bare contender makes the same three libvirt calls in this process, and waits for the event. A third one makes them
+in a bare server behind the same broker: what lies between it and the first is the way of a message, and between it and
+ours the journal, the checks and the log. Ours has ended when the outcome is in the journal. After each half both
+definitions are looked at, and must have the device, or not, as after the bare calls.
 """
 
+import contextlib
 import statistics
 import time
+from collections.abc import Callable
 
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import guest as guests
+from aliasagent.tests.parts import processes as parts
 from aliasagent.tests.stress.bench import Bench
+from benchmarks import bare_service
 from benchmarks import disks
 from benchmarks import harness
 from benchmarks import processes
@@ -23,6 +28,7 @@ from benchmarks.harness import Setting
 TITLE = 'Attach and detach of a SCSI disk on a booted guest, cast to outcome'
 #: Pairs in a turn, of which the median counts.
 _PAIRS = 5
+_SECONDS = 60
 _BOUND = (
     'the way through the broker, three transactions synced to the disk for each half, and the definitions that are '
     'read before each half and after the attach: see the stages'
@@ -52,7 +58,14 @@ class _Stages:
 def run(setting: Setting) -> Result:
     result = Result([], [])
     stages = _Stages()
-    with Bench(0, options=disks.OPTIONS) as bench:
+    with contextlib.ExitStack() as stack:
+        bench = stack.enter_context(Bench(0, options=disks.OPTIONS))
+        server = stack.enter_context(
+            processes.Bare(bench.directory / 'bare', rabbit_url=bench.rabbit_url, libvirt_uri=bench.daemon.uri)
+        )
+        transport = bare_service.transport(server.url)
+        stack.callback(transport.cleanup)
+        client = bare_service.client(transport, server.host, _SECONDS)
         guest = guests.TestGuest(bench.connection, bench.directory, environment.read().guest_image, spare_ports=2)
         guest.start().wait_ready(180)
         with disks.watching(bench) as (watch, bare):
@@ -60,41 +73,47 @@ def run(setting: Setting) -> Result:
             domain, xml, alias = bench.domain(guest.uuid), volume.xml, f'ua-{volume.id}'
             empty = disks.texts(bench, guest.uuid)
 
-            def check(outcomes: list[object]) -> None:
-                outcomes.append([text.count(f"<alias name='{alias}'/>") for text in disks.texts(bench, guest.uuid)])
-
-            def ours() -> Sample:
-                pairs, outcomes = [], list[object]()
+            def pairs(attach: Callable[[], None], detach: Callable[[], None]) -> Sample:
+                spent, outcomes = [], []
                 for _ in range(_PAIRS):
-                    spent = 0.0
-                    for half, cast in (('attach', disks.cast_attach), ('detach', disks.cast_detach)):
-                        sent, begin = time.time(), time.monotonic()
-                        operation = cast(bench, guest.uuid, volume)
-                        watch.wait(operation)
-                        spent += time.monotonic() - begin
-                        stages.add(half, sent, time.time(), watch.stages(operation))
-                        check(outcomes)
-                    pairs.append(spent)
-                return Sample(statistics.median(pairs), outcomes)
+                    spent.append(0.0)
+                    for half in (attach, detach):
+                        begin = time.monotonic()
+                        half()
+                        spent[-1] += time.monotonic() - begin
+                        outcomes.append(
+                            [text.count(f"<alias name='{alias}'/>") for text in disks.texts(bench, guest.uuid)]
+                        )
+                return Sample(statistics.median(spent), outcomes)
 
-            def theirs() -> Sample:
-                pairs, outcomes = [], list[object]()
-                for _ in range(_PAIRS):
-                    begin = time.monotonic()
-                    bare.attach(domain, xml)
-                    attached = time.monotonic()
-                    check(outcomes)
-                    again = time.monotonic()
-                    bare.detach(guest.uuid, domain, alias)
-                    pairs.append(time.monotonic() - again + attached - begin)
-                    check(outcomes)
-                return Sample(statistics.median(pairs), outcomes)
+            def ours(half: str, cast: Callable[[Bench, str, disks.Volume], str]) -> None:
+                sent = time.time()
+                operation = cast(bench, guest.uuid, volume)
+                watch.wait(operation)
+                stages.add(half, sent, time.time(), watch.stages(operation))
 
-            samples = harness.take_turns(setting.rounds, {harness.OURS: ours, 'bare': theirs})
+            def our_turn() -> Sample:
+                return pairs(lambda: ours('attach', disks.cast_attach), lambda: ours('detach', disks.cast_detach))
+
+            def behind_broker(method: str, **arguments: str) -> None:
+                before = server.said(bare_service.DONE)
+                client.cast({}, method, guest=guest.uuid, **arguments)
+                parts.wait_until(lambda: server.said(bare_service.DONE) > before, _SECONDS, 'the server', disks.LOOK)
+
+            contenders: dict[str, harness.Turn] = {
+                harness.OURS: our_turn,
+                'bare': lambda: pairs(
+                    lambda: bare.attach(domain, xml), lambda: bare.detach(guest.uuid, domain, alias)
+                ),
+                'bare, behind the broker': lambda: pairs(
+                    lambda: behind_broker('attach', xml=xml), lambda: behind_broker('detach', alias=alias)
+                ),
+            }  # fmt: skip
+            samples = harness.take_turns(setting.rounds, contenders)
             result.notes += stages.words()
             if disks.texts(bench, guest.uuid) != empty:
                 raise harness.Differs('the guest is not as it was')
-            result.profile = processes.profiled(bench.agent, lambda: [ours() for _ in range(4)])
+            result.profile = processes.profiled(bench.agent, lambda: [our_turn() for _ in range(4)])
         guest.destroy()
     comparison = Comparison('attach and detach', 's', samples)
     result.comparisons.append(comparison)

@@ -35,7 +35,7 @@ def run(setting: Setting) -> Result:
     with Bench(0, options=disks.OPTIONS) as bench:
         bare = processes.Bare(
             bench.directory / 'bare',
-            rabbit_url=str(bench.agent.options['DEFAULT']['transport_url']),
+            rabbit_url=bench.rabbit_url,
             libvirt_uri=bench.daemon.uri,
         )
         with bare:

@@ -46,7 +46,7 @@ def run(setting: Setting) -> Result:
         journal = stack.enter_context(
             contextlib.closing(sqlite3.connect(f'file:{bench.journal}?mode=ro', uri=True, check_same_thread=False))
         )
-        bare = stack.enter_context(Bare(bench.directory / 'bare', rabbit_url=_url(bench)))
+        bare = stack.enter_context(Bare(bench.directory / 'bare', rabbit_url=bench.rabbit_url))
         transport = bare_service.transport(bare.url)
         stack.callback(transport.cleanup)
         theirs = bare_service.client(transport, bare.host, _SECONDS)
@@ -105,10 +105,6 @@ _BOUND = (
     'one transaction that is synced to the disk per operation before its message is acknowledged, the checks of the '
     'contract, and the log; the sender waits for the broker to confirm, in both'
 )
-
-
-def _url(bench: Bench) -> str:
-    return str(bench.agent.options['DEFAULT']['transport_url'])
 
 
 def _make_wait(bench: Bench, guest: str) -> None:

@@ -5,10 +5,15 @@ The guests run and have no operating system: 16 booted ones would keep this mach
 a SCSI disk goes without the guest's help. Ours gets all casts at once, for it keeps each guest's in order.
 """
 
+import contextlib
 import functools
+import os
 import time
+from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent import futures
 
+from aliasagent.tests.parts.agent import Agent
 from aliasagent.tests.stress.bench import Bench
 from benchmarks import disks
 from benchmarks import harness
@@ -23,7 +28,38 @@ _GUESTS = (1, 4, 16)
 #: Pairs on each guest in a turn.
 _PAIRS = 4
 _UNIT = 'pairs/s'
+#: Of how many programs the CPU is told.
+_PROGRAMS = 6
 _BOUND = 'the same as end-to-end, on processors that the guests, libvirtd, the broker and the agent share'
+
+
+class _Spent:
+    """Whose CPU a pair costs: it is what the contenders run out of."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._pairs: dict[str, int] = {}
+        self._seconds: dict[str, dict[str, float]] = {}
+
+    @contextlib.contextmanager
+    def over(self, contender: str, pairs: int) -> Iterator[None]:
+        assert self._agent.pid is not None
+        own = {self._agent.pid: 'agent', os.getpid(): 'the one who asks'}
+        before = processes.cpu_by_program(own)
+        yield
+        used = self._seconds.setdefault(contender, {})
+        for name, seconds in processes.cpu_by_program(own).items():
+            # A process that has ended meanwhile takes its CPU with it.
+            used[name] = used.get(name, 0.0) + max(0.0, seconds - before.get(name, 0.0))
+        self._pairs[contender] = self._pairs.get(contender, 0) + pairs
+
+    def words(self) -> list[str]:
+        lines = []
+        for contender, seconds in self._seconds.items():
+            most = sorted(seconds.items(), key=lambda item: -item[1])[:_PROGRAMS]
+            shares = (f'{name} {used / self._pairs[contender] * 1000:.1f} ms' for name, used in most)
+            lines.append(f'{contender}, CPU of a pair: {", ".join(shares)}')
+        return lines
 
 
 def run(setting: Setting) -> Result:
@@ -64,10 +100,20 @@ def run(setting: Setting) -> Result:
         for count in _GUESTS:
             setting.say(f'parallel on {count} ...')
             some = bench.guests[:count]
+            spent = _Spent(bench.agent)
+
+            def turn(name: str, pairs: Callable[[list[str]], Sample], some: list[str], spent: _Spent) -> Sample:
+                with spent.over(name, _PAIRS * len(some)):
+                    return pairs(some)
+
             samples = harness.take_turns(
                 setting.rounds,
-                {harness.OURS: functools.partial(ours, some), 'bare': functools.partial(theirs, some)},
+                {
+                    name: functools.partial(turn, name, pairs, some, spent)
+                    for name, pairs in ((harness.OURS, ours), ('bare', theirs))
+                },
             )
+            result.notes += [f'{count} guests, {words}' for words in spent.words()]
             if not all(unchanged(bench.guests)):
                 raise harness.Differs('a guest is not as it was')
             comparison = Comparison(f'{count} guests', _UNIT, samples, 'throughput', count, 'guests at once')

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Self
 
 from aliasagent.tests.parts import processes
@@ -57,6 +58,10 @@ class Bare:
     def kill(self) -> None:
         self._process.end(signal.SIGKILL)
 
+    def said(self, word: str) -> int:
+        """How often it has said a word in a line of its own."""
+        return self._process.log.read_bytes().split(b'\n').count(word.encode())
+
 
 def cpu_seconds(pid: int) -> float:
     """The CPU that the threads of a process have used, by the scheduler's own account."""
@@ -64,6 +69,21 @@ def cpu_seconds(pid: int) -> float:
     for task in pathlib.Path('/proc', str(pid), 'task').iterdir():
         used += int((task / 'schedstat').read_text().split()[0])
     return used / 1e9
+
+
+def cpu_by_program(own: Mapping[int, str]) -> dict[str, float]:
+    """The CPU seconds of this machine's processes so far, by program.
+
+    :param own: what to call some of them, by pid; for the rest, what the kernel does.
+    """
+    used: dict[str, float] = {}
+    for process in pathlib.Path('/proc').glob('[0-9]*'):
+        try:
+            name = own.get(int(process.name)) or (process / 'comm').read_text().strip()
+            used[name] = used.get(name, 0.0) + cpu_seconds(int(process.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+    return used
 
 
 def resident_bytes(pid: int) -> int:

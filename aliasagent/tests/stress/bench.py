@@ -139,6 +139,11 @@ class Bench:
         return rpc.client(self._transport, version, topic=topic, timeout=CALL_SECONDS).prepare(server=self.host_name)
 
     @property
+    def rabbit_url(self) -> str:
+        """The broker that the agent listens to."""
+        return str(self.agent.options['DEFAULT']['transport_url'])
+
+    @property
     def journal(self) -> pathlib.Path:
         """The agent's journal."""
         return pathlib.Path(str(self.agent.options['operations']['journal']))
@@ -146,7 +151,7 @@ class Bench:
     def waiting(self, topic: str) -> int:
         """How many messages for the agent are with the broker and on their way to nobody."""
         make: Any = kombu_connection.Connection
-        with make(str(self.agent.options['DEFAULT']['transport_url']).replace('rabbit://', 'amqp://', 1)) as connection:
+        with make(self.rabbit_url.replace('rabbit://', 'amqp://', 1)) as connection:
             declared = connection.default_channel.queue_declare(f'{topic}.{self.host_name}', passive=True)
             return int(declared.message_count)
 

@@ -76,7 +76,7 @@ class Sender:
     def __init__(self, it: bench.Bench) -> None:
         self._host = it.host_name
         make: Any = kombu_connection.Connection
-        url = str(it.agent.options['DEFAULT']['transport_url']).replace('rabbit://', 'amqp://', 1)
+        url = it.rabbit_url.replace('rabbit://', 'amqp://', 1)
         self._sending = make(url, transport_options={'confirm_publish': True})
         self._producer = self._sending.Producer()
         self.reply_queue = f'reply_{uuid.uuid4().hex}'
