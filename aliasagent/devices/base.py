@@ -32,6 +32,7 @@ class Device:
 
     def __init__(self, element: xml.Element) -> None:
         self.element = element
+        self.written: dict[str, xml.Element] = {}
 
     @classmethod
     def new(cls) -> Self:

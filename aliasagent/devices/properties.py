@@ -25,6 +25,8 @@ class HasElement(Protocol):
     """Whatever is a view of an XML element."""
 
     element: xml.Element
+    #: Children that were written into before, by name: a look at one costs less than a search among all.
+    written: dict[str, xml.Element]
 
 
 class Property(Generic[T]):
@@ -35,6 +37,7 @@ class Property(Generic[T]):
         self.path = path
         self._attribute = steps.pop()[1:] if steps[-1].startswith('@') else None
         self._steps = steps
+        self._first, self._rest = steps[0] if steps else None, steps[1:]
         self._read = read
         self._write = write
 
@@ -63,13 +66,23 @@ class Property(Generic[T]):
         # Nearly all texts are fine by this alone, and a device is made of many.
         if not (text.isascii() and text.isprintable()):
             self._check(text)
-        element = owner.element
-        for step in self._steps:
-            element = xml.child_made(element, step)
+        element = self._made(owner)
         if self._attribute is None:
             element.text = text
         else:
             element.set(self._attribute, text)
+
+    def _made(self, owner: HasElement) -> xml.Element:
+        """The element at the path, made if there is none, like those on the way."""
+        element = owner.element
+        if self._first is None:
+            return element
+        found = owner.written.get(self._first)
+        if found is None or found.getparent() is not element:
+            found = owner.written[self._first] = xml.child_made(element, self._first)
+        for step in self._rest:
+            found = xml.child_made(found, step)
+        return found
 
     def _check(self, text: str) -> None:
         """See that XML can hold a text, before anything is written."""

@@ -85,6 +85,16 @@ class ReadTestCase(base.TestCase):
 
 
 class WriteTestCase(base.TestCase):
+    def test_what_was_taken_away_meanwhile_is_made_anew(self) -> None:
+        device = Sample.new()
+        device.attribute, device.deep = 'a', 'b'
+        properties.remove(device.element[0])
+        device.deep = 'c'
+        self.assertEqual("<sample><source><driver name='c'/></source></sample>".replace("'", '"'), device.to_xml())
+        device.deep = None
+        device.attribute = 'd'
+        self.assertEqual('<sample><source dev="d"/></sample>', device.to_xml())
+
     @given(samples, st.sampled_from(_PLACES), strategies.texts)
     @example(sample('<sample><alias/>tail<!-- c --></sample>'), 'alias', 'x')
     def test_writing_leaves_all_else_intact(self, device: Sample, name: str, value: str) -> None:
