@@ -35,13 +35,13 @@ def write(parent: xml.Element, address: str, *, type_needed: bool = False) -> No
     :param address: valid by :func:`is_valid`.
     :param type_needed: libvirt wants ``type='pci'`` in an interface's source, and writes none in a host device's.
     """
-    found = _ADDRESS.fullmatch(address)
+    found = _ADDRESS.fullmatch(address.lower())
     assert found is not None
     element = xml.child_made(parent, 'address')
     if type_needed:
         element.set('type', 'pci')
     for name, part in zip(_PARTS, found.groups(), strict=True):
-        element.set(name, f'0x{part.lower()}')
+        element.set(name, f'0x{part}')
 
 
 def _integer(text: str) -> int:

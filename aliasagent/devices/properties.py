@@ -62,24 +62,24 @@ class Property(Generic[T]):
         if value is None:
             self._remove(owner.element)
             return
-        text = self._write(value)
-        # Nearly all texts are fine by this alone, and a device is made of many.
-        if not (text.isascii() and text.isprintable()):
-            self._check(text)
-        element = self._made(owner)
+        if not isinstance(value, str):
+            text = self._write(value)
+        else:
+            text = value
+            # Nearly all texts are fine by this alone, and a device is made of many.
+            if not (text.isascii() and text.isprintable()):
+                self._check(text)
+        element = owner.element if self._first is None else self._made(owner, self._first)
         if self._attribute is None:
             element.text = text
         else:
             element.set(self._attribute, text)
 
-    def _made(self, owner: HasElement) -> xml.Element:
+    def _made(self, owner: HasElement, first: str) -> xml.Element:
         """The element at the path, made if there is none, like those on the way."""
-        element = owner.element
-        if self._first is None:
-            return element
-        found = owner.written.get(self._first)
-        if found is None or found.getparent() is not element:
-            found = owner.written[self._first] = xml.child_made(element, self._first)
+        found = owner.written.get(first)
+        if found is None or found.getparent() is not owner.element:
+            found = owner.written[first] = xml.child_made(owner.element, first)
         for step in self._rest:
             found = xml.child_made(found, step)
         return found
