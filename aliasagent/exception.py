@@ -154,3 +154,10 @@ class JournalError(AliasAgentError):
 
     template = 'the journal {path} cannot be used: {reason}'
     retryable = True
+
+
+class NotificationNotSent(AliasAgentError):
+    """The message broker did not take a notification; it is kept, and sent later."""
+
+    template = 'the notification could not be sent: {reason}'
+    retryable = True

@@ -70,6 +70,8 @@ PAYLOAD: dict[str, Any] = {
 
 #: Seconds after which a journal that could not be read is read again.
 _RETRY_SECONDS = 1.0
+#: Seconds after which the broker is asked again to take what it refused: only somebody's hand can mend that.
+_RESEND_SECONDS = 10.0
 #: Seconds that a stop waits for a notification that is being sent.
 _STOP_SECONDS = 2.0
 
@@ -99,7 +101,8 @@ def payload(notice: Notice, host: str) -> dict[str, Any]:
 class Sender:
     """Sends what the journal keeps to be told, in order, from a thread of its own.
 
-    :param notifier: has to try until it succeeds (``retry=-1``).
+    :param notifier: has to try again by itself as long as the broker is away, and to raise
+        :exc:`NotificationNotSent` for all else. A notification that was not sent is kept, and what comes after it waits.
     """
 
     def __init__(self, journal: Journal, notifier: oslo_messaging.Notifier, host: str) -> None:
@@ -131,6 +134,9 @@ class Sender:
             except exception.JournalError as error:
                 LOG.warning('Notifications wait: %s', error)
                 self._closing.wait(_RETRY_SECONDS)
+            except exception.NotificationNotSent as error:
+                LOG.error('Notifications are kept, and sent again in %g s: %s', _RESEND_SECONDS, error)
+                self._closing.wait(_RESEND_SECONDS)
             else:
                 self._journal.noticed.wait()
 

@@ -63,7 +63,7 @@ class ComputeService(service.Service):
         self.metrics = Metrics()
         self._unplugs = Unplugs(
             self._host,
-            on_late=self._journal.release,
+            on_late=lambda instance, device_id: self._runner.release(instance, device_id),
             on_retry=self.metrics.unplug_retried,
             on_timeout=self.metrics.unplug_timed_out,
         )

@@ -25,6 +25,8 @@ class Intake:
         self._runner = runner
         self._most = most
         self._closing = threading.Event()
+        #: Why a request was left with the broker for the next agent; None if none was.
+        self._left: exception.JournalError | None = None
         #: Why requests had to wait when one came last; empty if that one did not have to.
         self._said = ''
         self._holding = 0
@@ -40,6 +42,7 @@ class Intake:
 
         :raises ServiceBusy: there is no room; the same request may be made again.
         """
+        self._refuse_after_left()
         self._runner.accept(operation, self._most())
 
     def take(self, operation: Operation) -> None:
@@ -67,18 +70,28 @@ class Intake:
 
     def _try(self, operation: Operation) -> bool:
         """Take an operation in; False if it has to wait."""
+        self._refuse_after_left()
         closing = self._closing.is_set()
         try:
             # At the end what is in our hands has to go somewhere, and the journal is safer than here.
             self._runner.accept(operation, None if closing else self._most())
         except (exception.ServiceBusy, exception.JournalError) as error:
             if closing:
+                self._left = error if isinstance(error, exception.JournalError) else None
                 raise
             if str(error) != self._said:
                 self._said = str(error)
                 LOG.warning('Requests are left with the message broker for now: %s', error)
             return False
         return True
+
+    def _refuse_after_left(self) -> None:
+        """Take nothing in after what was left: it comes again first, and is done first.
+
+        :raises JournalError: something was left.
+        """
+        if self._left is not None:
+            raise self._left
 
     def close(self) -> None:
         """Let nobody wait any longer."""

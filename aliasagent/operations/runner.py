@@ -125,6 +125,10 @@ class Runner:
             raise exception.OperationConflict(operation=operation.id)
         LOG.info('Asked again, and not done again: %s', _words(operation))
 
+    def release(self, instance: str, device_id: str) -> None:
+        """Record that a guest let go of a device after all whose detach had failed."""
+        self._late_writer.write(functools.partial(self._journal.release, instance, device_id))
+
     @property
     def running(self) -> int:
         """How many operations are begun and not finished."""

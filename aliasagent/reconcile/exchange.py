@@ -9,9 +9,12 @@ still the same device's.
 """
 
 import logging
+import threading
+from collections.abc import Callable
 from collections.abc import Iterable
 from concurrent import futures
 
+from aliasagent import exception
 from aliasagent.devices import base
 from aliasagent.devices import disk
 from aliasagent.devices import interface
@@ -24,8 +27,37 @@ LOG = logging.getLogger(__name__)
 _PUT_BACK = 'Instance %s: %s was changed by somebody else at the moment of our write, and is put back'
 _CHANGED_AGAIN = 'Instance %s: %s was changed by somebody else before and after our write; what came before is lost'
 
-#: Makes the writes, while who wants them reads. As many as guests are looked at side by side, and then some.
-_WRITERS = futures.ThreadPoolExecutor(16, thread_name_prefix='reconcile-write')
+_NOT_PUT_BACK = 'Instance %s: %s was changed by somebody else at the moment of our write, and that is lost: %s'
+
+#: As many as guests are looked at side by side, and then some.
+_MOST_WRITERS = 16
+
+
+class _Writers:
+    """Makes the writes, while who wants them reads.
+
+    All threads are there before the first write: to start one lets go of the interpreter, and the write would overtake
+    the read that is to show what it replaces.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: futures.ThreadPoolExecutor | None = None
+
+    def submit(self, write: Callable[[str], None], text: str) -> 'futures.Future[None]':
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._started()
+        return self._pool.submit(write, text)
+
+    def _started(self) -> futures.ThreadPoolExecutor:
+        pool = futures.ThreadPoolExecutor(_MOST_WRITERS, thread_name_prefix='reconcile-write')
+        all_there = threading.Barrier(_MOST_WRITERS)
+        futures.wait([pool.submit(all_there.wait) for _ in range(_MOST_WRITERS)])
+        return pool
+
+
+_WRITERS = _Writers()
 
 
 def write(guest: Guest, text: str, definition: Domain, device: base.Device, records: Iterable[plan.Record]) -> None:
@@ -34,7 +66,7 @@ def write(guest: Guest, text: str, definition: Domain, device: base.Device, reco
     :param text: the definition as it was read, without the change.
     :param definition: the same, with the change.
     :param device: what has changed in it: it alone is written, if libvirt can do that (a host device it cannot: 84).
-    :raises HypervisorError: libvirt refused, and nothing was changed.
+    :raises HypervisorError: libvirt refused, and nothing was changed; or it did not let us put back what we replaced.
     """
     before = _write(guest, definition, device)
     if before == text:
@@ -52,7 +84,7 @@ def _write(guest: Guest, definition: Domain, device: base.Device) -> str:
         writing = _WRITERS.submit(guest.update_persistent, device.to_xml())
     else:
         writing = _WRITERS.submit(guest.define, definition.to_xml())
-    # The writer cannot start before this thread waits for libvirt's answer: its question is on its way then.
+    # The writer goes on when this thread waits for libvirt's answer, as a rule: its question is on its way then.
     try:
         return guest.saved_text()
     finally:
@@ -75,8 +107,7 @@ def _put_device_back(guest: Guest, theirs: Domain, ours: base.Device, records: I
     if now is None or now.text_without_alias() != ours.text_without_alias():
         LOG.error(_CHANGED_AGAIN, guest.uuid, replaced.describe())
         return
-    guest.update_persistent(replaced.to_xml())
-    LOG.warning(_PUT_BACK, guest.uuid, replaced.describe())
+    _put_back(guest, guest.update_persistent, replaced.to_xml(), replaced.describe())
 
 
 def _put_definition_back(
@@ -90,8 +121,16 @@ def _put_definition_back(
     if not now.differs_in_aliases_only(ours):
         LOG.error(_CHANGED_AGAIN, guest.uuid, 'its definition')
         return
-    guest.define(theirs.to_xml())
-    LOG.warning(_PUT_BACK, guest.uuid, 'its definition')
+    _put_back(guest, guest.define, theirs.to_xml(), 'its definition')
+
+
+def _put_back(guest: Guest, write: Callable[[str], None], text: str, what: str) -> None:
+    try:
+        write(text)
+    except exception.AliasAgentError as error:
+        LOG.error(_NOT_PUT_BACK, guest.uuid, what, error)
+        raise
+    LOG.warning(_PUT_BACK, guest.uuid, what)
 
 
 def _give_alias(theirs: Domain, name: str | None, records: Iterable[plan.Record]) -> None:

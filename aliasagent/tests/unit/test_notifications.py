@@ -45,6 +45,8 @@ class StubNotifier:
         self.open = threading.Event()
         self.open.set()
         self.begun = 0
+        #: What is raised instead of sending.
+        self.refusals: list[Exception] = []
 
     def info(self, ctxt: context.RequestContext, event_type: str, payload: dict[str, Any]) -> None:
         self._send('info', ctxt, event_type, payload)
@@ -55,6 +57,8 @@ class StubNotifier:
     def _send(self, priority: str, ctxt: context.RequestContext, event_type: str, payload: dict[str, Any]) -> None:
         self.begun += 1
         self.open.wait(base.PATIENCE)
+        if self.refusals:
+            raise self.refusals.pop()
         self.contexts.append(ctxt)
         self.sent.append((priority, event_type, payload))
 
@@ -136,6 +140,23 @@ class SenderTestCase(base.TestCase):
         self.assertEqual(4, len(self.journal.notices()))
         self.notifier.open.set()
         self.wait_sent('start', 'end', 'start', 'end')
+
+    def test_what_the_broker_refuses_is_kept_and_sent_again_in_order(self) -> None:
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.notifications._RESEND_SECONDS', 0.01))
+        self.notifier.refusals = [exception.NotificationNotSent(reason='refused') for _ in range(2)]
+        self.do('one')
+        self.start()
+        self.wait_sent('start', 'end')
+        self.assertEqual(4, self.notifier.begun)
+
+    def test_what_the_broker_refuses_does_not_hold_up_a_stop(self) -> None:
+        self.notifier.refusals = [exception.NotificationNotSent(reason='refused')]
+        self.do('one')
+        sender = self.start()
+        self.wait_for(lambda: not self.notifier.refusals, 'refused')
+        sender.close()
+        self.assertFalse(sender._thread.is_alive())
+        self.assertEqual(2, len(self.journal.notices()))
 
     def test_the_agent_stops_meanwhile(self) -> None:
         self.useFixture(fixtures.MonkeyPatch('aliasagent.notifications._STOP_SECONDS', 0.05))

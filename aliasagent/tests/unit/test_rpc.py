@@ -5,10 +5,14 @@ import threading
 import types
 from typing import Any
 
+import fixtures
+import oslo_messaging
 from oslo_config import cfg
 from oslo_messaging import conffixture
 from oslo_messaging.rpc import server
 
+from aliasagent import context
+from aliasagent import exception
 from aliasagent import rpc
 from aliasagent import rpc_server
 from aliasagent.tests import base
@@ -68,3 +72,54 @@ class DefaultsTestCase(base.TestCase):
             cfg.CONF.set_override('driver', drivers, 'oslo_messaging_notifications')
             self.addCleanup(cfg.CONF.clear_override, 'driver', 'oslo_messaging_notifications')
             self.assertEqual(wanted, rpc.notifier(cfg.CONF, 'here') is not None)
+
+
+class NotifierTestCase(base.TestCase):
+    """What oslo.messaging only logs has to reach us, or a notification would be forgotten that was never sent."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(conffixture.ConfFixture(cfg.CONF)).transport_url = 'fake:/'
+        self.configure(driver=['messagingv2', 'log'], topics=['one', 'two'])
+        notifier = rpc.notifier(cfg.CONF, 'here')
+        assert notifier is not None
+        self.notifier = notifier
+        self.sent: list[str] = []
+
+    def configure(self, **options: list[str]) -> None:
+        for name, value in options.items():
+            cfg.CONF.set_override(name, value, 'oslo_messaging_notifications')
+            self.addCleanup(cfg.CONF.clear_override, name, 'oslo_messaging_notifications')
+
+    def send(self, target: oslo_messaging.Target, *_message: object, **_options: object) -> None:
+        self.sent.append(target.topic)
+
+    def test_sent_to_each_topic(self) -> None:
+        self.patch(self.notifier.transport._driver, 'send_notification', self.send)
+        self.notifier.info(context.RequestContext(), 'it', {})
+        self.assertEqual(['one.info', 'two.info'], self.sent)
+
+    def test_what_the_broker_refuses_is_raised_and_the_next_one_is_sent(self) -> None:
+        refusals = [oslo_messaging.MessageDeliveryFailure('inequivalent arg')]
+
+        def send(target: oslo_messaging.Target, *_message: object, **_options: object) -> None:
+            if refusals:
+                raise refusals.pop()
+            self.send(target)
+
+        self.patch(self.notifier.transport._driver, 'send_notification', send)
+        error = self.assertRaises(
+            exception.NotificationNotSent, self.notifier.error, context.RequestContext(), 'it', {}
+        )
+        self.assertIn('inequivalent arg', str(error))
+        self.assertEqual(['two.error'], self.sent)
+        self.notifier.error(context.RequestContext(), 'it', {})
+        self.assertEqual(['two.error', 'one.error', 'two.error'], self.sent)
+
+    def test_what_fails_in_any_other_driver_is_raised(self) -> None:
+        self.configure(driver=['test'])
+        notifier = rpc.notifier(cfg.CONF, 'here')
+        assert notifier is not None
+        # It keeps what it gets in a list.
+        self.useFixture(fixtures.MonkeyPatch('oslo_messaging.notify._impl_test.NOTIFICATIONS', None))
+        self.assertRaises(exception.NotificationNotSent, notifier.info, context.RequestContext(), 'it', {})

@@ -117,3 +117,12 @@ class IntakeTestCase(base.TestCase):
             self.runner.error = None
             thread.join(base.PATIENCE)
             self.assertEqual((times, 1), said())
+
+    def test_after_one_that_was_left_with_the_broker_no_other_is_taken(self) -> None:
+        self.intake.close()
+        self.runner.error = FULL
+        self.assertRaises(exception.JournalError, self.intake.take, operation('one'))
+        self.runner.error = None
+        for enter in (self.intake.take, self.intake.submit):
+            self.assertRaises(exception.JournalError, enter, operation('two'))
+        self.assertEqual([], self.runner.taken)

@@ -215,3 +215,24 @@ class RecoverTestCase(RunnerTestCase):
         self.driver.answer = exception.DeviceNotFound(instance=GUEST, device=VOLUME)
         self.crash(operation('one', Action.ATTACH_VOLUME), started=('one',))
         self.assert_outcome(State.FAILED, 'DeviceNotFound')
+
+
+class ReleaseTestCase(RunnerTestCase):
+    """A guest lets go of a device after all, and the journal cannot be written at that moment."""
+
+    def test_it_is_recorded_as_soon_as_it_can_be(self) -> None:
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.late.RETRY_SECONDS', 0.01))
+        self.driver.answer = exception.DetachTimeout(instance=GUEST, device=VOLUME, attempts=1, timeout='1', left='')
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.FAILED, 'DetachTimeout')
+        release, full = self.journal.release, [exception.JournalError(path='x', reason='full') for _ in range(3)]
+
+        def fail_at_first(_journal: Journal, *who: str) -> None:
+            if full:
+                raise full.pop()
+            release(*who)
+
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.journal.Journal.release', fail_at_first))
+        self.runner.release(GUEST, VOLUME)
+        self.wait_for(lambda: self.journal.get('one').released_at is not None, 'it is recorded')
+        self.assertEqual([], full)

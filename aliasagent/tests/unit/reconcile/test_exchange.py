@@ -2,13 +2,17 @@
 """Another client writes at the very moment of our write."""
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import fixtures
 import libvirt
 
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import exchange
+from aliasagent.tests import base
+from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.unit.reconcile.test_apply import DISKS
 from aliasagent.tests.unit.reconcile.test_apply import HOSTDEV
 from aliasagent.tests.unit.reconcile.test_apply import OTHER
@@ -133,3 +137,35 @@ class ExchangeTestCase(ApplyTestCase):
         self.fake.before['XMLDesc'] = hook
         apply.reconcile(guest)
         self.assertIn("cache='writeback'", self.config().replace('"', "'"))
+
+    def test_what_cannot_be_put_back_is_said(self) -> None:
+        log = self.useFixture(fixtures.FakeLogger())
+        guest = self.guest()
+        self.at_read(AT_THE_WRITE, lambda domain: domain.updateDeviceFlags(EDITED, CONFIG))
+        writes: list[int] = []
+
+        def refuse_the_third(*_arguments: object) -> None:
+            # After theirs and ours comes the one that puts theirs back.
+            writes.append(1)
+            if len(writes) == 3:
+                raise errors.failed('no')
+
+        self.fake.before['updateDeviceFlags'] = refuse_the_third
+        apply.reconcile(guest)
+        self.assertIn('that is lost: update: operation failed: no', log.output)
+
+
+class WritersTestCase(base.TestCase):
+    def test_no_write_waits_for_its_thread_to_be_started(self) -> None:
+        """A thread that is started lets the write overtake the read; the order itself no test can see for sure."""
+
+        def threads() -> set[threading.Thread]:
+            return {thread for thread in threading.enumerate() if thread.name.startswith('reconcile-write')}
+
+        before, seen = threads(), []
+        writers = exchange._Writers()
+        for _ in range(3):
+            writers.submit(lambda _text: seen.append(threads() - before), '').result()
+        self.assertEqual({exchange._MOST_WRITERS}, {len(some) for some in seen})
+        assert writers._pool is not None
+        writers._pool.shutdown()
