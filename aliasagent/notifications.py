@@ -102,7 +102,7 @@ class Sender:
     """Sends what the journal keeps to be told, in order, from a thread of its own.
 
     :param notifier: has to try again by itself as long as the broker is away, and to raise
-        :exc:`NotificationNotSent` for all else. A notification that was not sent is kept, and what comes after it waits.
+        :exc:`NotificationNotSent` for all else. What was not sent is kept, and what comes after it waits.
     """
 
     def __init__(self, journal: Journal, notifier: oslo_messaging.Notifier, host: str) -> None:

@@ -26,7 +26,7 @@ from aliasagent import version
 from aliasagent.metrics import Parts
 from aliasagent.operations.model import Operation
 from aliasagent.reconcile.passes import Look
-from aliasagent.virt.unplug import Unplug
+from aliasagent.virt.leaving import Unplug
 
 LOG = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 from aliasagent.devices.bounds import Bounds
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
-from aliasagent.virt.unplug import Patience
+from aliasagent.virt.leaving import Patience
 from aliasagent.virt.unplug import Unplugs
 from benchmarks import definitions
 from benchmarks import harness

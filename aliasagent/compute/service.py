@@ -31,7 +31,7 @@ from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
-from aliasagent.virt.unplug import Patience
+from aliasagent.virt.leaving import Patience
 from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)

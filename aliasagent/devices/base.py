@@ -57,7 +57,13 @@ class Device:
     @property
     def can_be_unplugged(self) -> bool:
         """Whether libvirt can take such a device out of a running guest."""
-        return self.kind not in NEVER_UNPLUGGED
+        match self.kind:
+            case 'controller':
+                return self.element.get('type') == 'scsi'
+            case 'input':
+                return self.element.get('bus') != 'ps2'
+            case kind:
+                return kind not in NEVER_UNPLUGGED
 
     @property
     def target(self) -> str | None:

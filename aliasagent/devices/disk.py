@@ -18,6 +18,10 @@ _DEFAULT_PORTS = {
 }  # fmt: skip
 
 
+#: Buses whose disks stay for as long as the guest runs.
+NEVER_UNPLUGGED = frozenset({'fdc', 'ide', 'sata'})
+
+
 @dataclasses.dataclass(frozen=True)
 class Host:
     """Where a network source can be had."""
@@ -110,6 +114,10 @@ class Disk(base.Device):
     @property
     def target(self) -> str | None:
         return self.target_dev
+
+    @property
+    def can_be_unplugged(self) -> bool:
+        return self.bus not in NEVER_UNPLUGGED
 
     @property
     def source(self) -> str | None:

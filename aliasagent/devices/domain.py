@@ -98,6 +98,11 @@ class Domain:
         """Whether this is the definition of a running guest: only those have a runtime id."""
         return dump.is_live(self._text) if self._root is None else self._root.get('id') is not None
 
+    @property
+    def runtime_id(self) -> str | None:
+        """libvirt's number of this run of the guest, which no other run on the host has; None if it does not run."""
+        return self.root.get('id')
+
     def devices(self) -> Iterator[base.Device]:
         """All devices, in the order of the definition."""
         for parent in self.root.iterfind('devices'):
@@ -148,14 +153,31 @@ class Domain:
         if own or known is None:
             return self._only(device_id, own)
         fitting = [
-            (Found(found, evidence), found.is_claimed or whose is not None)
+            (Found(found, evidence), whose)
             for found, whose in identified
             if (evidence := identity.supports(found, known)) is not None
         ]
-        if all(is_anothers for _found, is_anothers in fitting):
-            return None
+        if all(whose is not None or it.device.is_claimed for it, whose in fitting):
+            return self._in_spite_of(device_id, fitting)
         # If something fits that is another's, the rest may be, too: a MAC, for one, can be that of two ports.
-        return self._only(device_id, [found for found, _is_anothers in fitting])
+        return self._only(device_id, [it for it, _whose in fitting])
+
+    def _in_spite_of(self, device_id: str, fitting: list[tuple[Found, identity.Identity | None]]) -> Found | None:
+        """Of devices that fit what is known of one, and are said to be another's, that one; None if it is true of all.
+
+        An alias, a serial or a port's id is true. The name of a source may be that of an earlier life: after a volume
+        migration the volume keeps its id, and lies in what is called after the other. A mediated device is who it is.
+
+        :raises AmbiguousDevice: it cannot be told.
+        """
+        unclaimed = [(it, whose.evidence) for it, whose in fitting if whose is not None and not it.device.is_claimed]
+        certain = [it for it, _evidence in unclaimed if it.evidence is identity.Evidence.MDEV_UUID]
+        if certain:
+            return self._only(device_id, certain)
+        doubtful = [it for it, evidence in unclaimed if evidence is identity.Evidence.SOURCE_NAME]
+        if doubtful:
+            raise self._ambiguous(device_id, doubtful)
+        return None
 
     def has_double(self, device: base.Device) -> bool:
         """Whether another device of the definition looks like this one to somebody who does not know their ids."""
@@ -165,12 +187,15 @@ class Domain:
 
     def _only(self, device_id: str, candidates: list[Found]) -> Found | None:
         if len(candidates) > 1:
-            raise exception.AmbiguousDevice(
-                instance=self.uuid,
-                device=device_id,
-                candidates='; '.join(f'{found.device.describe()} (by {found.evidence})' for found in candidates),
-            )
+            raise self._ambiguous(device_id, candidates)
         return candidates[0] if candidates else None
+
+    def _ambiguous(self, device_id: str, candidates: list[Found]) -> exception.AmbiguousDevice:
+        return exception.AmbiguousDevice(
+            instance=self.uuid,
+            device=device_id,
+            candidates='; '.join(f'{found.device.describe()} (by {found.evidence})' for found in candidates),
+        )
 
     def without_aliases(self) -> str:
         """The definition's text but for device aliases, to see whether anything else differs between two."""

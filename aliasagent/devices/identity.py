@@ -133,6 +133,24 @@ def supports(device: base.Device, known: Claim) -> Evidence | None:
     return None
 
 
+def are_apart(one: Claim, other: Claim) -> bool:
+    """Whether two devices are known to be two, by what does not change as long as a device is in a guest.
+
+    The source does: a snapshot or a block job gives a disk another one.
+    """
+    if one.kind != other.kind:
+        return True
+    return any(
+        have is not None and want is not None and have != want
+        for have, want in (
+            (one.serial, other.serial),
+            (one.mac, other.mac),
+            (one.host_address, other.host_address),
+            (one.mdev_uuid, other.mdev_uuid),
+        )
+    )
+
+
 def _lower(text: str | None) -> str | None:
     return None if text is None else text.lower()
 

@@ -27,15 +27,16 @@ from aliasagent.devices import port as ports
 from aliasagent.devices import targets
 from aliasagent.devices import volume
 from aliasagent.devices.domain import Domain
-from aliasagent.devices.domain import Found
 from aliasagent.virt import errors
 from aliasagent.virt import inventory
+from aliasagent.virt import leaving
+from aliasagent.virt import lookup
 from aliasagent.virt import paths
-from aliasagent.virt import unplug
 from aliasagent.virt.guest import Definitions
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
 from aliasagent.virt.host import Host
+from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
 
@@ -69,8 +70,8 @@ class Driver:
     def __init__(
         self,
         host: Host,
-        unplugs: unplug.Unplugs,
-        patience: Callable[[], unplug.Patience],
+        unplugs: Unplugs,
+        patience: Callable[[], leaving.Patience],
         within: Callable[[], bounds.Bounds],
     ) -> None:
         self._host = host
@@ -169,7 +170,7 @@ class Driver:
         :param check: refuses what may not be attached. It is not asked of what the guest has already: that was let pass
             before, and what is done must not be told as refused after a restart with other options.
         :raises DeviceConflict: another device goes by this id.
-        :raises GuestBusy: the guest is being migrated.
+        :raises GuestBusy: the guest is being migrated, was saved with its devices, or was asked to release this one.
         :raises AttachFailed: libvirt refused, or the alias did not land. Neither side has the device then, or the words
             say what is left.
         """
@@ -178,19 +179,21 @@ class Driver:
         tried = Side(0)
         for attempt in range(1, _ATTEMPTS_AROUND + 1):
             definitions = guest.definitions()
-            if definitions.live is not None:
+            if definitions.live is None:
+                guest.refuse_if_saved()
+            else:
                 guest.refuse_if_migrating()
+                self._unplugs.refuse_if_leaving(instance, alias.make(device_id))
             device = build(definitions, avoid)
             missing = _missing(guest, definitions, device_id, device)
             if not missing:
-                LOG.info('Instance %s has device %s already', instance, device_id)
+                LOG.info('Instance %s has device %s', instance, device_id)
                 return
             if missing == definitions.there:
                 check()
             tried |= missing
             try:
                 guest.attach(device.to_xml(), missing)
-                break
             except (exception.HypervisorUnavailable, exception.GuestBusy):
                 raise
             except exception.HypervisorError as error:
@@ -206,11 +209,18 @@ class Driver:
                     avoid |= {device.target} if elsewhere and device.target else set()
                     continue
                 raise _attach_failed(guest, device_id, tried & _sides_with(now, device_id), error) from error
-        self._read_back(guest, device_id, missing, persistent=definitions.persistent is not None)
-        LOG.info('Attached %s to instance %s', device.describe(), instance)
+            there = self._read_back(guest, device_id, missing, persistent=definitions.persistent is not None)
+            LOG.info('Attached %s to instance %s', device.describe(), instance)
+            if there in definitions.there:
+                return
+            # Started since it was read, it may have been started without the device.
+        raise exception.AttachFailed(instance=instance, device=device_id, reason='the guest is started all the time')
 
-    def _read_back(self, guest: Guest, device_id: str, attached: Side, *, persistent: bool) -> None:
-        """See that the alias is where the device was attached: libvirt drops one that it does not like silently."""
+    def _read_back(self, guest: Guest, device_id: str, attached: Side, *, persistent: bool) -> Side:
+        """See that the alias is where the device was attached: libvirt drops one that it does not like silently.
+
+        :return: which definitions the guest has by now.
+        """
         definitions = guest.definitions(persistent=persistent)
         # A guest that was stopped since has no live side to look at.
         lost = attached & definitions.there & ~_sides_with(definitions, device_id)
@@ -220,6 +230,7 @@ class Driver:
                 device=device_id,
                 reason=f'libvirt took the device, but its alias is not in the {_words(lost)}; the device may be there',
             )
+        return definitions.there
 
     def detach(
         self, instance: str, device_id: str, kind: str | None = None, *, begin: Callable[[], None] = lambda: None
@@ -232,29 +243,41 @@ class Driver:
         :raises AmbiguousDevice: more than one device could be meant; none is touched.
         :raises DeviceConflict: the device is of another kind.
         :raises Unsupported: a running guest never releases a device of this kind.
+        :raises GuestBusy: the guest is being migrated, or was saved with its devices.
         """
         guest = self._host.guest(instance)
         definitions = guest.definitions()
-        live, persistent = _find_both(definitions, device_id)
+        if definitions.live is None:
+            guest.refuse_if_saved()
+        live, persistent = lookup.both(definitions, device_id)
         if live is None and persistent is None:
             raise exception.DeviceNotFound(instance=instance, device=device_id)
-        for found in (live, persistent):
-            _check_can_go(instance, device_id, found, kind)
+        lookup.check_can_go(instance, device_id, live, persistent, kind)
         if definitions.live is not None:
             guest.refuse_if_migrating()
         begin()
+        running = definitions.live
         if persistent is not None:
             self._detach_persistent(guest, device_id, persistent.device)
-        if live is None:
+            if running is None:
+                # Started since it was read, it has the device; what starts from now on has not.
+                running = guest.live_definition()
+                live = lookup.known(device_id, persistent, definitions.persistent, running)
+        if running is None or live is None:
             LOG.info('Detached %s from instance %s', device_id, instance)
             return _done()
-        live_alias = live.device.alias
-        if live_alias is None:
+        left = leaving.LEFT if persistent is None else leaving.LEFT_LIVE_ONLY
+        return self._unplug(guest, device_id, running, live.device, left)
+
+    def _unplug(
+        self, guest: Guest, device_id: str, running: Domain, device: base.Device, left: str
+    ) -> 'futures.Future[None]':
+        if device.alias is None:
             raise exception.DetachFailed(
-                instance=instance, device=device_id, reason=f'{live.device.describe()} has no alias while running'
+                instance=guest.uuid, device=device_id, reason=f'{device.describe()} has no alias while running; {left}'
             )
-        left = unplug.LEFT if persistent is None else unplug.LEFT_LIVE_ONLY
-        return self._unplugs.start(instance, live_alias, device_id, self._patience(), left, guest)
+        sight = None if device.is_claimed else leaving.Sight.of(running, device)
+        return self._unplugs.start(guest.uuid, device.alias, device_id, self._patience(), left, guest, sight)
 
     def _detach_persistent(self, guest: Guest, device_id: str, device: base.Device) -> None:
         try:
@@ -300,7 +323,7 @@ def _missing(guest: Guest, definitions: Definitions, device_id: str, device: bas
     found = {side: domain.find(device_id, known) for side, domain in definitions.sides()}
     there = [it for it in found.values() if it is not None]
     for it in there:
-        _check_same(guest, device_id, device, it)
+        lookup.check_same(guest.uuid, device_id, device, it)
     if there and all(it.evidence in identity.WEAK for it in there):
         # It could be this device from before aliases, or another that looks the same. Were it given this id here, a
         # detach might take another's device; were it taken for this one, a detach would not find it.
@@ -321,56 +344,6 @@ def _disk_name(definitions: Definitions, volume_id: str, bus: str, avoid: Set[st
             return found.device.target
     taken = {target for _side, domain in definitions.sides() for target in domain.disk_targets()}
     return targets.first_free(bus, taken | avoid)
-
-
-def _find_both(definitions: Definitions, device_id: str) -> tuple[Found | None, Found | None]:
-    """The device on both sides; what one side shows of it helps to recognise it on the other."""
-    live, persistent = (
-        None if domain is None else domain.find(device_id) for domain in (definitions.live, definitions.persistent)
-    )
-    if live is None and persistent is not None:
-        live = _find_known(device_id, persistent, definitions.persistent, definitions.live)
-    elif persistent is None and live is not None:
-        persistent = _find_known(device_id, live, definitions.live, definitions.persistent)
-    return live, persistent
-
-
-def _find_known(device_id: str, known: Found, at_home: Domain | None, abroad: Domain | None) -> Found | None:
-    """The device of one definition in the other one, by what it looks like at home."""
-    if at_home is None or abroad is None:
-        return None
-    found = abroad.find(device_id, identity.claim(known.device))
-    if found is not None and found.evidence in identity.WEAK and at_home.has_double(known.device):
-        raise exception.AmbiguousDevice(
-            instance=at_home.uuid,
-            device=device_id,
-            candidates=f'{found.device.describe()} has the {found.evidence} of several devices',
-        )
-    return found
-
-
-def _check_same(guest: Guest, device_id: str, wanted: base.Device, found: Found) -> None:
-    """Whether the device that goes by this id is the one that is to be attached."""
-    for what, have, want in (
-        ('kind', found.device.kind, wanted.kind),
-        ('source', found.device.source, wanted.source),
-        ('MAC address', identity.claim(found.device).mac, identity.claim(wanted).mac),
-    ):
-        if have != want:
-            raise exception.DeviceConflict(
-                instance=guest.uuid, device=device_id, reason=f'it is attached with {what} {have}, asked for is {want}'
-            )
-
-
-def _check_can_go(instance: str, device_id: str, found: Found | None, kind: str | None) -> None:
-    if found is None:
-        return
-    if kind is not None and found.device.kind != kind:
-        raise exception.DeviceConflict(
-            instance=instance, device=device_id, reason=f'it is no {kind} but a {found.device.kind}'
-        )
-    if not found.device.can_be_unplugged:
-        raise exception.Unsupported(what=f'detach of a {found.device.kind}', reason='no running guest releases one')
 
 
 def _done() -> 'futures.Future[None]':

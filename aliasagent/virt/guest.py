@@ -14,6 +14,7 @@ from aliasagent.devices import dump
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.xml import Element
 from aliasagent.virt import errors
+from aliasagent.virt import events
 
 
 class Side(enum.IntFlag):
@@ -32,6 +33,12 @@ _STATES = {
     libvirt.VIR_DOMAIN_SHUTOFF: 'shut off',
     libvirt.VIR_DOMAIN_CRASHED: 'crashed',
     libvirt.VIR_DOMAIN_PMSUSPENDED: 'suspended',
+}
+#: Why a guest does not run, where its devices are kept for it.
+_STOPPED_BY = {
+    libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: events.Cause.MIGRATED,
+    libvirt.VIR_DOMAIN_SHUTOFF_SAVED: events.Cause.SAVED,
+    libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT: events.Cause.SAVED,
 }
 #: The state of a guest that another host is sending.
 _ARRIVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
@@ -101,6 +108,12 @@ class Guest:
         with self._translated('read the state of the guest'):
             state, _reason = self._domain.state()
         return _STATES.get(state, f'state {state}')
+
+    def stopped_by(self) -> events.Cause | None:
+        """Why the guest does not run; None if it does."""
+        with self._translated('read the state of the guest'):
+            state, reason = self._domain.state()
+        return _STOPPED_BY.get(reason, events.Cause.OTHER) if state == libvirt.VIR_DOMAIN_SHUTOFF else None
 
     def definitions(self, *, persistent: bool | None = None) -> Definitions:
         """Read both definitions, to look at.
@@ -215,6 +228,20 @@ class Guest:
             job = self._domain.jobStats()
         if state == _ARRIVING or (job.get('type') and job.get('operation') in _MIGRATIONS):
             raise exception.GuestBusy(instance=self.uuid, reason='it is being migrated')
+
+    def refuse_if_saved(self) -> None:
+        """Stop here if the guest will go on from where it was saved: with the devices that it had then.
+
+        :raises GuestBusy: it will.
+        """
+        with self._translated('look whether the guest was saved'):
+            saved = self._domain.hasManagedSaveImage()
+        if saved:
+            raise exception.GuestBusy(
+                instance=self.uuid,
+                reason='it was saved with its devices, and goes on with them: start it first, or drop what was saved '
+                '("virsh managedsave-remove")',
+            )
 
     def attach(self, xml: str, sides: Side) -> None:
         """Add a device (virDomainAttachDeviceFlags): to both sides or to neither.

@@ -6,19 +6,15 @@ here, with a future that is resolved by whatever ends it first:
 
 * the event that the device was removed, or its absence from the live definition read anew: done;
 * the event that the guest refused: failed, for good;
-* the end of the guest: done, the device went with it;
+* the end of the guest: done, the device went with it, unless the guest was saved or moved with it;
 * the last deadline: failed. The entry is kept, and a device that goes later is told to ``on_late``.
 """
 
-import dataclasses
 import functools
 import logging
 import threading
-import time
 from collections.abc import Callable
 from concurrent import futures
-
-from oslo_context import context as oslo_context
 
 from aliasagent import context
 from aliasagent import exception
@@ -28,51 +24,15 @@ from aliasagent.virt import events
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
 from aliasagent.virt.host import Host
+from aliasagent.virt.leaving import LEFT
+from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import Sight
+from aliasagent.virt.leaving import Unplug
 
 LOG = logging.getLogger(__name__)
 
 #: Seconds after which a guest is looked at again that was reset, or whose hot-plug controller is busy (for up to 5 s).
 _PAUSE = 1.0
-
-LEFT = 'it is still in the running guest'
-LEFT_LIVE_ONLY = 'it is gone from the persistent config and still in the running guest'
-
-
-@dataclasses.dataclass(frozen=True)
-class Patience:
-    """How long a guest may take."""
-
-    #: Seconds to wait before asking again.
-    timeout: float
-    #: How often to ask.
-    attempts: int
-
-
-@dataclasses.dataclass
-class Unplug:
-    """A device on its way out of a running guest."""
-
-    instance: str
-    alias: str
-    device_id: str
-    patience: Patience
-    #: Where the device still is if the guest does not release it, for the error's words.
-    left: str = LEFT
-    future: 'futures.Future[None]' = dataclasses.field(default_factory=futures.Future)
-    attempts: int = 0
-    #: Seconds of the running attempt that the guest was too busy to be asked.
-    busy: float = 0.0
-    #: Grows with each deadline that is set, so that an older one is known to be void.
-    deadline: int = 0
-    #: When the guest was asked first, in seconds since the epoch.
-    since: float = dataclasses.field(default_factory=time.time)
-    #: Whom it is done for: whatever thread goes on with it says so in the log.
-    context: 'oslo_context.RequestContext | None' = dataclasses.field(default_factory=context.current)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return (self.instance, self.alias)
-
 
 class Unplugs:
     """All unplugs of a host.
@@ -98,6 +58,8 @@ class Unplugs:
         self._lock = threading.Lock()
         self._pending: dict[tuple[str, str], Unplug] = {}
         self._overdue: dict[tuple[str, str], Unplug] = {}
+        #: What was seen to be gone, and its event has not come yet: it is not that of the next device of this alias.
+        self._unheard: set[tuple[str, str]] = set()
         self._deadlines = deadlines.Deadlines()
         # Only short calls to the hypervisor run here, never a wait.
         self._workers = futures.ThreadPoolExecutor(workers, thread_name_prefix='unplug')
@@ -111,16 +73,18 @@ class Unplugs:
         patience: Patience,
         left: str = LEFT,
         guest: Guest | None = None,
+        sight: Sight | None = None,
     ) -> 'futures.Future[None]':
         """Ask a running guest to release a device; the future tells when it has, or why not.
 
-        The future fails with :exc:`DetachFailed`, :exc:`DetachTimeout`, :exc:`Unsupported`, :exc:`InstanceNotFound`, or
-        :exc:`HypervisorUnavailable` if nothing could be learned through all attempts. It is never resolved if the agent
-        stops first.
+        The future fails with :exc:`DetachFailed`, :exc:`DetachTimeout`, :exc:`Unsupported`, :exc:`InstanceNotFound`,
+        :exc:`DeviceConflict` if another device may have come by its alias, or :exc:`HypervisorUnavailable` if nothing
+        could be learned through all attempts. It is never resolved if the agent stops first.
 
         :param guest: as it was just looked up; looked up here if None, and whenever it is asked again.
+        :param sight: of a device whose alias libvirt made, what it looks like.
         """
-        unplug = Unplug(instance, alias, device_id, patience, left)
+        unplug = Unplug(instance, alias, device_id, patience, left, sight)
         with self._lock:
             running = self._pending.get(unplug.key)
             if running is not None:
@@ -140,6 +104,20 @@ class Unplugs:
     def under_way(self) -> list[Unplug]:
         """What is on its way out."""
         return self._pending_of()
+
+    def refuse_if_leaving(self, instance: str, alias: str) -> None:
+        """Stop here if a guest was asked to release a device, has not done so in time, and may do so at any moment.
+
+        :raises GuestBusy: it was.
+        """
+        with self._lock:
+            overdue = self._overdue.get((instance, alias))
+        if overdue is not None and isinstance(overdue.future.exception(), exception.DetachTimeout):
+            raise exception.GuestBusy(
+                instance=instance,
+                reason=f'it was asked to release {overdue.device_id}, and may do so at any moment: detach that once '
+                'more, or reset the guest',
+            )
 
     def close(self) -> None:
         """Follow nothing any more. What is pending stays so: its end is not known, and must not be made up."""
@@ -164,7 +142,8 @@ class Unplugs:
             else:
                 unplug.busy = 0.0
         except exception.Unsupported as error:
-            self._end(unplug, error)
+            # Of a request that cannot be, nothing must be done: if something is, it is a failure.
+            self._end(unplug, error if unplug.left == LEFT else unplug.failed(error))
         except exception.InstanceNotFound:
             self._end(unplug, self._moved(unplug))
         except (exception.HypervisorUnavailable, exception.GuestBusy) as error:
@@ -178,14 +157,13 @@ class Unplugs:
     def _on_error(self, unplug: Unplug, error: exception.HypervisorError) -> None:
         """libvirt said no: because the device is gone, or for good, unless the guest cannot be read to tell."""
         try:
-            gone = self._is_gone(unplug)
+            if not self._has_ended(unplug):
+                self._end(unplug, unplug.failed(error))
         except exception.InstanceNotFound:
             self._end(unplug, self._moved(unplug))
         except exception.HypervisorError as unread:
             # Could not tell. Looked at again when the deadline comes.
             LOG.warning('Instance %s would not release %s: %s; %s', unplug.instance, unplug.alias, error, unread)
-        else:
-            self._end(unplug, None if gone else self._failed(unplug, error))
 
     def _set_deadline(self, unplug: Unplug, seconds: float) -> None:
         unplug.deadline += 1
@@ -201,9 +179,9 @@ class Unplugs:
         if unplug.future.done():
             return
         try:
-            if self._is_gone(unplug):
-                self._end(unplug)
-            elif unplug.attempts < unplug.patience.attempts:
+            if self._has_ended(unplug):
+                return
+            if unplug.attempts < unplug.patience.attempts:
                 self._on_retry()
                 LOG.info(
                     'Instance %s still has %s, and is asked once more: attempt %d of %d',
@@ -215,7 +193,7 @@ class Unplugs:
                 self._attempt(unplug)
             else:
                 self._on_timeout()
-                self._end(unplug, self._timed_out(unplug))
+                self._end(unplug, unplug.timed_out())
         except exception.InstanceNotFound:
             self._end(unplug, self._moved(unplug))
         except exception.HypervisorError as error:
@@ -226,9 +204,29 @@ class Unplugs:
             else:
                 self._set_deadline(unplug, unplug.patience.timeout)
 
-    def _is_gone(self, unplug: Unplug) -> bool:
-        live = self._host.guest(unplug.instance).live_definition()
-        return live is None or not live.by_alias(unplug.alias)
+    def _has_ended(self, unplug: Unplug) -> bool:
+        """Read the guest, and end the unplug if the device is not there any more.
+
+        :raises InstanceNotFound: the guest is not on this host any more.
+        :raises HypervisorError: it could not be told.
+        """
+        guest = self._host.guest(unplug.instance)
+        live = guest.live_definition()
+        if live is None:
+            cause = guest.stopped_by()
+            if cause is not None:
+                self._end_stopped(unplug, cause)
+            return cause is not None
+        try:
+            there = unplug.is_in(live)
+        except exception.DeviceConflict as error:
+            self._end(unplug, error)
+            return True
+        if not there:
+            with self._lock:
+                self._unheard.add(unplug.key)
+            self._end(unplug)
+        return not there
 
     def _on_event(self, event: events.Event) -> None:
         match event:
@@ -236,7 +234,7 @@ class Unplugs:
                 self._on_removed(instance, alias)
             case events.DeviceRemovalFailed(instance, alias):
                 for unplug in self._pending_of(instance, alias):
-                    self._end(unplug, self._failed(unplug, 'the guest refused to release it'))
+                    self._end(unplug, unplug.failed('the guest refused to release it'))
             case events.LifecycleChanged(instance, events.Lifecycle.STOPPED, cause):
                 self._on_stopped(instance, cause)
             case events.LifecycleChanged(instance, events.Lifecycle.STARTED | events.Lifecycle.REBOOTED):
@@ -245,6 +243,11 @@ class Unplugs:
             case events.Reconnected():
                 for unplug in self._pending_of():
                     self._look_again_soon(unplug)
+                with self._lock:
+                    self._unheard.clear()
+                    overdue = list(self._overdue.values())
+                for unplug in overdue:
+                    self._submit(self._look_after, unplug)
 
     def _look_again_soon(self, unplug: Unplug) -> None:
         """Something happened to the guest, or to the way to it: it is not the one any more that was asked.
@@ -256,27 +259,60 @@ class Unplugs:
             unplug.attempts -= 1
         self._set_deadline(unplug, min(unplug.patience.timeout, _PAUSE))
 
+    def _look_after(self, unplug: Unplug) -> None:
+        """Whether an overdue device has gone while nothing was told."""
+        try:
+            guest = self._host.guest(unplug.instance)
+            live = guest.live_definition()
+            if live is None:
+                cause = guest.stopped_by()
+                if cause is not None:
+                    self._on_stopped(unplug.instance, cause)
+            elif not unplug.is_in(live):
+                self._on_removed(*unplug.key)
+        except exception.AliasAgentError as error:
+            # Not known, and not made up.
+            LOG.warning('Instance %s: it is not known whether %s is still there: %s', *unplug.key, error)
+
+    def _look_now(self, unplug: Unplug, stopped_by: events.Cause | None = None) -> None:
+        """End the unplug if what was told is true of it: it may be of what was there before the guest was asked.
+
+        :param stopped_by: why the guest was said to have stopped.
+        """
+        try:
+            if stopped_by is None:
+                self._has_ended(unplug)
+            elif self._host.guest(unplug.instance).is_active():
+                self._look_again_soon(unplug)
+            else:
+                self._end_stopped(unplug, stopped_by)
+        except exception.InstanceNotFound:
+            self._end(unplug, self._moved(unplug)) if stopped_by is None else self._end_stopped(unplug, stopped_by)
+        except exception.HypervisorError as error:
+            # Looked at again when the deadline comes.
+            LOG.warning('Instance %s: it is not known whether %s is still there: %s', *unplug.key, error)
+
     def _on_removed(self, instance: str, alias: str) -> None:
         with self._lock:
             overdue = self._overdue.pop((instance, alias), None)
+            may_be_old = (instance, alias) in self._unheard
+            self._unheard.discard((instance, alias))
         if overdue is not None:
             with context.bound(overdue.context):
                 LOG.info('Instance %s has released %s after all', instance, alias)
                 if self._on_late is not None:
                     self._on_late(instance, overdue.device_id)
         for unplug in self._pending_of(instance, alias):
-            self._end(unplug)
+            if may_be_old:
+                self._submit(self._look_now, unplug)
+            else:
+                self._end(unplug)
 
     def _on_stopped(self, instance: str, cause: events.Cause) -> None:
         for unplug in self._pending_of(instance):
-            match cause:
-                case events.Cause.MIGRATED:
-                    self._end(unplug, self._failed(unplug, 'the guest has moved to another host with it'))
-                case events.Cause.SAVED:
-                    self._end(unplug, self._failed(unplug, 'the guest was saved with it'))
-                case _:
-                    self._end(unplug)
+            self._submit(functools.partial(self._look_now, stopped_by=cause), unplug)
         with self._lock:
+            self._unheard = {key for key in self._unheard if key[0] != instance}
             overdue = [key for key in self._overdue if key[0] == instance]
             if cause is not events.Cause.OTHER:
                 for key in overdue:
@@ -284,6 +320,16 @@ class Unplugs:
                 return
         for key in overdue:
             self._on_removed(*key)
+
+    def _end_stopped(self, unplug: Unplug, cause: events.Cause) -> None:
+        """The guest has stopped: with the device, if it goes on elsewhere or later."""
+        match cause:
+            case events.Cause.MIGRATED:
+                self._end(unplug, unplug.failed('the guest has moved to another host with it'))
+            case events.Cause.SAVED:
+                self._end(unplug, unplug.failed('the guest was saved with it'))
+            case _:
+                self._end(unplug)
 
     def _pending_of(self, instance: str | None = None, alias: str | None = None) -> list[Unplug]:
         with self._lock:
@@ -306,7 +352,7 @@ class Unplugs:
                 function(unplug)
             except Exception as error:
                 LOG.exception('The unplug of %s from instance %s could not be followed', unplug.alias, unplug.instance)
-                self._end(unplug, self._failed(unplug, error))
+                self._end(unplug, unplug.failed(error))
 
     def _end(self, unplug: Unplug, error: Exception | None = None) -> None:
         with self._lock:
@@ -319,20 +365,6 @@ class Unplugs:
             unplug.future.set_result(None)
         else:
             unplug.future.set_exception(error)
-
-    def _failed(self, unplug: Unplug, reason: object) -> exception.DetachFailed:
-        return exception.DetachFailed(
-            instance=unplug.instance, device=unplug.device_id, reason=f'{reason}; {unplug.left}'
-        )
-
-    def _timed_out(self, unplug: Unplug) -> exception.DetachTimeout:
-        return exception.DetachTimeout(
-            instance=unplug.instance,
-            device=unplug.device_id,
-            attempts=unplug.patience.attempts,
-            timeout=f'{unplug.patience.timeout:g}',
-            left=unplug.left,
-        )
 
     def _moved(self, unplug: Unplug) -> exception.InstanceNotFound:
         return exception.InstanceNotFound(instance=unplug.instance)

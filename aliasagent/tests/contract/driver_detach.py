@@ -4,7 +4,7 @@
 from aliasagent import exception
 from aliasagent.tests.contract import harness
 from aliasagent.virt.guest import Side
-from aliasagent.virt.unplug import Patience
+from aliasagent.virt.leaving import Patience
 
 BOTH = Side.LIVE | Side.PERSISTENT
 
@@ -44,6 +44,21 @@ class DetachContract(harness.DriverCase):
     def test_a_paused_guest_loses_a_scsi_disk(self) -> None:
         guest = self.hypervisor.new_guest(state='paused')
         self.detach(guest, self.attach(guest))
+        self.assert_on_both(guest)
+
+    def test_a_saved_guest_goes_on_with_its_devices_and_is_left_alone_until_then(self) -> None:
+        guest = self.hypervisor.new_guest(state='started')
+        volume = self.attach(guest)
+        domain = self.host.connection().lookupByUUIDString(guest)
+        domain.managedSave()
+        before = self.xml(guest)
+        for change in (self.attach, self.attach_port, lambda guest: self.detach(guest, volume)):
+            error = self.assertRaises(exception.GuestBusy, change, guest)
+            self.assertIn('managedsave-remove', str(error))
+        self.assert_untouched(guest, before)
+        domain.create()
+        self.assert_on_both(guest, volume)
+        self.detach(guest, volume)
         self.assert_on_both(guest)
 
     def test_what_is_not_there_is_not_found(self) -> None:

@@ -158,8 +158,21 @@ class KindsContract(harness.DriverCase):
             self.assertEqual((set(), set()), self.ids(guest))
 
     def test_what_a_running_guest_never_releases_is_refused_at_once(self) -> None:
-        sound = "<sound model='ich6'><alias name='ua-sound-1'/></sound>"
-        guest = self.hypervisor.new_guest(sound, state='started')
+        staying = {
+            'sound': "<sound model='ich6'>{alias}</sound>",
+            'serial-bus': "<controller type='virtio-serial' index='0'>{alias}</controller>",
+            'mouse': "<input type='mouse' bus='ps2'>{alias}</input>",
+            'sata': f"<disk type='file' device='disk'><source file='{self.hypervisor.new_file()}'/>"
+            "<target dev='sdx' bus='sata'/>{alias}</disk>",
+        }
+        devices = ''.join(xml.format(alias=f"<alias name='ua-{name}'/>") for name, xml in staying.items())
+        guest = self.hypervisor.new_guest(devices, state='started')
         before = self.xml(guest)
-        self.assertRaises(exception.Unsupported, self.detach, guest, 'sound-1')
+        for name in staying:
+            self.assertRaises(exception.Unsupported, self.detach, guest, name)
         self.assert_untouched(guest, before)
+
+    def test_a_disk_that_a_running_guest_never_releases_goes_from_one_that_is_shut_off(self) -> None:
+        guest = self.hypervisor.new_guest(state='shut off')
+        self.detach(guest, self.attach(guest, bus='sata'))
+        self.assertEqual((set(), set()), self.ids(guest))

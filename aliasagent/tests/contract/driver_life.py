@@ -7,7 +7,7 @@ from collections.abc import Callable
 from aliasagent import exception
 from aliasagent.tests.contract import harness
 from aliasagent.virt.guest import Side
-from aliasagent.virt.unplug import Patience
+from aliasagent.virt.leaving import Patience
 
 BOTH = Side.LIVE | Side.PERSISTENT
 

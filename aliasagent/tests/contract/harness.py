@@ -18,7 +18,7 @@ from aliasagent.devices.bounds import Bounds
 from aliasagent.devices.domain import Domain
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
-from aliasagent.virt.unplug import Patience
+from aliasagent.virt.leaving import Patience
 from aliasagent.virt.unplug import Unplugs
 
 #: Seconds after which a test gives up on something that should happen at once.

@@ -10,7 +10,7 @@ from aliasagent.operations.lanes import Lanes
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_contract_driver
 from aliasagent.virt import events
-from aliasagent.virt.unplug import Patience
+from aliasagent.virt.leaving import Patience
 
 
 def _is_start(event: events.Event) -> bool:

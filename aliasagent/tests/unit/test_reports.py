@@ -21,8 +21,8 @@ from aliasagent.reconcile import apply
 from aliasagent.reconcile import passes
 from aliasagent.tests import base
 from aliasagent.tests.unit.operations.runner_base import operation
-from aliasagent.virt.unplug import Patience
-from aliasagent.virt.unplug import Unplug
+from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import Unplug
 
 SECRET = 'rabbit://agent:hunter2@192.0.2.1:5672/'
 

@@ -30,6 +30,7 @@ from aliasagent.cmd import status
 from aliasagent.compute import formats as contract_formats
 from aliasagent.compute import schemas
 from aliasagent.devices import base as devices
+from aliasagent.devices import disk
 from aliasagent.operations import model
 from aliasagent.reconcile import plan
 from aliasagent.shell import errors
@@ -251,7 +252,9 @@ def outcomes() -> Iterator[str]:
 
 def never_unplugged() -> Iterator[str]:
     """The kinds of devices that no running guest releases."""
-    yield ', '.join(f'``{kind}``' for kind in sorted(devices.NEVER_UNPLUGGED)) + '.'
+    kinds = ', '.join(f'``{kind}``' for kind in sorted(devices.NEVER_UNPLUGGED))
+    buses = ', '.join(f'``{bus}``' for bus in sorted(disk.NEVER_UNPLUGGED))
+    yield f'{kinds}; disks on {buses}, controllers that are not ``scsi``, and input devices on ``ps2``.'
 
 
 def _alerts() -> list[dict[str, Any]]:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose a device is that has no alias."""
 
+import dataclasses
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -178,3 +181,33 @@ class SupportsTestCase(base.TestCase):
         one, other = domain.device(first), domain.device(second)
         if one.kind != other.kind:
             self.assertIsNone(identity.supports(one, identity.claim(other)))
+
+
+class ApartTestCase(base.TestCase):
+    """Two devices that are known to be two."""
+
+    claims = st.builds(
+        identity.Claim,
+        kind=st.sampled_from(['disk', 'interface', 'hostdev']),
+        serial=st.sampled_from([None, 'a', 'b']),
+        source=st.sampled_from([None, '/a', '/b']),
+        mac=st.sampled_from([None, '52:54:00:00:00:01', '52:54:00:00:00:02']),
+        host_address=st.sampled_from([None, '0000:01:00.0', '0000:01:00.1']),
+        mdev_uuid=st.sampled_from([None, 'x', 'y']),
+    )
+
+    @given(claims, claims)
+    def test_whoever_comes_first_and_never_from_itself(self, one: identity.Claim, other: identity.Claim) -> None:
+        self.assertEqual(identity.are_apart(one, other), identity.are_apart(other, one))
+        self.assertFalse(identity.are_apart(one, one))
+
+    @given(claims, st.sampled_from([None, '/a', '/b']))
+    def test_another_source_says_nothing(self, one: identity.Claim, source: str | None) -> None:
+        self.assertFalse(identity.are_apart(one, dataclasses.replace(one, source=source)))
+
+    @given(claims, st.sampled_from(['serial', 'mac', 'host_address', 'mdev_uuid']))
+    def test_what_stays_with_a_device_tells_them_apart_if_both_have_it(self, one: identity.Claim, name: str) -> None:
+        other = dataclasses.replace(one, **{name: 'another'})
+        self.assertEqual(getattr(one, name) is not None, identity.are_apart(one, other))
+        without: dict[str, Any] = {name: None}
+        self.assertFalse(identity.are_apart(one, dataclasses.replace(one, **without)))

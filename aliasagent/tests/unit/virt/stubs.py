@@ -20,6 +20,7 @@ class StubGuest:
         self.uuid = uuid
         self.aliases: set[str] = set()
         self.running = True
+        self.cause = events.Cause.OTHER
         self.detaches: list[str] = []
         self.looks = 0
         #: Each is raised, or called, when the guest is asked to release a device.
@@ -35,6 +36,15 @@ class StubGuest:
             raise answer
         if answer is not None:
             answer()
+
+    def is_active(self) -> bool:
+        answer = _next(self.on_look)
+        if answer is not None:
+            raise answer
+        return self.running
+
+    def stopped_by(self) -> events.Cause | None:
+        return None if self.running else self.cause
 
     def live_definition(self) -> Domain | None:
         self.looks += 1

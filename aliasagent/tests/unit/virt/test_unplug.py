@@ -16,7 +16,7 @@ from aliasagent.tests.unit.virt.unplugging import VOLUME
 from aliasagent.tests.unit.virt.unplugging import UnplugTestCase
 from aliasagent.virt import errors
 from aliasagent.virt import events
-from aliasagent.virt.unplug import Patience
+from aliasagent.virt.leaving import Patience
 from aliasagent.virt.unplug import Unplugs
 
 
@@ -131,7 +131,7 @@ class DeadlineTestCase(UnplugTestCase):
 
     def test_a_busy_guest_is_asked_again_soon(self) -> None:
         busy = errors.UnplugBusy(action='detach', reason='guest is busy')
-        self.useFixture(fixtures.MonkeyPatch('aliasagent.virt.unplug._BUSY_PAUSE', 0.01))
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.virt.unplug._PAUSE', 0.01))
         self.guest.on_detach = [busy, busy, self.go]
         # Within one attempt: the guest was not asked yet.
         self.assert_done(self.start(Patience(timeout=3600, attempts=1)))

@@ -4,12 +4,13 @@
 import threading
 
 from aliasagent import exception
+from aliasagent.tests.unit.virt.unplugging import ALIAS
 from aliasagent.tests.unit.virt.unplugging import GUEST
 from aliasagent.tests.unit.virt.unplugging import SHORT
 from aliasagent.tests.unit.virt.unplugging import UnplugTestCase
 from aliasagent.virt import errors
 from aliasagent.virt import events
-from aliasagent.virt.unplug import Patience
+from aliasagent.virt.leaving import Patience
 
 _UNREADABLE = exception.GuestUnreadable(instance=GUEST, reason='x')
 _REFUSED = exception.HypervisorError(action='detach', reason='no device found with alias x')
@@ -21,6 +22,7 @@ class GuestTestCase(UnplugTestCase):
 
     def test_stopped(self) -> None:
         future = self.start()
+        self.guest.running = False
         self.stopped()
         self.assert_done(future)
 
@@ -31,13 +33,49 @@ class GuestTestCase(UnplugTestCase):
 
     def test_moved_to_another_host(self) -> None:
         future = self.start()
+        self.guest.running = False
+        self.stopped(events.Cause.MIGRATED)
+        self.assert_failed(future, exception.DetachFailed, 'another host')
+
+    def test_moved_and_not_defined_here_any_more(self) -> None:
+        future = self.start()
+        del self.host.guests[GUEST]
         self.stopped(events.Cause.MIGRATED)
         self.assert_failed(future, exception.DetachFailed, 'another host')
 
     def test_saved(self) -> None:
         future = self.start()
+        self.guest.running = False
         self.stopped(events.Cause.SAVED)
         self.assert_failed(future, exception.DetachFailed, 'saved')
+
+    def test_stopped_before_it_was_asked_and_told_late(self) -> None:
+        for cause in events.Cause:
+            future = self.start()
+            self.stopped(cause)
+            self.wait_for(lambda: len(self.guest.detaches) == 2, 'looked at, and asked again')
+            self.assertFalse(future.done())
+            self.go()
+            self.assert_done(future)
+            self.guest.aliases.add(ALIAS)
+            self.guest.detaches.clear()
+
+    def test_stopped_and_it_cannot_be_told_whether_it_was_started_again(self) -> None:
+        future = self.start(Patience(timeout=0.2, attempts=2))
+        self.guest.on_look = [_AWAY, None]
+        self.stopped()
+        self.assert_failed(future, exception.DetachTimeout)
+
+    def test_the_event_of_one_that_was_seen_to_be_gone_is_not_that_of_the_next(self) -> None:
+        future = self.start(SHORT)
+        self.guest.aliases.clear()
+        self.assert_done(future)
+        self.guest.aliases.add(ALIAS)
+        future = self.start()
+        self.host.tell(events.DeviceRemoved(GUEST, ALIAS))
+        self.assertRaises(TimeoutError, future.result, 0.1)
+        self.go()
+        self.assert_done(future)
 
     def test_rebooted_without_it(self) -> None:
         future = self.start()

@@ -7,7 +7,7 @@ from aliasagent import exception
 from aliasagent.tests import base
 from aliasagent.tests.unit.virt import stubs
 from aliasagent.virt import events
-from aliasagent.virt.unplug import Patience
+from aliasagent.virt.leaving import Patience
 from aliasagent.virt.unplug import Unplugs
 
 GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
