@@ -216,6 +216,21 @@ class Journal:
         with self._transaction() as db:
             return self._select(db, 'WHERE state IN (?, ?) ORDER BY sequence', State.ACCEPTED, State.RUNNING)
 
+    def overdue(self) -> list[Operation]:
+        """Of each device that a guest did not let go of in time, and was not given anew since, the last detach."""
+        attaches, detaches = sorted(ATTACHES), sorted(DETACHES)
+        with self._transaction() as db:
+            return self._select(
+                db,
+                'WHERE error_class = ? AND released_at IS NULL AND sequence IN (SELECT max(sequence) FROM operations '  # nosec B608
+                f'WHERE action IN ({_marks(detaches)}) OR state = ? AND action IN ({_marks(attaches)}) '
+                'GROUP BY instance, device) ORDER BY sequence',
+                exception.DetachTimeout.__name__,
+                *detaches,
+                State.SUCCEEDED,
+                *attaches,
+            )
+
     def select(
         self,
         instance: str | None = None,

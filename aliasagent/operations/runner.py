@@ -153,7 +153,10 @@ class Runner:
         ]
 
     def recover(self) -> int:
-        """Take up what an earlier process accepted and did not finish; how many that were."""
+        """Take up what an earlier process accepted and did not finish, or gave up too early; how many are done now."""
+        for operation in self._journal.overdue():
+            with _under(operation):
+                self._driver.watch(operation.instance, operation.device)
         unfinished = self._journal.unfinished()
         for operation in unfinished:
             with _under(operation):

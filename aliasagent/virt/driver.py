@@ -269,6 +269,10 @@ class Driver:
         left = leaving.LEFT if persistent is None else leaving.LEFT_LIVE_ONLY
         return self._unplug(guest, device_id, running, live.device, left)
 
+    def watch(self, instance: str, device_id: str) -> None:
+        """Notice when a running guest lets go of a device after all, whose detach an earlier process gave up."""
+        self._unplugs.watch(instance, alias.make(device_id), device_id)
+
     def _unplug(
         self, guest: Guest, device_id: str, running: Domain, device: base.Device, left: str
     ) -> 'futures.Future[None]':

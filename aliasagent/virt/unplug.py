@@ -95,6 +95,14 @@ class Unplugs:
         self._logged(functools.partial(self._attempt, guest=guest), unplug)
         return unplug.future
 
+    def watch(self, instance: str, alias: str, device_id: str) -> None:
+        """Follow a device that an earlier process could not get back in time: the guest may still release it."""
+        unplug = Unplug(instance, alias, device_id, Patience(0.0, 0))
+        unplug.future.set_exception(unplug.timed_out())
+        with self._lock:
+            self._overdue.setdefault(unplug.key, unplug)
+        self._submit(self._look_after, unplug)
+
     @property
     def pending(self) -> int:
         """How many devices are on their way out."""
@@ -112,7 +120,9 @@ class Unplugs:
         """
         with self._lock:
             overdue = self._overdue.get((instance, alias))
-        if overdue is not None and isinstance(overdue.future.exception(), exception.DetachTimeout):
+        # What an earlier process has asked may have ended with the guest's life; a device that is back is back.
+        asked = overdue is not None and overdue.attempts > 0
+        if overdue is not None and asked and isinstance(overdue.future.exception(), exception.DetachTimeout):
             raise exception.GuestBusy(
                 instance=instance,
                 reason=f'it was asked to release {overdue.device_id}, and may do so at any moment: detach that once '
@@ -270,6 +280,8 @@ class Unplugs:
                     self._on_stopped(unplug.instance, cause)
             elif not unplug.is_in(live):
                 self._on_removed(*unplug.key)
+        except exception.InstanceNotFound:
+            LOG.debug('Instance %s is not here any more, with %s or without', *unplug.key)
         except exception.AliasAgentError as error:
             # Not known, and not made up.
             LOG.warning('Instance %s: it is not known whether %s is still there: %s', *unplug.key, error)

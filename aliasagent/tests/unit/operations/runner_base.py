@@ -32,10 +32,14 @@ class StubDriver:
         self.first: list[Exception] = []
         self.connects = True
         self.waited: list[float] = []
+        self.watched: list[tuple[str, str]] = []
 
     def wait_connected(self, timeout: float) -> bool:
         self.waited.append(timeout)
         return self.connects
+
+    def watch(self, instance: str, device_id: str) -> None:
+        self.watched.append((instance, device_id))
 
     def _do(self, *what: Any) -> futures.Future[None] | None:
         self.asked.append(what)

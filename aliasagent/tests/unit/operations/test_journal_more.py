@@ -131,6 +131,30 @@ class AttachedTestCase(JournalTestCase):
         self.journal.release(GUEST, 'a')
         self.assertEqual([], self.attached())
 
+    def overdue(self) -> list[str]:
+        return [found.id for found in self.journal.overdue()]
+
+    def test_a_detach_that_was_given_up_is_overdue_until_the_device_goes(self) -> None:
+        timeout = exception.DetachTimeout(instance=GUEST, device='a', attempts=1, timeout='1', left='')
+        self.do('1', Action.DETACH_VOLUME, 'a', timeout)
+        self.do('2', Action.DETACH, 'b', timeout)
+        self.do('3', Action.DETACH, 'c', exception.DetachFailed(instance=GUEST, device='c', reason='x'))
+        self.assertEqual(['1', '2'], self.overdue())
+        self.do('4', Action.DETACH_VOLUME, 'a', timeout)
+        self.assertEqual(['2', '4'], self.overdue())
+        self.journal.release(GUEST, 'b')
+        self.assertEqual(['4'], self.overdue())
+        self.do('5', Action.ATTACH_VOLUME, 'a', exception.GuestBusy(instance=GUEST, reason='x'))
+        self.assertEqual(['4'], self.overdue())
+        self.do('6', Action.ATTACH_VOLUME, 'a')
+        self.assertEqual([], self.overdue())
+
+    def test_a_detach_that_is_asked_for_again_is_not_overdue(self) -> None:
+        timeout = exception.DetachTimeout(instance=GUEST, device='a', attempts=1, timeout='1', left='')
+        self.do('1', Action.DETACH_VOLUME, 'a', timeout)
+        self.journal.accept(operation('2', action=Action.DETACH, device='a'))
+        self.assertEqual([], self.overdue())
+
     def test_a_detach_that_is_not_done_may_have_taken_it(self) -> None:
         self.do('1', Action.ATTACH_VOLUME, 'a')
         self.journal.accept(operation('2', action=Action.DETACH, device='a'))

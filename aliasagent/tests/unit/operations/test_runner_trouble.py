@@ -236,3 +236,13 @@ class ReleaseTestCase(RunnerTestCase):
         self.runner.release(GUEST, VOLUME)
         self.wait_for(lambda: self.journal.get('one').released_at is not None, 'it is recorded')
         self.assertEqual([], full)
+
+    def test_after_a_restart_it_is_waited_for_still(self) -> None:
+        self.driver.answer = exception.DetachTimeout(instance=GUEST, device=VOLUME, attempts=1, timeout='1', left='')
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.FAILED, 'DetachTimeout')
+        self.assertEqual(0, self.runner.recover())
+        self.assertEqual([(GUEST, VOLUME)], self.driver.watched)
+        self.runner.release(GUEST, VOLUME)
+        self.assertEqual(0, self.runner.recover())
+        self.assertEqual(1, len(self.driver.watched))

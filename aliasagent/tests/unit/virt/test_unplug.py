@@ -208,6 +208,39 @@ class LateTestCase(UnplugTestCase):
         self.assert_done_by_event()
         self.assertEqual([], self.late)
 
+    def test_one_that_an_earlier_process_gave_up(self) -> None:
+        self.unplugs.watch(GUEST, ALIAS, VOLUME)
+        self.wait_for(lambda: self.guest.looks, 'looked at')
+        self.assertEqual(([], []), (self.late, self.guest.detaches))
+        self.go()
+        self.assertEqual([(GUEST, VOLUME)], self.late)
+
+    def test_one_that_went_while_no_process_was_there(self) -> None:
+        self.guest.aliases.clear()
+        self.unplugs.watch(GUEST, ALIAS, VOLUME)
+        self.wait_for(lambda: self.late, 'seen to be gone')
+        self.assertEqual([(GUEST, VOLUME)], self.late)
+
+    def test_one_whose_guest_stopped_while_no_process_was_there(self) -> None:
+        self.guest.running = False
+        self.unplugs.watch(GUEST, ALIAS, VOLUME)
+        self.wait_for(lambda: self.late, 'seen to be gone')
+        self.host.guests[OTHER].running = False
+        self.host.guests[OTHER].cause = events.Cause.SAVED
+        self.unplugs.watch(OTHER, ALIAS, VOLUME)
+        self.unplugs.watch('nobody', ALIAS, VOLUME)
+        self.unplugs.close()
+        self.assertEqual([(GUEST, VOLUME)], self.late)
+
+    def test_only_what_this_process_asked_for_may_go_at_any_moment(self) -> None:
+        self.unplugs.watch(GUEST, ALIAS, VOLUME)
+        self.unplugs.refuse_if_leaving(GUEST, ALIAS)
+        self.assert_failed(self.start(SHORT), exception.DetachTimeout)
+        self.assertRaises(exception.GuestBusy, self.unplugs.refuse_if_leaving, GUEST, ALIAS)
+        self.unplugs.refuse_if_leaving(GUEST, 'ua-other')
+        self.go()
+        self.unplugs.refuse_if_leaving(GUEST, ALIAS)
+
     def test_a_listener_that_fails_keeps_nothing_from_its_end(self) -> None:
         def fail(_instance: str, _device: str) -> None:
             raise ValueError('a defect')
