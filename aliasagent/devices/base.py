@@ -71,6 +71,11 @@ class Device:
         return None
 
     @property
+    def drive_bus(self) -> str | None:
+        """The bus that the device is on, if it can have a place there by a drive's address, which no other then has."""
+        return None
+
+    @property
     def source(self) -> str | None:
         """What is behind the device, in one word; None where there is nothing or we do not know the kind."""
         return None

@@ -120,6 +120,10 @@ class Disk(base.Device):
         return self.bus not in NEVER_UNPLUGGED
 
     @property
+    def drive_bus(self) -> str | None:
+        return self.bus
+
+    @property
     def source(self) -> str | None:
         """Where the data is, in one word that is the same in each of the disk's definitions.
 

@@ -21,6 +21,7 @@ from aliasagent.devices import dump
 from aliasagent.devices import hostdev
 from aliasagent.devices import identity
 from aliasagent.devices import interface
+from aliasagent.devices import targets
 from aliasagent.devices import xml
 
 _CLASSES: dict[str, type[base.Device]] = {
@@ -124,6 +125,16 @@ class Domain:
     def disk_targets(self) -> set[str]:
         """The target names that disks take up."""
         return {target for found in self.devices() if isinstance(found, disk.Disk) and (target := found.target)}
+
+    def taken_targets(self, bus: str) -> set[str]:
+        """The target names that a new disk on this bus cannot have, for a disk has them, or a device what they lead to.
+
+        libvirt refuses the place of another SCSI device; of a SATA disk it takes a second one, and the guest does not
+        start any more.
+        """
+        on_bus = (found for found in self.devices() if found.drive_bus == bus)
+        led_to = (targets.leading_to(found.element.find('address'), bus) for found in on_bus)
+        return self.disk_targets() | {name for name in led_to if name is not None}
 
     def by_alias(self, name: str) -> list[base.Device]:
         """The devices with this very alias: more than one only if the definition was loaded from disk like that."""

@@ -38,6 +38,10 @@ class Hostdev(base.Device):
         pci.write(xml.child_made(self.element, 'source'), address)
 
     @property
+    def drive_bus(self) -> str | None:
+        return 'scsi' if self.type == 'scsi' else None
+
+    @property
     def source(self) -> str | None:
         """What the device is on the host, in one word that is the same in each of its definitions.
 

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names of disks inside a guest: which bus a name belongs to, and which one is free."""
+"""The names of disks inside a guest: which bus a name belongs to, where it leads, and which one is free."""
 
 from collections.abc import Container
 from itertools import count
 
 from aliasagent import exception
+from aliasagent.devices import xml
 
 DEFAULT_BUS = 'virtio'
 #: Where a disk goes of which nobody says the bus. A LUN is passed through on SCSI only; no CD-ROM is on virtio.
 _DEFAULT_BUSES = {'disk': DEFAULT_BUS, 'lun': 'scsi', 'cdrom': 'scsi'}
-#: The letters that a bus's disk names begin with. libvirt places a SCSI, SATA or USB disk by its name, too.
+#: The letters that a bus's disk names begin with.
 _PREFIXES = {'virtio': 'vd', 'scsi': 'sd', 'sata': 'sd', 'usb': 'sd'}
+#: Where libvirt places a disk by its name: so many to a controller, in the order of the names.
+_UNITS = {'scsi': 7, 'sata': 6}
 
 
 def split(device_name: str) -> str:
@@ -41,6 +44,19 @@ def first_free(bus: str, taken: Container[str]) -> str:
     """The first name of this bus that nobody has."""
     prefix = _PREFIXES[bus]
     return next(name for index in count() if (name := prefix + _letters(index)) not in taken)
+
+
+def leading_to(address: xml.Element | None, bus: str) -> str | None:
+    """The name by which libvirt would place a disk of this bus at a drive's ``<address>``; None if none leads there."""
+    if address is None or address.get('type') != 'drive' or bus not in _UNITS:
+        return None
+    try:
+        controller, *middle, unit = (int(address.get(name, '0')) for name in ('controller', 'bus', 'target', 'unit'))
+    except ValueError:
+        return None
+    if controller < 0 or any(middle) or unit not in range(_UNITS[bus]):
+        return None
+    return _PREFIXES[bus] + _letters(controller * _UNITS[bus] + unit)
 
 
 def _letters(index: int) -> str:

@@ -346,7 +346,7 @@ def _disk_name(definitions: Definitions, volume_id: str, bus: str, avoid: Set[st
         found = domain.find(volume_id)
         if found is not None and found.device.target is not None:
             return found.device.target
-    taken = {target for _side, domain in definitions.sides() for target in domain.disk_targets()}
+    taken = {target for _side, domain in definitions.sides() for target in domain.taken_targets(bus)}
     return targets.first_free(bus, taken | avoid)
 
 

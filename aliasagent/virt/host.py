@@ -73,6 +73,13 @@ def _dotted(number: int) -> str:
     return f'{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}'
 
 
+def _stands(connection: Any) -> bool:
+    try:
+        return bool(connection.isAlive())
+    except libvirt.libvirtError:
+        return False
+
+
 _event_loop_lock = threading.Lock()
 _event_loop: threading.Thread | None = None
 
@@ -168,10 +175,7 @@ class Host:
             connection = self._connection
         if connection is None:
             return False
-        try:
-            alive = bool(connection.isAlive())
-        except libvirt.libvirtError:
-            alive = False
+        alive = _stands(connection)
         if not alive:
             self._give_up(connection)
         return alive
@@ -207,8 +211,10 @@ class Host:
     def _keep_connected(self) -> None:
         last_reason = None
         was_down = False
-        while not self._closing.is_set():
+        while True:
             self._lost.clear()
+            if self._closing.is_set():  # looked at after the clear, which may have undone what close() had set
+                return
             try:
                 connection = self._connect()
             except libvirt.libvirtError as error:
@@ -222,9 +228,11 @@ class Host:
                 self._closing.wait(self._settle)
             last_reason = None
             was_down = True  # should it be lost
-            with self._lock:
-                self._connection = connection
-            self._connected.set()
+            if not self._publish(connection):
+                LOG.warning('Lost the connection to the hypervisor at %s before it was used', self.uri)
+                connection.close()
+                self._closing.wait(self._interval)
+                continue
             LOG.info('Connected to the hypervisor at %s', self.uri)
             self._events.put(events.Reconnected())
             self._lost.wait()
@@ -246,6 +254,19 @@ class Host:
             connection.close()
             raise
         return connection
+
+    def _publish(self, connection: Any) -> bool:
+        """Let everybody use a connection; False if it stands no more.
+
+        When it is lost before that, _on_closed finds nothing to give up. So it is asked once more afterwards: from then
+        on whatever ends it gives it up.
+        """
+        if not _stands(connection):
+            return False
+        with self._lock:
+            self._connection = connection
+            self._connected.set()
+        return self.is_alive()
 
     def _give_up(self, connection: Any) -> None:
         with self._lock:

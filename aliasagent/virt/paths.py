@@ -43,9 +43,8 @@ def check(needs: Iterable[bounds.Need], within: bounds.Bounds, root: pathlib.Pat
 def _check_path(need: bounds.Need, within: bounds.Bounds, root: pathlib.Path) -> None:
     """Refuse a path, or an image at it whose backing files are not to be opened."""
     known: set[str] = set()
-    name: str | None = need.name
-    while name is not None:
-        one = dataclasses.replace(need, name=name)
+    one: bounds.Need | None = need
+    while one is not None:
         within.check([one])
         real = dataclasses.replace(one, name=_resolve(one))
         if not within.allows(real) and not within.led_by(os.path.realpath).allows(real):
@@ -58,25 +57,25 @@ def _check_path(need: bounds.Need, within: bounds.Bounds, root: pathlib.Path) ->
         if real.name in known:
             raise need.refused(f'{one.name} is an image that is based on itself')
         known.add(real.name)
-        name = _backing_file(one, real.name) if need.is_image else None
+        one = _backing(one, real.name) if one.is_image else None
 
 
-def _backing_file(need: bounds.Need, real: str) -> str | None:
-    """The path of the file that an image is based on."""
+def _backing(need: bounds.Need, real: str) -> bounds.Need | None:
+    """The file that an image is based on, which is an image itself if that is how it is opened, whatever it holds."""
     try:
-        name = images.backing_file(real)
+        found = images.backing_file(real)
     except images.Unsafe as error:
         raise need.refused(f'{need.name} is no image that may be attached: {error}') from error
     except FileNotFoundError:
         return None  # for others to say: it is not there
     except OSError as error:
         raise need.refused(f'{need.name} cannot be looked up: {error.strerror}') from error
-    if name is None:
+    if found is None:
         return None
-    by_name, by_place = (os.path.join(os.path.dirname(path), name) for path in (need.name, real))
+    by_name, by_place = (os.path.join(os.path.dirname(path), found.name) for path in (need.name, real))
     if os.path.realpath(by_name) != os.path.realpath(by_place):
-        raise need.refused(f'{need.name} is a link to an image that is based on {name}, which can be two files')
-    return by_name
+        raise need.refused(f'{need.name} is a link to an image that is based on {found.name}, which can be two files')
+    return dataclasses.replace(need, name=by_name, is_image=found.format == images.QCOW2)
 
 
 def _resolve(need: bounds.Need) -> str:

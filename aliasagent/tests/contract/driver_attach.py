@@ -3,6 +3,8 @@
 
 from aliasagent import exception
 from aliasagent.tests.contract import harness
+from aliasagent.tests.contract.hypervisor import disk
+from aliasagent.tests.contract.hypervisor import scsi_hostdev
 from aliasagent.virt.guest import Side
 
 
@@ -79,6 +81,28 @@ class AttachContract(harness.DriverCase):
         guest = self.hypervisor.new_guest(state='started')
         self.host.guest(guest).attach(harness.disk_xml(self.hypervisor.new_file(), 'sda'), Side.LIVE)
         self.host.guest(guest).attach(harness.disk_xml(self.hypervisor.new_file(), 'sdb'), Side.PERSISTENT)
+        volume = self.attach(guest)
+        self.assertEqual('sdc', self.live(guest).by_alias(f'ua-{volume}')[0].target)
+
+    def test_a_name_that_leads_to_the_place_of_another_device_is_not_chosen(self) -> None:
+        guest = self.hypervisor.new_guest(state='shut off')
+        others = (
+            scsi_hostdev(unit=1),
+            disk('/z', 'sdz', unit=2),
+            disk('/y', 'sdy', bus='sata', unit=0),
+            disk('/x', 'sdx', bus='sata', unit=3),
+        )
+        for xml in others:
+            self.host.guest(guest).attach(xml, Side.PERSISTENT)
+        for bus, names in (('scsi', ('sda', 'sdd')), ('sata', ('sdb', 'sdc', 'sde'))):
+            for name in names:
+                volume = self.attach(guest, bus=bus)
+                self.assertEqual(name, self.persistent(guest).by_alias(f'ua-{volume}')[0].target)
+
+    def test_a_name_that_leads_to_the_place_of_another_disk_of_a_running_guest_is_not_chosen(self) -> None:
+        guest = self.hypervisor.new_guest(state='started')
+        self.host.guest(guest).attach(disk(self.hypervisor.new_file(), 'sdz', unit=0), Side.LIVE)
+        self.host.guest(guest).attach(disk(self.hypervisor.new_file(), 'sdy', unit=1), Side.PERSISTENT)
         volume = self.attach(guest)
         self.assertEqual('sdc', self.live(guest).by_alias(f'ua-{volume}')[0].target)
 

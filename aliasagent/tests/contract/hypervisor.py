@@ -45,11 +45,13 @@ def disk(
     device: str = 'disk',
     kind: str = 'file',
     serial: str | None = None,
+    unit: int | None = None,
 ) -> str:
+    """A disk; with a unit, in that place of the first controller, wherever its name leads."""
     return (
         f"<disk type='{kind}' device='{device}'><driver name='qemu' type='raw'/>"
         f"<source {'file' if kind == 'file' else 'dev'}='{path}'/><target dev='{target}' bus='{bus}'/>"
-        f'{f"<serial>{serial}</serial>" if serial else ""}{_alias(alias)}</disk>'
+        f'{f"<serial>{serial}</serial>" if serial else ""}{_alias(alias)}{_drive(unit)}</disk>'
     )
 
 
@@ -74,12 +76,23 @@ def mdev(alias: str | None = None, uuid: str = 'c2177883-f1bb-47f0-914d-32a22e3a
     )
 
 
+def scsi_hostdev(alias: str | None = None, *, lun: int = 0, unit: int | None = None) -> str:
+    return (
+        "<hostdev mode='subsystem' type='scsi' managed='no'><source><adapter name='scsi_host0'/>"
+        f"<address bus='0' target='0' unit='{lun}'/></source>{_alias(alias)}{_drive(unit)}</hostdev>"
+    )
+
+
 def rng(alias: str | None = None) -> str:
     return f"<rng model='virtio'><backend model='random'>/dev/urandom</backend>{_alias(alias)}</rng>"
 
 
 def _alias(name: str | None) -> str:
     return f'<alias name="{name}"/>' if name else ''
+
+
+def _drive(unit: int | None) -> str:
+    return '' if unit is None else f"<address type='drive' controller='0' bus='0' target='0' unit='{unit}'/>"
 
 
 def devices(domain: Any, inactive: bool = False) -> list[etree._Element]:

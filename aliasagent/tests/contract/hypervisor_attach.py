@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What attachDeviceFlags does with aliases, addresses and whatever stands in the way."""
 
+from typing import Any
+
 import libvirt
 
 from aliasagent.tests.contract import hypervisor
@@ -17,6 +19,7 @@ from aliasagent.tests.contract.hypervisor import interface
 from aliasagent.tests.contract.hypervisor import mdev
 from aliasagent.tests.contract.hypervisor import pci_hostdev
 from aliasagent.tests.contract.hypervisor import rng
+from aliasagent.tests.contract.hypervisor import scsi_hostdev
 from aliasagent.tests.contract.hypervisor import user_aliases
 
 
@@ -202,6 +205,61 @@ class AttachContract(hypervisor.HypervisorContract):
         live, saved = find(domain, 'ua-1'), find(domain, 'ua-1', inactive=True)
         assert live is not None and saved is not None
         self.assertEqual((1, 0), (len(live.findall('backingStore')), len(saved.findall('backingStore'))))
+
+    def unit_of(self, domain: Any, alias: str) -> str | None:
+        device = find(domain, alias, inactive=True)
+        assert device is not None
+        (address,) = device.iterfind('address')
+        self.assertEqual(['drive', '0'], [address.get('type'), address.get('controller')])
+        return address.get('unit')
+
+    def test_a_scsi_disk_is_not_given_the_place_of_another_device(self) -> None:
+        domain = self.new_guest(running=False)
+        domain.attachDeviceFlags(scsi_hostdev('ua-host'), CONFIG)
+        self.assertEqual('0', self.unit_of(domain, 'ua-host'))
+        conflict = "using disk target name 'sda' conflicts with SCSI host device address controller='0' bus='0'"
+        with self.unchanged(domain):
+            with self.refused(67, conflict, libvirt.VIR_FROM_DOMAIN):
+                domain.attachDeviceFlags(disk('/a', 'sda', 'ua-a'), CONFIG)
+            with self.refused(55, 'already contains a disk with that address', libvirt.VIR_FROM_QEMU):
+                domain.attachDeviceFlags(disk('/b', 'sdb', 'ua-b', unit=0), CONFIG)
+        domain.attachDeviceFlags(disk('/b', 'sdb', 'ua-b'), CONFIG)
+        domain.attachDeviceFlags(disk('/z', 'sdz', 'ua-z', unit=2), CONFIG)
+        with self.unchanged(domain):
+            with self.refused(55, 'already contains a disk with that address'):
+                domain.attachDeviceFlags(disk('/c', 'sdc', 'ua-c'), CONFIG)
+            with self.refused(27, 'in use by a SCSI disk', libvirt.VIR_FROM_DOMAIN):
+                domain.attachDeviceFlags(scsi_hostdev(lun=1, unit=2), CONFIG)
+        domain.attachDeviceFlags(scsi_hostdev('ua-more', lun=1), CONFIG)
+        self.assertEqual(['1', '2', '3'], [self.unit_of(domain, f'ua-{name}') for name in ('b', 'z', 'more')])
+        domain.attachDeviceFlags(disk('/a', 'sda', 'ua-a', bus='sata'), CONFIG)  # another bus, other places
+
+    def test_a_running_guests_scsi_disk_is_not_given_the_place_of_another(self) -> None:
+        domain = self.new_guest()
+        domain.attachDeviceFlags(disk(self.disk_file('c'), 'sdc', 'ua-c', unit=0), BOTH)
+        for flags in (LIVE, CONFIG, BOTH):
+            with self.unchanged(domain), self.refused(55, 'already contains a disk with that address'):
+                domain.attachDeviceFlags(disk(self.disk_file('a'), 'sda', 'ua-a'), flags)
+
+    def test_two_sata_disks_may_be_attached_in_one_place_but_not_defined(self) -> None:
+        domain = self.new_guest(running=False)
+        domain.attachDeviceFlags(disk('/c', 'sdc', 'ua-c', bus='sata', unit=0), CONFIG)
+        domain.attachDeviceFlags(disk('/a', 'sda', 'ua-a', bus='sata'), CONFIG)
+        self.assertEqual(['0', '0'], [self.unit_of(domain, f'ua-{name}') for name in 'ac'])
+        with self.unchanged(domain), self.refused(67, 'Found duplicate drive address for disk with target name'):
+            self.connection().defineXML(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+    def test_a_guest_is_not_defined_with_two_devices_in_one_place(self) -> None:
+        host, a, b = scsi_hostdev(unit=0), disk('/a', 'sda'), disk('/b', 'sdb', unit=0)
+        for code, words, devices in (
+            (67, "using disk target name 'sda' conflicts with SCSI host device", host + a),
+            (67, "Found duplicate drive address for disk with target name 'sda'", a + b),
+            (27, 'in use by a SCSI disk', host + b),
+            (67, 'in use by another SCSI host device', host + scsi_hostdev(lun=1, unit=0)),
+        ):
+            with self.refused(code, words, libvirt.VIR_FROM_DOMAIN):
+                self.new_guest(running=False, devices=devices)
+        self.new_guest(running=False, devices=scsi_hostdev() + a)
 
     def test_interfaces_may_share_a_mac(self) -> None:
         domain = self.new_guest()

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where devices sit: PCI slots, drive units and USB ports, and that there is an end to them."""
+"""Where devices sit: PCI slots, drives and USB ports, and that there is an end to them."""
 
 import secrets
 
 from lxml import etree
 
 from aliasagent.tests.fakes.libvirt import aliases
+from aliasagent.tests.fakes.libvirt import drives
 from aliasagent.tests.fakes.libvirt import errors
 
-UNITS_PER_CONTROLLER = 7  # on a narrow SCSI bus libvirt spreads disks seven to a controller
 _PCI_CONTROLLERS = frozenset({('scsi', 'virtio-scsi'), ('virtio-serial', None), ('usb', 'qemu-xhci'), ('usb', None)})
 _PCI_KINDS = frozenset({'interface', 'rng', 'filesystem', 'shmem', 'vsock', 'memballoon', 'watchdog'})
 
@@ -38,7 +38,8 @@ def needs_pci(device: etree._Element) -> bool:
 def assign_all(definition: etree._Element) -> None:
     """What defining a guest adds: controllers, addresses, MACs, and root ports where there are too few."""
     _add_controllers(definition)
-    for device in aliases.devices(definition):
+    # A host device goes where the disks are not, wherever it stands.
+    for device in sorted(aliases.devices(definition), key=lambda device: device.tag == 'hostdev'):
         assign(definition, device, may_add_ports=True)
 
 
@@ -53,8 +54,10 @@ def assign(definition: etree._Element, device: etree._Element, may_add_ports: bo
         etree.SubElement(
             device, 'address', type='pci', domain='0x0000', bus=f'0x{bus:02x}', slot=f'0x{slot:02x}', function='0x0'
         )
+    elif drives.bus_of(device) is not None:
+        drives.assign(definition, device)
     elif device.tag == 'disk':
-        _set_drive(definition, device)
+        _set_usb_port(definition, device)
     elif device.tag == 'memory':
         others = [found for found in definition.iterfind('devices/memory') if found.find('address') is not None]
         etree.SubElement(device, 'address', type='dimm', slot=str(len(others)))
@@ -66,18 +69,12 @@ def _set_mac(interface: etree._Element) -> None:
         interface.insert(0, etree.Element('mac', address=f'52:54:00:{tail}'))
 
 
-def _set_drive(definition: etree._Element, disk: etree._Element) -> None:
+def _set_usb_port(definition: etree._Element, disk: etree._Element) -> None:
     target = disk.find('target')
-    bus = None if target is None else target.get('bus')
-    if target is None or bus is None:
-        return
-    if bus == 'usb':
+    if target is not None and target.get('bus') == 'usb':
         used = {found.get('port') for found in definition.iterfind('devices/*/address[@type="usb"]')}
         port = next(number for number in range(1, 1000) if str(number) not in used)
         etree.SubElement(disk, 'address', type='usb', bus='0', port=str(port))
-        return
-    controller, unit = divmod(aliases.disk_index(target.get('dev', '')), UNITS_PER_CONTROLLER)
-    etree.SubElement(disk, 'address', type='drive', controller=str(controller), bus='0', target='0', unit=str(unit))
 
 
 def _root_ports(definition: etree._Element) -> list[etree._Element]:

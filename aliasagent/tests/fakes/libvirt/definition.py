@@ -8,6 +8,7 @@ from lxml import etree
 
 from aliasagent.tests.fakes.libvirt import addresses
 from aliasagent.tests.fakes.libvirt import aliases
+from aliasagent.tests.fakes.libvirt import drives
 from aliasagent.tests.fakes.libvirt import errors
 
 # Kinds that the QEMU driver neither plugs nor unplugs, live or in the config.
@@ -62,6 +63,7 @@ def parse_domain(text: str) -> etree._Element:
     for interface in definition.iterfind('devices/interface'):
         forget_tap(interface)
     addresses.assign_all(definition)
+    drives.check_defined(definition)
     return definition
 
 

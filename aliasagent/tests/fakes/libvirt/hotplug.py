@@ -9,6 +9,7 @@ from lxml import etree
 from aliasagent.tests.fakes.libvirt import addresses
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt import definition
+from aliasagent.tests.fakes.libvirt import drives
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 
@@ -55,6 +56,7 @@ def _attach_config(config: etree._Element, device: etree._Element) -> None:
     if kind == 'hostdev' and _same_hostdev(config, device) is not None:
         raise errors.invalid_state('device is already in the domain configuration', libvirt.VIR_FROM_QEMU)
     addresses.assign(config, device, may_add_ports=True)
+    drives.check_attached(config, device)
     definition.insert(config, device)
 
 
@@ -78,6 +80,7 @@ def _attach_live(guest: FakeGuest, device: etree._Element) -> None:
         if _same_hostdev(live, device) is not None:
             raise errors.invalid_state('device is in use by this domain', libvirt.VIR_FROM_QEMU)
     addresses.assign(live, device, may_add_ports=False)
+    drives.check_attached(live, device)
     if kind == 'interface':
         hypervisor.plug_tap(device)
     if aliases.alias_of(device) is None:

@@ -27,6 +27,27 @@ class DomainTestCase(base.TestCase):
         self.assertTrue(domain.is_live)
         self.assertEqual({'vda', 'vdb', 'vdc', 'vdd', 'sda'}, domain.disk_targets())
 
+    def test_names_that_a_new_disk_cannot_have(self) -> None:
+        place = "<address type='drive' controller='{}' bus='0' target='0' unit='{}'/>"
+        domain = Domain.parse(
+            f"""
+            <domain><devices>
+              <disk><target dev='vda' bus='virtio'/></disk>
+              <disk><target dev='sdx' bus='scsi'/>{place.format(0, 1)}</disk>
+              <disk><target dev='sdy' bus='sata'/>{place.format(1, 1)}</disk>
+              <hostdev type='scsi'>{place.format(1, 0)}</hostdev>
+              <hostdev type='scsi'><source><address bus='0' target='0' unit='3'/></source></hostdev>
+              <hostdev type='pci'><address type='pci' domain='0' bus='0' slot='2' function='0'/></hostdev>
+              <controller type='scsi' index='0'/><rng/>
+            </devices></domain>"""
+        )
+        have = {'vda', 'sdx', 'sdy'}
+        self.assertEqual(have, domain.disk_targets())
+        self.assertEqual(have, domain.taken_targets('virtio'))
+        self.assertEqual(have, domain.taken_targets('usb'))
+        self.assertEqual(have | {'sdb', 'sdh'}, domain.taken_targets('scsi'))
+        self.assertEqual(have | {'sdh'}, domain.taken_targets('sata'))
+
     def test_without_an_id_it_is_not_live(self) -> None:
         self.assertFalse(Domain.parse(definitions.text('sev')).is_live)
         self.assertFalse(Domain.parse('<domain/>').is_live)

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
+from hypothesis import strategies as st
 
 from aliasagent import exception
 from aliasagent.compute import contract
 from aliasagent.devices import base as devices_base
+from aliasagent.devices import bounds
+from aliasagent.devices import disk
 from aliasagent.devices import domain
 from aliasagent.devices import host_device
 from aliasagent.devices import port
@@ -75,6 +78,18 @@ class RequestsTestCase(base.TestCase):
     @given(requests.volumes())
     def test_volumes(self, request: Json) -> None:
         self.check(ask_for_volume, request)
+
+    @given(requests.volumes(), st.sampled_from(['raw', 'qcow2', 'vmdk', 'qed', 'qcow', 'vhdx', 'QCOW2']) | st.text())
+    def test_a_format_that_can_name_other_files_is_refused_or_looked_at(self, request: Json, name: str) -> None:
+        request['connection_info']['data']['format'] = name
+        try:
+            device = ask_for_volume(request)
+        except exception.InvalidInput:
+            return
+        assert isinstance(device, disk.Disk)
+        self.assertIn(device.driver_type, ('raw', 'qcow2'))
+        if device.driver_type == 'qcow2':
+            self.assertTrue(all(need.is_image for need in bounds.needs(request)))
 
     @given(requests.ports())
     def test_ports(self, request: Json) -> None:

@@ -5,9 +5,11 @@ import string
 
 from hypothesis import given
 from hypothesis import strategies as st
+from lxml import etree
 
 from aliasagent import exception
 from aliasagent.devices import targets
+from aliasagent.devices import xml
 from aliasagent.tests import base
 
 BUSES = {'virtio': 'vd', 'scsi': 'sd', 'sata': 'sd', 'usb': 'sd'}
@@ -41,6 +43,56 @@ class FirstFreeTestCase(base.TestCase):
     @given(buses, st.sets(st.text(max_size=4)))
     def test_whatever_is_taken(self, bus: str, taken: set[str]) -> None:
         self.assertNotIn(targets.first_free(bus, taken), taken)
+
+
+def address(controller: object, unit: object, **more: str) -> xml.Element:
+    return etree.Element('address', {'type': 'drive', 'controller': str(controller), 'unit': str(unit), **more})
+
+
+class LeadingToTestCase(base.TestCase):
+    """Measured on libvirt 9.0: sdg is unit 6, sdh is on the next SCSI controller, and of SATA sdg is."""
+
+    def test_as_libvirt_places_them(self) -> None:
+        for bus, controller, unit, name in (
+            ('scsi', 0, 0, 'sda'),
+            ('scsi', 0, 6, 'sdg'),
+            ('scsi', 1, 0, 'sdh'),
+            ('scsi', 3, 5, 'sdaa'),
+            ('sata', 0, 1, 'sdb'),
+            ('sata', 4, 1, 'sdz'),
+        ):
+            found = targets.leading_to(address(controller, unit, bus='0', target='0'), bus)
+            self.assertEqual(name, found)
+
+    @given(st.sampled_from(['scsi', 'sata']), st.integers(0, len(ALL) - 1))
+    def test_each_name_leads_somewhere(self, bus: str, index: int) -> None:
+        units = {'scsi': 7, 'sata': 6}[bus]
+        self.assertEqual('sd' + ALL[index], targets.leading_to(address(index // units, index % units), bus))
+
+    def test_where_no_name_leads(self) -> None:
+        for bus, found in (
+            ('scsi', address(0, 7)),
+            ('sata', address(0, 6)),
+            ('scsi', address(0, 0, target='1')),
+            ('scsi', address(0, 0, bus='1')),
+            ('scsi', address(0, -1)),
+            ('scsi', address(-1, 0)),
+            ('scsi', address('x', 0)),
+            ('scsi', address(0, '')),
+            ('usb', address(0, 0)),
+            ('virtio', address(0, 0)),
+            ('scsi', address(0, 0, type='usb')),
+            ('scsi', None),
+        ):
+            self.assertIsNone(targets.leading_to(found, bus))
+
+    @given(buses, st.text(max_size=5), st.text(max_size=5))
+    def test_whatever_is_written_there(self, bus: str, controller: str, unit: str) -> None:
+        try:
+            found = address(controller, unit)
+        except ValueError:
+            return  # no XML
+        targets.leading_to(found, bus)
 
 
 class NamesTestCase(base.TestCase):

@@ -96,9 +96,9 @@ class ImageTestCase(CheckTestCase):
         need = bounds.Need(FIELD, bounds.PATHS, str(path), is_image=True)
         paths.check([need], self.within, self.directory)
 
-    def image(self, backing: object = '', name: str = 'image') -> pathlib.Path:
+    def image(self, backing: object = '', name: str = 'image', kind: str = 'qcow2') -> pathlib.Path:
         path = self.inside / name
-        path.write_bytes(test_images.header(str(backing).encode()))
+        path.write_bytes(test_images.header(str(backing).encode(), test_images.backing_format(kind.encode())))
         return path
 
     def test_what_is_inside_passes(self) -> None:
@@ -119,6 +119,21 @@ class ImageTestCase(CheckTestCase):
     def test_a_volume_that_is_no_image_is_the_guests_own_matter(self) -> None:
         path = self.image(self.outside / 'file')
         super().check(path)
+
+    def test_what_is_opened_as_raw_is_not_looked_into(self) -> None:
+        """A guest may have written what it liked into a raw volume, of which a snapshot was made."""
+        self.image(self.outside / 'file', 'middle')
+        self.check(self.image('middle', kind='raw'))
+        self.assert_refused(self.image(self.outside / 'file', kind='raw'), '[allowed] paths')
+
+    def test_what_is_opened_as_anything_else_is_refused(self) -> None:
+        """A text in an allowed place that says as a VMDK where the data is."""
+        descriptor = self.inside / 'descriptor'
+        extent = f'RW 1 FLAT "{self.outside}/file" 0'
+        descriptor.write_text(f'# Disk DescriptorFile\ncreateType="monolithicFlat"\n{extent}\n')
+        self.assert_refused(self.image('descriptor', kind='vmdk'), "backing file is 'vmdk'")
+        self.image('descriptor', 'middle', kind='vmdk')
+        self.assert_refused(self.image('middle'), "backing file is 'vmdk'")
 
     def test_one_that_is_based_on_itself(self) -> None:
         self.image('image', 'other')
