@@ -7,6 +7,7 @@ import errno
 import logging
 import pathlib
 import re
+import traceback
 from typing import Any
 
 import fixtures
@@ -19,6 +20,7 @@ from aliasagent import conf
 from aliasagent import exception
 from aliasagent.shell import connection
 from aliasagent.shell import errors
+from aliasagent.tests.unit.conf import test_messaging
 from aliasagent.tests.unit.shell import base
 
 
@@ -195,6 +197,7 @@ class ConnectionTestCase(test_base.BaseTestCase):
         self.assertIn(f'transport_url in {path}', self.advice(config_file=[path], transport_url=None))
         path = self.config_file('[DEFAULT]\nhost = there\n')
         self.assertIn(f'transport_url is not set in {path}', self.advice(config_file=[path], transport_url=None))
+        self.assertIn(f'not set in {path}: set it', self.advice(config_file=[path, path], transport_url=None))
         with fixtures.EnvironmentVariable('OS_DEFAULT__TRANSPORT_URL', 'rabbit://broker/'):
             self.assertIn('OS_DEFAULT__TRANSPORT_URL', self.advice(config_file=[path], transport_url=None))
         self.assertEqual('Check --transport-url', self.advice(config_file=[path], transport_url='rabbit://a/'))
@@ -230,6 +233,24 @@ class ConnectionTestCase(test_base.BaseTestCase):
             self.connect(config_file=[self.config_file('[DEFAULT]\n')])
 
     def test_bad_url(self) -> None:
-        for url in ('nonsense', 'nodriver://', 'rabbit://host:port/'):
-            with testtools.ExpectedException(errors.BadInput, 'transport URL'):
-                self.connect(transport_url=url)
+        for url in ('nonsense', 'nodriver://', 'rabbit://host:port/', *test_messaging.BAD_URLS):
+            error = self.assertRaises(errors.BadInput, self.connect, transport_url=url)
+            self.assertIn('transport_url', str(error))
+            self.assertNotIn(test_messaging.MARK, ''.join(traceback.format_exception(error)))
+
+    def test_a_bad_url_of_the_configuration_is_not_asked_for_if_another_is_given(self) -> None:
+        path = self.config_file('[DEFAULT]\ntransport_url = rabbit://a:b#c@broker/\n')
+        found = self.connect(config_file=[path], transport_url='rabbit://there/')
+        self.assertEqual([('there', 5672)], found._brokers)
+
+    def test_what_is_needed_of_the_configuration_is_understood(self) -> None:
+        for text in (
+            '[DEFAULT]\nhost = bad host!\n',
+            '[DEFAULT]\nrpc_response_timeout = soon\n',
+            '[upgrade_levels]\ncompute = newest\n',
+            '[oslo_messaging_rabbit]\nrabbit_qos_prefetch_count = ten\n',
+        ):
+            path = self.config_file(text)
+            with testtools.ExpectedException(errors.BadInput, f'.*from {re.escape(path)} is not valid'):
+                self.connect(config_file=[path], transport_url='rabbit://')
+        self.connect(config_file=[self.config_file('[unplug]\ntimeout = 20s\n')])
