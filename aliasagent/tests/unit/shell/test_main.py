@@ -93,6 +93,12 @@ class OptionsTestCase(base.ShellTestCase):
 
     def test_unknown_command(self) -> None:
         self.assertEqual(2, self.run_command('volume', 'eat').code)
+        for words in (('bogus',), ('bogus', 'list')):
+            done = self.run_command('help', *words)
+            self.assertEqual(2, done.code)
+            self.assertEqual(
+                f'there is no command {" ".join(words)!r}; "aliasagent help" shows those that are\n', done.stderr
+            )
 
     def test_timeout(self) -> None:
         for text in ('0', '-1', '1.5', 'soon'):
@@ -131,6 +137,12 @@ class LoggingTestCase(base.ShellTestCase):
         path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'log'
         self.assertEqual('', self.said('--log-file', str(path)))
         self.assertIn('from the library', path.read_text())
+
+    def test_a_file_that_cannot_be_written(self) -> None:
+        for more in ((), ('--debug',)):
+            done = self.run_command(*more, '--log-file', '/no/such/log', 'guest', 'list')
+            expected = (2, '', '--log-file: /no/such/log: No such file or directory\n')
+            self.assertEqual(expected, (done.code, done.stdout, done.stderr))
 
     def test_debug_shows_where(self) -> None:
         api = base.FakeComputeAPI()
