@@ -3,6 +3,7 @@
 
 import argparse
 import collections
+import io
 import pathlib
 import sys
 from collections.abc import Iterable
@@ -174,6 +175,9 @@ class XmlReconcile(command.Command):
             for step in plan.plan(definition, known)
         ]
         rewrite.give(definition, None, known)
+        if isinstance(self.app.stdout, io.TextIOWrapper):
+            # What XML is unless it says otherwise, whatever else is written here.
+            self.app.stdout.reconfigure(encoding='utf-8')
         self.app.stdout.write(definition.to_xml() + '\n')
         self.app.stderr.write(''.join(f'{line}\n' for line in report))
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``aliasagent reconcile``: what is asked and shown; ``aliasagent xml reconcile``, which asks nobody."""
 
+import io
 import json
 import pathlib
 from typing import Any
@@ -10,6 +11,7 @@ import fixtures
 from aliasagent import context
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
+from aliasagent.shell import main
 from aliasagent.tests.unit.shell import base
 
 OTHER = '6f1d0c9e-3c75-4d0c-9d5b-1f3f0b8f0aff'
@@ -174,6 +176,15 @@ class XmlReconcileTestCase(base.ShellTestCase):
         result = self.rewrite(DEFINITION, '--inventory', text)
         aliases = [device.alias for device in Domain.parse(result.stdout).devices()]
         self.assertEqual([f'ua-{base.VOLUME}', f'ua-{OTHER}', f'ua-{base.PORT}'], aliases)
+
+    def test_it_is_utf_8_wherever_it_goes(self) -> None:
+        path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'domain.xml'
+        path.write_text("<domain type='kvm'><name>grün</name><devices/></domain>", encoding='utf-8')
+        written = io.BytesIO()
+        stdout = io.TextIOWrapper(written, encoding='ascii')
+        self.assertEqual(0, main.AliasAgentApp(stdout=stdout).run(['xml', 'reconcile', str(path)]))
+        stdout.flush()
+        self.assertIn('grün', written.getvalue().decode())
 
     def test_bad_input(self) -> None:
         for text, argv, words in (
