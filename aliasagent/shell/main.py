@@ -43,6 +43,7 @@ class AliasAgentApp(app.App):
             **streams,
         )
         self.command_manager.add_command('help', about.Help)
+        self.command_manager.add_command('complete', about.Complete)
         self._connect = connect
         self._agent: agent.Agent | None = None
         self._exit_code = 0
