@@ -13,20 +13,13 @@ from oslo_messaging.rpc import dispatcher
 from aliasagent import context
 from aliasagent import exception
 from aliasagent import rpc_server
+from aliasagent.conf import messaging
 
 EXCHANGE = 'aliasagent'
 #: Where casts go, in the order in which they take effect.
 TOPIC = 'compute'
 #: Where calls go: they are answered even while casts have to wait.
 ALT_TOPIC = 'compute-alt'
-
-#: Our defaults for options of oslo.messaging.
-_DEFAULTS = {
-    # What the broker has taken survives its restart.
-    'amqp_durable_queues': True,
-    # How many messages are with us before the broker waits for us: they come again if we crash.
-    'rabbit_qos_prefetch_count': 10,
-}
 
 #: Errors that a caller gets as themselves, not as a bare RemoteError.
 ALLOWED_REMOTE_MODULES = [exception.__name__]
@@ -56,9 +49,8 @@ def transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
 def _set_defaults(conf: cfg.ConfigOpts) -> None:
     oslo_messaging.set_transport_defaults(EXCHANGE)
     group = 'oslo_messaging_rabbit'
+    messaging.set_defaults()
     conf.register_opts(dict(opts.list_opts())[group], group=group)
-    for name, value in _DEFAULTS.items():
-        conf.set_default(name, value, group=group)
 
 
 class Notifier(oslo_messaging.Notifier):

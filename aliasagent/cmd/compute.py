@@ -8,42 +8,64 @@ from oslo_service import backend
 # NOTE: before anything imports oslo.messaging, which would choose the eventlet backend.
 backend.init_backend(backend.BackendType.THREADING)
 
+from oslo_config import cfg  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
 from oslo_service import service  # noqa: E402
 
 from aliasagent import conf  # noqa: E402
 from aliasagent import exception  # noqa: E402
 from aliasagent import reports  # noqa: E402
-from aliasagent import version  # noqa: E402
 from aliasagent.compute.service import ComputeService  # noqa: E402
 from aliasagent.conf import logs  # noqa: E402
+from aliasagent.conf import messaging  # noqa: E402
+from aliasagent.conf import reading  # noqa: E402
 
 LOG = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the agent until it is told to stop; the exit code."""
+    try:
+        agent = _agent(sys.argv[1:] if argv is None else argv)
+    except (cfg.Error, exception.JournalError, logging.LogConfigError) as error:
+        # Its words say how to go on; a traceback would hide them.
+        reason = str(error)
+    else:
+        # libvirt must not cross a fork.
+        service.launch(conf.CONF, agent, restart_method='mutate', no_fork=True)
+        return 0
+    # Not while the error is handled: oslo.log would add it to the line once more. If there is no log yet, this goes to
+    # standard error.
+    LOG.critical('The agent cannot start: %s', reason)
+    return 1
+
+
+def _agent(arguments: list[str]) -> ComputeService:
+    """The agent as its options want it.
+
+    :raises cfg.Error: they cannot be understood, or name a file that cannot be used.
+    :raises LogConfigError: the file that says how to log cannot.
+    :raises JournalError: the journal cannot be used.
+    """
     logs.set_defaults()
     logging.register_options(conf.CONF)
     asked = reports.Reports(conf.CONF)
-    conf.CONF(sys.argv[1:] if argv is None else argv, project='aliasagent', version=version.version())
-    logging.setup(conf.CONF, 'aliasagent')
+    reading.parse(conf.CONF, arguments)
+    try:
+        logging.setup(conf.CONF, 'aliasagent')
+    except OSError as error:
+        raise cfg.Error(f'the log cannot be written: {error}') from error
     try:
         # The first thing: until then the signal that asks for a report ends the process.
         asked.start()
     except OSError as error:
-        LOG.critical('The agent cannot start: [oslo_reports] file_event_handler: %s', error)
-        return 1
-    try:
-        agent = ComputeService(conf.CONF)
-    except exception.JournalError as error:
-        # Its words say how to go on; a traceback would hide them.
-        LOG.critical('The agent cannot start: %s', error)
-        return 1
+        raise cfg.Error(f'[oslo_reports] file_event_handler: {error}') from error
+    messaging.check(conf.CONF)
+    # Last, for by now the options of the libraries are known, too.
+    reading.check(conf.CONF)
+    agent = ComputeService(conf.CONF)
     asked.add(agent.sections)
-    # libvirt must not cross a fork.
-    service.launch(conf.CONF, agent, restart_method='mutate', no_fork=True)
-    return 0
+    return agent
 
 
 if __name__ == '__main__':

@@ -16,12 +16,19 @@ from oslo_config import cfg  # noqa: E402
 from oslo_upgradecheck import upgradecheck  # noqa: E402
 
 from aliasagent import conf  # noqa: E402
-from aliasagent import version  # noqa: E402
+from aliasagent.conf import messaging  # noqa: E402
+from aliasagent.conf import reading  # noqa: E402
 from aliasagent.status import checks  # noqa: E402
 from aliasagent.status import health  # noqa: E402
 
-UPGRADE_CODES = '0: all is well; 1: look at the warnings first; 2: do not upgrade; 255: a check could not be made'
-HEALTH_CODES = '0: it does its work; 1: it does not, and the output says why; 2: wrong usage'
+UPGRADE_CODES = (
+    '0: all is well; 1: look at the warnings first; 2: do not upgrade, or the configuration cannot be understood; '
+    '255: a check could not be made'
+)
+HEALTH_CODES = (
+    '0: it does its work; 1: it does not, and the output says why; '
+    '2: wrong usage, or the configuration cannot be understood'
+)
 
 
 def _health() -> int:
@@ -83,13 +90,14 @@ def main(argv: list[str] | None = None) -> int:
     # Whoever looks wants the answer, not the log of how it came about.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
-        conf.CONF(
-            sys.argv[1:] if argv is None else argv,
-            project='aliasagent',
-            prog='aliasagent-status',
-            version=version.version(),
-        )
+        reading.parse(conf.CONF, sys.argv[1:] if argv is None else argv, prog='aliasagent-status')
+        messaging.check(conf.CONF)
+        # Last, for by now the options of the libraries are known, too.
+        reading.check(conf.CONF)
         return int(upgradecheck.run(conf.CONF))
+    except cfg.Error as error:
+        print(f'aliasagent-status: {error}', file=sys.stderr)
+        return 2
     finally:
         conf.CONF.reset()
         conf.CONF.unregister_opt(command)

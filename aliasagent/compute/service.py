@@ -17,6 +17,7 @@ from aliasagent import notifications
 from aliasagent import reports
 from aliasagent import rpc
 from aliasagent.compute.manager import ComputeManager
+from aliasagent.conf import reading
 from aliasagent.devices.bounds import Bounds
 from aliasagent.metrics import Metrics
 from aliasagent.metrics import Parts
@@ -244,10 +245,13 @@ class ComputeService(service.Service):
 
     def _reload(self) -> None:
         try:
+            # First, for what is read again is in use from then on, whether it can be understood or not.
+            reading.check_again(self._conf)
             self._conf.mutate_config_files()
+        except (cfg.Error, OSError) as error:
+            LOG.error('The options could not be read again; the old ones stay: %s', error)
+        else:
             LOG.info('Read the mutable options again')
-        except (cfg.Error, OSError):
-            LOG.exception('The options could not be read again; the old ones stay')
 
 
 def _drain(server: Any) -> None:

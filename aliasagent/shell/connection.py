@@ -2,6 +2,7 @@
 """From the global options to an agent that can be asked."""
 
 import argparse
+import contextlib
 
 import oslo_messaging
 from oslo_config import cfg
@@ -9,6 +10,9 @@ from oslo_config import cfg
 from aliasagent import conf
 from aliasagent import rpc
 from aliasagent.compute import rpcapi
+from aliasagent.conf import messaging
+from aliasagent.conf import reading
+from aliasagent.conf import upgrade_levels
 from aliasagent.shell import agent
 from aliasagent.shell import errors
 
@@ -27,14 +31,25 @@ def connect(options: argparse.Namespace) -> agent.Agent:
     """
     _read_configuration(options.config_file)
     try:
-        oslo_messaging.TransportURL.parse(conf.CONF)  # which makes the option known
-        if options.transport_url is not None:
-            conf.CONF.set_override('transport_url', options.transport_url)
-        url = oslo_messaging.TransportURL.parse(conf.CONF)
-        transport = rpc.transport(conf.CONF)
-    except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure, ValueError) as error:
-        # ValueError: a port that is no number
-        raise errors.BadInput(f'transport URL: {error}') from error
+        return _connect(options)
+    except cfg.Error as error:
+        raise errors.BadInput(reading.words(error)) from error
+
+
+def _connect(options: argparse.Namespace) -> agent.Agent:
+    """The agent that the global options name, together with the configuration, which was read.
+
+    :raises cfg.Error: what is needed of it cannot be understood.
+    """
+    # of the agent's options those that are needed here: all else may be as it will
+    reading.check(conf.CONF, groups={upgrade_levels.GROUP})
+    if options.transport_url is not None:
+        with contextlib.suppress(oslo_messaging.InvalidTransportURL, ValueError):
+            oslo_messaging.TransportURL.parse(conf.CONF)  # which makes the option known, whatever it holds
+        conf.CONF.set_override('transport_url', options.transport_url)
+    messaging.check(conf.CONF)
+    url = oslo_messaging.TransportURL.parse(conf.CONF)
+    transport = rpc.transport(conf.CONF)
     if url.transport in RABBIT_DRIVERS:
         # each run has a reply queue of its own, that would else be kept for half an hour; the configuration wins
         conf.CONF.set_default('rabbit_transient_queues_ttl', REPLY_QUEUE_SECONDS, group='oslo_messaging_rabbit')
@@ -51,7 +66,7 @@ def _read_configuration(files: list[str]) -> None:
     arguments = [word for path in files for word in ('--config-file', path)]
     try:
         # the files it finds by itself are those of the agent; none of cliff's arguments is for oslo.config
-        conf.CONF(arguments, project='aliasagent', prog='aliasagent')
+        reading.parse(conf.CONF, arguments, prog='aliasagent')
     except cfg.ConfigFilesPermissionDeniedError as error:
         raise errors.BadInput(
             f'{error}: the configuration of the agent may hold passwords and be for root only; run this as root, or '
@@ -70,7 +85,7 @@ def _advice(options: argparse.Namespace) -> str:
         return f'Check transport_url in {found.detail}, or give --transport-url'
     files = conf.CONF.config_file
     if files:
-        return f'transport_url is not set in {" or ".join(files)}: set it there, or give --transport-url'
+        return f'transport_url is not set in {" or ".join(dict.fromkeys(files))}: set it there, or give --transport-url'
     return (
         'No configuration was found: give --transport-url or --config-file, or run this on a host that has the '
         "agent's /etc/aliasagent/aliasagent.conf"

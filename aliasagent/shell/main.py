@@ -12,6 +12,7 @@ from cliff import app
 from cliff import commandmanager
 
 from aliasagent import version
+from aliasagent.shell import about
 from aliasagent.shell import agent
 from aliasagent.shell import connection
 from aliasagent.shell import errors
@@ -41,6 +42,8 @@ class AliasAgentApp(app.App):
             deferred_help=True,
             **streams,
         )
+        self.command_manager.add_command('help', about.Help)
+        self.command_manager.add_command('complete', about.Complete)
         self._connect = connect
         self._agent: agent.Agent | None = None
         self._exit_code = 0
@@ -103,13 +106,20 @@ class AliasAgentApp(app.App):
         # without any handler, Python would print the libraries' warnings by itself
         root.addHandler(logging.NullHandler())
         if self.options.log_file:
-            to_file = logging.FileHandler(self.options.log_file)
+            to_file = self._log_file(self.options.log_file)
             to_file.setFormatter(logging.Formatter(self.LOG_FILE_MESSAGE_FORMAT))
             root.addHandler(to_file)
         to_person = logging.StreamHandler(self.stderr)
         to_person.setFormatter(logging.Formatter('%(message)s'))
         to_person.setLevel(level)
         (root if debug or verbose else self.LOG).addHandler(to_person)
+
+    def _log_file(self, path: str) -> logging.FileHandler:
+        try:
+            return logging.FileHandler(path)
+        except OSError as error:
+            # There is no log yet that could tell it, and nothing to be done without.
+            self.parser.exit(errors.BadInput.exit_code, f'--log-file: {path}: {error.strerror}\n')
 
     def run(self, argv: Sequence[str]) -> int:
         """Run a command.

@@ -3,6 +3,7 @@
 
 import argparse
 import collections
+import io
 import pathlib
 import sys
 from collections.abc import Iterable
@@ -78,9 +79,7 @@ class Reconcile(base.AgentLister):
         shown = []
         # On a terminal only: it goes to standard error, and away when done.
         for instance in tqdm.tqdm(chosen, unit='guest', leave=False, disable=None, file=sys.stderr):
-            look = self._look(instance, inventory, dry_run=parsed_args.dry_run)
-            if parsed_args.live:
-                look = self._relive(instance, inventory, look, dry_run=parsed_args.dry_run)
+            look = self._seen(instance, inventory, parsed_args)
             if look['error']:
                 self.failed = True
             shown += _per_device(look) if parsed_args.devices else [_per_guest(look)]
@@ -91,11 +90,22 @@ class Reconcile(base.AgentLister):
     def run(self, parsed_args: argparse.Namespace) -> int:
         return super().run(parsed_args) or (errors.OperationFailed.exit_code if self.failed else 0)
 
+    def _seen(self, instance: str, inventory: base.Json | None, parsed_args: argparse.Namespace) -> base.Json:
+        """What is to be shown of a guest, after what was asked for was done to it."""
+        try:
+            look = self._look(instance, inventory, dry_run=parsed_args.dry_run)
+            return self._relive(instance, inventory, look, dry_run=parsed_args.dry_run) if parsed_args.live else look
+        except (errors.OperationFailed, errors.NotFound) as error:
+            # The other guests are looked at nevertheless.
+            return _not_seen(instance, str(error))
+
     def _relive(self, instance: str, inventory: base.Json | None, look: base.Json, *, dry_run: bool) -> base.Json:
         """What was seen at a guest, after its running part was given its aliases unless that is not wanted."""
+        if look['error']:
+            return look
         seconds = self.agent.reconcile_live_estimate(instance)['seconds']
         self.app.stderr.write(f'{instance} stands still for about {seconds:.0f} s\n')
-        if dry_run or look['error']:
+        if dry_run:
             return look
         operation = self._done('reconcile_live', instance, inventory)
         if operation['state'] != agent.SUCCEEDED:
@@ -114,9 +124,13 @@ class Reconcile(base.AgentLister):
             return self.agent.reconcile_plan(instance, inventory)
         operation = self._done('reconcile_instance', instance, inventory)
         if operation['state'] != agent.SUCCEEDED:
-            error = f'{operation["error_class"]}: {operation["error"]}'
-            return {'instance': instance, 'name': '', 'pending': [], 'devices': [], 'error': error}
+            return _not_seen(instance, f'{operation["error_class"]}: {operation["error"]}')
         return self.agent.reconcile_status(instance)
+
+
+def _not_seen(instance: str, error: str) -> base.Json:
+    """What is shown of a guest that could not be looked at."""
+    return {'instance': instance, 'name': '', 'pending': [], 'devices': [], 'error': error}
 
 
 def _per_guest(look: base.Json) -> base.Json:
@@ -131,7 +145,8 @@ def _per_guest(look: base.Json) -> base.Json:
 
 
 def _per_device(look: base.Json) -> list[base.Json]:
-    return [{'guest': look['instance'], 'name': look['name'], **device} for device in look['devices']]
+    devices = look['devices'] + ([{'reason': look['error']}] if look['error'] else [])
+    return [{'guest': look['instance'], 'name': look['name'], **device} for device in devices]
 
 
 class XmlReconcile(command.Command):
@@ -160,6 +175,9 @@ class XmlReconcile(command.Command):
             for step in plan.plan(definition, known)
         ]
         rewrite.give(definition, None, known)
+        if isinstance(self.app.stdout, io.TextIOWrapper):
+            # What XML is unless it says otherwise, whatever else is written here.
+            self.app.stdout.reconfigure(encoding='utf-8')
         self.app.stdout.write(definition.to_xml() + '\n')
         self.app.stderr.write(''.join(f'{line}\n' for line in report))
 

@@ -275,6 +275,22 @@ class ExamplesTestCase(base.TestCase):
         defaults = {option.dest: option.default for option in conf.libvirt.OPTS}
         self.assertEqual(defaults['uri'], parser['libvirt']['uri'])
 
+    def test_the_unit_for_systemd_goes_with_the_release(self) -> None:
+        copied = re.compile(r'install --mode 0644 \S+\.service /etc/systemd/system/\n +(# )?systemctl daemon-reload\n')
+        (install,) = copied.finditer((documents.SOURCE / 'install.rst').read_text())
+        upgrading = (documents.SOURCE / 'admin' / 'upgrading.rst').read_text()
+        for release in ('NEW', 'OLD'):
+            _before, _pip, after = upgrading.partition(f'pip install dist/aliasagent-{release}.whl\n')
+            found = copied.search(after.split('code-block')[0])
+            assert found is not None, release
+            self.assertEqual(install[0].replace('#', '').split(), found[0].replace('#', '').split())
+
+    def test_the_agent_is_asked_before_it_is_stopped(self) -> None:
+        page = (documents.SOURCE / 'admin' / 'upgrading.rst').read_text()
+        back = page.partition('\nRolling back\n')[2].partition('systemctl start aliasagent-compute')[0]
+        self.assertIn('aliasagent operation list', back.partition('systemctl stop aliasagent-compute')[0])
+        self.assertNotIn('aliasagent operation', back.partition('systemctl stop aliasagent-compute')[2])
+
     def test_the_pages_on_which_something_is_run_can_be_read_by_a_shell(self) -> None:
         for name, text in documents.pages():
             for block in documents.blocks(text, 'bash'):

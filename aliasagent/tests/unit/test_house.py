@@ -23,8 +23,9 @@ FLOORS = (
     ('reconcile',),
     ('virt',),
     ('devices',),
+    ('rpc', 'rpc_server'),
     ('conf',),
-    ('rpc', 'rpc_server', 'context', 'exception', 'version'),
+    ('context', 'exception', 'version'),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: What is at the bottom may know of these only.

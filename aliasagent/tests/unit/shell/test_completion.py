@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What bash completes."""
 
+import pathlib
 import subprocess
+
+import fixtures
 
 from aliasagent.tests.unit.shell import base
 
@@ -49,3 +52,23 @@ class CompletionTestCase(base.ShellTestCase):
     def test_options(self) -> None:
         self.assertEqual({'--block', '--bus'}, self.completed('volume', 'attach', '--b'))
         self.assertEqual({'--dry-run'}, self.completed('reconcile', '--dr'))
+
+    def test_options_before_the_command(self) -> None:
+        self.assertEqual({'--host'}, self.completed('--ho'))
+        self.assertLess({'--host', '--config-file', '--debug', '--log-file', '-v', '-h'}, self.completed('-'))
+        self.assertEqual({'--timeout'}, self.completed('--host', 'h', '-v', '--ti'))
+
+    def test_commands_after_options(self) -> None:
+        nouns = self.completed('')
+        for before in (('--host', 'h'), ('--host', '=', 'h'), ('-v',), ('-v', '--config-file', 'a', '--timeout', '9')):
+            self.assertEqual(nouns, self.completed(*before, ''))
+            self.assertEqual({'attach'}, self.completed(*before, 'volume', 'att'))
+            self.assertEqual({'--block', '--bus'}, self.completed(*before, 'volume', 'attach', '--b'))
+
+    def test_files_as_values_of_options(self) -> None:
+        directory = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        (directory / 'mine.conf').touch()
+        for between in ((), ('=',)):
+            found = self.completed('-v', '--config-file', *between, f'{directory}/mi')
+            self.assertEqual({f'{directory}/mine.conf'}, found)
+        self.assertEqual(set(), self.completed('--config-file', f'{directory}/no'))

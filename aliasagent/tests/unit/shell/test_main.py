@@ -7,6 +7,7 @@ import errno
 import logging
 import pathlib
 import re
+import traceback
 from typing import Any
 
 import fixtures
@@ -19,6 +20,7 @@ from aliasagent import conf
 from aliasagent import exception
 from aliasagent.shell import connection
 from aliasagent.shell import errors
+from aliasagent.tests.unit.conf import test_messaging
 from aliasagent.tests.unit.shell import base
 
 
@@ -91,6 +93,12 @@ class OptionsTestCase(base.ShellTestCase):
 
     def test_unknown_command(self) -> None:
         self.assertEqual(2, self.run_command('volume', 'eat').code)
+        for words in (('bogus',), ('bogus', 'list')):
+            done = self.run_command('help', *words)
+            self.assertEqual(2, done.code)
+            self.assertEqual(
+                f'there is no command {" ".join(words)!r}; "aliasagent help" shows those that are\n', done.stderr
+            )
 
     def test_timeout(self) -> None:
         for text in ('0', '-1', '1.5', 'soon'):
@@ -129,6 +137,12 @@ class LoggingTestCase(base.ShellTestCase):
         path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'log'
         self.assertEqual('', self.said('--log-file', str(path)))
         self.assertIn('from the library', path.read_text())
+
+    def test_a_file_that_cannot_be_written(self) -> None:
+        for more in ((), ('--debug',)):
+            done = self.run_command(*more, '--log-file', '/no/such/log', 'guest', 'list')
+            expected = (2, '', '--log-file: /no/such/log: No such file or directory\n')
+            self.assertEqual(expected, (done.code, done.stdout, done.stderr))
 
     def test_debug_shows_where(self) -> None:
         api = base.FakeComputeAPI()
@@ -195,6 +209,7 @@ class ConnectionTestCase(test_base.BaseTestCase):
         self.assertIn(f'transport_url in {path}', self.advice(config_file=[path], transport_url=None))
         path = self.config_file('[DEFAULT]\nhost = there\n')
         self.assertIn(f'transport_url is not set in {path}', self.advice(config_file=[path], transport_url=None))
+        self.assertIn(f'not set in {path}: set it', self.advice(config_file=[path, path], transport_url=None))
         with fixtures.EnvironmentVariable('OS_DEFAULT__TRANSPORT_URL', 'rabbit://broker/'):
             self.assertIn('OS_DEFAULT__TRANSPORT_URL', self.advice(config_file=[path], transport_url=None))
         self.assertEqual('Check --transport-url', self.advice(config_file=[path], transport_url='rabbit://a/'))
@@ -230,6 +245,24 @@ class ConnectionTestCase(test_base.BaseTestCase):
             self.connect(config_file=[self.config_file('[DEFAULT]\n')])
 
     def test_bad_url(self) -> None:
-        for url in ('nonsense', 'nodriver://', 'rabbit://host:port/'):
-            with testtools.ExpectedException(errors.BadInput, 'transport URL'):
-                self.connect(transport_url=url)
+        for url in ('nonsense', 'nodriver://', 'rabbit://host:port/', *test_messaging.BAD_URLS):
+            error = self.assertRaises(errors.BadInput, self.connect, transport_url=url)
+            self.assertIn('transport_url', str(error))
+            self.assertNotIn(test_messaging.MARK, ''.join(traceback.format_exception(error)))
+
+    def test_a_bad_url_of_the_configuration_is_not_asked_for_if_another_is_given(self) -> None:
+        path = self.config_file('[DEFAULT]\ntransport_url = rabbit://a:b#c@broker/\n')
+        found = self.connect(config_file=[path], transport_url='rabbit://there/')
+        self.assertEqual([('there', 5672)], found._brokers)
+
+    def test_what_is_needed_of_the_configuration_is_understood(self) -> None:
+        for text in (
+            '[DEFAULT]\nhost = bad host!\n',
+            '[DEFAULT]\nrpc_response_timeout = soon\n',
+            '[upgrade_levels]\ncompute = newest\n',
+            '[oslo_messaging_rabbit]\nrabbit_qos_prefetch_count = ten\n',
+        ):
+            path = self.config_file(text)
+            with testtools.ExpectedException(errors.BadInput, f'.*from {re.escape(path)} is not valid'):
+                self.connect(config_file=[path], transport_url='rabbit://')
+        self.connect(config_file=[self.config_file('[unplug]\ntimeout = 20s\n')])

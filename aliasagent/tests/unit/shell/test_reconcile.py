@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``aliasagent reconcile``: what is asked and shown; ``aliasagent xml reconcile``, which asks nobody."""
 
+import io
 import json
 import pathlib
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import fixtures
 
 from aliasagent import context
+from aliasagent import exception
 from aliasagent.devices.domain import Domain
+from aliasagent.shell import main
 from aliasagent.tests.unit.shell import base
 
 OTHER = '6f1d0c9e-3c75-4d0c-9d5b-1f3f0b8f0aff'
@@ -29,6 +32,8 @@ class ReconcilingAPI(base.FakeComputeAPI):
     def __init__(self, *outcomes: str | Exception) -> None:
         super().__init__(*outcomes)
         self.planned: list[tuple[str, Any]] = []
+        #: Raised when these are to be looked at.
+        self.unreadable: dict[str, Exception] = {}
 
     def look(self, instance: str) -> dict[str, Any]:
         outcomes = (
@@ -45,6 +50,8 @@ class ReconcilingAPI(base.FakeComputeAPI):
         self, _ctxt: context.RequestContext, instance_uuid: str, inventory: dict[str, Any] | None
     ) -> dict[str, Any]:
         self.planned.append((instance_uuid, inventory))
+        if instance_uuid in self.unreadable:
+            raise self.unreadable[instance_uuid]
         return self.look(instance_uuid)
 
     def reconcile_live_estimate(self, _ctxt: context.RequestContext, _instance_uuid: str) -> dict[str, Any]:
@@ -109,6 +116,36 @@ class ReconcileTestCase(base.ShellTestCase):
         self.assertEqual(1, result.code)
         self.assertEqual('DeviceConflict: the target vdb is taken', result.json[0]['error'])
 
+    def test_a_guest_that_cannot_be_looked_at_does_not_hide_the_others(self) -> None:
+        for error in (
+            exception.GuestUnreadable(instance=base.TWIN_1, reason='internal error'),
+            exception.InstanceNotFound(instance=base.TWIN_1),
+        ):
+            words = str(error)
+            api = ReconcilingAPI()
+            api.unreadable = {base.TWIN_1: base.rebuilt(error)}
+            for more in ((), ('--live', base.WEB, base.TWIN_1, base.TWIN_2)):
+                done = self.run_command('reconcile', '--dry-run', *more, '-f', 'json', api=api)
+                self.assertEqual(1, done.code)
+                self.assertEqual([base.WEB, base.TWIN_1, base.TWIN_2], [row['guest'] for row in done.json])
+                self.assertEqual([None, None], [row['error'] for row in done.json[::2]])
+                self.assertIn(words, done.json[1]['error'])
+            done = self.run_command('reconcile', '--dry-run', '--devices', '-f', 'json', api=api)
+            self.assertEqual(1, done.code)
+            (row,) = (row for row in done.json if row['guest'] == base.TWIN_1)
+            self.assertIn(words, row['reason'])
+
+    def test_what_has_failed_is_shown_by_devices_too(self) -> None:
+        done = self.run_command('reconcile', 'web1', '--devices', '-f', 'json', api=ReconcilingAPI('failed'))
+        self.assertEqual(1, done.code)
+        self.assertEqual(['DeviceConflict: the target vdb is taken'], [row['reason'] for row in done.json])
+
+    def test_nobody_there_ends_it(self) -> None:
+        api = ReconcilingAPI()
+        api.unreadable = {base.WEB: base.undeliverable()}
+        done = self.run_command('reconcile', '--dry-run', '-f', 'json', api=api)
+        self.assertEqual((3, ''), (done.code, done.stdout))
+
     def test_an_inventory_is_of_one_guest(self) -> None:
         result = self.run_command('reconcile', '--inventory', '{}', api=ReconcilingAPI())
         self.assertEqual(2, result.code)
@@ -139,6 +176,15 @@ class XmlReconcileTestCase(base.ShellTestCase):
         result = self.rewrite(DEFINITION, '--inventory', text)
         aliases = [device.alias for device in Domain.parse(result.stdout).devices()]
         self.assertEqual([f'ua-{base.VOLUME}', f'ua-{OTHER}', f'ua-{base.PORT}'], aliases)
+
+    def test_it_is_utf_8_wherever_it_goes(self) -> None:
+        path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'domain.xml'
+        path.write_text("<domain type='kvm'><name>grün</name><devices/></domain>", encoding='utf-8')
+        written = io.BytesIO()
+        stdout = io.TextIOWrapper(written, encoding='ascii')
+        self.assertEqual(0, main.AliasAgentApp(stdout=stdout).run(['xml', 'reconcile', str(path)]))
+        stdout.flush()
+        self.assertIn('grün', written.getvalue().decode())
 
     def test_bad_input(self) -> None:
         for text, argv, words in (

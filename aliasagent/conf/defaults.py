@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our defaults for options of other projects, as the ``oslo.config.opts.defaults`` entry point hands them out."""
+
+from aliasagent.conf import logs
+from aliasagent.conf import messaging
+
+
+def set_defaults() -> None:
+    """Have them in the sample of the configuration and in the documents."""
+    logs.set_defaults()
+    messaging.set_defaults()

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of oslo.messaging: our defaults for them, and whether they can be understood."""
+
+from collections.abc import Callable
+from typing import Any
+
+import oslo_messaging
+from oslo_config import cfg
+from oslo_messaging._drivers import amqp
+from oslo_messaging._drivers import impl_rabbit
+
+from aliasagent.conf import reading
+
+#: Our defaults in the group oslo_messaging_rabbit.
+DEFAULTS = {
+    # What the broker has taken survives its restart.
+    'amqp_durable_queues': True,
+    # How many messages are with us before the broker waits for us: they come again if we crash.
+    'rabbit_qos_prefetch_count': 10,
+}
+
+#: What is made of the options, and the option that says where it leads to.
+_TRANSPORTS: tuple[tuple[Callable[[cfg.ConfigOpts], Any], str], ...] = (
+    (oslo_messaging.get_rpc_transport, 'transport_url'),
+    (oslo_messaging.get_notification_transport, '[oslo_messaging_notifications] transport_url'),
+)
+
+
+def set_defaults() -> None:
+    """Have our defaults take the place of oslo.messaging's; also for the sample of the configuration."""
+    for known in (amqp.amqp_opts, impl_rabbit.rabbit_opts):
+        cfg.set_defaults(known, **DEFAULTS)
+
+
+def check(conf: cfg.ConfigOpts) -> None:
+    """See whether transports can be made of the options. Nothing is connected to.
+
+    :raises cfg.Error: one cannot. What a transport_url holds is not repeated: it may be a part of the password.
+    """
+    for make, option in _TRANSPORTS:
+        try:
+            make(conf).cleanup()
+        except oslo_messaging.DriverLoadFailure as error:
+            raise cfg.Error(f'{option}: {error}') from error
+        except cfg.Error as error:
+            raise cfg.Error(reading.words(error)) from error
+        except (oslo_messaging.InvalidTransportURL, ValueError):
+            # From None: a traceback would repeat it.
+            raise cfg.Error(
+                f'{option} cannot be understood: is the port a number, and the password percent-encoded (# is %23)?'
+            ) from None
