@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two looks at how far it is.
 _INTERVAL = 0.5
+#: How many looks, one after the other, have to find a guest on no way.
+_LOOKS = 2
 _MAX_URI = 1024
 _PRINTABLE = re.compile(r'[!-~]+')
 #: Who logs in, perhaps with a password.
@@ -148,18 +150,18 @@ def progress(host: Host, instance: str) -> Progress | None:
 def follow(host: Host, instance: str, on_progress: Callable[[Progress], None] | None = None) -> bool:
     """Wait for a migration that an earlier process began: libvirtd carries it on when its client is gone.
 
+    One look that finds it on no way does not say that it stays: one that has left is stopped first, and gone later.
+
     :return: whether the guest has gone to the other host; False if it is here, and not on its way.
     :raises HypervisorUnavailable: nothing is known meanwhile.
     """
-    try:
-        while (now := progress(host, instance)) is not None:
-            if on_progress is not None:
-                on_progress(now)
-            time.sleep(_INTERVAL)
-    except exception.InstanceNotFound:
-        return True
-    except errors.InvalidOperation:
-        return False  # it was stopped
+    stays = 0
+    while stays < _LOOKS:
+        try:
+            stays = 0 if _is_on_its_way(host, instance, on_progress) else stays + 1
+        except exception.InstanceNotFound:
+            return True
+        time.sleep(_INTERVAL)
     return False
 
 
@@ -174,6 +176,22 @@ def abort(host: Host, instance: str) -> None:
         raise exception.HypervisorError(action='abort', reason=f'instance {instance} is not being migrated')
     guest.abort_job()
     LOG.info('Instance %s shall stay', instance)
+
+
+def _is_on_its_way(host: Host, instance: str, on_progress: Callable[[Progress], None] | None) -> bool:
+    """Whether the guest is being moved, or that cannot be told at the moment."""
+    try:
+        now = progress(host, instance)
+    except exception.HypervisorUnavailable:
+        raise
+    except errors.InvalidOperation:
+        return False  # it does not run
+    except exception.HypervisorError as error:
+        LOG.debug('Instance %s: how far it is is not known at the moment: %s', instance, error)
+        return True
+    if now is not None and on_progress is not None:
+        on_progress(now)
+    return now is not None
 
 
 def _progress(guest: Guest) -> Progress | None:
