@@ -37,6 +37,17 @@ _STATES = {
 _ARRIVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
 _MIGRATION_OUT = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
 _MIGRATIONS = frozenset({libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN, _MIGRATION_OUT})
+#: The state of a guest that stands still for its save.
+_SAVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE)
+#: The state of a guest that was saved. libvirtd forgets the reason when it is started anew, and says "unknown" then.
+_SAVED = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
+#: The states of a guest that goes on after a save: from a file, or because the save came to nothing.
+_GOES_ON = frozenset(
+    {
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_SAVE_CANCELED),
+    }
+)
 #: Sets the aliases that a definition's devices lack, in place, given the guest's other definition; returns the aliases
 #: that it set, and on what evidence.
 Rewrite = Callable[[Domain, Domain | None], dict[str, str]]
@@ -177,6 +188,16 @@ class Guest:
         with self._translated('save'):
             self._domain.saveFlags(path, None, 0)
 
+    def is_saved(self) -> bool:
+        """Whether the guest has not run since it was saved to a file that somebody named."""
+        with self._translated('look whether the guest is saved'):
+            return tuple(self._domain.state()) == _SAVED and not self._domain.hasManagedSaveImage()
+
+    def goes_on_from_save(self) -> bool:
+        """Whether libvirt says of the running guest that it has in memory what it had at its last save."""
+        with self._translated('read the state of the guest'):
+            return tuple(self._domain.state()) in _GOES_ON
+
     def migrate(self, dest_uri: str, parameters: Mapping[str, object], flags: int) -> None:
         """Move the guest to another host (virDomainMigrateToURI3); returns when it is there.
 
@@ -215,6 +236,29 @@ class Guest:
             job = self._domain.jobStats()
         if state == _ARRIVING or (job.get('type') and job.get('operation') in _MIGRATIONS):
             raise exception.GuestBusy(instance=self.uuid, reason='it is being migrated')
+
+    def is_at_work(self) -> bool:
+        """Whether libvirt is at a job with the running guest: saves, restores or moves it, or copies its disks.
+
+        It goes on with one whose client is gone, and one is not over before its type is "none": while the last of a
+        guest's memory is written to its file, QEMU is done and libvirt calls the job "completed".
+        """
+        try:
+            with self._translated('look what is under way with the guest'):
+                return tuple(self._domain.state()) == _SAVING or bool(self._domain.jobStats().get('type'))
+        except errors.InvalidOperation:
+            return False  # it does not run
+        except exception.GuestBusy:
+            return True  # so busy that libvirt cannot even tell
+
+    def refuse_if_at_work(self) -> None:
+        """Stop here while the running guest is on its way, or libvirt is at any other job with it.
+
+        :raises GuestBusy: it is.
+        """
+        self.refuse_if_migrating()
+        if self.is_at_work():
+            raise exception.GuestBusy(instance=self.uuid, reason='libvirt is at another job with it')
 
     def attach(self, xml: str, sides: Side) -> None:
         """Add a device (virDomainAttachDeviceFlags): to both sides or to neither.

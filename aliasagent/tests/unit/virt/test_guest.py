@@ -206,6 +206,37 @@ class MigratingTestCase(base.TestCase):
     def test_on_its_way_in(self) -> None:
         self.assert_busy(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION, self.IDLE)
 
+    def test_another_job(self) -> None:
+        running, saving = (libvirt.VIR_DOMAIN_RUNNING, 1), (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE)
+        backup = {'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED, 'operation': libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP}
+        # what libvirt says while the last of a save is written
+        completed = {'type': libvirt.VIR_DOMAIN_JOB_COMPLETED, 'operation': libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE}
+        busy, off = map(libvirt_error, (libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_ERR_OPERATION_INVALID))
+        for state, job, at_work in (
+            (running, self.IDLE, False),
+            (running, off, False),
+            (running, backup, True),
+            (running, completed, True),
+            (running, busy, True),
+            (saving, self.IDLE, True),
+        ):
+            view, _domain = guest(state=state, jobStats=job)
+            self.assertEqual(at_work, view.is_at_work(), f'{state}, {job}')
+        view, _domain = guest(state=running, jobStats=backup)
+        self.assertRaises(exception.GuestBusy, view.refuse_if_at_work)
+
+    def test_saved_and_what_came_of_it(self) -> None:
+        for state, managed, saved, goes_on in (
+            ((libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED), 0, True, False),
+            ((libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED), 1, False, False),
+            ((libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN), 0, False, False),
+            ((libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED), 0, False, True),
+            ((libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_SAVE_CANCELED), 0, False, True),
+            ((libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED), 0, False, False),
+        ):
+            view, _domain = guest(state=state, hasManagedSaveImage=managed)
+            self.assertEqual((saved, goes_on), (view.is_saved(), view.goes_on_from_save()), str(state))
+
     def test_not_on_its_way(self) -> None:
         backup = {
             'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED,
