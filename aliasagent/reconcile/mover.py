@@ -3,6 +3,7 @@
 
 import functools
 import logging
+from collections.abc import Callable
 from collections.abc import Iterable
 
 from aliasagent import exception
@@ -29,13 +30,23 @@ class Mover:
         for path in relive.leftovers(directory):
             LOG.critical('The memory of a guest was left in %s: if it has not run since, "virsh restore" it', path)
 
-    def relive(self, instance: str, records: Iterable[plan.Record] = ()) -> None:
+    def relive(
+        self,
+        instance: str,
+        records: Iterable[plan.Record] = (),
+        *,
+        begin: Callable[[], None] = lambda: None,
+        begun_before: bool = False,
+    ) -> None:
         """Save a running guest and restore it. See :func:`aliasagent.virt.relive.relive`.
 
         :param records: what is known of its devices from elsewhere.
+        :param begin: called when the guest was looked at and is about to be saved, or restored.
+        :param begun_before: the guest may be down, or libvirt at it still.
         """
+        do = relive.resume if begun_before else relive.relive
         give = functools.partial(rewrite.give, records=frozenset(records))
-        done = relive.relive(self._host, instance, self._directory, give)
+        done = do(self._host, instance, self._directory, give, begin)
         given = ', '.join(done.given) or 'no alias'
         LOG.info('Instance %s stood still for %.1f s and has got %s', instance, done.paused_seconds, given)
 
@@ -52,14 +63,17 @@ class Mover:
         unsafe: bool = False,
         *,
         records: Iterable[plan.Record] = (),
+        begin: Callable[[], None] = lambda: None,
         begun_before: bool = False,
     ) -> None:
         """Send a running guest to another host. See :func:`aliasagent.virt.migrate.migrate`.
 
         :param records: what is known of its devices from elsewhere.
+        :param begin: called when the guest was looked at and is about to move, or to be followed.
         :param begun_before: libvirt may have carried on with it while we were away, and is only followed.
         """
         if begun_before:
+            begin()
             if migrate.follow(self._host, instance):
                 return
             # Not begun again: somebody may have had it stay here.
@@ -72,6 +86,7 @@ class Mover:
             migrate_uri=migrate_uri,
             bandwidth_mib=bandwidth_mib,
             unsafe=unsafe,
+            begin=begin,
         )
 
     def progress(self, instance: str) -> Progress | None:

@@ -92,6 +92,7 @@ def migrate(
     bandwidth_mib: int | None = None,
     unsafe: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Move a running guest, and return when it runs there and is gone here.
 
@@ -104,6 +105,7 @@ def migrate(
     :param bandwidth_mib: MiB per second that it may take; None for libvirt's own limit.
     :param unsafe: move it even if libvirt cannot see that both hosts share the disks without a cache between them.
     :param on_progress: called now and then, from another thread.
+    :param begin: called when the guest was looked at and is about to move.
     :return: the aliases that the running guest has there and had not here, and on what evidence.
     :raises InvalidInput: an address is none.
     :raises InstanceNotFound: there is no such guest.
@@ -132,6 +134,7 @@ def migrate(
         flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
         if rewrite(persistent, live):
             parameters[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = persistent.to_xml()
+    begin()
     LOG.info('Instance %s moves to %s; %d devices get aliases there', instance, dest_uri, len(given))
     with _watching(guest, on_progress):
         guest.migrate(dest_uri, parameters, flags)

@@ -15,6 +15,7 @@ from aliasagent.tests import base
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.unit.virt.test_migrate import StubHost
+from aliasagent.virt import migrate
 from aliasagent.virt.host import Host
 
 MACS = ('52:54:00:00:00:01', '52:54:00:00:00:02')
@@ -78,6 +79,7 @@ class MoverTestCase(base.TestCase):
     def test_one_that_was_on_its_way_when_the_agent_ended_is_not_sent_again(self) -> None:
         host: Any = StubHost()
         mover = Mover(host, self.directory)
+        self.patch(migrate, '_INTERVAL', 0.001)
         self.assertRaises(
             exception.HypervisorError, mover.migrate, 'guest', DEST, records=known(*MACS), begun_before=True
         )

@@ -172,6 +172,15 @@ class MigrateTestCase(base.TestCase):
     def test_nothing_is_known_of_one_while_the_hypervisor_is_away(self) -> None:
         self.assertRaises(exception.HypervisorUnavailable, self.follow, libvirt_error(libvirt.VIR_ERR_NO_CONNECT))
 
+    def test_it_begins_when_the_guest_was_looked_at(self) -> None:
+        unreadable = libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR)
+        for host in (StubHost(isActive=0), StubHost(jobStats=OUT), StubHost(XMLDesc=unreadable)):
+            self.assertRaises(exception.HypervisorError, self.migrate, host, begin=self.fail)
+        host, begun = StubHost(), []
+        self.migrate(host, begin=lambda: begun.append(len(host.domain.calls)))
+        ((name, *_arguments),) = host.domain.calls[begun[0] :]
+        self.assertEqual('migrateToURI3', name)
+
     def test_abort(self) -> None:
         host = StubHost(jobStats=OUT)
         migrate.abort(host, 'guest')  # type: ignore[arg-type]
