@@ -5,6 +5,7 @@ import pathlib
 import threading
 from unittest import mock
 
+from aliasagent.operations import knowledge
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.model import Action
@@ -47,7 +48,7 @@ class InterruptedMovesTestCase(base.TestCase):
         self.addCleanup(journal.close)
         lanes = Lanes(2)
         self.addCleanup(lanes.close)
-        mover = Mover(self.host, str(self.directory))
+        mover = Mover(self.host, str(self.directory), lambda guest: knowledge.records(journal.attached(guest)))
         driver = mock.Mock(wait_connected=self.host.wait_connected)
         runner = Runner(journal, lanes, driver, mock.Mock(), mover, reconnect_timeout=lambda: base.PATIENCE)
         self.addCleanup(runner.close)
@@ -169,3 +170,11 @@ class InterruptedMovesTestCase(base.TestCase):
         self.runner.recover()
         self.wait_for(lambda: self.journal.get('one').is_finished, 'the end')
         self.assert_relived(guest, self.journal.get('one'))
+
+    def test_what_the_agent_attached_itself_it_knows(self) -> None:
+        guest = self.fake.add_guest(DISK.replace(f'<serial>{VOLUME}</serial>', ''), persistent=False)
+        info = {'driver_volume_type': 'file', 'data': {'device_path': '/disk'}}
+        arguments = {'volume_id': VOLUME, 'connection_info': info}
+        self.journal.accept(Operation('attach', Action.ATTACH_VOLUME, guest.uuid, VOLUME, arguments))
+        self.journal.finish('attach')
+        self.assert_relived(guest, self.outcome(Action.RECONCILE_LIVE, guest.uuid))
