@@ -45,11 +45,15 @@ class Mover:
         """Save a running guest and restore it. See :func:`aliasagent.virt.relive.relive`.
 
         :param records: what was told of its devices.
-        :param begin: called when the guest was looked at and is about to be saved, or restored.
+        :param begin: called when the guest was looked at and is about to be saved, or to be gone on with.
         :param begun_before: the guest may be down, or libvirt at it still.
         """
-        do = relive.resume if begun_before else relive.relive
-        done = do(self._host, instance, self._directory, self._give(instance, records), begin)
+        give = self._give(instance, records)
+        if begun_before:
+            begin()
+            done = relive.resume(self._host, instance, self._directory, give)
+        else:
+            done = relive.relive(self._host, instance, self._directory, give, begin)
         given = ', '.join(done.given) or 'no alias'
         LOG.info('Instance %s stood still for %.1f s and has got %s', instance, done.paused_seconds, given)
 

@@ -126,13 +126,7 @@ def relive(
     return _end(host, instance, path, begun, {state}, given)
 
 
-def resume(
-    host: Host,
-    instance: str,
-    directory: str | os.PathLike[str],
-    rewrite: Rewrite,
-    begin: Callable[[], None] = lambda: None,
-) -> Relived:
+def resume(host: Host, instance: str, directory: str | os.PathLike[str], rewrite: Rewrite) -> Relived:
     """See a :func:`relive` to its end that was interrupted, wherever that was.
 
     A guest that is down because of it is restored; then, or if there is nothing to restore, all is as for
@@ -146,13 +140,12 @@ def resume(
     path = _left(where, instance)
     if path is not None and _is_down_as_saved(host, instance, path):
         LOG.info('Instance %s was saved, and not restored: it is restored from %s', instance, path)
-        begin()
         persistent = None if _was_transient(path) else _persistent(host.guest(instance))
         given = _restore_with_aliases(host, instance, path, rewrite, persistent)
         return _end(host, instance, path, begun, _STATES, given)
     if path is not None:
         _remove_if_it_goes_on(host, instance, path)
-    return relive(host, instance, directory, rewrite, begin)
+    return relive(host, instance, directory, rewrite)
 
 
 def _look_up(host: Host, instance: str, directory: pathlib.Path) -> Guest:
