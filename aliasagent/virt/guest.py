@@ -33,10 +33,9 @@ _STATES = {
     libvirt.VIR_DOMAIN_CRASHED: 'crashed',
     libvirt.VIR_DOMAIN_PMSUSPENDED: 'suspended',
 }
-#: The state of a guest that another host is sending.
-_ARRIVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
 _MIGRATION_OUT = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
-_MIGRATIONS = frozenset({libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN, _MIGRATION_OUT})
+_MIGRATION_IN = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN
+_MIGRATIONS = frozenset({_MIGRATION_IN, _MIGRATION_OUT})
 #: The state of a guest that stands still for its save.
 _SAVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE)
 #: The state of a guest that was saved. libvirtd forgets the reason when it is started anew, and says "unknown" then.
@@ -214,9 +213,17 @@ class Guest:
 
     def migration(self) -> dict[str, int] | None:
         """What libvirt says of the guest's way to another host (virDomainGetJobStats); None if it is not on one."""
-        with self._translated('look how far the migration is'):
-            job: dict[str, int] = self._domain.jobStats()
+        job = self._job('look how far the migration is')
         return job if job.get('type') and job.get('operation') == _MIGRATION_OUT else None
+
+    def _job(self, action: str) -> dict[str, int]:
+        """What libvirt says of the job that it is at; of a guest that another host sends it says nothing but that."""
+        try:
+            with self._translated(action):
+                stats: dict[str, int] = self._domain.jobStats()
+                return stats
+        except exception.Unsupported:
+            return {'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED, 'operation': _MIGRATION_IN}
 
     def abort_job(self) -> None:
         """End what is under way with the guest (virDomainAbortJob).
@@ -231,10 +238,9 @@ class Guest:
 
         :raises GuestBusy: it is.
         """
-        with self._translated('look whether the guest is being migrated'):
-            state = tuple(self._domain.state())
-            job = self._domain.jobStats()
-        if state == _ARRIVING or (job.get('type') and job.get('operation') in _MIGRATIONS):
+        # NOTE: not by its state. One that was restored from a file and is paused is "paused for a migration", too.
+        job = self._job('look whether the guest is being migrated')
+        if job.get('type') and job.get('operation') in _MIGRATIONS:
             raise exception.GuestBusy(instance=self.uuid, reason='it is being migrated')
 
     def is_at_work(self) -> bool:
@@ -243,9 +249,11 @@ class Guest:
         It goes on with one whose client is gone, and one is not over before its type is "none": while the last of a
         guest's memory is written to its file, QEMU is done and libvirt calls the job "completed".
         """
+        action = 'look what is under way with the guest'
         try:
-            with self._translated('look what is under way with the guest'):
-                return tuple(self._domain.state()) == _SAVING or bool(self._domain.jobStats().get('type'))
+            with self._translated(action):
+                state = tuple(self._domain.state())
+            return state == _SAVING or bool(self._job(action).get('type'))
         except errors.InvalidOperation:
             return False  # it does not run
         except exception.GuestBusy:

@@ -123,6 +123,7 @@ class ReliveTest(moving.MovingCase, testtools.TestCase):
         self.assertEqual('paused', self.host.guest(old.uuid).state())
         self.assertEqual(old.ids, self.ids(old.uuid)[0])
         self.assertEqual(before, old.written())
+        self.detach(old.uuid, self.attach(old.uuid))
         old.guest.domain.resume()
         self.assert_went_on(old, before)
 
