@@ -70,7 +70,7 @@ class ComputeService(service.Service):
         )
         self._driver = Driver(self._host, self._unplugs, self._patience, self._within)
         self._reconciler = Reconciler(self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known)
-        self._mover = Mover(self._host, conf.reconcile.save_directory)
+        self._mover = Mover(self._host, conf.reconcile.save_directory, self._known)
         self._runner = Runner(
             self._journal,
             self._lanes,

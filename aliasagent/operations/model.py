@@ -25,6 +25,9 @@ ATTACHES = frozenset({Action.ATTACH_VOLUME, Action.ATTACH_INTERFACE, Action.ATTA
 #: What takes a device out of a guest.
 DETACHES = frozenset({Action.DETACH_VOLUME, Action.DETACH_INTERFACE, Action.DETACH})
 
+#: What makes a running guest anew, here or on another host.
+MOVES = frozenset({Action.RECONCILE_LIVE, Action.LIVE_MIGRATE})
+
 
 class State(enum.StrEnum):
     """Where an operation stands. The last two are final."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent import futures
+from typing import Any
 
 from aliasagent import context
 from aliasagent import exception
@@ -17,6 +18,7 @@ from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.late import RETRY_SECONDS
 from aliasagent.operations.late import LateWriter
 from aliasagent.operations.model import DETACHES
+from aliasagent.operations.model import MOVES
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
@@ -85,10 +87,8 @@ class Runner:
             Action.DETACH_VOLUME: lambda it: self._detach(it, 'disk'),
             Action.DETACH_INTERFACE: lambda it: self._detach(it, 'interface'),
             Action.DETACH: self._detach,
-            Action.RECONCILE_LIVE: lambda it: mover.relive(it.instance, **records.in_arguments(it.arguments)),
-            Action.LIVE_MIGRATE: lambda it: mover.migrate(
-                it.instance, **records.in_arguments(it.arguments), begun_before=it.state is State.RUNNING
-            ),
+            Action.RECONCILE_LIVE: lambda it: mover.relive(it.instance, **self._of_move(it)),
+            Action.LIVE_MIGRATE: lambda it: mover.migrate(it.instance, **self._of_move(it)),
             Action.RECONCILE_INSTANCE: lambda it: _nothing(
                 reconciler.reconcile(it.instance, records.of_inventory(it.arguments.get('inventory')))
             ),
@@ -182,7 +182,7 @@ class Runner:
                 return None
 
     def _do(self, operation: Operation) -> 'futures.Future[None] | None':
-        if operation.action not in DETACHES:
+        if operation.action not in DETACHES | MOVES:
             self._begin(operation)
         for last in (False, False, True):
             try:
@@ -218,6 +218,12 @@ class Runner:
         """Begin when the device was found: a detach that is running has had one to take out, also after a crash."""
         begin = functools.partial(self._begin, operation)
         return self._driver.detach(operation.instance, operation.device, kind, begin=begin)
+
+    def _of_move(self, operation: Operation) -> dict[str, Any]:
+        """Begin when the guest was looked at: a move that was begun before is gone on with, and not begun anew."""
+        begin = functools.partial(self._begin, operation)
+        begun_before = operation.state is State.RUNNING
+        return {**records.in_arguments(operation.arguments), 'begin': begin, 'begun_before': begun_before}
 
     def _wait_connected(self) -> bool:
         """Wait for a hypervisor that went away; False if it stays away or the agent stops."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Running guests that are made anew, here or on another host, and have their aliases from then on."""
 
-import functools
 import logging
+from collections.abc import Callable
 from collections.abc import Iterable
 
 from aliasagent import exception
@@ -10,6 +10,7 @@ from aliasagent.reconcile import plan
 from aliasagent.reconcile import rewrite
 from aliasagent.virt import migrate
 from aliasagent.virt import relive
+from aliasagent.virt.guest import Rewrite
 from aliasagent.virt.host import Host
 from aliasagent.virt.migrate import Progress
 from aliasagent.virt.relive import Estimate
@@ -21,21 +22,38 @@ class Mover:
     """Saves and restores guests, and sends them to other hosts, with their aliases in the definition they go on with.
 
     :param directory: where a guest's memory is kept between save and restore.
+    :param known: what is known of a guest's devices from elsewhere.
     """
 
-    def __init__(self, host: Host, directory: str) -> None:
+    def __init__(
+        self, host: Host, directory: str, known: Callable[[str], Iterable[plan.Record]] = lambda _instance: ()
+    ) -> None:
         self._host = host
         self._directory = directory
+        self._known = known
         for path in relive.leftovers(directory):
             LOG.critical('The memory of a guest was left in %s: if it has not run since, "virsh restore" it', path)
 
-    def relive(self, instance: str, records: Iterable[plan.Record] = ()) -> None:
+    def relive(
+        self,
+        instance: str,
+        records: Iterable[plan.Record] = (),
+        *,
+        begin: Callable[[], None] = lambda: None,
+        begun_before: bool = False,
+    ) -> None:
         """Save a running guest and restore it. See :func:`aliasagent.virt.relive.relive`.
 
-        :param records: what is known of its devices from elsewhere.
+        :param records: what was told of its devices.
+        :param begin: called when the guest was looked at and is about to be saved, or to be gone on with.
+        :param begun_before: the guest may be down, or libvirt at it still.
         """
-        give = functools.partial(rewrite.give, records=frozenset(records))
-        done = relive.relive(self._host, instance, self._directory, give)
+        give = self._give(instance, records)
+        if begun_before:
+            begin()
+            done = relive.resume(self._host, instance, self._directory, give)
+        else:
+            done = relive.relive(self._host, instance, self._directory, give, begin)
         given = ', '.join(done.given) or 'no alias'
         LOG.info('Instance %s stood still for %.1f s and has got %s', instance, done.paused_seconds, given)
 
@@ -52,14 +70,17 @@ class Mover:
         unsafe: bool = False,
         *,
         records: Iterable[plan.Record] = (),
+        begin: Callable[[], None] = lambda: None,
         begun_before: bool = False,
     ) -> None:
         """Send a running guest to another host. See :func:`aliasagent.virt.migrate.migrate`.
 
-        :param records: what is known of its devices from elsewhere.
+        :param records: what was told of its devices.
+        :param begin: called when the guest was looked at and is about to move, or to be followed.
         :param begun_before: libvirt may have carried on with it while we were away, and is only followed.
         """
         if begun_before:
+            begin()
             if migrate.follow(self._host, instance):
                 return
             # Not begun again: somebody may have had it stay here.
@@ -68,11 +89,17 @@ class Mover:
             self._host,
             instance,
             dest_uri,
-            functools.partial(rewrite.give, records=frozenset(records)),
+            self._give(instance, records),
             migrate_uri=migrate_uri,
             bandwidth_mib=bandwidth_mib,
             unsafe=unsafe,
+            begin=begin,
         )
+
+    def _give(self, instance: str, told: Iterable[plan.Record]) -> Rewrite:
+        """What sets the aliases. It asks itself for what is known, so that an error there is undone as any other."""
+        records = frozenset(told)
+        return lambda definition, other: rewrite.give(definition, other, records.union(self._known(instance)))
 
     def progress(self, instance: str) -> Progress | None:
         """How far a guest is on its way to another host; None if it is on none."""

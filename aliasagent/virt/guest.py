@@ -40,10 +40,20 @@ _STOPPED_BY = {
     libvirt.VIR_DOMAIN_SHUTOFF_SAVED: events.Cause.SAVED,
     libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT: events.Cause.SAVED,
 }
-#: The state of a guest that another host is sending.
-_ARRIVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
 _MIGRATION_OUT = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
-_MIGRATIONS = frozenset({libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN, _MIGRATION_OUT})
+_MIGRATION_IN = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN
+_MIGRATIONS = frozenset({_MIGRATION_IN, _MIGRATION_OUT})
+#: The state of a guest that stands still for its save.
+_SAVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE)
+#: The state of a guest that was saved. libvirtd forgets the reason when it is started anew, and says "unknown" then.
+_SAVED = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
+#: The states of a guest that goes on after a save: from a file, or because the save came to nothing.
+_GOES_ON = frozenset(
+    {
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_SAVE_CANCELED),
+    }
+)
 #: Sets the aliases that a definition's devices lack, in place, given the guest's other definition; returns the aliases
 #: that it set, and on what evidence.
 Rewrite = Callable[[Domain, Domain | None], dict[str, str]]
@@ -190,6 +200,16 @@ class Guest:
         with self._translated('save'):
             self._domain.saveFlags(path, None, 0)
 
+    def is_saved(self) -> bool:
+        """Whether the guest has not run since it was saved to a file that somebody named."""
+        with self._translated('look whether the guest is saved'):
+            return tuple(self._domain.state()) == _SAVED and not self._domain.hasManagedSaveImage()
+
+    def goes_on_from_save(self) -> bool:
+        """Whether libvirt says of the running guest that it has in memory what it had at its last save."""
+        with self._translated('read the state of the guest'):
+            return tuple(self._domain.state()) in _GOES_ON
+
     def migrate(self, dest_uri: str, parameters: Mapping[str, object], flags: int) -> None:
         """Move the guest to another host (virDomainMigrateToURI3); returns when it is there.
 
@@ -206,9 +226,17 @@ class Guest:
 
     def migration(self) -> dict[str, int] | None:
         """What libvirt says of the guest's way to another host (virDomainGetJobStats); None if it is not on one."""
-        with self._translated('look how far the migration is'):
-            job: dict[str, int] = self._domain.jobStats()
+        job = self._job('look how far the migration is')
         return job if job.get('type') and job.get('operation') == _MIGRATION_OUT else None
+
+    def _job(self, action: str) -> dict[str, int]:
+        """What libvirt says of the job that it is at; of a guest that another host sends it says nothing but that."""
+        try:
+            with self._translated(action):
+                stats: dict[str, int] = self._domain.jobStats()
+                return stats
+        except exception.Unsupported:
+            return {'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED, 'operation': _MIGRATION_IN}
 
     def abort_job(self) -> None:
         """End what is under way with the guest (virDomainAbortJob).
@@ -223,10 +251,9 @@ class Guest:
 
         :raises GuestBusy: it is.
         """
-        with self._translated('look whether the guest is being migrated'):
-            state = tuple(self._domain.state())
-            job = self._domain.jobStats()
-        if state == _ARRIVING or (job.get('type') and job.get('operation') in _MIGRATIONS):
+        # NOTE: not by its state. One that was restored from a file and is paused is "paused for a migration", too.
+        job = self._job('look whether the guest is being migrated')
+        if job.get('type') and job.get('operation') in _MIGRATIONS:
             raise exception.GuestBusy(instance=self.uuid, reason='it is being migrated')
 
     def refuse_if_saved(self) -> None:
@@ -242,6 +269,31 @@ class Guest:
                 reason='it was saved with its devices, and goes on with them: start it first, or drop what was saved '
                 '("virsh managedsave-remove")',
             )
+
+    def is_at_work(self) -> bool:
+        """Whether libvirt is at a job with the running guest: saves, restores or moves it, or copies its disks.
+
+        It goes on with one whose client is gone, and one is not over before its type is "none": while the last of a
+        guest's memory is written to its file, QEMU is done and libvirt calls the job "completed".
+        """
+        action = 'look what is under way with the guest'
+        try:
+            with self._translated(action):
+                state = tuple(self._domain.state())
+            return state == _SAVING or bool(self._job(action).get('type'))
+        except errors.InvalidOperation:
+            return False  # it does not run
+        except exception.GuestBusy:
+            return True  # so busy that libvirt cannot even tell
+
+    def refuse_if_at_work(self) -> None:
+        """Stop here while the running guest is on its way, or libvirt is at any other job with it.
+
+        :raises GuestBusy: it is.
+        """
+        self.refuse_if_migrating()
+        if self.is_at_work():
+            raise exception.GuestBusy(instance=self.uuid, reason='libvirt is at another job with it')
 
     def attach(self, xml: str, sides: Side) -> None:
         """Add a device (virDomainAttachDeviceFlags): to both sides or to neither.

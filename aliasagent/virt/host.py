@@ -139,8 +139,8 @@ class Host:
             thread.start()
 
     def wait_connected(self, timeout: float | None = None) -> bool:
-        """Wait until the hypervisor is reached; False after ``timeout`` seconds without."""
-        return self._connected.wait(timeout)
+        """Wait until the hypervisor is reached; False after ``timeout`` seconds without, or when this is closed."""
+        return not self._closing.is_set() and self._connected.wait(timeout) and not self._closing.is_set()
 
     def close(self) -> None:
         """Let go of the connection and end the threads."""
@@ -151,6 +151,7 @@ class Host:
             thread.join()
         with self._lock:
             connection, self._connection = self._connection, None
+        self._connected.set()  # wakes whoever waits for it
         self._connected.clear()
         if connection is not None:
             connection.close()

@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two looks at how far it is.
 _INTERVAL = 0.5
+#: How many looks, one after the other, have to find a guest on no way.
+_LOOKS = 2
 _MAX_URI = 1024
 _PRINTABLE = re.compile(r'[!-~]+')
 #: Who logs in, perhaps with a password.
@@ -90,6 +92,7 @@ def migrate(
     bandwidth_mib: int | None = None,
     unsafe: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Move a running guest, and return when it runs there and is gone here.
 
@@ -102,6 +105,7 @@ def migrate(
     :param bandwidth_mib: MiB per second that it may take; None for libvirt's own limit.
     :param unsafe: move it even if libvirt cannot see that both hosts share the disks without a cache between them.
     :param on_progress: called now and then, from another thread.
+    :param begin: called when the guest was looked at and is about to move.
     :return: the aliases that the running guest has there and had not here, and on what evidence.
     :raises InvalidInput: an address is none.
     :raises InstanceNotFound: there is no such guest.
@@ -130,6 +134,7 @@ def migrate(
         flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
         if rewrite(persistent, live):
             parameters[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = persistent.to_xml()
+    begin()
     LOG.info('Instance %s moves to %s; %d devices get aliases there', instance, dest_uri, len(given))
     with _watching(guest, on_progress):
         guest.migrate(dest_uri, parameters, flags)
@@ -148,18 +153,18 @@ def progress(host: Host, instance: str) -> Progress | None:
 def follow(host: Host, instance: str, on_progress: Callable[[Progress], None] | None = None) -> bool:
     """Wait for a migration that an earlier process began: libvirtd carries it on when its client is gone.
 
+    One look that finds it on no way does not say that it stays: one that has left is stopped first, and gone later.
+
     :return: whether the guest has gone to the other host; False if it is here, and not on its way.
     :raises HypervisorUnavailable: nothing is known meanwhile.
     """
-    try:
-        while (now := progress(host, instance)) is not None:
-            if on_progress is not None:
-                on_progress(now)
-            time.sleep(_INTERVAL)
-    except exception.InstanceNotFound:
-        return True
-    except errors.InvalidOperation:
-        return False  # it was stopped
+    stays = 0
+    while stays < _LOOKS:
+        try:
+            stays = 0 if _is_on_its_way(host, instance, on_progress) else stays + 1
+        except exception.InstanceNotFound:
+            return True
+        time.sleep(_INTERVAL)
     return False
 
 
@@ -174,6 +179,22 @@ def abort(host: Host, instance: str) -> None:
         raise exception.HypervisorError(action='abort', reason=f'instance {instance} is not being migrated')
     guest.abort_job()
     LOG.info('Instance %s shall stay', instance)
+
+
+def _is_on_its_way(host: Host, instance: str, on_progress: Callable[[Progress], None] | None) -> bool:
+    """Whether the guest is being moved, or that cannot be told at the moment."""
+    try:
+        now = progress(host, instance)
+    except exception.HypervisorUnavailable:
+        raise
+    except errors.InvalidOperation:
+        return False  # it does not run
+    except exception.HypervisorError as error:
+        LOG.debug('Instance %s: how far it is is not known at the moment: %s', instance, error)
+        return True
+    if now is not None and on_progress is not None:
+        on_progress(now)
+    return now is not None
 
 
 def _progress(guest: Guest) -> Progress | None:

@@ -65,6 +65,29 @@ class LifeContract(hypervisor.HypervisorContract):
             [event for event in told if event[0] != libvirt.VIR_DOMAIN_EVENT_SHUTDOWN],
         )
 
+    def test_what_is_said_of_a_guest_that_was_saved_and_restored(self) -> None:
+        for persistent in (True, False):
+            domain, path = self.new_guest(persistent=persistent), self.save_path()
+            uuid_string = domain.UUIDString()
+            domain.save(path)
+            if persistent:
+                self.assertEqual([libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED], domain.state())
+                self.assertEqual(0, domain.hasManagedSaveImage())
+                with self.refused(55, 'domain is not running'):
+                    domain.jobStats()
+            else:
+                with self.refused(42, f"no domain with matching uuid '{uuid_string}'"):
+                    self.connection().lookupByUUIDString(uuid_string)
+            self.connection().restore(path)
+            domain = self.connection().lookupByUUIDString(uuid_string)
+            self.assertEqual([libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED], domain.state())
+            self.assertEqual(libvirt.VIR_DOMAIN_JOB_NONE, domain.jobStats()['type'])
+            domain.suspend()
+            domain.save(path)
+            self.connection().restore(path)
+            domain = self.connection().lookupByUUIDString(uuid_string)
+            self.assertEqual([libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION], domain.state())
+
     def test_a_shut_off_guest_does_nothing(self) -> None:
         domain = self.new_guest(running=False)
         for call in (domain.destroy, domain.reset, domain.reboot, domain.shutdown, domain.suspend, domain.resume):

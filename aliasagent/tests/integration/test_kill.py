@@ -9,8 +9,10 @@ from aliasagent.tests.stress import cast_window
 from aliasagent.tests.stress import kill_agent
 from aliasagent.tests.stress import kill_steps
 from aliasagent.tests.stress.steps import ATTACH
+from aliasagent.tests.stress.steps import BEGIN
 from aliasagent.tests.stress.steps import CAST
 from aliasagent.tests.stress.steps import KINDS
+from aliasagent.tests.stress.steps import RELIVE
 from aliasagent.tests.stress.steps import SUBMIT
 
 
@@ -54,6 +56,11 @@ class StepsTest(testtools.TestCase):
     def test_at_what_is_special_to_a_submit(self) -> None:
         # NOTE: who asks waits in vain for an answer first.
         self.play([case for case in self.cases('attach volume', SUBMIT) if case.step.way == SUBMIT])
+
+    def test_at_what_is_special_to_a_save_and_restore(self) -> None:
+        kinds = [kind for kind in KINDS if kind.name == 'reconcile live']
+        cases = kill_steps.cases(kinds, [CAST], random.Random(), sparse=False)
+        self.play([case for case in cases if case.step in (*BEGIN, *RELIVE)])
 
     def test_at_what_is_special_to_a_device_that_goes_meanwhile(self) -> None:
         cases = self.cases('detach, goes meanwhile', CAST)

@@ -15,6 +15,7 @@ from aliasagent.tests.integration import base
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import libvirtd
 from aliasagent.tests.parts import processes
+from aliasagent.virt.guest import Guest
 
 
 class MigratingTest(harness.DriverCase, testtools.TestCase):
@@ -61,6 +62,9 @@ class MigratingTest(harness.DriverCase, testtools.TestCase):
                 error = self.assertRaises(exception.GuestBusy, change, guest)
                 self.assertTrue(error.retryable)
             self.assert_untouched(guest, before)
+            arriving = Guest(destination.lookupByUUIDString(guest), lambda: True)
+            self.assertRaises(exception.GuestBusy, arriving.refuse_if_migrating)
+            self.assertTrue(arriving.is_at_work())
             domain.abortJob()
             self.assertIsInstance(migration.exception(harness.SOON), libvirt.libvirtError)
         self.detach(guest, volume)

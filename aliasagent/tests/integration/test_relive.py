@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A running guest from before aliases gains them by save and restore, and notices nothing but a pause."""
 
+import functools
 import pathlib
 import tempfile
+from concurrent import futures
 from typing import ClassVar
 
 import testtools
@@ -18,6 +20,7 @@ from aliasagent.reconcile.mover import Mover
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.tests.integration import moving
+from aliasagent.tests.parts import processes
 from aliasagent.virt import relive
 from aliasagent.virt.guest import Side
 
@@ -40,6 +43,14 @@ class ReliveTest(moving.MovingCase, testtools.TestCase):
         self.addCleanup(self.side.clear)
         self.set_up_driver()
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=self.side.directory))
+
+    def is_being_saved(self, old: moving.OldGuest) -> bool:
+        """Whether libvirtd has begun to save a guest, and perhaps come to the end."""
+        try:
+            guest = self.host.guest(old.uuid)
+            return guest.is_at_work() or guest.is_saved()
+        except exception.InstanceNotFound:
+            return True
 
     def relive(self, old: moving.OldGuest) -> relive.Relived:
         done = relive.relive(self.host, old.uuid, self.directory, rewrite.give)
@@ -112,6 +123,7 @@ class ReliveTest(moving.MovingCase, testtools.TestCase):
         self.assertEqual('paused', self.host.guest(old.uuid).state())
         self.assertEqual(old.ids, self.ids(old.uuid)[0])
         self.assertEqual(before, old.written())
+        self.detach(old.uuid, self.attach(old.uuid))
         old.guest.domain.resume()
         self.assert_went_on(old, before)
 
@@ -136,6 +148,25 @@ class ReliveTest(moving.MovingCase, testtools.TestCase):
             self.assert_went_on(old, before)
             self.relive(old)
             self.assertEqual(old.ids, self.ids(old.uuid)[0])
+
+    def test_what_somebody_else_has_begun_is_gone_on_with(self) -> None:
+        """As if it had been an agent that was killed, while libvirtd still saves or when it has saved."""
+        for state, suffix in (('running', '.relive'), ('transient', '.transient.relive')):
+            for waits in (False, True):
+                old = self.old_guest(self.side, self.side.bridge(), state=state)
+                before, path = old.written(), str(self.directory / f'{old.uuid}{suffix}')
+                with futures.ThreadPoolExecutor(1) as pool:
+                    saved = pool.submit(self.side.connection.lookupByUUIDString(old.uuid).save, path)
+                    if waits:
+                        saved.result(harness.SOON)
+                    else:
+                        begun = functools.partial(self.is_being_saved, old)
+                        processes.wait_until(begun, harness.SOON, 'the save', interval=0)
+                    relive.resume(self.host, old.uuid, self.directory, rewrite.give)
+                    saved.result(harness.SOON)
+                self.assertEqual([], relive.leftovers(self.directory))
+                self.assertEqual(old.ids, self.ids(old.uuid)[0])
+                self.assert_went_on(old, before)
 
     def test_what_is_in_the_way_is_left_there(self) -> None:
         old = self.old_guest(self.side, self.side.bridge())

@@ -33,7 +33,7 @@ BEFORE, AFTER = 'before', 'after'
 class Death:
     """Where, when and how the agent dies: by SIGKILL, right before or right after a call of a method."""
 
-    #: ``package.module:Class.method``
+    #: ``package.module:Class.method`` or ``package.module:function``
     place: str
     moment: str
     #: Of which call, counted from when the file is there.
@@ -61,8 +61,9 @@ class Death:
     def install(self) -> None:
         """Put it in its place."""
         module, _, path = self.place.partition(':')
-        name, _, method = path.partition('.')
-        owner = getattr(importlib.import_module(module), name)
+        name, _, method = path.rpartition('.')
+        owner = importlib.import_module(module)
+        owner = getattr(owner, name) if name else owner
         setattr(owner, method, self._wrapped(vars(owner)[method]))
 
     def _wrapped(self, function: Callable[..., Any]) -> Callable[..., Any]:

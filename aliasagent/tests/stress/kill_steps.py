@@ -41,6 +41,7 @@ from aliasagent.tests.stress.steps import KINDS
 from aliasagent.tests.stress.steps import SUBMIT
 from aliasagent.tests.stress.steps import Kind
 from aliasagent.tests.stress.steps import Step
+from aliasagent.virt import relive
 
 _BOTH = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
 #: Seconds in which one thing has to happen.
@@ -116,6 +117,7 @@ class Stage:
         if sort not in self._guests:
             make = {
                 'paused': self.scene.paused_guest,
+                'running': self.scene.running_guest,
                 'booted': self.scene.booted_guest,
                 'shut off': self.scene.shut_off_guest,
             }[sort]
@@ -168,7 +170,7 @@ class _One:
         if self._there is not None:
             flags = _BOTH if self._domain.isActive() else libvirt.VIR_DOMAIN_AFFECT_CONFIG
             self._domain.attachDeviceFlags(self._xml(self._there), flags)
-            if self._domain.isActive():
+            if self._domain.isActive() and self._kind.aliased:
                 came = self._guest, self._device_id, ADDED
                 processes.wait_until(lambda: self._scene.effects.counts()[came], _SOON, 'the device to come')
         self._before = self._scene.effects.counts()
@@ -179,6 +181,8 @@ class _One:
         self._scene.agent.start()
 
     def _xml(self, device: scenes.Device) -> str:
+        if device.kind == 'disk' and not self._kind.aliased:
+            return harness.disk_xml(device.what, 'sdf', serial=self._device_id)
         if device.kind == 'disk':
             return harness.disk_xml(device.what, 'sdf', alias=self._alias)
         return harness.interface_xml(self._bridge, device.what, alias=self._alias)
@@ -239,7 +243,7 @@ class _One:
     def judge(self) -> Result:
         """Compare what there is with what there should be, and again after asking once more."""
         result = Result(self._case)
-        found = [operation for operation in self._scene.operations() if operation.device == self._device_id]
+        found = self._operations()
         if len(found) != 1:
             result.faults.append(f'{len(found)} operations in the journal')
             return result
@@ -251,11 +255,15 @@ class _One:
         result.faults += self._told_faults()
         result.faults += self._guest_faults()
         self._scene.api.submit(self._context, self._kind.action, instance_uuid=self._guest, **self._arguments)
-        again = [operation for operation in self._scene.operations() if operation.device == self._device_id]
-        if again != found:
+        if self._operations() != found:
             result.faults.append('asked once more, it was done once more')
         result.faults += [f'asked once more: {fault}' for fault in self._guest_faults()]
         return result
+
+    def _operations(self) -> list[Operation]:
+        """What the journal has of this case."""
+        mine = self._context.operation_id, self._device_id
+        return [operation for operation in self._scene.operations() if {operation.id, operation.device} & set(mine)]
 
     def _told_faults(self) -> list[str]:
         told = self._stage.listener.told(self._context.operation_id)
@@ -274,6 +282,7 @@ class _One:
         for side, devices in sides.items():
             if devices.get(self._device_id) != should:
                 faults.append(f'{side} has {devices.get(self._device_id)}, should be {should}')
+        faults += [f'{path} is left' for path in relive.leftovers(self._scene.agent.directory / 'save')]
         seen = self._scene.effects.counts()
         for word in (ADDED, REMOVED):
             key = self._guest, self._device_id, word

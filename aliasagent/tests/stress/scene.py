@@ -8,6 +8,7 @@ import pathlib
 import sqlite3
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from aliasagent.devices import identity
 from aliasagent.devices.domain import Domain
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
+from aliasagent.tests.fakes.libvirt import domain_xml
 from aliasagent.tests.integration import base
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import guest as guests
@@ -95,6 +97,12 @@ class Scene:
         self.side.made.append(guest)
         guest.domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
         return guest.uuid
+
+    def running_guest(self) -> str:
+        """A guest that runs and has no system: it uses little of its memory, and is saved in a moment."""
+        instance = str(uuid.uuid4())
+        self.side.connection.defineXML(domain_xml(f'guest-{instance[:8]}', instance)).create()
+        return instance
 
     def shut_off_guest(self) -> str:
         return self.side.new_guest(state='shut off')

@@ -17,7 +17,7 @@ class Step:
     """One step: a call of a method."""
 
     name: str
-    #: ``package.module:Class.method``
+    #: ``package.module:Class.method`` or ``package.module:function``
     place: str
     #: Which call of it.
     call: int = 1
@@ -63,6 +63,11 @@ ANSWER = (
     Step('unplug ends', 'aliasagent.virt.unplug:Unplugs._end'),
 )
 SHUT_OFF = (Step('libvirt detaches, persistent', 'aliasagent.virt.guest:Guest.detach', 1),)
+RELIVE = (
+    Step('libvirt saves', 'aliasagent.virt.guest:Guest.save'),
+    Step('libvirt restores', 'aliasagent.virt.relive:_restore'),
+    Step('looked at again, file removed', 'aliasagent.virt.relive:_end'),
+)
 FINISH = (
     Step('finished', f'{_OPERATIONS}.runner:Runner._finish'),
     Step('outcome is written', f'{_OPERATIONS}.late:LateWriter.write'),
@@ -80,13 +85,15 @@ class Kind:
     name: str
     steps: tuple[Step, ...]
     action: Action
-    #: ``paused``, ``booted`` or ``shut off``.
+    #: ``paused``, ``running``, ``booted`` or ``shut off``.
     guest: str
     #: ``disk``, ``interface`` or nothing: what the guest has under the id before.
     there: str = ''
     outcome: Outcome = dataclasses.field(default_factory=Outcome)
     #: Whether the device goes out of the running guest while there is no agent.
     goes_meanwhile: bool = False
+    #: Whether what the guest has before has its alias.
+    aliased: bool = True
 
     def arguments(self, device_id: str, device: scenes.Device, bridge: str) -> Json:
         """What is asked of the agent, without the guest."""
@@ -99,6 +106,8 @@ class Kind:
             case Action.ATTACH_INTERFACE:
                 port = {'id': device_id, 'address': device.what, 'vif_type': 'bridge', 'bridge': bridge}
                 return {'port': port}
+            case Action.RECONCILE_LIVE:
+                return {'inventory': None}
             case Action.DETACH_VOLUME:
                 return {'volume_id': device_id}
             case Action.DETACH_INTERFACE:
@@ -148,5 +157,13 @@ KINDS = (
         'paused',
         'disk',
         Outcome('DeviceConflict', 'it is attached with source'),
+    ),
+    Kind(
+        'reconcile live',
+        (*_ALL_BEFORE, *RELIVE, *_ALL_AFTER),
+        Action.RECONCILE_LIVE,
+        'running',
+        'disk',
+        aliased=False,
     ),
 )

@@ -20,7 +20,6 @@ _P = typing.ParamSpec('_P')
 _R = typing.TypeVar('_R')
 _NO_JOB = [0] * 12
 _UNBOUNDED_JOB = [libvirt.VIR_DOMAIN_JOB_UNBOUNDED, *[0] * 11]
-_MIGRATION_OUT = 4  # VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
 
 
 def remote(
@@ -224,11 +223,8 @@ class FakeDomain:
 
     def _save(self, path: str, dxml: str | None) -> None:
         guest = self.find()
-        self.hypervisor.saved[path] = (self._uuid, dxml or definition.dump(guest.need_live(), True, True))
-        paused = self.hypervisor.saved_paused
-        (paused.add if guest.state == libvirt.VIR_DOMAIN_PAUSED else paused.discard)(path)
-        guest.suspend()
-        guest.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED, libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
+        guest.begin_save(path, dxml)
+        guest.end_save()
 
     @remote
     def snapshotCreateXML(self, xmlDesc: str, flags: int = 0) -> FakeSnapshot:  # noqa: N802, N803
@@ -243,15 +239,15 @@ class FakeDomain:
     def jobInfo(self) -> list[int]:  # noqa: N802
         guest = self.find()
         guest.need_live()
-        return list(_UNBOUNDED_JOB if guest.migrating else _NO_JOB)
+        return list(_NO_JOB if guest.job is None else _UNBOUNDED_JOB)
 
     @remote
     def jobStats(self, flags: int = 0) -> dict[str, int]:  # noqa: N802
         guest = self.find()
         guest.need_live()
-        if guest.migrating:
-            return {'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED, 'operation': _MIGRATION_OUT}
-        return {'type': libvirt.VIR_DOMAIN_JOB_NONE}
+        if guest.job is None:
+            return {'type': libvirt.VIR_DOMAIN_JOB_NONE}
+        return {'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED, 'operation': guest.job}
 
     # Devices
 

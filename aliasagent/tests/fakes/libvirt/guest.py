@@ -9,11 +9,16 @@ from lxml import etree
 
 from aliasagent.tests.fakes.libvirt import addresses
 from aliasagent.tests.fakes.libvirt import aliases
+from aliasagent.tests.fakes.libvirt import definition
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.behaviour import Unplug
 
 if typing.TYPE_CHECKING:
     from aliasagent.tests.fakes.libvirt.hypervisor import FakeHypervisor
+
+
+#: Why a guest runs that was started so, if not because it booted.
+_REASONS = {libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED: libvirt.VIR_DOMAIN_RUNNING_RESTORED}
 
 
 class FakeGuest:
@@ -37,11 +42,14 @@ class FakeGuest:
         """Live devices whose removal was asked for and has not happened, by alias."""
         self.migrating = False
         """While set, whatever wants to change the guest times out on its lock, and jobInfo tells of a job."""
+        self.other_job: int | None = None
+        """Another job that libvirt is at with the guest (virDomainJobOperation), a save for one."""
         self.answers_acpi = True
         """Whether shutdown() and reboot() are heard by the guest."""
         self.managed_save: str | None = None
         self._transient_base = config
         self._unheard: list[etree._Element] = []
+        self._saving = ('', '')
 
     # What a guest is
 
@@ -52,6 +60,11 @@ class FakeGuest:
     @property
     def active(self) -> bool:
         return self.live is not None
+
+    @property
+    def job(self) -> int | None:
+        """What jobInfo and jobStats tell of."""
+        return libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT if self.migrating else self.other_job
 
     def aliases(self, live: bool = True) -> list[str]:
         """User aliases in the running guest, or in the saved definition."""
@@ -96,7 +109,7 @@ class FakeGuest:
         self.live = live
         self.pending.clear()
         self._unheard.clear()
-        self.state, self.reason = libvirt.VIR_DOMAIN_RUNNING, 1
+        self.state, self.reason = libvirt.VIR_DOMAIN_RUNNING, _REASONS.get(detail, libvirt.VIR_DOMAIN_RUNNING_BOOTED)
         self._lifecycle(libvirt.VIR_DOMAIN_EVENT_RESUMED, 0)
         self._lifecycle(libvirt.VIR_DOMAIN_EVENT_STARTED, detail)
         if paused:
@@ -110,7 +123,7 @@ class FakeGuest:
                 self._lifecycle(libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, announced)
             self.live = None
             self.pending.clear()
-            self.migrating = False
+            self.migrating, self.other_job = False, None
             self.id = -1
             self.state, self.reason = libvirt.VIR_DOMAIN_SHUTOFF, reason
             self._lifecycle(libvirt.VIR_DOMAIN_EVENT_STOPPED, detail)
@@ -148,6 +161,34 @@ class FakeGuest:
         with self.hypervisor.lock:
             self.config = None
             self.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
+
+    def begin_save(self, path: str, xml: str | None = None) -> None:
+        """libvirtd begins to save the guest, which stands still from now on. It goes on if its client is gone."""
+        with self.hypervisor.lock:
+            self._saving = path, xml or definition.dump(self.need_live(), True, True)
+            paused = self.hypervisor.saved_paused
+            self.other_job = libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE
+            if self.state == libvirt.VIR_DOMAIN_PAUSED:
+                paused.add(path)
+                return
+            paused.discard(path)
+            self.suspend()
+            self.reason = libvirt.VIR_DOMAIN_PAUSED_SAVE
+
+    def end_save(self) -> None:
+        """All of the guest is in its file."""
+        with self.hypervisor.lock:
+            path, xml = self._saving
+            self.hypervisor.saved[path] = (self.uuid, xml)
+            self.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED, libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
+
+    def cancel_save(self) -> None:
+        """The save comes to nothing, and the guest goes on."""
+        with self.hypervisor.lock:
+            self.other_job = None
+            if self.reason == libvirt.VIR_DOMAIN_PAUSED_SAVE:
+                self.resume()
+                self.reason = libvirt.VIR_DOMAIN_RUNNING_SAVE_CANCELED
 
     def suspend(self) -> None:
         with self.hypervisor.lock:

@@ -226,6 +226,8 @@ class FakeHypervisor:
                 raise errors.invalid_state(f"domain '{guest.name}' is already active")
             try:
                 guest.boot(tree, libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED, paused or path in self.saved_paused)
+                if guest.state == libvirt.VIR_DOMAIN_PAUSED:
+                    guest.reason = libvirt.VIR_DOMAIN_PAUSED_MIGRATION  # so libvirt calls it
             except libvirt.libvirtError:
                 if not guest.persistent:
                     self.forget(guest)

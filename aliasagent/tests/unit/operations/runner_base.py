@@ -76,11 +76,32 @@ class StubMover:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
 
-    def relive(self, instance: str, records: list[Record]) -> None:
-        self.asked.append(('relive', instance, records))
+        #: What it is to answer first, one by one, before it begins.
+        self.first: list[Exception] = []
+        #: And when it has begun.
+        self.then: list[Exception] = []
 
-    def migrate(self, instance: str, *, records: list[Record], begun_before: bool, **arguments: Any) -> None:
-        self.asked.append(('migrate', instance, begun_before, arguments, records))
+    def _do(self, begin: Callable[[], None], *what: Any) -> None:
+        self.asked.append(what)
+        if self.first:
+            raise self.first.pop(0)
+        begin()
+        if self.then:
+            raise self.then.pop(0)
+
+    def relive(self, instance: str, *, records: list[Record], begin: Callable[[], None], begun_before: bool) -> None:
+        self._do(begin, 'relive', instance, begun_before, records)
+
+    def migrate(
+        self,
+        instance: str,
+        *,
+        records: list[Record],
+        begin: Callable[[], None],
+        begun_before: bool,
+        **arguments: Any,
+    ) -> None:
+        self._do(begin, 'migrate', instance, begun_before, arguments, records)
 
 
 def operation(operation_id: str, action: Action = Action.DETACH, **values: Any) -> Operation:

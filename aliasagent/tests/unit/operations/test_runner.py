@@ -41,7 +41,7 @@ class OutcomeTestCase(RunnerTestCase):
         arguments = {'dest_uri': 'x', 'inventory': inventory}
         self.runner.accept(operation('two', Action.LIVE_MIGRATE, device='', arguments=arguments))
         self.assert_outcome(State.SUCCEEDED, operation_id='two')
-        expected = [('relive', GUEST, known), ('migrate', GUEST, False, {'dest_uri': 'x'}, known)]
+        expected = [('relive', GUEST, False, known), ('migrate', GUEST, False, {'dest_uri': 'x'}, known)]
         self.assertEqual(expected, self.mover.asked)
 
     def test_each_action_asks_the_driver(self) -> None:

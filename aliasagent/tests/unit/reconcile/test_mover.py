@@ -2,7 +2,9 @@
 """What is known from elsewhere reaches the definition with which a guest goes on."""
 
 import pathlib
+from collections.abc import Iterable
 from typing import Any
+from unittest import mock
 
 import libvirt
 
@@ -15,6 +17,7 @@ from aliasagent.tests import base
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.unit.virt.test_migrate import StubHost
+from aliasagent.virt import migrate
 from aliasagent.virt.host import Host
 
 MACS = ('52:54:00:00:00:01', '52:54:00:00:00:02')
@@ -36,8 +39,15 @@ class MoverTestCase(base.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.directory = self.make_directory()
+        self.asked: list[str] = []
 
-    def start(self) -> Mover:
+    def start(self, records: Iterable[Record] = ()) -> Mover:
+        """A mover on the fake, and an agent that knows this of each guest."""
+
+        def ask(instance: str) -> Iterable[Record]:
+            self.asked.append(instance)
+            return records
+
         self.fake = FakeHypervisor()
         self.addCleanup(self.fake.stop)
         self.fake.after['saveFlags'] = lambda _uuid, path, *_rest: pathlib.Path(path).write_text('memory')
@@ -45,7 +55,7 @@ class MoverTestCase(base.TestCase):
         host.start()
         self.addCleanup(host.close)
         self.assertTrue(host.wait_connected(base.PATIENCE))
-        return Mover(host, self.directory)
+        return Mover(host, self.directory, ask)
 
     def aliases(self, guest: FakeGuest) -> list[str]:
         return self.fake.guests[guest.uuid].aliases()
@@ -58,6 +68,30 @@ class MoverTestCase(base.TestCase):
             self.assertEqual([], self.aliases(guest))
             mover.relive(guest.uuid, known(*MACS))
             self.assertEqual([f'ua-{port}' for port in PORTS], self.aliases(guest))
+
+    def test_what_the_agent_knows_counts_as_an_inventory_does(self) -> None:
+        mover = self.start(known(*MACS))
+        for persistent in (False, True):
+            guest = self.fake.add_guest(NICS, persistent=persistent)
+            mover.relive(guest.uuid)
+            self.assertEqual([f'ua-{port}' for port in PORTS], self.aliases(guest))
+        self.assertEqual({guest.uuid for guest in self.fake.guests.values()}, set(self.asked))
+
+    def test_what_the_agent_knows_goes_with_a_guest_that_moves(self) -> None:
+        host: Any = StubHost(XMLDesc=f'<domain><devices>{NICS}</devices></domain>')
+        Mover(host, self.directory, lambda _instance: known(*MACS)).migrate('guest', DEST)
+        _uri, parameters, _flags = host.asked()
+        found = [device.alias for device in Domain.parse(parameters[libvirt.VIR_MIGRATE_PARAM_DEST_XML]).devices()]
+        self.assertEqual([f'ua-{port}' for port in PORTS], found)
+
+    def test_a_guest_that_is_down_is_restored_whatever_the_agent_can_know(self) -> None:
+        mover = self.start()
+        guest = self.fake.add_guest(NICS)
+        path = pathlib.Path(self.directory, f'{guest.uuid}.relive').resolve()
+        self.fake.open().lookupByUUIDString(guest.uuid).saveFlags(str(path), None, 0)
+        mover._known = mock.Mock(side_effect=exception.JournalError(path='journal', reason='locked'))
+        self.assertRaises(exception.HypervisorError, mover.relive, guest.uuid, begun_before=True)
+        self.assertTrue(guest.active)
 
     def test_an_inventory_that_does_not_tell_one_from_the_other_gives_none(self) -> None:
         mover = self.start()
@@ -78,6 +112,7 @@ class MoverTestCase(base.TestCase):
     def test_one_that_was_on_its_way_when_the_agent_ended_is_not_sent_again(self) -> None:
         host: Any = StubHost()
         mover = Mover(host, self.directory)
+        self.patch(migrate, '_INTERVAL', 0.001)
         self.assertRaises(
             exception.HypervisorError, mover.migrate, 'guest', DEST, records=known(*MACS), begun_before=True
         )

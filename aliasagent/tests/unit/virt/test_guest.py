@@ -174,7 +174,14 @@ class CallsTestCase(base.TestCase):
             (libvirt.VIR_ERR_INTERNAL_ERROR, exception.HypervisorError),
         ):
             error = libvirt_error(code)
-            names = ('attachDeviceFlags', 'detachDeviceAlias', 'detachDeviceFlags', 'updateDeviceFlags', 'state')
+            names = (
+                'attachDeviceFlags',
+                'detachDeviceAlias',
+                'detachDeviceFlags',
+                'jobStats',
+                'state',
+                'updateDeviceFlags',
+            )
             view, _domain = guest(isActive=error, isPersistent=error, **dict.fromkeys(names, error))
             for call in (
                 lambda view=view: view.attach('', Side.LIVE),
@@ -192,8 +199,9 @@ class CallsTestCase(base.TestCase):
 class MigratingTestCase(base.TestCase):
     IDLE: ClassVar = {'type': libvirt.VIR_DOMAIN_JOB_NONE}
 
-    def assert_busy(self, state: int, reason: int, job: dict[str, int]) -> None:
-        view, _domain = guest(state=(state, reason), jobStats=job)
+    def assert_busy(self, job: dict[str, int] | Exception) -> None:
+        view, _domain = guest(state=(libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED), jobStats=job)
+        self.assertTrue(view.is_at_work())
         error = self.assertRaises(exception.GuestBusy, view.refuse_if_migrating)
         self.assertTrue(error.retryable)
 
@@ -201,10 +209,41 @@ class MigratingTestCase(base.TestCase):
         for name in ('OUT', 'IN'):
             operation = getattr(libvirt, f'VIR_DOMAIN_JOB_OPERATION_MIGRATION_{name}')
             job = {'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED, 'operation': operation}
-            self.assert_busy(libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED, job)
+            self.assert_busy(job)
 
     def test_on_its_way_in(self) -> None:
-        self.assert_busy(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION, self.IDLE)
+        self.assert_busy(libvirt_error(libvirt.VIR_ERR_OPERATION_UNSUPPORTED))
+
+    def test_another_job(self) -> None:
+        running, saving = (libvirt.VIR_DOMAIN_RUNNING, 1), (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE)
+        backup = {'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED, 'operation': libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP}
+        # what libvirt says while the last of a save is written
+        completed = {'type': libvirt.VIR_DOMAIN_JOB_COMPLETED, 'operation': libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE}
+        busy, off = map(libvirt_error, (libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_ERR_OPERATION_INVALID))
+        for state, job, at_work in (
+            (running, self.IDLE, False),
+            (running, off, False),
+            (running, backup, True),
+            (running, completed, True),
+            (running, busy, True),
+            (saving, self.IDLE, True),
+        ):
+            view, _domain = guest(state=state, jobStats=job)
+            self.assertEqual(at_work, view.is_at_work(), f'{state}, {job}')
+        view, _domain = guest(state=running, jobStats=backup)
+        self.assertRaises(exception.GuestBusy, view.refuse_if_at_work)
+
+    def test_saved_and_what_came_of_it(self) -> None:
+        for state, managed, saved, goes_on in (
+            ((libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED), 0, True, False),
+            ((libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED), 1, False, False),
+            ((libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN), 0, False, False),
+            ((libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED), 0, False, True),
+            ((libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_SAVE_CANCELED), 0, False, True),
+            ((libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED), 0, False, False),
+        ):
+            view, _domain = guest(state=state, hasManagedSaveImage=managed)
+            self.assertEqual((saved, goes_on), (view.is_saved(), view.goes_on_from_save()), str(state))
 
     def test_not_on_its_way(self) -> None:
         backup = {
@@ -219,6 +258,8 @@ class MigratingTestCase(base.TestCase):
             for state in (
                 (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED),
                 (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER),
+                # of one that was paused when it was saved, and restored
+                (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION),
             ):
                 view, _domain = guest(state=state, jobStats=job)
                 view.refuse_if_migrating()

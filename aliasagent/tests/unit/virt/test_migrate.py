@@ -18,6 +18,8 @@ DEST = 'qemu+tls://there.example.org/system'
 XML = '<domain><devices><disk/></devices></domain>'
 OUT = {'type': 2, 'operation': libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT}
 IDLE = {'type': libvirt.VIR_DOMAIN_JOB_NONE}
+GONE = libvirt_error(libvirt.VIR_ERR_NO_DOMAIN)
+STOPPED = libvirt_error(libvirt.VIR_ERR_OPERATION_INVALID)
 LIVE = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
 PERSIST = libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
 
@@ -137,25 +139,47 @@ class MigrateTestCase(base.TestCase):
         host = StubHost(migrateToURI3=libvirt_error(libvirt.VIR_ERR_OPERATION_ABORTED, words))
         self.assertIn(words, self.fails(host))
 
-    def test_one_that_was_on_its_way_already_is_followed(self) -> None:
+    def follow(self, *answers: Any) -> tuple[bool, int]:
+        """Whether the guest has gone, as libvirt answers this, and how often it was seen on its way."""
         self.patch(migrate, '_INTERVAL', 0.001)
-        for last, moved in (
-            (libvirt_error(libvirt.VIR_ERR_NO_DOMAIN), True),
-            (libvirt_error(libvirt.VIR_ERR_OPERATION_INVALID), False),
-            (IDLE, False),
-        ):
-            answers = iter([OUT, OUT, last])
+        left = iter(answers)
 
-            def look(answers: Any = answers) -> Any:
-                found = next(answers)
-                if isinstance(found, Exception):
-                    raise found
-                return found
+        def look() -> Any:
+            found = next(left)
+            if isinstance(found, Exception):
+                raise found
+            return found
 
-            seen: list[migrate.Progress] = []
-            host = StubHost(jobStats=look)
-            self.assertEqual(moved, migrate.follow(host, 'guest', seen.append))  # type: ignore[arg-type]
-            self.assertEqual(2, len(seen))
+        seen: list[migrate.Progress] = []
+        moved = migrate.follow(StubHost(jobStats=look), 'guest', seen.append)  # type: ignore[arg-type]
+        self.assertEqual([], list(left))
+        return moved, len(seen)
+
+    def test_one_that_was_on_its_way_already_is_followed(self) -> None:
+        self.assertEqual((True, 2), self.follow(OUT, OUT, GONE))
+        self.assertEqual((False, 2), self.follow(OUT, OUT, IDLE, IDLE))
+        self.assertEqual((False, 1), self.follow(OUT, STOPPED, STOPPED))
+
+    def test_one_odd_answer_does_not_end_that(self) -> None:
+        busy = libvirt_error(libvirt.VIR_ERR_OPERATION_TIMEOUT)
+        odd = libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR)
+        self.assertEqual((True, 2), self.follow(OUT, busy, odd, OUT, GONE))
+        # At its arrival it has no job any more, or is stopped, and is gone a moment later.
+        for last in (IDLE, STOPPED):
+            self.assertEqual((True, 1), self.follow(OUT, last, GONE))
+            self.assertEqual((True, 2), self.follow(OUT, last, OUT, last, GONE))
+
+    def test_nothing_is_known_of_one_while_the_hypervisor_is_away(self) -> None:
+        self.assertRaises(exception.HypervisorUnavailable, self.follow, libvirt_error(libvirt.VIR_ERR_NO_CONNECT))
+
+    def test_it_begins_when_the_guest_was_looked_at(self) -> None:
+        unreadable = libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR)
+        for host in (StubHost(isActive=0), StubHost(jobStats=OUT), StubHost(XMLDesc=unreadable)):
+            self.assertRaises(exception.HypervisorError, self.migrate, host, begin=self.fail)
+        host, begun = StubHost(), []
+        self.migrate(host, begin=lambda: begun.append(len(host.domain.calls)))
+        ((name, *_arguments),) = host.domain.calls[begun[0] :]
+        self.assertEqual('migrateToURI3', name)
 
     def test_abort(self) -> None:
         host = StubHost(jobStats=OUT)

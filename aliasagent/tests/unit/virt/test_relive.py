@@ -2,7 +2,7 @@
 """Save and restore, on the fake: above all what is left of a guest when something goes wrong."""
 
 import collections
-import pathlib
+import contextlib
 import shutil
 import stat
 from unittest import mock
@@ -11,60 +11,18 @@ import libvirt
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
-from aliasagent.tests import base
-from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors
-from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.tests.unit.virt import reliving
+from aliasagent.tests.unit.virt.reliving import DISK
+from aliasagent.tests.unit.virt.reliving import NAME
+from aliasagent.tests.unit.virt.reliving import NAMED
+from aliasagent.tests.unit.virt.reliving import name_the_disk
 from aliasagent.virt import relive
-from aliasagent.virt.host import Host
 
-NAME = 'ua-7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-DISK = "<disk type='file' device='disk'><source file='/disk'/><target dev='sda' bus='scsi'/></disk>"
 _Usage = collections.namedtuple('_Usage', 'total used free')
 
 
-def name_the_disk(definition: Domain, _other: Domain | None) -> dict[str, str]:
-    """A rewrite: the disk gets its alias, if it has none."""
-    for device in definition.devices():
-        if device.kind == 'disk' and not device.is_claimed:
-            device.alias = NAME
-            return {NAME: 'told'}
-    return {}
-
-
-class ReliveTestCase(base.TestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.fake = FakeHypervisor()
-        self.addCleanup(self.fake.stop)
-        self.host = Host(self.fake.URI, reconnect_interval=0.01, settle=0.0, opener=self.fake.open)
-        self.host.start()
-        self.addCleanup(self.host.close)
-        self.assertTrue(self.host.wait_connected(base.PATIENCE))
-        self.directory = pathlib.Path(self.make_directory())
-        # What libvirt does: the file is there once the guest is saved.
-        self.fake.after['saveFlags'] = lambda _uuid, path, *_rest: pathlib.Path(path).write_text('memory')
-
-    def guest(self, *, persistent: bool = True) -> FakeGuest:
-        return self.fake.add_guest(DISK, persistent=persistent)
-
-    def path(self, guest: FakeGuest) -> pathlib.Path:
-        return self.directory.resolve() / f'{guest.uuid}.relive'
-
-    def relive(self, guest: FakeGuest) -> relive.Relived:
-        return relive.relive(self.host, guest.uuid, self.directory, name_the_disk)
-
-    def fails(self, guest: FakeGuest, kind: type[Exception] = exception.HypervisorError) -> str:
-        return str(self.assertRaises(kind, self.relive, guest))
-
-    def now(self, guest: FakeGuest) -> tuple[str, list[str]]:
-        """The guest as it is now: its state, and its aliases."""
-        return self.host.guest(guest.uuid).state(), self.fake.guests[guest.uuid].aliases()
-
-    def assert_nothing_happened(self, guest: FakeGuest) -> None:
-        self.assertEqual(0, self.fake.count('saveFlags'))
-        self.assertEqual([], self.fake.guests[guest.uuid].aliases())
-
+class ReliveTestCase(reliving.RelivingTestCase):
     def test_the_running_guest_gets_aliases_and_the_persistent_config_does_not(self) -> None:
         for persistent in (True, False):
             guest = self.guest(persistent=persistent)
@@ -82,7 +40,7 @@ class ReliveTestCase(base.TestCase):
         self.assertEqual(('paused', [NAME]), self.now(guest))
 
     def test_nothing_to_do(self) -> None:
-        guest = self.fake.add_guest(DISK.replace('</disk>', f"<alias name='{NAME}'/></disk>"))
+        guest = self.fake.add_guest(NAMED)
         self.assertEqual(relive.Relived(0.0, {}), self.relive(guest))
         self.assertEqual(0, self.fake.count('saveFlags'))
 
@@ -96,11 +54,39 @@ class ReliveTestCase(base.TestCase):
         self.assertIn(str(self.path(guest)), self.fails(guest))
         self.assertEqual([self.path(guest)], relive.leftovers(self.directory))
 
+    def test_one_that_is_gone_and_whose_memory_was_left_in_its_file(self) -> None:
+        for persistent in (True, False):
+            guest = self.guest(persistent=persistent)
+            self.path(guest).write_text('memory')
+            self.fake.forget(guest)
+            self.assertIn(str(self.path(guest)), self.fails(guest))
+
     def test_one_that_is_being_migrated(self) -> None:
         guest = self.guest()
         guest.migrating = True
         self.fails(guest, exception.GuestBusy)
         self.assert_nothing_happened(guest)
+
+    def test_one_that_libvirt_is_at_another_job_with(self) -> None:
+        for job in (libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP, libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE):
+            guest = self.guest()
+            guest.other_job = job
+            self.fails(guest, exception.GuestBusy)
+            self.assert_nothing_happened(guest)
+
+    def test_it_begins_when_the_guest_was_looked_at(self) -> None:
+        guest = self.guest()
+        guest.other_job = libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP
+        for one in (guest, self.fake.add_guest(DISK, running=False), self.fake.add_guest(NAMED)):
+            with contextlib.suppress(exception.HypervisorError):
+                relive.relive(self.host, one.uuid, self.directory, name_the_disk, self.fail)
+        guest, seen = self.guest(), []
+        relive.relive(
+            self.host, guest.uuid, self.directory, name_the_disk, lambda: seen.append(self.fake.calls[-1][0])
+        )
+        self.assertEqual(1, len(seen))
+        saved = [name for name, _arguments in self.fake.calls].index('saveFlags')
+        self.assertEqual(seen, [self.fake.calls[saved - 1][0]])
 
     def test_a_directory_that_is_missing_is_made_for_root_alone(self) -> None:
         self.directory /= 'missing'
@@ -117,7 +103,7 @@ class ReliveTestCase(base.TestCase):
 
     def test_it_is_made_only_when_it_is_needed(self) -> None:
         self.directory /= 'missing'
-        self.relive(self.fake.add_guest(DISK.replace('</disk>', f"<alias name='{NAME}'/></disk>")))
+        self.relive(self.fake.add_guest(NAMED))
         self.assertFalse(self.directory.exists())
 
     def test_a_directory_that_cannot_be_made(self) -> None:

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moves that the agent or the connection does not see to their end, from the journal to the guest of the fake."""
+
+import pathlib
+import threading
+from unittest import mock
+
+from aliasagent.operations import knowledge
+from aliasagent.operations.journal import Journal
+from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.model import Action
+from aliasagent.operations.model import Operation
+from aliasagent.operations.model import State
+from aliasagent.operations.runner import Runner
+from aliasagent.reconcile.mover import Mover
+from aliasagent.tests import base
+from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests.fakes.libvirt import errors
+from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.virt import jobs
+from aliasagent.virt import relive
+from aliasagent.virt.host import Host
+
+NOBODY = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
+VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+DISK = (
+    "<disk type='file' device='disk'><source file='/disk'/><target dev='sda' bus='scsi'/>"
+    f'<serial>{VOLUME}</serial></disk>'
+)
+
+
+class InterruptedMovesTestCase(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(jobs, '_INTERVAL', 0.005)
+        self.fake = FakeHypervisor()
+        self.addCleanup(self.fake.stop)
+        self.host = Host(self.fake.URI, reconnect_interval=0.01, settle=0.0, opener=self.fake.open)
+        self.host.start()
+        self.addCleanup(self.host.close)
+        self.assertTrue(self.host.wait_connected(base.PATIENCE))
+        self.directory = pathlib.Path(self.make_directory()).resolve()
+        self.fake.after['saveFlags'] = self.write
+        self.journal, self.runner = self.start()
+
+    def start(self) -> tuple[Journal, Runner]:
+        journal = Journal(str(self.directory / 'journal'))
+        self.addCleanup(journal.close)
+        lanes = Lanes(2)
+        self.addCleanup(lanes.close)
+        mover = Mover(self.host, str(self.directory), lambda guest: knowledge.records(journal.attached(guest)))
+        driver = mock.Mock(wait_connected=self.host.wait_connected)
+        runner = Runner(journal, lanes, driver, mock.Mock(), mover, reconnect_timeout=lambda: base.PATIENCE)
+        self.addCleanup(runner.close)
+        return journal, runner
+
+    def write(self, _uuid: str, path: str, *_more: object) -> None:
+        """What libvirt does: the file is there once the guest is saved."""
+        pathlib.Path(path).write_text('memory')
+
+    def cut(self, method: str) -> None:
+        """In the next call of a method the connection is lost."""
+
+        def drop(*_arguments: object) -> None:
+            del self.fake.before[method]
+            self.fake.drop_connections()
+            raise errors.cut_off()
+
+        self.fake.before[method] = drop
+
+    def outcome(self, action: Action, instance: str, *, killed: bool = False) -> Operation:
+        """What becomes of an operation.
+
+        :param killed: the agent began it, was killed, and is started again.
+        """
+        arguments = {'dest_uri': 'qemu+tls://there/system'} if action is Action.LIVE_MIGRATE else {}
+        operation = Operation(f'{action}-{instance}', action, instance, '', arguments)
+        if killed:
+            self.journal.accept(operation)
+            self.journal.start(operation.id)
+            self.runner.recover()
+        else:
+            self.runner.accept(operation)
+        self.wait_for(lambda: self.journal.get(operation.id).is_finished, 'the end')
+        return self.journal.get(operation.id)
+
+    def assert_relived(self, guest: FakeGuest, done: Operation) -> None:
+        self.assertEqual((State.SUCCEEDED, None), (done.state, done.error))
+        self.assertEqual([f'ua-{VOLUME}'], self.fake.guests[guest.uuid].aliases())
+        self.assertEqual([], relive.leftovers(self.directory))
+
+    def test_a_guest_that_never_was_here_has_not_arrived_elsewhere(self) -> None:
+        self.cut('lookupByUUIDString')
+        done = self.outcome(Action.LIVE_MIGRATE, NOBODY)
+        self.assertEqual((State.FAILED, 'InstanceNotFound'), (done.state, done.error_class))
+
+    def test_the_connection_is_lost_as_the_save_ends(self) -> None:
+        for persistent in (True, False):
+            guest = self.fake.add_guest(DISK, persistent=persistent)
+
+            def drop(uuid: str, path: str, *_more: object) -> None:
+                self.fake.after['saveFlags'] = self.write
+                self.write(uuid, path)
+                self.fake.drop_connections()
+                raise errors.cut_off()
+
+            self.fake.after['saveFlags'] = drop
+            self.assert_relived(guest, self.outcome(Action.RECONCILE_LIVE, guest.uuid))
+
+    def test_libvirtd_goes_on_with_the_save(self) -> None:
+        guest = self.fake.add_guest(DISK)
+        path = self.directory / f'{guest.uuid}.relive'
+        there: list[bool] = []
+
+        def end() -> None:
+            there.append(path.exists())
+            guest.end_save()
+
+        def save(*_arguments: object) -> None:
+            del self.fake.before['saveFlags']
+            guest.begin_save(str(path))
+            path.write_text('half of it')
+            threading.Timer(0.2, end).start()
+            self.fake.drop_connections()
+            raise errors.cut_off()
+
+        self.fake.before['saveFlags'] = save
+        self.assert_relived(guest, self.outcome(Action.RECONCILE_LIVE, guest.uuid))
+        self.assertEqual([True], there)
+        self.assertEqual(1, self.fake.count('saveFlags'))
+
+    def test_the_agent_is_killed_between_save_and_restore(self) -> None:
+        for persistent, name in ((True, '.relive'), (False, '.transient.relive')):
+            guest = self.fake.add_guest(DISK, persistent=persistent)
+            self.host.guest(guest.uuid).save(str(self.directory / f'{guest.uuid}{name}'))
+            done = self.outcome(Action.RECONCILE_LIVE, guest.uuid, killed=True)
+            self.assert_relived(guest, done)
+            self.assertEqual(2, done.attempts)
+
+    def test_the_agent_is_killed_while_libvirtd_saves(self) -> None:
+        guest = self.fake.add_guest(DISK)
+        path = self.directory / f'{guest.uuid}.relive'
+        guest.begin_save(str(path))
+        path.write_text('half of it')
+        threading.Timer(0.2, guest.end_save).start()
+        self.assert_relived(guest, self.outcome(Action.RECONCILE_LIVE, guest.uuid, killed=True))
+
+    def test_the_agent_stops_between_save_and_restore(self) -> None:
+        guest = self.fake.add_guest(DISK)
+        stopped = threading.Event()
+
+        def stop(*_arguments: object) -> None:
+            del self.fake.before['saveImageGetXMLDesc']
+            self.runner.close()
+            self.host.close()
+            stopped.set()
+
+        self.fake.before['saveImageGetXMLDesc'] = stop
+        operation = Operation('one', Action.RECONCILE_LIVE, guest.uuid, '', {})
+        self.runner.accept(operation)
+        self.assertTrue(stopped.wait(base.PATIENCE))
+        self.wait_for(lambda: not self.runner._lanes._running, 'nothing to run any more')
+        self.assertEqual(State.RUNNING, self.journal.get('one').state)
+        self.assertFalse(guest.active)
+        self.host = Host(self.fake.URI, settle=0.0, opener=self.fake.open)
+        self.host.start()
+        self.addCleanup(self.host.close)
+        self.assertTrue(self.host.wait_connected(base.PATIENCE))
+        self.journal, self.runner = self.start()
+        self.runner.recover()
+        self.wait_for(lambda: self.journal.get('one').is_finished, 'the end')
+        self.assert_relived(guest, self.journal.get('one'))
+
+    def test_what_the_agent_attached_itself_it_knows(self) -> None:
+        guest = self.fake.add_guest(DISK.replace(f'<serial>{VOLUME}</serial>', ''), persistent=False)
+        info = {'driver_volume_type': 'file', 'data': {'device_path': '/disk'}}
+        arguments = {'volume_id': VOLUME, 'connection_info': info}
+        self.journal.accept(Operation('attach', Action.ATTACH_VOLUME, guest.uuid, VOLUME, arguments))
+        self.journal.finish('attach')
+        self.assert_relived(guest, self.outcome(Action.RECONCILE_LIVE, guest.uuid))

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests of the fake that are saved and restored, and what is left of them."""
+
+import pathlib
+
+from aliasagent import exception
+from aliasagent.devices.domain import Domain
+from aliasagent.tests import base
+from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.virt import jobs
+from aliasagent.virt import relive
+from aliasagent.virt.host import Host
+
+NAME = 'ua-7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+DISK = "<disk type='file' device='disk'><source file='/disk'/><target dev='sda' bus='scsi'/></disk>"
+NAMED = DISK.replace('</disk>', f"<alias name='{NAME}'/></disk>")
+
+
+def name_the_disk(definition: Domain, _other: Domain | None) -> dict[str, str]:
+    """A rewrite: the disk gets its alias, if it has none."""
+    for device in definition.devices():
+        if device.kind == 'disk' and not device.is_claimed:
+            device.alias = NAME
+            return {NAME: 'told'}
+    return {}
+
+
+class RelivingTestCase(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.fake = FakeHypervisor()
+        self.addCleanup(self.fake.stop)
+        self.host = Host(self.fake.URI, reconnect_interval=0.01, settle=0.0, opener=self.fake.open)
+        self.host.start()
+        self.addCleanup(self.host.close)
+        self.assertTrue(self.host.wait_connected(base.PATIENCE))
+        self.patch(jobs, '_INTERVAL', 0.005)
+        self.directory = pathlib.Path(self.make_directory())
+        # What libvirt does: the file is there once the guest is saved.
+        self.fake.after['saveFlags'] = lambda _uuid, path, *_rest: pathlib.Path(path).write_text('memory')
+
+    def guest(self, *, persistent: bool = True) -> FakeGuest:
+        return self.fake.add_guest(DISK, persistent=persistent)
+
+    def path(self, guest: FakeGuest) -> pathlib.Path:
+        transient = '' if guest.persistent else '.transient'
+        return self.directory.resolve() / f'{guest.uuid}{transient}.relive'
+
+    def relive(self, guest: FakeGuest) -> relive.Relived:
+        return relive.relive(self.host, guest.uuid, self.directory, name_the_disk)
+
+    def fails(self, guest: FakeGuest, kind: type[Exception] = exception.HypervisorError) -> str:
+        return str(self.assertRaises(kind, self.relive, guest))
+
+    def now(self, guest: FakeGuest) -> tuple[str, list[str]]:
+        """The guest as it is now: its state, and its aliases."""
+        return self.host.guest(guest.uuid).state(), self.fake.guests[guest.uuid].aliases()
+
+    def assert_nothing_happened(self, guest: FakeGuest) -> None:
+        self.assertEqual(0, self.fake.count('saveFlags'))
+        self.assertEqual([], self.fake.guests[guest.uuid].aliases())
