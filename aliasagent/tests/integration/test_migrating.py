@@ -58,14 +58,18 @@ class MigratingTest(harness.DriverCase, testtools.TestCase):
         with futures.ThreadPoolExecutor(1) as pool:
             migration = pool.submit(self._migrate, domain)
             processes.wait_until(lambda: domain.jobStats().get('type'), harness.SOON, 'the migration to begin')
-            for change in (self.attach, self.attach_port, lambda guest: self.detach(guest, volume)):
-                error = self.assertRaises(exception.GuestBusy, change, guest)
-                self.assertTrue(error.retryable)
-            self.assert_untouched(guest, before)
-            arriving = Guest(destination.lookupByUUIDString(guest), lambda: True)
-            self.assertRaises(exception.GuestBusy, arriving.refuse_if_migrating)
-            self.assertTrue(arriving.is_at_work())
-            domain.abortJob()
+            try:
+                for change in (self.attach, self.attach_port, lambda guest: self.detach(guest, volume)):
+                    error = self.assertRaises(exception.GuestBusy, change, guest)
+                    self.assertTrue(error.retryable)
+                self.assert_untouched(guest, before)
+                there = harness.SOON, 'the guest to arrive'
+                processes.wait_until(lambda: guest in [it.UUIDString() for it in destination.listAllDomains()], *there)
+                arriving = Guest(destination.lookupByUUIDString(guest), lambda: True)
+                self.assertRaises(exception.GuestBusy, arriving.refuse_if_migrating)
+                self.assertTrue(arriving.is_at_work())
+            finally:
+                domain.abortJob()  # or the pool would wait for ever
             self.assertIsInstance(migration.exception(harness.SOON), libvirt.libvirtError)
         self.detach(guest, volume)
         self.assert_on_both(guest)
