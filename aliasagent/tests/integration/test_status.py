@@ -105,6 +105,8 @@ class StatusTest(testtools.TestCase):
         queue = f'{rpc.TOPIC}.{self.host_name}'
         with make(self.parts.rabbit_url.replace('rabbit:', 'amqp:', 1)) as connection:
             channel = connection.channel()
+            # As after any start of an agent: with all of them not durable, oslo.messaging would make do.
+            channel.exchange_declare(rpc.EXCHANGE, 'topic', durable=True, auto_delete=False)
             channel.queue_declare(queue, durable=False, auto_delete=False)
             self.addCleanup(self.delete, queue)
             code, found = self.check()
