@@ -191,6 +191,7 @@ class Driver:
                 return
             if missing == definitions.there:
                 check()
+            _refuse_if_taken(guest, device_id, device, definitions, missing)
             tried |= missing
             try:
                 guest.attach(device.to_xml(), missing)
@@ -338,6 +339,20 @@ def _missing(guest: Guest, definitions: Definitions, device_id: str, device: bas
             reason=f'{it.device.describe()} has the same {it.evidence} and no alias that says whose it is',
         )
     return functools.reduce(operator.or_, (side for side, it in found.items() if it is None), Side(0))
+
+
+def _refuse_if_taken(guest: Guest, device_id: str, device: base.Device, definitions: Definitions, sides: Side) -> None:
+    """Refuse a disk whose name, or the place it leads to, another has: libvirt 9.0 puts two SATA disks in one.
+
+    :raises AttachFailed: it is taken on one of the sides.
+    """
+    target, bus = device.target, device.drive_bus
+    if target is None or bus is None:
+        return
+    for side, domain in definitions.sides():
+        if side in sides and target in domain.taken_targets(bus):
+            reason = f'in the {_words(side)}, another device is called {target}, or is where that name leads'
+            raise exception.AttachFailed(instance=guest.uuid, device=device_id, reason=reason)
 
 
 def _disk_name(definitions: Definitions, volume_id: str, bus: str, avoid: Set[str]) -> str:

@@ -7,6 +7,7 @@ QEMU specification "qcow2" for the layout; CVE-2024-32498 for what comes of not 
 
 import dataclasses
 import os
+import stat
 import struct
 from collections.abc import Iterator
 
@@ -50,7 +51,9 @@ def backing_file(path: str) -> Backing | None:
     :raises Unsafe: that is no file, or one in a format that is not followed, or the image keeps its data elsewhere.
     :raises OSError: it cannot be read.
     """
-    with open(path, 'rb') as image:
+    with open(path, 'rb', opener=_without_waiting) as image:
+        if not _has_content(os.fstat(image.fileno()).st_mode):
+            raise Unsafe('it is neither a file nor a block device')
         header = image.read(_LENGTH + _MORE.size)
         if not header.startswith(MAGIC):
             return None
@@ -67,6 +70,15 @@ def backing_file(path: str) -> Backing | None:
     if len(name) != length:
         raise Unsafe('its header is cut off')
     return Backing(_file_name(name), _backing_format(header[extensions:offset]))
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open what may be a FIFO, which else is not open before somebody writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _has_content(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
 
 
 def _length(header: bytes) -> int:

@@ -113,6 +113,16 @@ class AttachContract(harness.DriverCase):
         self.assertRaises(exception.AttachFailed, self.attach, guest, device_name='/dev/sdd')
         self.assert_untouched(guest, before)
 
+    def test_a_name_that_leads_to_the_place_of_another_device_is_refused(self) -> None:
+        guest = self.hypervisor.new_guest(state='shut off')
+        for xml in (scsi_hostdev(unit=1), disk('/y', 'sdy', bus='sata', unit=0)):
+            self.host.guest(guest).attach(xml, Side.PERSISTENT)
+        before = self.xml(guest)
+        for bus, name in (('scsi', 'sdb'), ('sata', 'sda')):
+            error = self.assertRaises(exception.AttachFailed, self.attach, guest, bus=bus, device_name=name)
+            self.assertIn(f'persistent config, another device is called {name}, or is where', str(error))
+            self.assert_untouched(guest, before)
+
     def test_a_name_of_another_bus_is_bad_input(self) -> None:
         guest = self.hypervisor.new_guest(state='shut off')
         before = self.xml(guest)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a qcow2 image names in its header."""
 
+import os
 import pathlib
 import struct
 import subprocess
@@ -82,6 +83,12 @@ class ImagesTestCase(base.TestCase):
     def test_what_is_no_qcow2_names_nothing(self) -> None:
         for content in (b'', b'QFI', b'\0' * 4096, b'KDMV' + b'\0' * 200):
             self.assertIsNone(self.backing_file(content))
+
+    def test_what_may_keep_its_reader_waiting_is_unsafe(self) -> None:
+        fifo = self.directory / 'fifo'
+        os.mkfifo(fifo)
+        for path in (str(fifo), os.devnull):
+            self.assertIn('neither a file nor', str(self.assertRaises(images.Unsafe, images.backing_file, path)))
 
     def test_names(self) -> None:
         for name in (b'/a/b', b'b', b'../b', b'a/b:c', '/\u00fc'.encode(), b'/\xff'):
