@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How messages are sent and received: the exchange, the transport, clients and servers."""
 
+import contextlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
@@ -131,10 +132,12 @@ def server(
     *,
     topic: str = TOPIC,
     in_order: Iterable[str] = (),
+    together: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Any:
     """A server for the messages to ``host``. Only methods marked with ``oslo_messaging.expose`` can be called.
 
     :param in_order: the methods that are handled in the order of their messages, in the thread that takes them in.
+    :param together: what is around the handling of some of those, which are acknowledged after it.
     """
     made = oslo_messaging.get_rpc_server(
         transport,
@@ -145,4 +148,5 @@ def server(
         server_cls=rpc_server.InOrderServer,
     )
     made.in_order = frozenset(in_order)
+    made.together = together
     return made

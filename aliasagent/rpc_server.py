@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server behind :func:`aliasagent.rpc.server`: what it takes in, in which order, and what it tells the broker."""
 
+import contextlib
 import logging
 import re
+import select
+from collections.abc import Callable
 from typing import Any
 
 import oslo_messaging
 from oslo_messaging._drivers import amqpdriver
+from oslo_messaging._drivers import common
 from oslo_messaging.rpc import dispatcher
 from oslo_messaging.rpc import server
 
@@ -16,6 +20,11 @@ LOG = logging.getLogger(__name__)
 
 #: The longest value that is repeated in an error; a longer one is cut.
 _SHOWN = 80
+#: How many messages are handled together, if the broker sends so many before it is told of one. The first one waits for
+#: the last one.
+_MOST_TOGETHER = 20
+#: Seconds for the rest of a message of which some is here.
+_MOMENT = 0.005
 
 
 class NotTaken(Exception):
@@ -41,6 +50,23 @@ class _LateListener(amqpdriver.RpcAMQPListener):
             amqpdriver.AMQPListener.__call__(self, message)
         else:
             super().__call__(message)
+
+
+    def next_here(self) -> Any:
+        """The next message, if it is here already or comes in this moment; else None."""
+        if not self.incoming and self._is_readable():
+            with contextlib.suppress(common.Timeout):
+                self.conn.consume(timeout=_MOMENT)
+        return self.incoming.pop(0) if self.incoming else None
+
+    def _is_readable(self) -> bool:
+        """Whether the broker has sent something. What TLS has decrypted already is not seen."""
+        sock = getattr(getattr(self.conn.channel, 'connection', None), 'sock', None)
+        if sock is None or sock.fileno() < 0:
+            return False  # the connection is lost; whoever polls makes another
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
 
 
 def _is_one_of(method: object, methods: frozenset[str]) -> bool:
@@ -110,7 +136,7 @@ def _shown(value: object) -> str:
 
 
 class InOrderServer(server.RPCServer):
-    """Hands some methods to their endpoint one by one, in the order they came, and takes the next one only after that.
+    """Hands some methods to their endpoint in the order they came, and takes more in only after that.
 
     oslo.messaging tells the broker that it has a message before the endpoint sees it, so a crash loses those that wait
     in its memory, and the one in the endpoint's hands. So what nobody waits for is handled in the thread that takes
@@ -118,11 +144,15 @@ class InOrderServer(server.RPCServer):
     It gets a message again that was not acknowledged before a crash or a lost connection, and has to know those. Calls
     go to the pool: their senders can ask again.
 
+    Those that are here already are handled together, which spares the endpoint to wait for the disk once for each.
+
     ``_on_incoming`` and the listener are no public parts of oslo.messaging: a test holds them in place.
     """
 
     #: The methods that are handled in order.
     in_order: frozenset[str] = frozenset()
+    #: What is around the handling of some messages. They are acknowledged after it, and not if it raises NotTaken.
+    together: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
     def __init__(self, transport: Any, target: Any, inner: Any, executor: Any = None) -> None:
         super().__init__(transport, target, _Checked(inner), executor)
@@ -137,24 +167,52 @@ class InOrderServer(server.RPCServer):
         return listener
 
     def _on_incoming(self, incoming: Any) -> None:
-        message = incoming[0].message
-        # Who waits for an answer may be gone: nobody else shall have to wait until that is clear.
-        is_call = getattr(incoming[0], 'orig_msg_id', None)
-        if is_call or not _is_one_of(message.get('method'), self.in_order):
+        (message,) = incoming
+        if not self._is_in_order(message):
             super()._on_incoming(incoming)
             return
+        messages, after = [message], None
+        while len(messages) < _MOST_TOGETHER and (after := self._here()) is not None and self._is_in_order(after):
+            messages.append(after)
+            after = None
         with context.restored():
-            self._process_incoming(incoming)
-            if getattr(incoming[0], 'is_not_taken', False):
-                return
-            acknowledge = getattr(message, 'acknowledge', None)
-            if acknowledge is not None:
-                try:
-                    acknowledge()
-                except Exception as error:  # noqa: BLE001 - whatever it is, the broker sends the message again
-                    ctxt = getattr(incoming[0], 'ctxt', None)
-                    context.RequestContext.from_dict(ctxt if isinstance(ctxt, dict) else {})  # whose it is
-                    LOG.warning('A message that was handled will come again: %s', error)
+            self._handle(messages)
+        # Not before those that came before it.
+        if after is not None:
+            super()._on_incoming([after])
+
+    def _here(self) -> Any:
+        """The next message, if it is here already; else None."""
+        poller = getattr(self.listener, '_poll_style_listener', None)
+        return poller.next_here() if isinstance(poller, _LateListener) else None
+
+    def _is_in_order(self, incoming: Any) -> bool:
+        # Who waits for an answer may be gone: nobody else shall have to wait until that is clear.
+        is_call = getattr(incoming, 'orig_msg_id', None)
+        return not is_call and _is_one_of(incoming.message.get('method'), self.in_order)
+
+    def _handle(self, messages: list[Any]) -> None:
+        try:
+            with self.together():
+                for message in messages:
+                    self._process_incoming([message])
+                    if getattr(message, 'is_not_taken', False):
+                        raise NotTaken
+        except NotTaken:
+            # They all come again; those that were taken are known then.
+            return
+        for message in messages:
+            self._acknowledge(message)
+
+    def _acknowledge(self, incoming: Any) -> None:
+        acknowledge = getattr(incoming.message, 'acknowledge', None)
+        if acknowledge is not None:
+            try:
+                acknowledge()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the broker sends the message again
+                ctxt = getattr(incoming, 'ctxt', None)
+                context.RequestContext.from_dict(ctxt if isinstance(ctxt, dict) else {})  # whose it is
+                LOG.warning('A message that was handled will come again: %s', error)
 
     def _process_incoming(self, incoming: Any) -> None:
         # The thread is used for the next message, and says things of its own meanwhile.

@@ -54,8 +54,9 @@ def run(setting: Setting) -> Result:
         pool = stack.enter_context(futures.ThreadPoolExecutor(_SENDERS))
 
         def accepted() -> int:
-            (count,) = journal.execute('SELECT count(*) FROM operations').fetchone()
-            return int(count)
+            # Nothing is forgotten here, and to count them would take longer with each round.
+            (last,) = journal.execute('SELECT max(sequence) FROM operations').fetchone()
+            return int(last)
 
         def our_cast() -> None:
             api.detach_volume(RequestContext(), guest, str(uuid.uuid4()))
@@ -102,8 +103,8 @@ def run(setting: Setting) -> Result:
 
 
 _BOUND = (
-    'one transaction that is synced to the disk per operation before its message is acknowledged, the checks of the '
-    'contract, and the log; the sender waits for the broker to confirm, in both'
+    'the check of the contract, the transaction that is synced to the disk, the line in the log, and the longer answer: '
+    'two thirds of it are left without any journal; the threads of the one process take turns in both'
 )
 
 

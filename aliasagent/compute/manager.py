@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The endpoint: checks a request, and turns it into an operation."""
 
+import contextlib
 import dataclasses
 import datetime
 import logging
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 from typing import Concatenate
 from typing import ParamSpec
@@ -166,8 +168,7 @@ class ComputeManager:
     @_call
     def submit(self, ctxt: RequestContext, operation: Json) -> Json:
         wanted = self._operation(Action(operation['action']), operation['id'], ctxt.request_id, operation['arguments'])
-        self._intake.submit(wanted)
-        return _shown(self._journal.get(wanted.id))
+        return _shown(self._intake.submit(wanted))
 
     def _operation(self, action: Action, operation_id: str, request_id: str | None, arguments: Json) -> Operation:
         """What is asked, as an operation.
@@ -197,21 +198,27 @@ class ComputeManager:
             operation = self._operation(action, ctxt.operation_id, ctxt.request_id, arguments)
         except exception.InvalidInput as error:
             LOG.error('Refused %s, operation %s: %s', action, ctxt.operation_id, error)
-            self._record_refused(_refused(action, ctxt, arguments, error))
-            return
-        try:
+            operation = _refused(action, ctxt, arguments, error)
+        with _left_with_the_broker():
             self._intake.take(operation)
-        except exception.JournalError as error:
-            LOG.error('Left with the message broker: %s, operation %s: %s', action, operation.id, error)
-            raise rpc_server.NotTaken from error
-        except exception.AliasAgentError as error:
-            LOG.error('Not accepted: %s, operation %s: %s', action, operation.id, error)
 
-    def _record_refused(self, operation: Operation) -> None:
-        try:
-            self._journal.accept(operation)
-        except exception.JournalError as error:
-            LOG.error('Not recorded that operation %s was refused: %s', operation.id, error)
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Take what is cast to us inside in at the end, at the cost of one. See :mod:`aliasagent.rpc_server`.
+
+        :raises NotTaken: some of it was not taken.
+        """
+        with _left_with_the_broker(), self._intake.together():
+            yield
+
+
+@contextlib.contextmanager
+def _left_with_the_broker() -> Iterator[None]:
+    """Have messages come again whose operations the journal could not take."""
+    try:
+        yield
+    except exception.JournalError as error:
+        raise rpc_server.NotTaken from error
 
 
 def _refused(action: Action, ctxt: RequestContext, arguments: Json, error: exception.InvalidInput) -> Operation:

@@ -195,7 +195,9 @@ class ComputeService(service.Service):
         LOG.info('Waiting for the message broker at %s', _hosts(transport))
         manager = ComputeManager(self._driver, self._journal, self._intake, self._reconciler, self._mover, self._within)
         for topic in _TOPICS:
-            server = rpc.server(transport, self._conf.host, [manager], topic=topic, in_order=Action)
+            server = rpc.server(
+                transport, self._conf.host, [manager], topic=topic, in_order=Action, together=manager.together
+            )
             self._servers.append(server)
             server.start()
         self.tg.add_dynamic_timer(self._reconcile, initial_delay=self._conf.reconcile.interval)

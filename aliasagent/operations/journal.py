@@ -9,6 +9,7 @@ What is to be told about an operation is written with it, in the same transactio
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import sqlite3
@@ -17,10 +18,12 @@ import time
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
+from typing import TypeVar
 
 from aliasagent import exception
 from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import DETACHES
+from aliasagent.operations.model import Accepted
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Notice
 from aliasagent.operations.model import Operation
@@ -65,10 +68,12 @@ _COLUMNS = (
     'id, action, instance, device, arguments, state, error_class, error, accepted_at, started_at, finished_at, '
     'attempts, request_id, released_at'
 )
+_VALUES = ', '.join(f':{name}' for name in _COLUMNS.split(', '))
 _HOW_TO_GO_ON = (
     'move it away, with its -wal and -shm, and start the agent again: it begins with an empty one, and what had been '
     'accepted and not done has to be asked for anew (sqlite3 FILE .recover may still show it)'
 )
+_Text = TypeVar('_Text', str, str | None)
 #: How many operations are forgotten at once: the journal is locked meanwhile.
 _BATCH = 1000
 
@@ -123,33 +128,31 @@ class Journal:
         with self._lock:
             self._db.close()
 
-    def accept(self, operation: Operation) -> Operation | None:
-        """Record a new operation; None if that was done, else the operation that already has this id."""
+    def accept(self, *operations: Operation) -> list[Accepted]:
+        """Record new operations: all of them or, if it fails, none, and with one wait for the disk."""
         with self._transaction() as db:
-            known = self._select(db, 'WHERE id = ?', operation.id)
-            if known:
-                return known[0]
-            db.execute(
-                f'INSERT INTO operations ({_COLUMNS}) VALUES ({_marks(range(13))}, NULL)',  # nosec B608
-                (
-                    operation.id,
-                    operation.action,
-                    operation.instance,
-                    _storable(operation.device),
-                    json.dumps(operation.arguments),
-                    operation.state,
-                    operation.error_class,
-                    _storable(operation.error),
-                    self._clock(),
-                    None,
-                    self._clock() if operation.is_finished else None,
-                    0,
-                    _storable(operation.request_id),
-                ),
-            )
-            if operation.is_finished:
-                self._notice(db, operation.id, Phase.ERROR)
-        return None
+            return [self._accept(db, operation) for operation in operations]
+
+    def _accept(self, db: sqlite3.Connection, operation: Operation) -> Accepted:
+        now = self._clock()
+        new = dataclasses.replace(
+            operation,
+            device=_storable(operation.device),
+            error=_storable(operation.error),
+            accepted_at=now,
+            finished_at=now if operation.is_finished else None,
+            request_id=_storable(operation.request_id),
+        )
+        added = db.execute(
+            f'INSERT INTO operations ({_COLUMNS}) VALUES ({_VALUES}) ON CONFLICT (id) DO NOTHING',  # nosec B608
+            vars(new) | {'arguments': json.dumps(new.arguments)},
+        ).rowcount
+        if not added:
+            (known,) = self._select(db, 'WHERE id = ?', operation.id)
+            return Accepted(known, is_new=False)
+        if new.is_finished:
+            self._notice(db, new.id, Phase.ERROR)
+        return Accepted(new, is_new=True)
 
     def start(self, operation_id: str) -> None:
         """Record that work on an operation begins."""
@@ -368,6 +371,6 @@ def _marks(values: Collection[object]) -> str:
     return ', '.join('?' * len(values))
 
 
-def _storable(text: str | None) -> str | None:
+def _storable(text: _Text) -> _Text:
     """A text as SQLite can hold it: JSON may carry half a character, and no record must be lost for that."""
-    return None if text is None else text.encode('utf-8', 'backslashreplace').decode()
+    return text if text is None else text.encode('utf-8', 'backslashreplace').decode()

@@ -4,6 +4,9 @@
 import dataclasses
 import enum
 from typing import Any
+from typing import NamedTuple
+
+from aliasagent import exception
 
 
 class Action(enum.StrEnum):
@@ -63,6 +66,28 @@ class Operation:
     @property
     def is_finished(self) -> bool:
         return self.state in (State.SUCCEEDED, State.FAILED)
+
+
+class Accepted(NamedTuple):
+    """What the journal says to a new operation."""
+
+    #: What it has under the operation's id.
+    record: Operation
+    #: False if it was there before, perhaps for another request.
+    is_new: bool
+
+    def is_of(self, asked: Operation) -> bool:
+        """Whether the record is of the same request."""
+        record = self.record
+        return (record.action, record.instance, record.arguments) == (asked.action, asked.instance, asked.arguments)
+
+    def check(self, asked: Operation) -> None:
+        """See that the record is of the same request.
+
+        :raises OperationConflict: the id was used for another one.
+        """
+        if not self.is_of(asked):
+            raise exception.OperationConflict(operation=asked.id)
 
 
 class Phase(enum.StrEnum):

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
 
@@ -19,6 +20,7 @@ from aliasagent.operations.late import RETRY_SECONDS
 from aliasagent.operations.late import LateWriter
 from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import MOVES
+from aliasagent.operations.model import Accepted
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
@@ -94,36 +96,48 @@ class Runner:
             ),
         }
 
-    def accept(self, operation: Operation, most: int | None = None) -> None:
+    def accept(self, operation: Operation, most: int | None = None) -> Operation:
         """Take an operation in. Once this returns, it will be done, whatever happens to this process.
 
         An id that is known already is not done again.
 
         :param most: how many may wait, with this one; None for any number.
+        :return: what the journal has of it.
         :raises ServiceBusy: so many wait already.
         :raises OperationConflict: the id was used for another request.
         :raises JournalError: it could not be recorded, and will not be done.
         """
-        with _under(operation):
-            self._accept(operation, most)
+        (accepted,) = self.accept_all([operation], most)
+        accepted.check(operation)
+        return accepted.record
 
-    def _accept(self, operation: Operation, most: int | None) -> None:
+    def accept_all(self, operations: Sequence[Operation], most: int | None = None) -> list[Accepted]:
+        """Take operations in, all of them or none; those that have ended already are only recorded.
+
+        :param most: how many may wait, with these; None for any number.
+        :return: what the journal says to each.
+        :raises ServiceBusy: there is no room for all of them.
+        :raises JournalError: they could not be recorded.
+        """
+        new = [operation for operation in operations if not operation.is_finished]
         # One at a time, so that the lanes have the order of the journal.
         with self._accepting:
-            if most is not None and len(self._unfinished) >= most and not self._journal.has(operation.id):
+            has_room = most is None or len(self._unfinished) + len(new) <= most
+            if not has_room and not all(self._journal.has(operation.id) for operation in new):
                 raise exception.ServiceBusy(reason=f'{most} operations wait to be done')
-            known = self._journal.accept(operation)
-            if known is None:
+            accepted = self._journal.accept(*operations)
+            for operation, answer in zip(operations, accepted, strict=True):
+                if not operation.is_finished:
+                    self._go_on_with(operation, answer)
+        return accepted
+
+    def _go_on_with(self, operation: Operation, accepted: Accepted) -> None:
+        with _under(operation):
+            if accepted.is_new:
                 LOG.info('Accepted %s', _words(operation))
                 self._submit(operation)
-                return
-        if (known.action, known.instance, known.arguments) != (
-            operation.action,
-            operation.instance,
-            operation.arguments,
-        ):
-            raise exception.OperationConflict(operation=operation.id)
-        LOG.info('Asked again, and not done again: %s', _words(operation))
+            elif accepted.is_of(operation):
+                LOG.info('Asked again, and not done again: %s', _words(operation))
 
     def release(self, instance: str, device_id: str) -> None:
         """Record that a guest let go of a device after all whose detach had failed."""

@@ -24,6 +24,7 @@ from oslo_messaging.rpc import server  # noqa: E402
 from aliasagent import rpc_server  # noqa: E402
 from aliasagent.cmd import compute  # noqa: E402
 from aliasagent.operations.journal import Journal  # noqa: E402
+from aliasagent.operations.model import Accepted  # noqa: E402
 from aliasagent.operations.model import Action  # noqa: E402
 from aliasagent.operations.model import Operation  # noqa: E402
 
@@ -75,10 +76,11 @@ def _install(path: str) -> None:
         if _is_cast(message):
             note('acknowledged', time.monotonic())
 
-    def kept(journal: Journal, operation: Operation) -> Operation | None:
-        known = accept(journal, operation)
-        note('kept', time.monotonic())
-        return known
+    def kept(journal: Journal, *operations: Operation) -> list[Accepted]:
+        accepted = accept(journal, *operations)
+        for _one in accepted:
+            note('kept', time.monotonic())
+        return accepted
 
     impl_rabbit.RabbitMessage.__init__ = came
     impl_rabbit.RabbitMessage.acknowledge = acknowledged

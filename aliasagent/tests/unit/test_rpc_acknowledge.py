@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """When the broker is told that it need not keep a message any more."""
 
+import contextlib
+import socket
 import threading
 import types
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import fixtures
 import oslo_messaging
 from oslo_config import cfg
 from oslo_messaging import conffixture
 from oslo_messaging._drivers import amqpdriver
+from oslo_messaging._drivers import common
 from oslo_messaging._drivers import impl_rabbit
 
 from aliasagent import context
@@ -21,8 +26,10 @@ from aliasagent.tests import base
 class Message(dict[str, Any]):
     """A message as the driver for RabbitMQ hands it on."""
 
-    def __init__(self, method: str, said: list[str], error: Exception | None = None) -> None:
-        super().__init__(method=method, args={})
+    def __init__(
+        self, method: str, said: list[str], error: Exception | None = None, number: int | None = None
+    ) -> None:
+        super().__init__(method=method, args={} if number is None else number)
         self.said = said
         self.error = error
 
@@ -49,6 +56,12 @@ class AcknowledgeTestCase(base.TestCase):
         self.addCleanup(self.server.wait)
         self.addCleanup(self.server.stop)
         return self.server.listener._poll_style_listener
+
+    def listener(self) -> Any:
+        """A listener that listens only when it is told to."""
+        listener = self.server._create_listener()._poll_style_listener
+        self.addCleanup(listener.cleanup)
+        return listener
 
     def remember_acknowledged(self) -> None:
         acknowledge = impl_rabbit.RabbitMessage.acknowledge
@@ -106,6 +119,79 @@ class AcknowledgeTestCase(base.TestCase):
         for _time in range(2):
             listener(Message('cast', self.said) | {'_unique_id': 'x'})
         self.assertEqual(2, len(listener.incoming))
+
+    def handle_with_more(self, *more: Message, together: Any = contextlib.nullcontext) -> None:
+        """Deliver a cast, when these are here behind it; of each is said what came of it."""
+        listener = self.listener()
+        behind = [types.SimpleNamespace(message=message) for message in more]
+        listener.next_here = lambda: behind.pop(0) if behind else None
+        self.server._process_incoming = lambda incoming: self.said.append(f'handled {incoming[0].message["args"]}')
+        self.server._work_executor = types.SimpleNamespace(submit=lambda *_work: self.said.append('in the pool'))
+        self.server.listener = types.SimpleNamespace(_poll_style_listener=listener)
+        self.server.together = together
+        self.deliver(Message('cast', self.said, number=0))
+        while behind:
+            self.server._on_incoming([behind.pop(0)])
+
+    @contextlib.contextmanager
+    def say_together(self) -> Iterator[None]:
+        self.said.append('begin')
+        yield
+        self.said.append('end')
+
+    def test_those_that_are_here_together(self) -> None:
+        more = [Message('cast', self.said, number=number) for number in (1, 2)]
+        self.handle_with_more(*more, together=self.say_together)
+        handled = [f'handled {number}' for number in range(3)]
+        self.assertEqual(['begin', *handled, 'end', *['acknowledged'] * 3], self.said)
+
+    def test_so_many_together_at_most(self) -> None:
+        most = rpc_server._MOST_TOGETHER
+        more = [Message('cast', self.said, number=number) for number in range(1, most + 2)]
+        self.handle_with_more(*more, together=self.say_together)
+        handled = [f'handled {number}' for number in range(most + 2)]
+        first, second = handled[:most], handled[most:]
+        self.assertEqual(['begin', *first, 'end', *['acknowledged'] * most], self.said[: 2 * most + 2])
+        self.assertEqual(['begin', *second, 'end', *['acknowledged'] * 2], self.said[2 * most + 2 :])
+
+    def test_what_goes_to_the_pool_not_before_those_that_came_first(self) -> None:
+        self.handle_with_more(Message('call', self.said), Message('cast', self.said, number=2))
+        first, second = (['handled 0', 'acknowledged'], ['handled 2', 'acknowledged'])
+        self.assertEqual([*first, 'in the pool', *second], self.said)
+
+    def test_none_of_those_together_if_one_was_not_taken(self) -> None:
+        @contextlib.contextmanager
+        def not_taken() -> Iterator[None]:
+            yield
+            raise rpc_server.NotTaken
+
+        self.handle_with_more(Message('cast', self.said, number=1), together=not_taken)
+        self.assertEqual(['handled 0', 'handled 1'], self.said)
+
+    def test_whether_the_next_one_is_here(self) -> None:
+        listener = self.listener()
+        here, there = socket.socketpair()
+        self.addCleanup(there.close)
+        channel = types.SimpleNamespace(connection=types.SimpleNamespace(sock=here))
+        consumed: list[object] = []
+
+        def consume(timeout: float) -> None:
+            if not consumed:
+                raise common.Timeout  # only a part of it
+            listener.incoming.append(consumed.pop())
+
+        with mock.patch.object(listener, 'conn', types.SimpleNamespace(channel=channel, consume=consume)):
+            self.assertIsNone(listener.next_here())
+            there.send(b'x')
+            self.assertIsNone(listener.next_here())
+            consumed.append('a message')
+            self.assertEqual('a message', listener.next_here())
+            listener.incoming = ['another']
+            self.assertEqual('another', listener.next_here())
+            here.close()
+            self.assertIsNone(listener.next_here())
+            channel.connection = None
+            self.assertIsNone(listener.next_here())
 
     def test_over_the_whole_way(self) -> None:
         self.remember_acknowledged()

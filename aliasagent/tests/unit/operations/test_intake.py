@@ -5,7 +5,9 @@ import threading
 
 from aliasagent import exception
 from aliasagent.operations.intake import Intake
+from aliasagent.operations.model import Accepted
 from aliasagent.operations.model import Operation
+from aliasagent.operations.model import State
 from aliasagent.tests import base
 from aliasagent.tests.unit.operations.runner_base import operation
 
@@ -17,12 +19,26 @@ class StubRunner:
         self.taken: list[tuple[str, int | None]] = []
         self.error: Exception | None = None
         self.asked = 0
+        self.writes = 0
+        #: How many it takes at once.
+        self.room = 7
+        #: Records of other requests.
+        self.known: dict[str, Operation] = {}
 
-    def accept(self, wanted: Operation, most: int | None = None) -> None:
+    def accept(self, wanted: Operation, most: int | None = None) -> Operation:
+        (accepted,) = self.accept_all([wanted], most)
+        accepted.check(wanted)
+        return accepted.record
+
+    def accept_all(self, wanted: list[Operation], most: int | None = None) -> list[Accepted]:
         self.asked += 1
         if self.error is not None and not (most is None and isinstance(self.error, exception.ServiceBusy)):
             raise self.error
-        self.taken.append((wanted.id, most))
+        if most is not None and len(wanted) > self.room:
+            raise BUSY
+        self.taken += [(one.id, most) for one in wanted]
+        self.writes += 1
+        return [Accepted(self.known.get(one.id, one), one.id not in self.known) for one in wanted]
 
 
 BUSY = exception.ServiceBusy(reason='7 wait')
@@ -69,10 +85,63 @@ class IntakeTestCase(base.TestCase):
             thread.join(base.PATIENCE)
             self.assertEqual(([('one', 7)], []), (self.runner.taken, errors))
 
-    def test_what_is_wrong_is_not_tried_again(self) -> None:
-        self.runner.error = exception.OperationConflict(operation='one')
-        self.assertRaises(exception.OperationConflict, self.intake.take, operation('one'))
+    def test_of_one_with_the_id_of_another_it_is_said(self) -> None:
+        self.runner.known['one'] = operation('one', arguments={'other': 1})
+        self.intake.take(operation('one'))
         self.assertEqual(1, self.runner.asked)
+        self.assertIn('Not accepted: detach, operation one: ', self.log.output)
+        self.assertRaises(exception.OperationConflict, self.intake.submit, operation('one'))
+
+    def test_what_was_refused_is_recorded_and_nobody_waits_for_that(self) -> None:
+        refused = operation('one', state=State.FAILED)
+        self.intake.take(refused)
+        self.assertEqual([('one', None)], self.runner.taken)
+        self.runner.error = FULL
+        self.intake.take(refused)
+        self.assertEqual((2, 1), (self.runner.asked, self.runner.writes))
+        self.assertIn('Not recorded that operation one was refused', self.log.output)
+
+    def test_several_together_are_taken_in_at_the_end_and_at_once(self) -> None:
+        with self.intake.together():
+            for name in 'abc':
+                self.intake.take(operation(name, state=State.FAILED if name == 'b' else State.ACCEPTED))
+            self.assertEqual(0, self.runner.asked)
+        self.assertEqual(([('a', 7), ('b', 7), ('c', 7)], 1), (self.runner.taken, self.runner.writes))
+        with self.intake.together():
+            pass
+        self.intake.take(operation('d'))
+        self.assertEqual(2, self.runner.writes)
+
+    def test_several_together_wait_each_for_its_own_room(self) -> None:
+        self.runner.room = 1
+        with self.intake.together():
+            for name in 'abc':
+                self.intake.take(operation(name))
+        self.assertEqual(([('a', 7), ('b', 7), ('c', 7)], 3), (self.runner.taken, self.runner.writes))
+        self.assertNotIn('left with the message broker', self.log.output)
+
+    def test_several_together_are_left_from_the_first_on_that_is_not_taken(self) -> None:
+        with self.assertRaises(exception.JournalError), self.intake.together():
+            for name in 'abc':
+                self.intake.take(operation(name))
+            self.intake.close()
+            self.runner.error = FULL
+        self.assertEqual([], self.runner.taken)
+        self.assertIn('Left with the message broker: operation a, b, c: ', self.log.output)
+
+    def test_nothing_is_taken_of_several_whose_handling_has_broken_off(self) -> None:
+        with self.assertRaises(ZeroDivisionError), self.intake.together():
+            self.intake.take(operation('a'))
+            raise ZeroDivisionError
+        self.assertEqual(0, self.runner.asked)
+
+    def test_each_thread_has_its_own_several(self) -> None:
+        with self.intake.together():
+            self.intake.take(operation('a'))
+            thread, _errors = self.take()
+            thread.join(base.PATIENCE)
+            self.assertEqual([('one', 7)], self.runner.taken)
+        self.assertEqual([('one', 7), ('a', 7)], self.runner.taken)
 
     def test_at_the_end_the_journal_takes_more_than_may_wait(self) -> None:
         self.runner.error = BUSY

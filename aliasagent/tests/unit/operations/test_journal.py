@@ -51,14 +51,17 @@ class JournalTestCase(base.TestCase):
 
 class RecordTestCase(JournalTestCase):
     def test_what_was_accepted_is_there(self) -> None:
-        self.assertIsNone(self.journal.accept(operation(request_id='req-1')))
+        (accepted,) = self.journal.accept(operation(request_id='req-1'))
+        self.assertTrue(accepted.is_new)
+        self.assertEqual(accepted.record, self.journal.get('one'))
         self.assertEqual(operation(request_id='req-1', accepted_at=1000.0), self.journal.get('one'))
 
     def test_accepted_again_it_is_the_first_that_counts(self) -> None:
         self.journal.accept(operation())
         self.journal.start('one')
-        known = self.journal.accept(operation(arguments={'other': 1}, device='other'))
-        assert known is not None
+        asked = operation(arguments={'other': 1}, device='other')
+        ((known, is_new),) = self.journal.accept(asked)
+        self.assertFalse(is_new)
         self.assertEqual(('vol', State.RUNNING), (known.device, known.state))
         self.assertEqual(known, self.journal.get('one'))
         self.assertEqual(1, len(self.journal.unfinished()))
@@ -248,7 +251,7 @@ class UnusableFileTestCase(JournalTestCase):
 
     def test_after_an_error_it_can_be_used_again(self) -> None:
         self.assertRaises(exception.OperationNotFound, self.journal.get, 'one')
-        self.assertIsNone(self.journal.accept(operation()))
+        self.assertTrue(self.journal.accept(operation())[0].is_new)
 
     def test_others_cannot_read_what_may_hold_secrets(self) -> None:
         self.journal.accept(operation())
@@ -261,7 +264,7 @@ class ManyThreadsTestCase(JournalTestCase):
     def test_one_record_for_one_id(self) -> None:
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda number: self.journal.accept(operation(str(number % 10))), range(100)))
-        self.assertEqual(10, answers.count(None))
+        self.assertEqual(10, sum(accepted.is_new for (accepted,) in answers))
         self.assertEqual(10, len(self.journal.unfinished()))
 
     def test_each_has_its_own_end(self) -> None:

@@ -38,7 +38,7 @@ class FullTestCase(base.TestCase):
             self.assertIn('full', str(error))
             self.assertFalse(self.journal.has(str(number)))
         database.execute('PRAGMA max_page_count = 1000000')
-        self.assertIsNone(self.journal.accept(operation(5, 100_000)))
+        self.assertTrue(self.journal.accept(operation(5, 100_000))[0].is_new)
         self.assertEqual(['1', '5'], [found.id for found in self.journal.unfinished()])
 
     def test_what_could_not_be_committed_is_not_there(self) -> None:
@@ -64,7 +64,7 @@ class FullTestCase(base.TestCase):
         self.journal._db = Refusing()  # type: ignore[assignment]
         self.assertRaises(exception.JournalError, self.journal.accept, operation(2))
         self.assertFalse(self.journal.has('2'))
-        self.assertIsNone(self.journal.accept(operation(2)))
+        self.assertTrue(self.journal.accept(operation(2))[0].is_new)
 
     def test_what_is_wrong_with_a_damaged_one_is_said_in_one_line(self) -> None:
         for number in range(300):

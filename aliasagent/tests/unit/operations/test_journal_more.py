@@ -286,5 +286,5 @@ class FullDiskTestCase(JournalTestCase):
         self.assertRaises(exception.JournalError, self.journal.accept, operation())
         database.full = False
         self.assertRaises(exception.OperationNotFound, self.journal.get, 'one')
-        self.assertIsNone(self.journal.accept(operation()))
+        self.assertTrue(self.journal.accept(operation())[0].is_new)
         self.assertEqual('one', self.journal.get('one').id)

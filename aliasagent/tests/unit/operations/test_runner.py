@@ -172,6 +172,22 @@ class AcceptTestCase(RunnerTestCase):
         self.assertRaises(exception.JournalError, self.runner.accept, operation('one'))
         self.assertEqual([], self.driver.asked)
 
+    def test_several_are_taken_in_together_or_not_at_all(self) -> None:
+        self.driver.answer = futures.Future()
+        self.runner.accept(operation('one'))
+        several = [operation(name) for name in ('two', 'one', 'two', 'three')]
+        self.assertRaises(exception.ServiceBusy, self.runner.accept_all, several, 4)
+        self.assertRaises(exception.OperationNotFound, self.journal.get, 'two')
+        refused = operation('refused', state=State.FAILED)
+        other = operation('one', arguments={'other': 1})
+        accepted = self.runner.accept_all([*several, refused, other], 6)
+        self.assertEqual([True, False, False, True, True, False], [one.is_new for one in accepted])
+        self.assertRaises(exception.OperationConflict, accepted[-1].check, other)
+        self.assertEqual(['one', 'two', 'three'], [one.operation.id for one in self.runner.under_way()])
+        self.driver.answer.set_result(None)
+        self.outcome('three')
+        self.assertEqual(State.FAILED, self.journal.get('refused').state)
+        self.assertEqual(3, len(self.driver.asked))
 
     def test_no_more_than_may_wait(self) -> None:
         self.driver.answer = futures.Future()
