@@ -103,8 +103,8 @@ def run(setting: Setting) -> Result:
 
 
 _BOUND = (
-    'the check of the contract, the transaction that is synced to the disk, the line in the log, and the longer answer: '
-    'two thirds of it are left without any journal; the threads of the one process take turns in both'
+    'the check of the contract, the transaction that is synced to the disk, the line in the log and the longer answer, '
+    'for which the threads of the one process, and all processes, take turns on the processors'
 )
 
 

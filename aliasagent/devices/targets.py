@@ -15,6 +15,9 @@ _PREFIXES = {'virtio': 'vd', 'scsi': 'sd', 'sata': 'sd', 'usb': 'sd'}
 #: Where libvirt places a disk by its name: so many to a controller, in the order of the names.
 _UNITS = {'scsi': 7, 'sata': 6}
 
+#: The buses on which libvirt 9.0 takes a second disk in one place, and such a guest does not start any more.
+NOT_REFUSED_WHEN_TAKEN = frozenset({'sata'})
+
 
 def split(device_name: str) -> str:
     """``/dev/vdb`` or ``vdb`` as libvirt has it: ``vdb``."""

@@ -342,12 +342,12 @@ def _missing(guest: Guest, definitions: Definitions, device_id: str, device: bas
 
 
 def _refuse_if_taken(guest: Guest, device_id: str, device: base.Device, definitions: Definitions, sides: Side) -> None:
-    """Refuse a disk whose name, or the place it leads to, another has: libvirt 9.0 puts two SATA disks in one.
+    """Refuse a disk whose name, or the place it leads to, another has, where libvirt might not.
 
     :raises AttachFailed: it is taken on one of the sides.
     """
     target, bus = device.target, device.drive_bus
-    if target is None or bus is None:
+    if target is None or bus not in targets.NOT_REFUSED_WHEN_TAKEN:
         return
     for side, domain in definitions.sides():
         if side in sides and target in domain.taken_targets(bus):

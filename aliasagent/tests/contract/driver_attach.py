@@ -118,9 +118,12 @@ class AttachContract(harness.DriverCase):
         for xml in (scsi_hostdev(unit=1), disk('/y', 'sdy', bus='sata', unit=0)):
             self.host.guest(guest).attach(xml, Side.PERSISTENT)
         before = self.xml(guest)
-        for bus, name in (('scsi', 'sdb'), ('sata', 'sda')):
+        for bus, name, words in (
+            ('scsi', 'sdb', 'conflicts with SCSI host device address'),
+            ('sata', 'sda', 'persistent config, another device is called sda, or is where that name leads'),
+        ):
             error = self.assertRaises(exception.AttachFailed, self.attach, guest, bus=bus, device_name=name)
-            self.assertIn(f'persistent config, another device is called {name}, or is where', str(error))
+            self.assertIn(words, str(error))
             self.assert_untouched(guest, before)
 
     def test_a_name_of_another_bus_is_bad_input(self) -> None:
