@@ -19,10 +19,14 @@ DEFAULTS = {
     'rabbit_qos_prefetch_count': 10,
 }
 
-#: What is made of the options, and the option that says where it leads to.
-_TRANSPORTS: tuple[tuple[Callable[[cfg.ConfigOpts], Any], str], ...] = (
-    (oslo_messaging.get_rpc_transport, 'transport_url'),
-    (oslo_messaging.get_notification_transport, '[oslo_messaging_notifications] transport_url'),
+#: What is made of the options, the option that says where it leads to, and what it says.
+_TRANSPORTS: tuple[tuple[Callable[[cfg.ConfigOpts], Any], str, Callable[[cfg.ConfigOpts], str | None]], ...] = (
+    (oslo_messaging.get_rpc_transport, 'transport_url', lambda conf: conf.transport_url),
+    (
+        oslo_messaging.get_notification_transport,
+        '[oslo_messaging_notifications] transport_url',
+        lambda conf: conf.oslo_messaging_notifications.transport_url,
+    ),
 )
 
 
@@ -37,9 +41,12 @@ def check(conf: cfg.ConfigOpts) -> None:
 
     :raises cfg.Error: one cannot. What a transport_url holds is not repeated: it may be a part of the password.
     """
-    for make, option in _TRANSPORTS:
+    for make, option, url in _TRANSPORTS:
         try:
             make(conf).cleanup()
+            # What is before it may look like a host and its port, nova:1234#x@host, and would be told as such.
+            if '#' in (url(conf) or ''):
+                raise ValueError('a URL of a transport has no fragment')
         except oslo_messaging.DriverLoadFailure as error:
             raise cfg.Error(f'{option}: {error}') from error
         except cfg.Error as error:
