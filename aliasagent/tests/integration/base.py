@@ -7,9 +7,12 @@ import tempfile
 import unittest
 import uuid
 from typing import Any
+from typing import ClassVar
 
 import libvirt
+import testtools
 
+from aliasagent.tests.contract import harness
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import guest as guests
 from aliasagent.tests.parts import libvirtd
@@ -120,6 +123,32 @@ class RealSide:
         if '_bridge' in self.__dict__:
             materials.remove_bridge(self._bridge)
         self.connection.close()
+
+
+class OnLibvirt(harness.DriverCase, testtools.TestCase):
+    """Tests of the driver on one hypervisor, whose guests they clear away."""
+
+    side: ClassVar[RealSide]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.side = cls.make_side()
+        cls.addClassCleanup(cls.side.close)
+
+    @classmethod
+    def make_side(cls) -> RealSide:
+        """The hypervisor that the tests of this class share."""
+        return RealSide()
+
+    @property
+    def hypervisor(self) -> harness.Hypervisor:
+        return self.side
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(self.side.clear)
+        self.set_up_driver()
 
 
 def own_daemon(test_class: type[unittest.TestCase], hostname: str = 'aliasagent-test') -> libvirtd.Libvirtd:

@@ -3,36 +3,24 @@
 
 import pathlib
 import tempfile
-from typing import ClassVar
 
-import testtools
 from oslo_messaging import conffixture
 
 from aliasagent import conf
 from aliasagent import rpc
 from aliasagent.tests.contract import agent
 from aliasagent.tests.contract import agent_operations
-from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.tests.parts.agent import Agent
 
 
-class RealAgentCase(testtools.TestCase, agent.AgentCase):
-    side: ClassVar[base.RealSide]
-
+class RealAgentCase(base.OnLibvirt, agent.AgentCase):
     @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.side = base.RealSide(base.own_daemon(cls).uri)
-        cls.addClassCleanup(cls.side.close)
-
-    @property
-    def hypervisor(self) -> harness.Hypervisor:
-        return self.side
+    def make_side(cls) -> base.RealSide:
+        return base.RealSide(base.own_daemon(cls).uri)
 
     def setUp(self) -> None:
         super().setUp()
-        self.addCleanup(self.side.clear)
         parts = self.side.parts
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=parts.directory))
         # Hosts are named after the directory, for all tests share the broker.
@@ -43,7 +31,6 @@ class RealAgentCase(testtools.TestCase, agent.AgentCase):
         self.addCleanup(conf.CONF.reset)
         self.transport = rpc.transport(conf.CONF)
         self.addCleanup(self.transport.cleanup)
-        self.set_up_driver()
         self.start_agent('')
 
     def start_agent(self, host: str) -> None:

@@ -9,7 +9,6 @@ from concurrent import futures
 from typing import ClassVar
 
 import libvirt
-import testtools
 
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
@@ -23,47 +22,23 @@ from aliasagent.tests.parts import libvirtd
 from aliasagent.tests.parts import processes
 
 
-class OnLibvirt(harness.DriverCase, testtools.TestCase):
-    side: ClassVar[base.RealSide]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.side = cls.make_side()
-        cls.addClassCleanup(cls.side.close)
-
-    @property
-    def hypervisor(self) -> harness.Hypervisor:
-        return self.side
-
-    @classmethod
-    def make_side(cls) -> base.RealSide:
-        """The hypervisor that the tests of this class share."""
-        return base.RealSide()
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.addCleanup(self.side.clear)
-        self.set_up_driver()
-
-
-class AttachTest(OnLibvirt, driver_attach.AttachContract):
+class AttachTest(base.OnLibvirt, driver_attach.AttachContract):
     """Attach."""
 
 
-class DetachTest(OnLibvirt, driver_detach.DetachContract):
+class DetachTest(base.OnLibvirt, driver_detach.DetachContract):
     """Detach."""
 
 
-class KindsTest(OnLibvirt, driver_kinds.KindsContract):
+class KindsTest(base.OnLibvirt, driver_kinds.KindsContract):
     """Every kind."""
 
 
-class ReconcileTest(OnLibvirt, reconcile.ReconcileContract):
+class ReconcileTest(base.OnLibvirt, reconcile.ReconcileContract):
     """Reconcile."""
 
 
-class SpecialGuestsTest(OnLibvirt, reconcile_special.SpecialGuestsContract):
+class SpecialGuestsTest(base.OnLibvirt, reconcile_special.SpecialGuestsContract):
     """Reconcile, where something is in the way."""
 
     here: ClassVar[libvirtd.Libvirtd]
@@ -112,7 +87,7 @@ class SpecialGuestsTest(OnLibvirt, reconcile_special.SpecialGuestsContract):
         return str(path)
 
 
-class LifeTest(OnLibvirt, driver_life.LifeContract):
+class LifeTest(base.OnLibvirt, driver_life.LifeContract):
     """The guest or the hypervisor goes."""
 
     daemon: ClassVar[libvirtd.Libvirtd]

@@ -3,33 +3,21 @@
 
 import json
 from typing import Any
-from typing import ClassVar
 
 import libvirt_qemu  # type: ignore[import-untyped]
-import testtools
 
 from aliasagent import exception
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 
 
-class LeftInQemuTest(harness.DriverCase, testtools.TestCase):
-    side: ClassVar[base.RealSide]
-
+class LeftInQemuTest(base.OnLibvirt):
     @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.side = base.RealSide(base.own_daemon(cls).uri)
-        cls.addClassCleanup(cls.side.close)
-
-    @property
-    def hypervisor(self) -> harness.Hypervisor:
-        return self.side
+    def make_side(cls) -> base.RealSide:
+        return base.RealSide(base.own_daemon(cls).uri)
 
     def setUp(self) -> None:
         super().setUp()
-        self.addCleanup(self.side.clear)
-        self.set_up_driver()
         self.guest = self.side.new_guest(state='started')
 
     def qemu(self, command: str, **arguments: Any) -> None:

@@ -4,7 +4,6 @@
 import copy
 from typing import ClassVar
 
-import testtools
 from lxml import etree
 
 from aliasagent import exception
@@ -21,27 +20,18 @@ SIZE = 24 * 1024 * 1024
 BOTH = Side.LIVE | Side.PERSISTENT
 
 
-class LunTest(harness.DriverCase, testtools.TestCase):
-    side: ClassVar[base.RealSide]
+class LunTest(base.OnLibvirt):
     target_daemon: ClassVar[iscsi.Iscsi]
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.side = base.RealSide()
-        cls.addClassCleanup(cls.side.close)
         cls.target_daemon = iscsi.Iscsi(cls.side.directory / 'iscsi')
         cls.addClassCleanup(cls.target_daemon.stop)
         cls.target_daemon.start()
 
-    @property
-    def hypervisor(self) -> harness.Hypervisor:
-        return self.side
-
     def setUp(self) -> None:
         super().setUp()
-        self.addCleanup(self.side.clear)
-        self.set_up_driver()
         self.volume = harness.new_id()
         self.uuid = self.side.new_guest()
         self.guest = next(made for made in self.side.made if made.uuid == self.uuid)

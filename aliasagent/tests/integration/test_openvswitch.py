@@ -6,8 +6,6 @@ import tempfile
 from typing import Any
 from typing import ClassVar
 
-import testtools
-
 from aliasagent import exception
 from aliasagent.reconcile import apply
 from aliasagent.tests.contract import harness
@@ -29,13 +27,11 @@ class _SwitchSide(base.RealSide):
         return BRIDGE
 
 
-class OpenVSwitchTest(harness.DriverCase, testtools.TestCase):
-    side: ClassVar[base.RealSide]
+class OpenVSwitchTest(base.OnLibvirt):
     switch: ClassVar[openvswitch.OpenVSwitch]
 
     @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
+    def make_side(cls) -> base.RealSide:
         directory = pathlib.Path(tempfile.mkdtemp(dir=environment.read().directory))
         variables = openvswitch.environment(directory / 'ovs')
         daemon = libvirtd.Libvirtd(directory / 'libvirt', own_network=True, environment=variables)
@@ -45,17 +41,10 @@ class OpenVSwitchTest(harness.DriverCase, testtools.TestCase):
         cls.addClassCleanup(cls.switch.stop)
         cls.switch.start()
         cls.switch.make_bridge(BRIDGE)
-        cls.side = _SwitchSide(daemon.uri)
-        cls.addClassCleanup(cls.side.close)
-
-    @property
-    def hypervisor(self) -> harness.Hypervisor:
-        return self.side
+        return _SwitchSide(daemon.uri)
 
     def setUp(self) -> None:
         super().setUp()
-        self.addCleanup(self.side.clear)
-        self.set_up_driver()
         self.uuid = self.side.new_guest()
         self.guest = next(made for made in self.side.made if made.uuid == self.uuid)
         self.mac = harness.new_mac()

@@ -5,9 +5,6 @@ import functools
 import pathlib
 import tempfile
 from concurrent import futures
-from typing import ClassVar
-
-import testtools
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
@@ -25,23 +22,9 @@ from aliasagent.virt import relive
 from aliasagent.virt.guest import Side
 
 
-class ReliveTest(moving.MovingCase, testtools.TestCase):
-    side: ClassVar[base.RealSide]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.side = base.RealSide()
-        cls.addClassCleanup(cls.side.close)
-
-    @property
-    def hypervisor(self) -> harness.Hypervisor:
-        return self.side
-
+class ReliveTest(base.OnLibvirt, moving.MovingCase):
     def setUp(self) -> None:
         super().setUp()
-        self.addCleanup(self.side.clear)
-        self.set_up_driver()
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=self.side.directory))
 
     def is_being_saved(self, old: moving.OldGuest) -> bool:
