@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings what was measured into the documents: the table of the aims, and the pictures.
+"""Brings what was measured into the documents: the table of the aims, what was noted, on what, and the pictures.
 
 python -m benchmarks.document
 """
@@ -39,6 +39,27 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def machine(results: dict[str, dict[str, Any]]) -> str:
+    """When all of it was measured and on what, in a sentence.
+
+    :raises ValueError: not all of it on the same.
+    """
+    (where, *others) = [result['machine'] for result in results.values()]
+    if any(other != where for other in others):
+        raise ValueError('the results are not all of one run')
+    names = ('libvirt', 'QEMU', 'RabbitMQ', 'lxml', 'oslo.messaging')
+    return (
+        f'Measured on {where["date"]}, at commit {where["commit"]}, on {where["cores"]} processors '
+        f'({where["processor"]}) and Linux {where["kernel"]}, with Python {where["python"]}, '
+        f'{", ".join(f"{name} {where[name]}" for name in names)} and Nova {where["nova"]["nova"]}.\n'
+    )
+
+
+def notes(result: dict[str, Any]) -> str:
+    """What was noted beside the comparisons."""
+    return ''.join(f'* {line}\n' for line in result['notes'])
+
+
 def main() -> None:
     results = {
         name: json.loads((benchmarks.RESULTS / f'{name}.json').read_text())
@@ -47,7 +68,10 @@ def main() -> None:
     }
     _DOCUMENTS.mkdir(parents=True, exist_ok=True)
     (_DOCUMENTS / 'table.inc').write_text(table(results))
-    for name in results:
+    (_DOCUMENTS / 'machine.inc').write_text(machine(results))
+    for name, result in results.items():
+        if result['notes']:
+            (_DOCUMENTS / f'{name}.inc').write_text(notes(result))
         shutil.copy(benchmarks.RESULTS / f'{name}.png', _DOCUMENTS)
 
 

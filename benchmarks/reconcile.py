@@ -17,6 +17,7 @@ from aliasagent.reconcile import passes
 from aliasagent.tests.parts import environment
 from aliasagent.tests.stress import reconcile_scale as scale
 from aliasagent.virt import host
+from benchmarks import all_threads
 from benchmarks import harness
 from benchmarks.harness import Comparison
 from benchmarks.harness import Result
@@ -46,7 +47,7 @@ def run(setting: Setting) -> Result:
         setting.say(f'reconcile of {LARGEST} guests ...')
         _largest(setting, connection, real, result)
         with _guests(connection, SIZES[0]) as instances:
-            result.profile = harness.profiled(lambda: _ours(real, instances), 1)
+            result.profile = all_threads.profiled(lambda: _ours(real, instances))
     finally:
         real.close()
         connection.close()

@@ -2,6 +2,7 @@
 """What the benchmarks found, as a table for people, and as JSON."""
 
 import dataclasses
+import datetime
 import json
 import os
 import pathlib
@@ -16,6 +17,8 @@ from benchmarks import harness
 from benchmarks.harness import Result
 
 _PACKAGES = ('lxml', 'libvirt-python', 'oslo.messaging', 'kombu')
+#: What the real parts are called here, and their Debian packages.
+_PARTS = {'libvirt': 'libvirt-daemon', 'QEMU': 'qemu-system-x86', 'RabbitMQ': 'rabbitmq-server'}
 
 
 def table(title: str, result: Result) -> str:
@@ -67,6 +70,8 @@ def machine(nova: Mapping[str, str] | None) -> dict[str, Any]:
         'processor': _processor(),
         'cores': os.cpu_count(),
         **{name: metadata.version(name) for name in _PACKAGES},
+        **{name: _debian_version(package) for name, package in _PARTS.items()},
+        'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
     commit = subprocess.run(
         ['git', 'rev-parse', '--short', 'HEAD'], cwd=pathlib.Path(__file__).parent, capture_output=True, text=True
@@ -75,6 +80,12 @@ def machine(nova: Mapping[str, str] | None) -> dict[str, Any]:
     if nova is not None:
         found['nova'] = dict(nova)
     return found
+
+
+def _debian_version(package: str) -> str:
+    """The version of a Debian package without Debian's own part; empty if it is not installed from one."""
+    asked = ['dpkg-query', '--show', '--showformat', '${source:Upstream-Version}', package]
+    return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
 
 
 def _processor() -> str:
