@@ -164,9 +164,9 @@ def finish(begun: Draft) -> Report:
             if reason is not None:
                 refused[step.alias] = reason
             now = guest.saved_text()
-            if _without(now, step.alias) == text:
+            if exchange.without(now, step.alias) == text:
                 text = now
-            elif domain.Domain.parse(now).differs_in_aliases_only(domain.Domain.parse(text)):
+            elif domain.Domain.parse(now).differs_in_aliases_only(definition):
                 text = now  # libvirt sorts the devices anew when it writes them for the second time
                 break
         if now != text:
@@ -177,15 +177,6 @@ def finish(begun: Draft) -> Report:
                 tried = [alias for alias in tried if alias not in refused]
                 refused.clear()
         text = now
-
-
-def _without(text: str, alias: str) -> str:
-    """A definition's text as it was before a device got this alias, if nothing else has changed."""
-    for element in (f"<alias name='{alias}'/>", f'<alias name="{alias}"/>'):
-        before, found, after = text.partition(element)
-        if found:
-            return before.rstrip() + after
-    return text
 
 
 def _give(

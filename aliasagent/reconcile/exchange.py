@@ -69,13 +69,23 @@ def write(guest: Guest, text: str, definition: Domain, device: base.Device, reco
     :raises HypervisorError: libvirt refused, and nothing was changed; or it did not let us put back what we replaced.
     """
     before = _write(guest, definition, device)
-    if before == text:
+    # If the read came late, it shows what we wrote.
+    if before == text or (device.alias is not None and without(before, device.alias) == text):
         return
     theirs = Domain.parse(before)
     if _is_written_alone(device):
         _put_device_back(guest, theirs, device, records)
     elif not theirs.differs_in_aliases_only(definition):
         _put_definition_back(guest, theirs, definition, device, records)
+
+
+def without(text: str, alias: str) -> str:
+    """A definition's text as it was before a device got this alias, if nothing else has changed."""
+    for element in (f"<alias name='{alias}'/>", f'<alias name="{alias}"/>'):
+        before, found, after = text.partition(element)
+        if found:
+            return before.rstrip() + after
+    return text
 
 
 def _write(guest: Guest, definition: Domain, device: base.Device) -> str:

@@ -82,7 +82,7 @@ def plan(domain: Domain, records: Iterable[Record] = ()) -> list[Step]:
     ports = domain.ports()
     known = frozenset(records)
     devices = [(device, identity.identify(device, ports)) for device in domain.devices()]
-    told = {id(device): _told(device, known) for device, _whose in devices if not device.is_claimed}
+    told = {id(device): _told(device, known) for device, _whose in devices if known and not device.is_claimed}
     # Of all kinds: an alias is taken, whatever carries it.
     holders: collections.Counter[str] = collections.Counter()
     for device, whose in devices:
