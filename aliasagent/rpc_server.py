@@ -51,7 +51,6 @@ class _LateListener(amqpdriver.RpcAMQPListener):
         else:
             super().__call__(message)
 
-
     def next_here(self) -> Any:
         """The next message, if it is here already or comes in this moment; else None."""
         if not self.incoming and self._is_readable():

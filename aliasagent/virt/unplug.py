@@ -34,6 +34,7 @@ LOG = logging.getLogger(__name__)
 #: Seconds after which a guest is looked at again that was reset, or whose hot-plug controller is busy (for up to 5 s).
 _PAUSE = 1.0
 
+
 class Unplugs:
     """All unplugs of a host.
 

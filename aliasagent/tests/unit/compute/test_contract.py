@@ -232,7 +232,6 @@ class ValidateTestCase(ContractTestCase):
             error = self.refused('attach_volume', changed('attach_volume', (field,), nested))
             self.assertEqual(field, error.kwargs['field'])
 
-
     def test_nested_without_end_where_anything_is_allowed(self) -> None:
         nested: Any = 'x'
         for level in range(900):

@@ -213,7 +213,6 @@ class AcceptTestCase(RunnerTestCase):
         self.assertEqual(accepted, [device for _method, _instance, device, _kind in self.driver.asked])
 
 
-
 class UnderWayTestCase(RunnerTestCase):
     """What is said of operations that have not ended."""
 

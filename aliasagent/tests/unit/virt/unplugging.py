@@ -19,6 +19,7 @@ ALIAS = f'ua-{VOLUME}'
 LONG = Patience(timeout=3600, attempts=8)
 SHORT = Patience(timeout=0.02, attempts=3)
 
+
 class UnplugTestCase(base.TestCase):
     def setUp(self) -> None:
         super().setUp()
