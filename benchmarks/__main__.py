@@ -90,6 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     print('Aims\n')
     for name, aim in aims:
         print(f'{name:<11}{report.verdict(aim)}')
+        if not aim.met:
+            print(f'{"":>17}shown by: {chosen.results / name}.profile.txt')
     return 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings what was measured into the documents: the table of the aims, what was noted, on what, and the pictures.
+"""Brings what was measured into the documents: the aims, on what, what was noted, where the time goes, and pictures.
 
 python -m benchmarks.document
 """
@@ -12,6 +12,8 @@ from typing import Any
 from benchmarks import __main__ as benchmarks
 
 _PROJECT = pathlib.Path(__file__).parents[1]
+#: How many lines of a profile: its head, and some functions.
+_SHOWN = 20
 _DOCUMENTS = _PROJECT / 'doc' / 'source' / '_static' / 'benchmarks'
 
 
@@ -60,18 +62,27 @@ def notes(result: dict[str, Any]) -> str:
     return ''.join(f'* {line}\n' for line in result['notes'])
 
 
+def profile(text: str) -> str:
+    """The dearest functions of a profile, by what they take themselves."""
+    return '\n'.join(text.splitlines()[:_SHOWN]) + '\n'
+
+
 def main() -> None:
     results = {
         name: json.loads((benchmarks.RESULTS / f'{name}.json').read_text())
         for name in benchmarks.NAMES
         if (benchmarks.RESULTS / f'{name}.json').exists()
     }
-    _DOCUMENTS.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(_DOCUMENTS, ignore_errors=True)
+    _DOCUMENTS.mkdir(parents=True)
     (_DOCUMENTS / 'table.inc').write_text(table(results))
     (_DOCUMENTS / 'machine.inc').write_text(machine(results))
     for name, result in results.items():
         if result['notes']:
             (_DOCUMENTS / f'{name}.inc').write_text(notes(result))
+        if not all(aim['met'] for aim in result['aims']):
+            found = (benchmarks.RESULTS / f'{name}.profile.txt').read_text()
+            (_DOCUMENTS / f'{name}.profile.txt').write_text(profile(found))
         shutil.copy(benchmarks.RESULTS / f'{name}.png', _DOCUMENTS)
 
 

@@ -75,3 +75,5 @@ class TestResults(base.TestCase):
         self.assertIn('     - 0.5\n     - met\n', document.table({'lookup': found}))
         self.assertIn('     - missed by 50%\n', document.table({'lookup': self.write(0, 'lookup', 3.0)}))
         self.assertEqual('* first: 1 ms\n* second: 2 ms\n', document.notes(found))
+        self.assertEqual('0\n1\n', document.profile('\n'.join(map(str, range(100))))[:4])
+        self.assertEqual(20, document.profile('x\n' * 100).count('x'))
