@@ -88,6 +88,9 @@ class Intake:
                 left = ', '.join(one.id for one in operations[number:])
                 LOG.error('Left with the message broker: operation %s: %s', left, error)
                 raise
+            except Exception:
+                # Left with the broker it would come again and again, and keep the others from us.
+                LOG.exception('Not accepted by a defect of ours: %s, operation %s', operation.action, operation.id)
 
     def _take_one(self, operation: Operation) -> None:
         if operation.is_finished:
@@ -103,7 +106,7 @@ class Intake:
             return False
         try:
             self._accept(operations, self._most())
-        except (exception.ServiceBusy, exception.JournalError):
+        except Exception:  # noqa: BLE001 - each by itself raises what it has to raise; the others are taken
             return False
         self._say_at_once()
         return True

@@ -22,6 +22,8 @@ class StubRunner:
         self.writes = 0
         #: How many it takes at once.
         self.room = 7
+        #: What it has a defect for.
+        self.breaks = ''
         #: Records of other requests.
         self.known: dict[str, Operation] = {}
 
@@ -32,6 +34,8 @@ class StubRunner:
 
     def accept_all(self, wanted: list[Operation], most: int | None = None) -> list[Accepted]:
         self.asked += 1
+        if any(one.id == self.breaks for one in wanted):
+            raise ZeroDivisionError
         if self.error is not None and not (most is None and isinstance(self.error, exception.ServiceBusy)):
             raise self.error
         if most is not None and len(wanted) > self.room:
@@ -128,6 +132,14 @@ class IntakeTestCase(base.TestCase):
             self.runner.error = FULL
         self.assertEqual([], self.runner.taken)
         self.assertIn('Left with the message broker: operation a, b, c: ', self.log.output)
+
+    def test_a_defect_keeps_none_of_the_others_from_us(self) -> None:
+        self.runner.breaks = 'b'
+        with self.intake.together():
+            for name in 'abc':
+                self.intake.take(operation(name))
+        self.assertEqual([('a', 7), ('c', 7)], self.runner.taken)
+        self.assertIn('Not accepted by a defect of ours: detach, operation b', self.log.output)
 
     def test_nothing_is_taken_of_several_whose_handling_has_broken_off(self) -> None:
         with self.assertRaises(ZeroDivisionError), self.intake.together():
