@@ -136,6 +136,14 @@ class Domain:
         led_to = (targets.leading_to(found.element.find('address'), bus) for found in on_bus)
         return self.disk_targets() | {name for name in led_to if name is not None}
 
+    def users_of(self, controller: base.Device) -> list[base.Device]:
+        """The devices that are plugged into a SCSI controller; none if the device is something else."""
+        if controller.kind != 'controller' or controller.element.get('type') != 'scsi':
+            return []
+        index = controller.element.get('index')
+        addresses = ((found, found.element.find('address')) for found in self.devices() if found.drive_bus == 'scsi')
+        return [found for found, address in addresses if address is not None and address.get('controller') == index]
+
     def by_alias(self, name: str) -> list[base.Device]:
         """The devices with this very alias: more than one only if the definition was loaded from disk like that."""
         device_id = alias.parse(name)

@@ -58,18 +58,26 @@ def check_same(instance: str, device_id: str, wanted: base.Device, found: Found)
 
 
 def check_can_go(
-    instance: str, device_id: str, live: Found | None, persistent: Found | None, kind: str | None
+    definitions: Definitions, device_id: str, live: Found | None, persistent: Found | None, kind: str | None
 ) -> None:
-    """See that a device may be taken out.
+    """See that a device may be taken out, before anything is changed.
 
     :param kind: what it has to be; None for any.
-    :raises DeviceConflict: it is of another kind.
+    :raises DeviceConflict: it is of another kind, or other devices are plugged into it.
     :raises Unsupported: a running guest has it, and none releases such a device.
     """
-    for found in (live, persistent):
-        if found is not None and kind is not None and found.device.kind != kind:
+    for domain, found in ((definitions.live, live), (definitions.persistent, persistent)):
+        if domain is None or found is None:
+            continue
+        if kind is not None and found.device.kind != kind:
             raise exception.DeviceConflict(
-                instance=instance, device=device_id, reason=f'it is no {kind} but a {found.device.kind}'
+                instance=domain.uuid, device=device_id, reason=f'it is no {kind} but a {found.device.kind}'
+            )
+        users = domain.users_of(found.device)
+        if users:
+            words = ', '.join(user.describe() for user in users)
+            raise exception.DeviceConflict(
+                instance=domain.uuid, device=device_id, reason=f'it is in use; plugged into it: {words}'
             )
     if live is not None and not live.device.can_be_unplugged:
         raise exception.Unsupported(what=f'detach of {live.device.describe()}', reason='no running guest releases one')
