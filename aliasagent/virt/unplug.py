@@ -320,9 +320,10 @@ class Unplugs:
             case events.DeviceRemoved(instance, alias):
                 self._hint(Why.REMOVAL, instance, alias)
             case events.DeviceRemovalFailed(instance, alias):
-                for unplug in self._pending_of(instance, alias):
+                for unplug in (*self._pending_of(instance, alias), *self._overdue_of(instance, alias)):
                     unplug.may_still_go = False
-                    self._look_soon(unplug, Why.REFUSAL, unplug.failed('the guest refused to release it'))
+                    if not unplug.future.done():
+                        self._look_soon(unplug, Why.REFUSAL, unplug.failed('the guest refused to release it'))
             case events.LifecycleChanged(instance, events.Lifecycle.STOPPED, cause):
                 self._hint(Why.RESTART, instance, ended=cause)
             case events.LifecycleChanged(instance, events.Lifecycle.STARTED | events.Lifecycle.REBOOTED):
@@ -336,9 +337,7 @@ class Unplugs:
         """Look at what an event may be about; it may be about what was there before the guest was asked."""
         for unplug in self._pending_of(instance, alias):
             self._look_soon(unplug, why, ended=ended)
-        with self._lock:
-            overdue = [unplug for unplug in self._overdue.values() if _is_of(unplug, instance, alias)]
-        for unplug in overdue:
+        for unplug in self._overdue_of(instance, alias):
             self._submit(lambda each: self._look_after(each, ended), unplug)
 
     def _look_after(self, unplug: Unplug, ended: events.Cause | None = None) -> None:
@@ -362,6 +361,10 @@ class Unplugs:
     def _pending_of(self, instance: str | None = None, alias: str | None = None) -> list[Unplug]:
         with self._lock:
             return [unplug for unplug in self._pending.values() if _is_of(unplug, instance, alias)]
+
+    def _overdue_of(self, instance: str | None, alias: str | None) -> list[Unplug]:
+        with self._lock:
+            return [unplug for unplug in self._overdue.values() if _is_of(unplug, instance, alias)]
 
     def _submit(self, function: Callable[[Unplug], None], unplug: Unplug) -> None:
         if not self._callers.submit(unplug.instance, lambda: self._logged(function, unplug)):
