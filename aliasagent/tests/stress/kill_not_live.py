@@ -130,7 +130,7 @@ class _Round:
 
 def run(rounds: int, guests: int, seed: int) -> Found:
     """Play so many rounds."""
-    choices, found = random.Random(seed), Found()  # noqa: S311 - of a test
+    choices, found = random.Random(seed), Found()
     bridge = materials.make_bridge()
     try:
         with Bench(0, options=_OPTIONS) as place:
