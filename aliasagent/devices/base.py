@@ -14,7 +14,24 @@ from aliasagent.devices import xml
 #: Kinds that no running guest gives up: libvirt answers code 84, or they have no alias to name them by, or, as with
 #: ``filesystem``, the guest never lets go of them. Measured on libvirt 9.0 and 11.3.
 NEVER_UNPLUGGED = frozenset(
-    ['audio', 'crypto', 'filesystem', 'graphics', 'hub', 'iommu', 'lease', 'memballoon', 'nvram', 'panic', 'parallel', 'pstore', 'smartcard', 'sound', 'tpm', 'video']
+    {
+        'audio',
+        'crypto',
+        'filesystem',
+        'graphics',
+        'hub',
+        'iommu',
+        'lease',
+        'memballoon',
+        'nvram',
+        'panic',
+        'parallel',
+        'pstore',
+        'smartcard',
+        'sound',
+        'tpm',
+        'video',
+    }
 )
 #: The serial devices that sit on a bus from which something can be unplugged.
 _UNPLUGGED_SERIALS = frozenset({'pci-serial', 'usb-serial'})
