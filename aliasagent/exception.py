@@ -34,6 +34,18 @@ class AliasAgentError(Exception):
         return self.message
 
 
+def public(error: BaseException) -> BaseException:
+    """Return an error as those know it who get it over RPC: one of this module's classes, in the same words.
+
+    An error that a room raises for itself becomes the nearest of its bases here. What is no error of ours stays as it
+    is.
+    """
+    if not isinstance(error, AliasAgentError):
+        return error
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == __name__)
+    return error if kind is type(error) else kind(**error.kwargs)
+
+
 class InvalidRequest(AliasAgentError):
     """The request itself is wrong; nothing was changed and asking again does not help."""
 

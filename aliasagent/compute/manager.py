@@ -46,7 +46,10 @@ def _call(
 
     def checked(self: 'ComputeManager', ctxt: RequestContext, /, *args: P.args, **arguments: P.kwargs) -> R:
         contract.validate(method.__name__, arguments)
-        return method(self, ctxt, *args, **contract.canonical(arguments))
+        try:
+            return method(self, ctxt, *args, **contract.canonical(arguments))
+        except exception.AliasAgentError as error:
+            raise exception.public(error) from error
 
     exposed: Callable[Concatenate[ComputeManager, RequestContext, P], R] = oslo_messaging.expose(
         oslo_messaging.expected_exceptions(exception.AliasAgentError)(checked)

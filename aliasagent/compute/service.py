@@ -26,6 +26,7 @@ from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.model import Action
+from aliasagent.operations.moves import Moves
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
@@ -61,6 +62,7 @@ class ComputeService(service.Service):
         self._journal = Journal(conf.operations.journal, notices=notifier is not None)
         self._notifications = notifications.Sender(self._journal, notifier, conf.host) if notifier else None
         self._lanes = Lanes(conf.operations.workers)
+        self._moves = Moves(conf.operations.moves)
         self.metrics = Metrics()
         self._unplugs = Unplugs(
             self._host,
@@ -77,6 +79,7 @@ class ComputeService(service.Service):
             self._driver,
             self._reconciler,
             self._mover,
+            moves=self._moves,
             reconnect_timeout=lambda: float(conf.libvirt.reconnect_timeout),
             on_finished=self.metrics.finished,
         )
@@ -126,12 +129,16 @@ class ComputeService(service.Service):
         LOG.info('Stopping')
         self._stopping.set()
         self._intake.close()
+        # From now on nothing begins, or what is left now could be overtaken by what comes after it on the same guest.
+        self._lanes.close(0)
+        self._moves.close(0)
+        self._mover.end_waits()
         end = time.monotonic() + self._stop_seconds()
         if self._ready.is_set():
             self._stop_servers(end)
         super().stop(graceful)
         self._runner.close()
-        if not self._lanes.close(max(0.0, end - time.monotonic())):
+        if not all(them.close(max(0.0, end - time.monotonic())) for them in (self._lanes, self._moves)):
             LOG.warning('What runs still is left as it is, and looked at after the next start')
         self._unplugs.close()
         self.metrics.close()

@@ -10,7 +10,17 @@ OPTS: list[cfg.Opt] = [
         'workers',
         default=16,
         min=1,
-        help='How many guests are worked on side by side. The operations of one guest are never done side by side.',
+        help='How many guests are worked on side by side. The operations of one guest are never done side by side. '
+        'Work that hangs in libvirt for more than 10 seconds does not count.',
+    ),
+    cfg.IntOpt(
+        'moves',
+        default=2,
+        min=1,
+        help='Maximum number of guests that are migrated, or saved and restored (reconcile_live), at the same time. '
+        'Further ones wait for their turn. A move takes minutes or hours of network or disk, so it has a limit of its '
+        'own, and does not count as one of the workers. libvirtd answers max_client_requests (5) calls of one client '
+        'at the same time, and each move is one of these calls: raise that limit before this one.',
     ),
     cfg.StrOpt(
         'journal',

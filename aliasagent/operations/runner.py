@@ -25,10 +25,12 @@ from aliasagent.operations.model import Accepted
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
+from aliasagent.operations.moves import Moves
 from aliasagent.reconcile import records
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.virt.driver import Driver
+from aliasagent.virt.jobs import Stopping
 
 LOG = logging.getLogger(__name__)
 
@@ -38,10 +40,6 @@ LOG = logging.getLogger(__name__)
 _NOTHING_ASKED = frozenset(
     kind.__name__ for kind in (exception.DetachFailed, exception.Unsupported, exception.GuestBusy)
 )
-
-
-class _Stopping(Exception):
-    """The agent stops, and an operation is left for the next start."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +60,7 @@ Observer = Callable[[Operation, BaseException | None, float | None], None]
 class Runner:
     """Takes operations in and does them, each guest's in order.
 
+    :param moves: where guests move, or wait for their turn to.
     :param reconnect_timeout: seconds to wait for a hypervisor that went away under an operation; asked each time.
     :param on_finished: hears of each outcome.
     """
@@ -74,12 +73,14 @@ class Runner:
         reconciler: Reconciler,
         mover: Mover,
         *,
+        moves: Moves | None = None,
         reconnect_timeout: Callable[[], float] = lambda: 0.0,
         on_finished: Observer = lambda _operation, _error, _seconds: None,
     ) -> None:
         self._journal = journal
         self._lanes = lanes
         self._driver = driver
+        self._moves = moves or Moves(len(MOVES))
         self._reconnect_timeout = reconnect_timeout
         self._on_finished = on_finished
         self._accepting = threading.Lock()
@@ -200,10 +201,25 @@ class Runner:
         self._lanes.submit(operation.instance, functools.partial(self._run, operation))
 
     def _run(self, operation: Operation) -> 'futures.Future[None] | None':
+        if operation.action not in MOVES:
+            return self._run_here(operation)
+        # A guest stands still while it is saved: that is waited for at a stop. One that migrates runs on.
+        return self._moves.submit(
+            lambda: self._move(operation),
+            holds_stop=operation.action is Action.RECONCILE_LIVE,
+            at_once=operation.state is State.RUNNING,
+        )
+
+    def _move(self, operation: Operation) -> None:
+        """Do a move, in a thread that is its own."""
+        pending = self._run_here(operation)
+        assert pending is None, 'a move is waited for by its own thread'
+
+    def _run_here(self, operation: Operation) -> 'futures.Future[None] | None':
         with _under(operation):
             try:
                 return self._do(operation)
-            except _Stopping:
+            except Stopping:
                 return None
 
     def _do(self, operation: Operation) -> 'futures.Future[None] | None':
@@ -221,7 +237,7 @@ class Runner:
                     if not self._closing.is_set():
                         self._finish(operation, error)
                     return None
-            except _Stopping:
+            except Stopping:
                 raise
             except Exception as error:  # noqa: BLE001 - becomes the operation's outcome, and is logged there
                 self._finish(operation, error)
@@ -277,7 +293,7 @@ class Runner:
 
         :param asked: the device that a detach is about to take out.
         :return: whether it was waited for: what was read of the guest before is old.
-        :raises _Stopping: the agent stops first.
+        :raises Stopping: the agent stops first.
         """
         begun = self._begun_as.get(operation.id)
         if begun is not None and asked in (None, begun.asked):
@@ -294,7 +310,7 @@ class Runner:
                     said = str(error)
                     LOG.error('Waiting to begin: %s: %s', _words(operation), error)
                 if self._closing.wait(RETRY_SECONDS):
-                    raise _Stopping from error
+                    raise Stopping from error
             else:
                 break
         with self._counting:
@@ -326,6 +342,7 @@ class Runner:
             self._unfinished.pop(operation.id, None)
             begun_at = self._begun.pop(operation.id, None)
             self._begun_as.pop(operation.id, None)
+        error = None if error is None else exception.public(error)
         self._on_finished(operation, error, None if begun_at is None else time.monotonic() - begun_at)
         self._late_writer.write(functools.partial(self._journal.finish, operation.id, error))
 

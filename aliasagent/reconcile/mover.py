@@ -5,11 +5,11 @@ import logging
 from collections.abc import Callable
 from collections.abc import Iterable
 
-from aliasagent import exception
 from aliasagent.reconcile import plan
 from aliasagent.reconcile import rewrite
 from aliasagent.virt import migrate
 from aliasagent.virt import relive
+from aliasagent.virt import saved_guest
 from aliasagent.virt.guest import Rewrite
 from aliasagent.virt.host import Host
 from aliasagent.virt.migrate import Progress
@@ -31,7 +31,7 @@ class Mover:
         self._host = host
         self._directory = directory
         self._known = known
-        for path in relive.leftovers(directory):
+        for path in saved_guest.leftovers(directory):
             LOG.critical('The memory of a guest was left in %s: if it has not run since, "virsh restore" it', path)
 
     def relive(
@@ -81,10 +81,8 @@ class Mover:
         """
         if begun_before:
             begin()
-            if migrate.follow(self._host, instance):
-                return
-            # Not begun again: somebody may have had it stay here.
-            raise exception.HypervisorError(action='migrate', reason='it was interrupted, and the guest is still here')
+            migrate.follow(self._host, instance, dest_uri)
+            return
         migrate.migrate(
             self._host,
             instance,
@@ -100,6 +98,10 @@ class Mover:
         """What sets the aliases. It asks itself for what is known, so that an error there is undone as any other."""
         records = frozenset(told)
         return lambda definition, other: rewrite.give(definition, other, records.union(self._known(instance)))
+
+    def end_waits(self) -> None:
+        """Wait for nothing any more, for the agent stops: a move that waits raises :exc:`Stopping`."""
+        self._host.end_waits()
 
     def progress(self, instance: str) -> Progress | None:
         """How far a guest is on its way to another host; None if it is on none."""

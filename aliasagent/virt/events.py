@@ -58,6 +58,8 @@ class LifecycleChanged(GuestEvent):
 
     lifecycle: Lifecycle
     cause: Cause = Cause.OTHER
+    #: libvirt's number of the guest's run, if it started; another one with each start.
+    number: int = dataclasses.field(default=-1, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)

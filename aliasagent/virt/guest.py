@@ -208,6 +208,23 @@ class Guest:
         with self._translated('save'):
             self._domain.saveFlags(path, None, 0)
 
+    def number(self) -> int:
+        """libvirt's number of the run that the guest was in when it was looked up; -1 if it did not run."""
+        with self._translated('look which run of the guest this is'):
+            return int(self._domain.ID())
+
+    def is_being_saved(self) -> bool:
+        """Whether libvirt is at saving the running guest to a file."""
+        action = 'look whether the guest is being saved'
+        with self._translated(action):
+            if tuple(self._domain.state()) == _SAVING:
+                return True
+        try:
+            job = self._job(action)
+        except errors.InvalidOperation:
+            return False  # it does not run
+        return bool(job.get('type')) and job.get('operation') == libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE
+
     def is_saved(self) -> bool:
         """Whether the guest has not run since it was saved to a file that somebody named."""
         with self._translated('look whether the guest is saved'):

@@ -122,6 +122,7 @@ class Host:
         self._connection: Any = None
         self._connected = threading.Event()
         self._closing = threading.Event()
+        self._waits_end = threading.Event()
         self._lost = threading.Event()
         self._events: queue.SimpleQueue[events.Event | None] = queue.SimpleQueue()
         self._listeners: list[Listener] = []
@@ -130,6 +131,10 @@ class Host:
     def subscribe(self, listener: Listener) -> None:
         """Have a function called with each event, from one thread, in order. It must not take long."""
         self._listeners.append(listener)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Have a function not called any more; a call may be under way."""
+        self._listeners.remove(listener)
 
     def start(self) -> None:
         """Begin to connect, and to reconnect whenever the connection is lost. Returns at once."""
@@ -142,8 +147,17 @@ class Host:
         """Wait until the hypervisor is reached; False after ``timeout`` seconds without, or when this is closed."""
         return not self._closing.is_set() and self._connected.wait(timeout) and not self._closing.is_set()
 
+    def pause(self, seconds: float) -> bool:
+        """Wait between two looks at something that takes long; False, at once, if the agent stops."""
+        return not self._waits_end.wait(seconds)
+
+    def end_waits(self) -> None:
+        """End each :meth:`pause`, for the agent stops. Everything else goes on until :meth:`close`."""
+        self._waits_end.set()
+
     def close(self) -> None:
         """Let go of the connection and end the threads."""
+        self._waits_end.set()
         self._closing.set()
         self._lost.set()
         self._events.put(None)
@@ -180,6 +194,13 @@ class Host:
         if not alive:
             self._give_up(connection)
         return alive
+
+    def open_other(self, uri: str) -> Any:
+        """Open a connection to another host. It may take long, and is the caller's to close.
+
+        :raises libvirt.libvirtError: it cannot be reached.
+        """
+        return self._open(uri)
 
     def version(self) -> Version:
         """What the hypervisor says of itself.
@@ -287,7 +308,7 @@ class Host:
         lifecycle = _LIFECYCLES.get(event)
         if lifecycle is not None:
             cause = _CAUSES.get((event, detail), events.Cause.OTHER)
-            self._events.put(events.LifecycleChanged(domain.UUIDString(), lifecycle, cause))
+            self._events.put(events.LifecycleChanged(domain.UUIDString(), lifecycle, cause, domain.ID()))
 
     def _on_reboot(self, _connection: Any, domain: Any, _opaque: object) -> None:
         self._events.put(events.LifecycleChanged(domain.UUIDString(), events.Lifecycle.REBOOTED))
@@ -300,7 +321,7 @@ class Host:
 
     def _tell(self) -> None:
         while (event := self._events.get()) is not None:
-            for listener in self._listeners:
+            for listener in tuple(self._listeners):
                 try:
                     listener(event)
                 except Exception:

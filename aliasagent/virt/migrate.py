@@ -7,26 +7,24 @@ Nothing here keeps operations on one guest apart from each other: whoever calls 
 for :func:`abort`, which is for a guest that is being moved.
 """
 
-import contextlib
 import dataclasses
 import logging
 import re
-import threading
-import time
 from collections.abc import Callable
-from collections.abc import Iterator
 from urllib import parse
 
 import libvirt
-from oslo_context import context as oslo_context
 
-from aliasagent import context
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
+from aliasagent.virt import destination
 from aliasagent.virt import errors
+from aliasagent.virt import events
+from aliasagent.virt import jobs
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Rewrite
 from aliasagent.virt.host import Host
+from aliasagent.virt.watch import Watch
 
 LOG = logging.getLogger(__name__)
 
@@ -34,6 +32,8 @@ LOG = logging.getLogger(__name__)
 _INTERVAL = 0.5
 #: How many looks, one after the other, have to find a guest on no way.
 _LOOKS = 2
+#: Seconds in which libvirt says why a guest is gone.
+_TOLD = 2.0
 _MAX_URI = 1024
 _PRINTABLE = re.compile(r'[!-~]+')
 #: Who logs in, perhaps with a password.
@@ -91,7 +91,6 @@ def migrate(
     migrate_uri: str | None = None,
     bandwidth_mib: int | None = None,
     unsafe: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
     begin: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Move a running guest, and return when it runs there and is gone here.
@@ -104,7 +103,6 @@ def migrate(
     :param migrate_uri: how the guest's memory travels, if not as the destination proposes.
     :param bandwidth_mib: MiB per second that it may take; None for libvirt's own limit.
     :param unsafe: move it even if libvirt cannot see that both hosts share the disks without a cache between them.
-    :param on_progress: called now and then, from another thread.
     :param begin: called when the guest was looked at and is about to move.
     :return: the aliases that the running guest has there and had not here, and on what evidence.
     :raises InvalidInput: an address is none.
@@ -116,7 +114,7 @@ def migrate(
     guest = host.guest(instance)
     live_text = guest.movable_text()
     if live_text is None:
-        raise errors.InvalidOperation(action='migrate', reason=f'instance {instance} does not run')
+        raise _not_running('migrate', instance)
     guest.refuse_if_migrating()
     parameters: dict[str, object] = {}
     if migrate_uri is not None:
@@ -136,8 +134,7 @@ def migrate(
             parameters[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = persistent.to_xml()
     begin()
     LOG.info('Instance %s moves to %s; %d devices get aliases there', instance, dest_uri, len(given))
-    with _watching(guest, on_progress):
-        guest.migrate(dest_uri, parameters, flags)
+    guest.migrate(dest_uri, parameters, flags)
     LOG.info('Instance %s has moved to %s', instance, dest_uri)
     return given
 
@@ -146,45 +143,67 @@ def progress(host: Host, instance: str) -> Progress | None:
     """How far a guest is on its way to another host; None if it is on none.
 
     :raises InstanceNotFound: there is no such guest; it may have arrived.
+    :raises HypervisorError: it does not run.
     """
-    return _progress(host.guest(instance))
+    try:
+        return _progress(host.guest(instance))
+    except errors.InvalidOperation as error:
+        raise _not_running('look how far the migration is', instance) from error
 
 
-def follow(host: Host, instance: str, on_progress: Callable[[Progress], None] | None = None) -> bool:
+def follow(host: Host, instance: str, dest_uri: str) -> None:
     """Wait for a migration that an earlier process began: libvirtd carries it on when its client is gone.
 
     One look that finds it on no way does not say that it stays: one that has left is stopped first, and gone later.
+    And one that is gone need not have arrived: a transient guest that ends is gone, too. What proves that it has left
+    is libvirt's own word while it is followed, or the guest at the other host.
 
-    :return: whether the guest has gone to the other host; False if it is here, and not on its way.
+    :param dest_uri: the destination's libvirtd.
     :raises HypervisorUnavailable: nothing is known meanwhile.
+    :raises HypervisorError: the guest is here, and not on its way; or it is gone, and has not arrived; or whether it
+        has cannot be told.
+    :raises Stopping: the agent stops.
     """
-    stays = 0
-    while stays < _LOOKS:
+    with Watch(host, instance) as watch:
+        begun = watch.now()
         try:
-            stays = 0 if _is_on_its_way(host, instance, on_progress) else stays + 1
-        except exception.InstanceNotFound:
-            return True
-        time.sleep(_INTERVAL)
-    return False
+            _wait_until_it_stays(host, instance)
+        except exception.InstanceNotFound as error:
+            if not watch.ended_by(events.Cause.MIGRATED, begun, _TOLD):
+                _see_that_it_arrived(host, instance, dest_uri, error)
+            LOG.info('Instance %s has moved to another host', instance)
+            return
+    # Not begun again: somebody may have had it stay here.
+    raise exception.HypervisorError(action='migrate', reason='it was interrupted, and the guest is still here')
 
 
 def abort(host: Host, instance: str) -> None:
     """Have a guest that is on its way stay here. :func:`migrate` ends with an error then.
 
     :raises InstanceNotFound: there is no such guest; it may have arrived.
-    :raises HypervisorError: it is not on its way, or it is too late.
+    :raises HypervisorError: it does not run, or is not on its way; or it is too late.
     """
     guest = host.guest(instance)
-    if guest.migration() is None:
-        raise exception.HypervisorError(action='abort', reason=f'instance {instance} is not being migrated')
-    guest.abort_job()
+    try:
+        if guest.migration() is None:
+            raise exception.HypervisorError(action='abort', reason=f'instance {instance} is not being migrated')
+        guest.abort_job()
+    except errors.InvalidOperation as error:
+        raise exception.HypervisorError(action='abort', reason=error.kwargs['reason']) from error
     LOG.info('Instance %s shall stay', instance)
 
 
-def _is_on_its_way(host: Host, instance: str, on_progress: Callable[[Progress], None] | None) -> bool:
+def _wait_until_it_stays(host: Host, instance: str) -> None:
+    stays = 0
+    while stays < _LOOKS:
+        stays = 0 if _is_on_its_way(host, instance) else stays + 1
+        jobs.pause(host, _INTERVAL)
+
+
+def _is_on_its_way(host: Host, instance: str) -> bool:
     """Whether the guest is being moved, or that cannot be told at the moment."""
     try:
-        now = progress(host, instance)
+        return _progress(host.guest(instance)) is not None
     except exception.HypervisorUnavailable:
         raise
     except errors.InvalidOperation:
@@ -192,9 +211,30 @@ def _is_on_its_way(host: Host, instance: str, on_progress: Callable[[Progress], 
     except exception.HypervisorError as error:
         LOG.debug('Instance %s: how far it is is not known at the moment: %s', instance, error)
         return True
-    if now is not None and on_progress is not None:
-        on_progress(now)
-    return now is not None
+
+
+def _see_that_it_arrived(host: Host, instance: str, dest_uri: str, gone: exception.InstanceNotFound) -> None:
+    """See that a guest that is gone runs at the other host.
+
+    :raises HypervisorError: it does not, or that cannot be told.
+    """
+    try:
+        # Again, for it may have been let pass by an earlier release.
+        check_uris(dest_uri)
+        runs = destination.runs(host, dest_uri, instance)
+    except (exception.HypervisorError, exception.InvalidInput) as error:
+        reason = (
+            f'it was interrupted, and {gone} any more; whether it arrived cannot be told ({error}): look at the '
+            'destination'
+        )
+        raise exception.HypervisorError(action='migrate', reason=reason) from error
+    if not runs:
+        reason = f'it was interrupted, and {gone} any more, nor does it run at the destination: it ended'
+        raise exception.HypervisorError(action='migrate', reason=reason) from gone
+
+
+def _not_running(action: str, instance: str) -> exception.HypervisorError:
+    return exception.HypervisorError(action=action, reason=f'instance {instance} does not run')
 
 
 def _progress(guest: Guest) -> Progress | None:
@@ -207,43 +247,6 @@ def _progress(guest: Guest) -> Progress | None:
         job.get('data_remaining', 0),
         job.get('time_elapsed', 0) / 1000,
     )
-
-
-@contextlib.contextmanager
-def _watching(guest: Guest, on_progress: Callable[[Progress], None] | None) -> Iterator[None]:
-    """Tell how far the guest is, as long as this lasts."""
-    if on_progress is None:
-        yield
-        return
-    ended = threading.Event()
-    watcher = threading.Thread(
-        target=_watch, args=(guest, on_progress, ended, context.current()), name=f'migration-{guest.uuid}', daemon=True
-    )
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-
-
-def _watch(
-    guest: Guest,
-    on_progress: Callable[[Progress], None],
-    ended: threading.Event,
-    ctxt: 'oslo_context.RequestContext | None',
-) -> None:
-    with context.bound(ctxt):
-        while not ended.wait(_INTERVAL):
-            try:
-                now = _progress(guest)
-                if now is not None:
-                    on_progress(now)
-            except exception.AliasAgentError as error:
-                LOG.debug('Instance %s: %s', guest.uuid, error)  # gone, as a rule: it has arrived
-            except Exception:
-                # NOTE: the guest moves on, whoever watches.
-                LOG.exception('Instance %s: the progress was not taken', guest.uuid)
 
 
 def _split(field: str, uri: str) -> parse.SplitResult:

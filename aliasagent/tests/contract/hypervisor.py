@@ -120,6 +120,7 @@ class Events:
 
     def __init__(self, connection: Any, domain: Any = None) -> None:
         self.seen: list[tuple[str, str, tuple[object, ...]]] = []
+        self._starts: list[tuple[str, int]] = []
         self._changed = threading.Condition()
         self._connection = connection
         self._ids = [
@@ -129,6 +130,8 @@ class Events:
     def _told(self, _connection: Any, domain: Any, *rest: Any) -> None:
         with self._changed:
             self.seen.append((rest[-1], domain.UUIDString(), rest[:-1]))
+            if rest[-1] == 'lifecycle' and rest[0] == libvirt.VIR_DOMAIN_EVENT_STARTED:
+                self._starts.append((domain.UUIDString(), domain.ID()))
             self._changed.notify_all()
 
     def stop(self) -> None:
@@ -139,6 +142,11 @@ class Events:
     def of(self, domain: Any, kind: str) -> list[tuple[object, ...]]:
         with self._changed:
             return [rest for told, uuid, rest in self.seen if told == kind and uuid == domain.UUIDString()]
+
+    def numbers(self, domain: Any) -> list[int]:
+        """libvirt's numbers of the runs of a guest that began."""
+        with self._changed:
+            return [number for uuid, number in self._starts if uuid == domain.UUIDString()]
 
     def wait(self, domain: Any, kind: str, *arguments: object, timeout: float = 15) -> bool:
         with self._changed:

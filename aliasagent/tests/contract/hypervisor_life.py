@@ -65,6 +65,27 @@ class LifeContract(hypervisor.HypervisorContract):
             [event for event in told if event[0] != libvirt.VIR_DOMAIN_EVENT_SHUTDOWN],
         )
 
+    def test_no_job_to_abort(self) -> None:
+        with self.refused(55, 'no job is active on the domain', libvirt.VIR_FROM_QEMU):
+            self.new_guest().abortJob()
+        with self.refused(55, 'domain is not running', None):
+            self.new_guest(running=False).abortJob()
+
+    def test_each_run_has_a_higher_number_and_its_start_tells_it(self) -> None:
+        events = self.events()
+        for persistent in (True, False):
+            domain, path = self.new_guest(persistent=persistent), self.save_path()
+            number = domain.ID()
+            self.assertGreater(number, 0)
+            domain.save(path)
+            self.connection().restore(path)
+            again = self.connection().lookupByUUIDString(domain.UUIDString())
+            self.assertGreater(again.ID(), number)
+            restored = (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED)
+            self.assertTrue(events.wait(domain, 'lifecycle', *restored), events.seen)
+            self.assertEqual([number, again.ID()], events.numbers(domain))
+            again.destroy()
+
     def test_what_is_said_of_a_guest_that_was_saved_and_restored(self) -> None:
         for persistent in (True, False):
             domain, path = self.new_guest(persistent=persistent), self.save_path()

@@ -11,6 +11,7 @@ from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
+from aliasagent.operations.moves import Moves
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
 from aliasagent.tests import base
@@ -18,7 +19,7 @@ from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.virt import jobs
-from aliasagent.virt import relive
+from aliasagent.virt import saved_guest
 from aliasagent.virt.host import Host
 
 NOBODY = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
@@ -48,9 +49,18 @@ class InterruptedMovesTestCase(base.TestCase):
         self.addCleanup(journal.close)
         lanes = Lanes(2)
         self.addCleanup(lanes.close)
-        mover = Mover(self.host, str(self.directory), lambda guest: knowledge.records(journal.attached(guest)))
+        self.moves = Moves(2)
+        self.mover = Mover(self.host, str(self.directory), lambda guest: knowledge.records(journal.attached(guest)))
         driver = mock.Mock(wait_connected=self.host.wait_connected)
-        runner = Runner(journal, lanes, driver, mock.Mock(), mover, reconnect_timeout=lambda: base.PATIENCE)
+        runner = Runner(
+            journal,
+            lanes,
+            driver,
+            mock.Mock(),
+            self.mover,
+            moves=self.moves,
+            reconnect_timeout=lambda: base.PATIENCE,
+        )
         self.addCleanup(runner.close)
         return journal, runner
 
@@ -87,7 +97,7 @@ class InterruptedMovesTestCase(base.TestCase):
     def assert_relived(self, guest: FakeGuest, done: Operation) -> None:
         self.assertEqual((State.SUCCEEDED, None), (done.state, done.error))
         self.assertEqual([f'ua-{VOLUME}'], self.fake.guests[guest.uuid].aliases())
-        self.assertEqual([], relive.leftovers(self.directory))
+        self.assertEqual([], saved_guest.leftovers(self.directory))
 
     def test_a_guest_that_never_was_here_has_not_arrived_elsewhere(self) -> None:
         self.cut('lookupByUUIDString')
@@ -95,17 +105,16 @@ class InterruptedMovesTestCase(base.TestCase):
         self.assertEqual((State.FAILED, 'InstanceNotFound'), (done.state, done.error_class))
 
     def test_the_connection_is_lost_as_the_save_ends(self) -> None:
-        for persistent in (True, False):
-            guest = self.fake.add_guest(DISK, persistent=persistent)
+        guest = self.fake.add_guest(DISK)
 
-            def drop(uuid: str, path: str, *_more: object) -> None:
-                self.fake.after['saveFlags'] = self.write
-                self.write(uuid, path)
-                self.fake.drop_connections()
-                raise errors.cut_off()
+        def drop(uuid: str, path: str, *_more: object) -> None:
+            self.fake.after['saveFlags'] = self.write
+            self.write(uuid, path)
+            self.fake.drop_connections()
+            raise errors.cut_off()
 
-            self.fake.after['saveFlags'] = drop
-            self.assert_relived(guest, self.outcome(Action.RECONCILE_LIVE, guest.uuid))
+        self.fake.after['saveFlags'] = drop
+        self.assert_relived(guest, self.outcome(Action.RECONCILE_LIVE, guest.uuid))
 
     def test_libvirtd_goes_on_with_the_save(self) -> None:
         guest = self.fake.add_guest(DISK)
@@ -130,20 +139,66 @@ class InterruptedMovesTestCase(base.TestCase):
         self.assertEqual(1, self.fake.count('saveFlags'))
 
     def test_the_agent_is_killed_between_save_and_restore(self) -> None:
-        for persistent, name in ((True, '.relive'), (False, '.transient.relive')):
-            guest = self.fake.add_guest(DISK, persistent=persistent)
-            self.host.guest(guest.uuid).save(str(self.directory / f'{guest.uuid}{name}'))
-            done = self.outcome(Action.RECONCILE_LIVE, guest.uuid, killed=True)
-            self.assert_relived(guest, done)
-            self.assertEqual(2, done.attempts)
+        guest = self.fake.add_guest(DISK)
+        self.assertTrue(self.fake.settle())
+        self.host.guest(guest.uuid).save(str(self.directory / f'{guest.uuid}.relive'))
+        done = self.outcome(Action.RECONCILE_LIVE, guest.uuid, killed=True)
+        self.assert_relived(guest, done)
+        self.assertEqual(2, done.attempts)
+
+    def test_a_transient_guest_that_may_have_run_since_is_not_restored(self) -> None:
+        """The agent was killed; an operator restored the guest by hand, and it has ended since."""
+        guest = self.fake.add_guest(DISK, persistent=False)
+        path = self.directory / f'{guest.uuid}.transient.relive'
+        self.host.guest(guest.uuid).save(str(path))
+        self.fake.open().restoreFlags(str(path), None, 0)
+        self.fake.guests[guest.uuid].power_off()
+        self.fake.calls.clear()
+        done = self.outcome(Action.RECONCILE_LIVE, guest.uuid, killed=True)
+        self.assertEqual((State.FAILED, 'HypervisorError'), (done.state, done.error_class))
+        self.assertIn(f'"virsh restore {path}"', str(done.error))
+        self.assertEqual([path], saved_guest.leftovers(self.directory))
+        self.assertEqual(0, self.fake.count('restoreFlags'))
 
     def test_the_agent_is_killed_while_libvirtd_saves(self) -> None:
+        for persistent, name in ((True, '.relive'), (False, '.transient.relive')):
+            guest = self.fake.add_guest(DISK, persistent=persistent)
+            path = self.directory / f'{guest.uuid}{name}'
+            guest.begin_save(str(path))
+            path.write_text('half of it')
+            threading.Timer(0.2, guest.end_save).start()
+            self.assert_relived(guest, self.outcome(Action.RECONCILE_LIVE, guest.uuid, killed=True))
+
+    def test_a_transient_guest_that_has_ended_did_not_migrate(self) -> None:
+        guest = self.fake.add_guest(DISK, persistent=False)
+        guest.power_off()
+        done = self.outcome(Action.LIVE_MIGRATE, guest.uuid, killed=True)
+        self.assertEqual((State.FAILED, 'HypervisorError'), (done.state, done.error_class))
+        self.assertIn('nor does it run at the destination: it ended', str(done.error))
+
+    def test_a_stop_leaves_a_migration_to_libvirt_and_the_next_agent_follows_it(self) -> None:
         guest = self.fake.add_guest(DISK)
-        path = self.directory / f'{guest.uuid}.relive'
-        guest.begin_save(str(path))
-        path.write_text('half of it')
-        threading.Timer(0.2, guest.end_save).start()
-        self.assert_relived(guest, self.outcome(Action.RECONCILE_LIVE, guest.uuid, killed=True))
+        guest.migrating = True
+        operation = Operation('one', Action.LIVE_MIGRATE, guest.uuid, '', {'dest_uri': 'qemu+tls://there/system'})
+        self.journal.accept(operation)
+        self.journal.start('one')
+        self.runner.recover()
+        self.wait_for(lambda: self.fake.count('jobStats'), 'it is followed')
+        self.mover.end_waits()
+        self.wait_for(lambda: not self.moves._running, 'nothing to wait any more')
+        self.runner.close()
+        self.assertEqual(State.RUNNING, self.journal.get('one').state)
+        self.host.close()
+        self.host = Host(self.fake.URI, settle=0.0, opener=self.fake.open)
+        self.host.start()
+        self.addCleanup(self.host.close)
+        self.assertTrue(self.host.wait_connected(base.PATIENCE))
+        self.journal, self.runner = self.start()
+        self.runner.recover()
+        self.wait_for(lambda: 'one' in self.runner._begun, 'it is followed')
+        guest.migrate_away()
+        self.wait_for(lambda: self.journal.get('one').is_finished, 'the end')
+        self.assertEqual(State.SUCCEEDED, self.journal.get('one').state)
 
     def test_the_agent_stops_between_save_and_restore(self) -> None:
         guest = self.fake.add_guest(DISK)
@@ -159,7 +214,7 @@ class InterruptedMovesTestCase(base.TestCase):
         operation = Operation('one', Action.RECONCILE_LIVE, guest.uuid, '', {})
         self.runner.accept(operation)
         self.assertTrue(stopped.wait(base.PATIENCE))
-        self.wait_for(lambda: not self.runner._lanes._running, 'nothing to run any more')
+        self.wait_for(lambda: not self.moves._running, 'nothing to run any more')
         self.assertEqual(State.RUNNING, self.journal.get('one').state)
         self.assertFalse(guest.active)
         self.host = Host(self.fake.URI, settle=0.0, opener=self.fake.open)

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A running guest from before aliases moves between two real hosts, and has aliases where it arrives."""
 
+import contextlib
+import functools
 import pathlib
 import tempfile
 from concurrent import futures
+from unittest import mock
 
 import libvirt
 import testtools
@@ -21,6 +24,7 @@ from aliasagent.tests.integration import moving
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import libvirtd
 from aliasagent.tests.parts import processes
+from aliasagent.virt import destination
 from aliasagent.virt import migrate
 from aliasagent.virt import relive
 
@@ -98,7 +102,12 @@ class MigrateTest(moving.MovingCase, testtools.TestCase):
         self.assert_on_both(old.uuid)
         before = old.written()
         seen: list[migrate.Progress] = []
-        given = self.migrate(old, self.there, bandwidth_mib=20, on_progress=seen.append)
+        with futures.ThreadPoolExecutor(1) as pool:
+            moved = pool.submit(self.migrate, old, self.there, bandwidth_mib=20)
+            while not moved.done():
+                with contextlib.suppress(exception.AliasAgentError):  # gone, at the end
+                    seen.extend(filter(None, [migrate.progress(self.host, old.uuid)]))
+            given = moved.result()
         self.assertEqual({f'ua-{device}' for device in old.ids}, set(given))
         self.assertTrue(seen and 0 < max(it.processed for it in seen) <= max(it.total for it in seen), str(seen))
         self.arrive(old, self.there)
@@ -161,6 +170,49 @@ class MigrateTest(moving.MovingCase, testtools.TestCase):
         self.assert_on_both(old.uuid, *old.ids)
         self.assert_went_on(old, before)
         self.assert_detaches_by_id(old)
+
+    def follow(self, old: moving.OldGuest) -> None:
+        migrate.follow(self.host, old.uuid, self.there.uri)
+
+    def send(self, old: moving.OldGuest, pool: futures.Executor, bandwidth_mib: int) -> 'futures.Future[dict[str, str]]':
+        """Have somebody else send the guest, and wait until it is on its way."""
+        sent = pool.submit(self.migrate, old, self.there, bandwidth_mib=bandwidth_mib)
+        on_its_way = functools.partial(migrate.progress, self.host, old.uuid)
+        processes.wait_until(on_its_way, harness.SOON, 'the migration to begin', interval=0.01)
+        return sent
+
+    def test_one_that_somebody_else_sends_is_followed(self) -> None:
+        for state in ('running', 'transient'):
+            old = self.old(state)
+            before = old.written()
+            with futures.ThreadPoolExecutor(1) as pool:
+                sent = self.send(old, pool, 20)
+                with mock.patch.object(destination, 'runs', autospec=True, side_effect=KeyError('not to be asked')):
+                    self.follow(old)
+                sent.result(harness.SOON)
+            # Once it is gone only the destination can tell.
+            self.follow(old)
+            self.arrive(old, self.there)
+            self.assert_went_on(old, before)
+            old.guest.domain.destroy()
+            # It has ended there.
+            self.stand_at(self.here)
+            error = self.assertRaises(exception.HypervisorError, self.follow, old)
+            self.assertIn('nor does it run at the destination', str(error))
+            nowhere = 'qemu+unix:///system?socket=/nowhere/libvirt-sock'
+            error = self.assertRaises(exception.HypervisorError, migrate.follow, self.host, old.uuid, nowhere)
+            self.assertIn('whether it arrived cannot be told', str(error))
+
+    def test_one_that_ends_on_its_way_has_not_arrived(self) -> None:
+        old = self.old('transient')
+        with futures.ThreadPoolExecutor(2) as pool:
+            sent = self.send(old, pool, 1)
+            followed = pool.submit(self.follow, old)
+            self.side.connection.lookupByUUIDString(old.uuid).destroy()
+            error = followed.exception(harness.SOON)
+            self.assertIsInstance(sent.exception(harness.SOON), exception.AliasAgentError)
+        self.assertIsInstance(error, exception.HypervisorError)
+        self.assertIn('nor does it run at the destination: it ended', str(error))
 
     def test_one_that_is_stopped_on_its_way_stays(self) -> None:
         old = self.old()

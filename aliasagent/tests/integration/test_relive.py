@@ -19,6 +19,7 @@ from aliasagent.tests.integration import base
 from aliasagent.tests.integration import moving
 from aliasagent.tests.parts import processes
 from aliasagent.virt import relive
+from aliasagent.virt import saved_guest
 from aliasagent.virt.guest import Side
 
 
@@ -37,7 +38,7 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
 
     def relive(self, old: moving.OldGuest) -> relive.Relived:
         done = relive.relive(self.host, old.uuid, self.directory, rewrite.give)
-        self.assertEqual([], relive.leftovers(self.directory))
+        self.assertEqual([], saved_guest.leftovers(self.directory))
         return done
 
     def test_its_devices_get_aliases_and_it_goes_on(self) -> None:
@@ -127,7 +128,7 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
             self.assertIn('/nowhere/at/all', str(error))
             self.assertIn('was restored as it was, and is running', str(error))
             self.assertEqual(untouched, self.ids(old.uuid))
-            self.assertEqual([], relive.leftovers(self.directory))
+            self.assertEqual([], saved_guest.leftovers(self.directory))
             self.assert_went_on(old, before)
             self.relive(old)
             self.assertEqual(old.ids, self.ids(old.uuid)[0])
@@ -145,11 +146,52 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
                     else:
                         begun = functools.partial(self.is_being_saved, old)
                         processes.wait_until(begun, harness.SOON, 'the save', interval=0)
+                    if waits and state == 'transient':
+                        self.assert_not_restored(old, path)
+                        continue
                     relive.resume(self.host, old.uuid, self.directory, rewrite.give)
                     saved.result(harness.SOON)
-                self.assertEqual([], relive.leftovers(self.directory))
+                self.assertEqual([], saved_guest.leftovers(self.directory))
                 self.assertEqual(old.ids, self.ids(old.uuid)[0])
                 self.assert_went_on(old, before)
+
+    def assert_not_restored(self, old: moving.OldGuest, path: str) -> None:
+        """A transient guest that was saved while nobody watched may have run since. By hand it can be restored."""
+        error = self.assertRaises(
+            exception.HypervisorError, relive.resume, self.host, old.uuid, self.directory, rewrite.give
+        )
+        self.assertIn(f'"virsh restore {path}"', str(error))
+        self.assertEqual([path], [str(it) for it in saved_guest.leftovers(self.directory)])
+        self.assertRaises(exception.InstanceNotFound, self.host.guest, old.uuid)
+        self.side.connection.restore(path)
+        self.assertEqual('running', self.host.guest(old.uuid).state())
+        pathlib.Path(path).unlink()
+
+    def test_one_that_was_restored_by_hand_and_has_run_since_is_not_restored_again(self) -> None:
+        for state, suffix in (('running', '.relive'), ('transient', '.transient.relive')):
+            old = self.old_guest(self.side, self.side.bridge(), state=state)
+            path = self.directory / f'{old.uuid}{suffix}'
+
+            def run(definition: Domain, other: Domain | None, old: moving.OldGuest = old) -> dict[str, str]:
+                path = next(iter(saved_guest.leftovers(self.directory)), None)
+                if path is not None:  # between save and restore
+                    self.side.connection.restore(str(path))
+                    self.side.connection.lookupByUUIDString(old.uuid).destroy()
+                return rewrite.give(definition, other)
+
+            error = self.assertRaises(
+                exception.HypervisorError, relive.relive, self.host, old.uuid, self.directory, run
+            )
+            self.assertIn(f'"virsh restore {path}"', str(error))
+            self.assertEqual([path], saved_guest.leftovers(self.directory))
+            # libvirt says of a file that all of the guest is in it.
+            self.assertEqual(b'LibvirtQemudSave', path.read_bytes()[:16])
+            error = self.assertRaises(
+                exception.HypervisorError, relive.resume, self.host, old.uuid, self.directory, rewrite.give
+            )
+            self.assertIn(str(path), str(error))
+            self.assertEqual([path], saved_guest.leftovers(self.directory))
+            path.unlink()
 
     def test_what_is_in_the_way_is_left_there(self) -> None:
         old = self.old_guest(self.side, self.side.bridge())
@@ -157,6 +199,6 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
         path.write_text('the only copy')
         error = self.assertRaises(exception.InvalidInput, self.relive, old)
         self.assertIn(str(path), str(error))
-        self.assertEqual([path], relive.leftovers(self.directory))
+        self.assertEqual([path], saved_guest.leftovers(self.directory))
         self.assertEqual('the only copy', path.read_text())
         self.assertEqual((set(), set()), self.ids(old.uuid))

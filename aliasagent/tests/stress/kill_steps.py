@@ -41,7 +41,7 @@ from aliasagent.tests.stress.steps import KINDS
 from aliasagent.tests.stress.steps import SUBMIT
 from aliasagent.tests.stress.steps import Kind
 from aliasagent.tests.stress.steps import Step
-from aliasagent.virt import relive
+from aliasagent.virt import saved_guest
 
 _BOTH = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
 #: Seconds in which one thing has to happen.
@@ -282,7 +282,7 @@ class _One:
         for side, devices in sides.items():
             if devices.get(self._device_id) != should:
                 faults.append(f'{side} has {devices.get(self._device_id)}, should be {should}')
-        faults += [f'{path} is left' for path in relive.leftovers(self._scene.agent.directory / 'save')]
+        faults += [f'{path} is left' for path in saved_guest.leftovers(self._scene.agent.directory / 'save')]
         seen = self._scene.effects.counts()
         for word in (ADDED, REMOVED):
             key = self._guest, self._device_id, word

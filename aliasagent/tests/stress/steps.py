@@ -65,7 +65,7 @@ ANSWER = (
 SHUT_OFF = (Step('libvirt detaches, persistent', 'aliasagent.virt.guest:Guest.detach', 1),)
 RELIVE = (
     Step('libvirt saves', 'aliasagent.virt.guest:Guest.save'),
-    Step('libvirt restores', 'aliasagent.virt.relive:_restore'),
+    Step('libvirt restores', 'aliasagent.virt.saved_guest:SavedGuest.restore'),
     Step('looked at again, file removed', 'aliasagent.virt.relive:_end'),
 )
 FINISH = (

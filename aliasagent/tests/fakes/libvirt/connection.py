@@ -50,6 +50,13 @@ class _Registration(typing.NamedTuple):
     opaque: object
 
 
+class _Told(FakeDomain):
+    """The handle that comes with an event: it has the guest's id of that moment."""
+
+    def ID(self) -> int:  # noqa: N802  (libvirt's name)
+        return self._id
+
+
 class FakeConnect:
     """One client's connection. It ends by close() or with the daemon, and never comes back."""
 
@@ -91,14 +98,14 @@ class FakeConnect:
         for number, registration in list(self._registrations.items()):
             if registration.event == event and registration.uuid in (None, guest.uuid):
                 self.hypervisor.event_clock.later(
-                    delay, functools.partial(self._deliver, number, registration, guest, arguments)
+                    delay, functools.partial(self._deliver, number, registration, _Told(self, guest), arguments)
                 )
 
     def _deliver(
-        self, number: int, registration: _Registration, guest: 'FakeGuest', arguments: tuple[object, ...]
+        self, number: int, registration: _Registration, domain: FakeDomain, arguments: tuple[object, ...]
     ) -> None:
         if number in self._registrations:
-            registration.callback(self, FakeDomain(self, guest), *arguments, registration.opaque)
+            registration.callback(self, domain, *arguments, registration.opaque)
 
     # Itself
 

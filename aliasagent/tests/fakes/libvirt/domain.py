@@ -249,6 +249,21 @@ class FakeDomain:
             return {'type': libvirt.VIR_DOMAIN_JOB_NONE}
         return {'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED, 'operation': guest.job}
 
+    @remote
+    def migrateToURI3(self, dconnuri: str, params: dict[str, object], flags: int = 0) -> int:  # noqa: N802
+        """There is no other host."""
+        self.find().need_live()
+        raise errors.cannot_connect()
+
+    @remote
+    def abortJob(self) -> int:  # noqa: N802
+        guest = self.find()
+        guest.need_live()
+        if guest.job is None:
+            raise errors.invalid_state('no job is active on the domain', libvirt.VIR_FROM_QEMU)
+        guest.migrating, guest.other_job = False, None
+        return 0
+
     # Devices
 
     @remote

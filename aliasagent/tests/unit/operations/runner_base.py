@@ -15,6 +15,7 @@ from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
+from aliasagent.operations.moves import Moves
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
@@ -97,12 +98,15 @@ class StubMover:
         self.first: list[Exception] = []
         #: And when it has begun.
         self.then: list[Exception] = []
+        #: What it does before that.
+        self.work: Callable[[], object] = lambda: None
 
     def _do(self, begin: Callable[[], None], *what: Any) -> None:
         self.asked.append(what)
         if self.first:
             raise self.first.pop(0)
         begin()
+        self.work()
         if self.then:
             raise self.then.pop(0)
 
@@ -139,12 +143,15 @@ class RunnerTestCase(base.TestCase):
         self.addCleanup(journal.close)
         lanes = Lanes(2)
         self.addCleanup(lanes.close)
+        self.moves = Moves(2)
+        self.addCleanup(self.moves.close)
         runner = Runner(
             journal,
             lanes,
             self.driver,  # type: ignore[arg-type]
             self.reconciler,  # type: ignore[arg-type]
             self.mover,  # type: ignore[arg-type]
+            moves=self.moves,
             reconnect_timeout=lambda: 0.5,
         )
         # Or what has not begun would wait for the closed journal for ever.

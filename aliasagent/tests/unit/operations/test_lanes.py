@@ -2,6 +2,7 @@
 """One guest in order, many guests side by side."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent import futures
 
@@ -200,3 +201,97 @@ class CloseInTimeTestCase(LanesTestCase):
         self.lanes.submit('guest', job)
         self.assertTrue(begun.wait(base.PATIENCE))
         self.assertTrue(self.lanes.close(base.PATIENCE))
+
+
+class StuckTestCase(LanesTestCase):
+    """Jobs that hang, as calls to libvirt do when a guest's QEMU does not answer."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.lanes = Lanes(2, stuck_after=0.05, most_stuck=4)
+        self.addCleanup(self.lanes.close)
+
+    def hang(self, guest: str) -> threading.Event:
+        """A job that hangs until its event is set."""
+        begun, end, gate = self.gate()
+        self.lanes.submit(guest, gate)
+        self.assertTrue(begun.wait(base.PATIENCE))
+        return end
+
+    def test_they_hold_up_no_other_guest(self) -> None:
+        for number in range(4):
+            self.hang(f'hung {number}')
+        self.lanes.submit('other', self.job('other'))
+        self.wait_done('other')
+
+    def test_for_as_long_as_they_may_be_slow_they_count(self) -> None:
+        self.lanes = Lanes(2, stuck_after=600)
+        self.addCleanup(self.lanes.close)
+        ends = [self.hang(f'slow {number}') for number in range(2)]
+        self.lanes.submit('other', self.job('other'))
+        time.sleep(0.1)
+        self.assertEqual([], self.done)
+        ends[0].set()
+        self.wait_done('other')
+
+    def test_one_guests_jobs_stay_in_order(self) -> None:
+        end = self.hang('hung')
+        self.lanes.submit('hung', self.job('after'))
+        self.lanes.submit('other', self.job('other'))
+        self.wait_done('other')
+        time.sleep(0.1)
+        self.assertEqual(['other'], self.done)
+        self.assertIsNone(self.lanes.submit_if_idle('hung', self.job('refused')))
+        end.set()
+        self.wait_done('after')
+        self.assertNotIn('refused', self.done)
+
+    def test_there_is_an_end_to_how_many_take_their_place(self) -> None:
+        ends = [self.hang(f'hung {number}') for number in range(6)]
+        self.lanes.submit('other', self.job('other'))
+        time.sleep(0.2)
+        self.assertEqual([], self.done)
+        ends[3].set()
+        self.wait_done('other')
+
+    def test_threads_that_are_too_many_afterwards_end(self) -> None:
+        before = threading.active_count()
+        for end in [self.hang(f'hung {number}') for number in range(6)]:
+            end.set()
+        for number in range(20):
+            self.lanes.submit(f'other {number}', self.job(f'other {number}'))
+        self.wait_done(*(f'other {number}' for number in range(20)))
+        self.wait_for(lambda: threading.active_count() <= before + 3, 'the threads to end')
+
+    def test_they_are_waited_for_in_time(self) -> None:
+        end = self.hang('hung')
+        self.assertFalse(self.lanes.close(0.1))
+        end.set()
+        self.assertTrue(self.lanes.close(base.PATIENCE))
+
+    def test_they_keep_no_process_from_ending(self) -> None:
+        self.hang('hung')
+        threads = [thread for thread in threading.enumerate() if thread.name == 'operation']
+        self.assertEqual([True] * len(threads), [thread.daemon for thread in threads])
+        self.assertNotEqual([], threads)
+
+
+class FutureTestCase(LanesTestCase):
+    def test_it_is_resolved_when_the_job_was_done(self) -> None:
+        begun, end, gate = self.gate()
+        future = self.lanes.submit_if_idle('guest', gate)
+        assert future is not None
+        self.assertTrue(begun.wait(base.PATIENCE))
+        self.assertFalse(future.done())
+        end.set()
+        self.assertIsNone(future.result(base.PATIENCE))
+
+    def test_it_is_cancelled_when_the_job_does_not_begin_any_more(self) -> None:
+        for guest in ('one', 'other'):
+            begun, _end, gate = self.gate()
+            self.lanes.submit(guest, gate)
+            self.assertTrue(begun.wait(base.PATIENCE))
+        future = self.lanes.submit_if_idle('third', self.job('never'))
+        assert future is not None
+        self.assertFalse(self.lanes.close(0.01))
+        self.assertTrue(future.cancelled())

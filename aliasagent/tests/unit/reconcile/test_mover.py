@@ -88,6 +88,7 @@ class MoverTestCase(base.TestCase):
         mover = self.start()
         guest = self.fake.add_guest(NICS)
         path = pathlib.Path(self.directory, f'{guest.uuid}.relive').resolve()
+        self.assertTrue(self.fake.settle())
         self.fake.open().lookupByUUIDString(guest.uuid).saveFlags(str(path), None, 0)
         mover._known = mock.Mock(side_effect=exception.JournalError(path='journal', reason='locked'))
         self.assertRaises(exception.HypervisorError, mover.relive, guest.uuid, begun_before=True)
@@ -110,10 +111,11 @@ class MoverTestCase(base.TestCase):
             self.assertEqual([f'ua-{port}' for port in PORTS], found)
 
     def test_one_that_was_on_its_way_when_the_agent_ended_is_not_sent_again(self) -> None:
-        host: Any = StubHost()
-        mover = Mover(host, self.directory)
+        mover = self.start()
+        guest = self.fake.add_guest(NICS)
         self.patch(migrate, '_INTERVAL', 0.001)
         self.assertRaises(
-            exception.HypervisorError, mover.migrate, 'guest', DEST, records=known(*MACS), begun_before=True
+            exception.HypervisorError, mover.migrate, guest.uuid, DEST, records=known(*MACS), begun_before=True
         )
-        self.assertNotIn('migrateToURI3', [call[0] for call in host.domain.calls])
+        self.assertEqual([], self.fake.guests[guest.uuid].aliases(live=False))
+        self.assertTrue(guest.active)

@@ -2,6 +2,8 @@
 """Guests of the fake that are saved and restored, and what is left of them."""
 
 import pathlib
+import threading
+from collections.abc import Callable
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
@@ -10,6 +12,7 @@ from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.virt import jobs
 from aliasagent.virt import relive
+from aliasagent.virt import saved_guest
 from aliasagent.virt.host import Host
 
 NAME = 'ua-7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
@@ -43,6 +46,14 @@ class RelivingTestCase(base.TestCase):
     def guest(self, *, persistent: bool = True) -> FakeGuest:
         return self.fake.add_guest(DISK, persistent=persistent)
 
+    def settle(self) -> None:
+        """Wait until this host has heard of all that happened: an agent that is started anew hears nothing of it."""
+        self.assertTrue(self.fake.settle())
+        heard = threading.Event()
+        self.host.subscribe(lambda _event: heard.set())
+        self.fake.add_guest(running=False)
+        self.assertTrue(heard.wait(base.PATIENCE))
+
     def path(self, guest: FakeGuest) -> pathlib.Path:
         transient = '' if guest.persistent else '.transient'
         return self.directory.resolve() / f'{guest.uuid}{transient}.relive'
@@ -60,3 +71,33 @@ class RelivingTestCase(base.TestCase):
     def assert_nothing_happened(self, guest: FakeGuest) -> None:
         self.assertEqual(0, self.fake.count('saveFlags'))
         self.assertEqual([], self.fake.guests[guest.uuid].aliases())
+
+
+class InterruptedTestCase(RelivingTestCase):
+    def after_looks(self, do: Callable[[], object]) -> None:
+        """Do this when it was looked a few times whether libvirt is at a job."""
+        looks: list[object] = []
+
+        def look(*_arguments: object) -> None:
+            looks.append(1)
+            if len(looks) == 3:
+                del self.fake.before['state']
+                do()
+
+        self.fake.before['state'] = look
+
+    def save_goes_on(self, guest: FakeGuest, path: str) -> None:
+        """libvirtd saves the guest, and comes to the end after a few looks."""
+        guest.begin_save(path)
+        pathlib.Path(path).write_text('half of it')
+
+        def end() -> None:
+            self.assertTrue(pathlib.Path(path).exists(), 'the file that is being written was removed')
+            guest.end_save()
+
+        self.after_looks(end)
+
+    def assert_done(self, guest: FakeGuest, done: relive.Relived) -> None:
+        self.assertEqual({NAME: 'told'}, done.given)
+        self.assertEqual(('running', [NAME]), self.now(guest))
+        self.assertEqual([], saved_guest.leftovers(self.directory))

@@ -95,30 +95,6 @@ class MigrateTestCase(base.TestCase):
         expected = {libvirt.VIR_MIGRATE_PARAM_URI: 'tcp://10.0.0.2', libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: 7}
         self.assertEqual((DEST, expected, LIVE | PERSIST | libvirt.VIR_MIGRATE_UNSAFE), host.asked())
 
-    def test_progress_is_told_and_its_errors_stop_nothing(self) -> None:
-        self.patch(migrate, '_INTERVAL', 0.001)
-        seen: list[migrate.Progress] = []
-        host = StubHost(
-            migrateToURI3=lambda *_arguments: self.wait_for(lambda: len(seen) > 3, 'progress'),
-        )
-        stats = {**OUT, 'data_total': 100, 'data_processed': 40, 'data_remaining': 60, 'time_elapsed': 1500}
-        looks = iter([IDLE, *[stats] * 2, libvirt_error(libvirt.VIR_ERR_NO_DOMAIN), *[stats] * 2])
-
-        def look() -> Any:
-            found = next(looks, stats)
-            if isinstance(found, Exception):
-                raise found
-            return found
-
-        host.domain.answers['jobStats'] = look
-
-        def on_progress(now: migrate.Progress) -> None:
-            seen.append(now)
-            raise KeyError('a defect of the listener')
-
-        self.migrate(host, on_progress=on_progress)
-        self.assertEqual({migrate.Progress(100, 40, 60, 1.5)}, set(seen))
-
     def test_one_that_does_not_run(self) -> None:
         self.assertIn('does not run', self.fails(StubHost(isActive=0)))
 
@@ -138,39 +114,6 @@ class MigrateTestCase(base.TestCase):
         words = 'operation aborted: migration out job: canceled by client'
         host = StubHost(migrateToURI3=libvirt_error(libvirt.VIR_ERR_OPERATION_ABORTED, words))
         self.assertIn(words, self.fails(host))
-
-    def follow(self, *answers: Any) -> tuple[bool, int]:
-        """Whether the guest has gone, as libvirt answers this, and how often it was seen on its way."""
-        self.patch(migrate, '_INTERVAL', 0.001)
-        left = iter(answers)
-
-        def look() -> Any:
-            found = next(left)
-            if isinstance(found, Exception):
-                raise found
-            return found
-
-        seen: list[migrate.Progress] = []
-        moved = migrate.follow(StubHost(jobStats=look), 'guest', seen.append)  # type: ignore[arg-type]
-        self.assertEqual([], list(left))
-        return moved, len(seen)
-
-    def test_one_that_was_on_its_way_already_is_followed(self) -> None:
-        self.assertEqual((True, 2), self.follow(OUT, OUT, GONE))
-        self.assertEqual((False, 2), self.follow(OUT, OUT, IDLE, IDLE))
-        self.assertEqual((False, 1), self.follow(OUT, STOPPED, STOPPED))
-
-    def test_one_odd_answer_does_not_end_that(self) -> None:
-        busy = libvirt_error(libvirt.VIR_ERR_OPERATION_TIMEOUT)
-        odd = libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR)
-        self.assertEqual((True, 2), self.follow(OUT, busy, odd, OUT, GONE))
-        # At its arrival it has no job any more, or is stopped, and is gone a moment later.
-        for last in (IDLE, STOPPED):
-            self.assertEqual((True, 1), self.follow(OUT, last, GONE))
-            self.assertEqual((True, 2), self.follow(OUT, last, OUT, last, GONE))
-
-    def test_nothing_is_known_of_one_while_the_hypervisor_is_away(self) -> None:
-        self.assertRaises(exception.HypervisorUnavailable, self.follow, libvirt_error(libvirt.VIR_ERR_NO_CONNECT))
 
     def test_it_begins_when_the_guest_was_looked_at(self) -> None:
         unreadable = libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR)
@@ -193,6 +136,13 @@ class MigrateTestCase(base.TestCase):
             abort: Callable[..., None] = migrate.abort
             self.assertRaises(exception.HypervisorError, abort, host, 'guest')
             self.assertNotIn(('abortJob',), host.domain.calls)
+
+    def test_of_a_guest_that_does_not_run(self) -> None:
+        """What its callers get is an error that they know."""
+        for do in (migrate.progress, migrate.abort):
+            call: Callable[..., object] = do
+            error = self.assertRaises(exception.HypervisorError, call, StubHost(jobStats=STOPPED), 'guest')
+            self.assertIs(exception.HypervisorError, type(error))
 
 
 class UrisTestCase(base.TestCase):

@@ -18,6 +18,7 @@ from aliasagent.tests.unit.virt.reliving import NAME
 from aliasagent.tests.unit.virt.reliving import NAMED
 from aliasagent.tests.unit.virt.reliving import name_the_disk
 from aliasagent.virt import relive
+from aliasagent.virt import saved_guest
 
 _Usage = collections.namedtuple('_Usage', 'total used free')
 
@@ -31,7 +32,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
             self.assertGreater(done.paused_seconds, 0)
             self.assertEqual(('running', [NAME]), self.now(guest))
             self.assertEqual([], self.fake.guests[guest.uuid].aliases(live=False))
-            self.assertEqual([], relive.leftovers(self.directory))
+            self.assertEqual([], saved_guest.leftovers(self.directory))
 
     def test_one_that_is_paused_stays_paused(self) -> None:
         guest = self.guest()
@@ -52,7 +53,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
         guest = self.fake.add_guest(DISK, running=False)
         self.path(guest).write_text('memory')
         self.assertIn(str(self.path(guest)), self.fails(guest))
-        self.assertEqual([self.path(guest)], relive.leftovers(self.directory))
+        self.assertEqual([self.path(guest)], saved_guest.leftovers(self.directory))
 
     def test_one_that_is_gone_and_whose_memory_was_left_in_its_file(self) -> None:
         for persistent in (True, False):
@@ -90,7 +91,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
 
     def test_a_directory_that_is_missing_is_made_for_root_alone(self) -> None:
         self.directory /= 'missing'
-        self.assertEqual([], relive.leftovers(self.directory))
+        self.assertEqual([], saved_guest.leftovers(self.directory))
         guest = self.guest()
         self.relive(guest)
         self.assertEqual(('running', [NAME]), self.now(guest))
@@ -139,7 +140,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
         self.fake.fail_next('saveFlags', errors.failed('no space left on device'))
         self.assertIn('no space left', self.fails(guest))
         self.assertEqual(('running', []), self.now(guest))
-        self.assertEqual([], relive.leftovers(self.directory))
+        self.assertEqual([], saved_guest.leftovers(self.directory))
 
     def test_a_restore_that_fails_is_undone(self) -> None:
         for persistent in (True, False):
@@ -148,7 +149,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
             words = self.fails(guest)
             self.assertIn('not with these aliases; the guest was restored as it was, and is running', words)
             self.assertEqual(('running', []), self.now(guest))
-            self.assertEqual([], relive.leftovers(self.directory))
+            self.assertEqual([], saved_guest.leftovers(self.directory))
 
     def test_a_definition_that_cannot_be_made_is_undone(self) -> None:
         guest = self.guest()
@@ -170,7 +171,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
         guest = self.guest()
         self.fake.fail_next('restoreFlags', errors.failed('no'), times=2)
         self.assertIn(f'its memory is kept in {self.path(guest)}', self.fails(guest))
-        self.assertEqual([self.path(guest)], relive.leftovers(self.directory))
+        self.assertEqual([self.path(guest)], saved_guest.leftovers(self.directory))
         self.host.connection().restore(str(self.path(guest)))
         self.assertEqual(('running', []), self.now(guest))
 
@@ -210,7 +211,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
         self.fake.after['restoreFlags'] = drop
         self.assertEqual({NAME: 'told'}, self.relive(guest).given)
         self.assertEqual(('running', [NAME]), self.now(guest))
-        self.assertEqual([], relive.leftovers(self.directory))
+        self.assertEqual([], saved_guest.leftovers(self.directory))
 
     def test_how_long_it_will_take(self) -> None:
         guess = relive.estimate(self.host, self.guest().uuid, rate=98304 * 1024)

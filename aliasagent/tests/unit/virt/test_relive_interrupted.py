@@ -19,6 +19,7 @@ from aliasagent.tests.unit.virt.reliving import NAMED
 from aliasagent.tests.unit.virt.reliving import name_the_disk
 from aliasagent.virt import jobs
 from aliasagent.virt import relive
+from aliasagent.virt import saved_guest
 
 _ALIAS = f"<alias name='{NAME}'/>"
 
@@ -27,37 +28,7 @@ def nothing(_path: str) -> None:
     """What libvirtd does with a call that did not reach it."""
 
 
-class _Interrupted(reliving.RelivingTestCase):
-    def after_looks(self, do: Callable[[], object]) -> None:
-        """Do this when it was looked a few times whether libvirt is at a job."""
-        looks: list[object] = []
-
-        def look(*_arguments: object) -> None:
-            looks.append(1)
-            if len(looks) == 3:
-                del self.fake.before['state']
-                do()
-
-        self.fake.before['state'] = look
-
-    def save_goes_on(self, guest: FakeGuest, path: str) -> None:
-        """libvirtd saves the guest, and comes to the end after a few looks."""
-        guest.begin_save(path)
-        pathlib.Path(path).write_text('half of it')
-
-        def end() -> None:
-            self.assertTrue(pathlib.Path(path).exists(), 'the file that is being written was removed')
-            guest.end_save()
-
-        self.after_looks(end)
-
-    def assert_done(self, guest: FakeGuest, done: relive.Relived) -> None:
-        self.assertEqual({NAME: 'told'}, done.given)
-        self.assertEqual(('running', [NAME]), self.now(guest))
-        self.assertEqual([], relive.leftovers(self.directory))
-
-
-class ConnectionLostTestCase(_Interrupted):
+class ConnectionLostTestCase(reliving.InterruptedTestCase):
     """libvirtd lives on, or is there again soon."""
 
     def lose_at(self, method: str, do: Callable[[str], object], *, down: bool = False) -> None:
@@ -77,10 +48,18 @@ class ConnectionLostTestCase(_Interrupted):
         guest.end_save()
 
     def test_as_the_save_ends(self) -> None:
-        for persistent in (True, False):
-            guest = self.guest(persistent=persistent)
-            self.lose_at('saveFlags', functools.partial(self.save, guest))
-            self.assert_done(guest, self.relive(guest))
+        guest = self.guest()
+        self.lose_at('saveFlags', functools.partial(self.save, guest))
+        self.assert_done(guest, self.relive(guest))
+
+    def test_as_the_save_ends_of_a_transient_guest(self) -> None:
+        """Of what happened to it until the connection was there again nothing can be known."""
+        guest = self.guest(persistent=False)
+        path = self.path(guest)
+        self.lose_at('saveFlags', functools.partial(self.save, guest))
+        self.assertIn(f'"virsh restore {path}" brings it back', self.fails(guest))
+        self.assertEqual([path], saved_guest.leftovers(self.directory))
+        self.assertEqual(0, self.fake.count('restoreFlags'))
 
     def test_libvirtd_goes_on_with_the_save(self) -> None:
         for persistent in (True, False):
@@ -110,7 +89,7 @@ class ConnectionLostTestCase(_Interrupted):
         self.lose_at('saveFlags', save)
         self.fails(guest, exception.HypervisorUnavailable)
         self.assertEqual(('running', []), self.now(guest))
-        self.assertEqual([], relive.leftovers(self.directory))
+        self.assertEqual([], saved_guest.leftovers(self.directory))
 
     def test_the_save_never_began(self) -> None:
         guest = self.guest()
@@ -126,8 +105,8 @@ class ConnectionLostTestCase(_Interrupted):
             self.after_looks(guest.destroy)
 
         self.lose_at('saveFlags', save)
-        self.assertIn(f'its memory may be in {self.path(guest)}', self.fails(guest))
-        self.assertEqual([self.path(guest)], relive.leftovers(self.directory))
+        self.assertIn(f'an earlier save is in {self.path(guest)}', self.fails(guest))
+        self.assertEqual([self.path(guest)], saved_guest.leftovers(self.directory))
         self.assertEqual(0, self.fake.count('restoreFlags'))
 
     def test_libvirtd_stays_away(self) -> None:
@@ -137,7 +116,7 @@ class ConnectionLostTestCase(_Interrupted):
             save = functools.partial(self.save, guest)
             self.lose_at(method, save if method == 'saveFlags' else nothing, down=True)
             self.assertIn(str(self.path(guest)), self.fails(guest, exception.HypervisorUnavailable))
-            self.assertEqual([self.path(guest)], relive.leftovers(self.directory))
+            self.assertEqual([self.path(guest)], saved_guest.leftovers(self.directory))
             self.fake.down = False
             self.assertTrue(self.host.wait_connected(base.PATIENCE))
             relive.resume(self.host, guest.uuid, self.directory, name_the_disk)
@@ -148,7 +127,7 @@ class ConnectionLostTestCase(_Interrupted):
         guest = self.guest()
         self.lose_at('saveFlags', functools.partial(self.save_goes_on, guest))
         self.assertIn(str(self.path(guest)), self.fails(guest, exception.GuestBusy))
-        self.assertEqual([self.path(guest)], relive.leftovers(self.directory))
+        self.assertEqual([self.path(guest)], saved_guest.leftovers(self.directory))
 
     def test_libvirtd_goes_on_with_the_restore(self) -> None:
         guest = self.guest()
@@ -177,11 +156,12 @@ class ConnectionLostTestCase(_Interrupted):
             self.after_looks(closing.start)
 
         self.lose_at('saveFlags', save)
-        self.assertIn(str(self.path(guest)), self.fails(guest, exception.HypervisorUnavailable))
+        self.assertRaises(jobs.Stopping, self.relive, guest)
+        self.assertEqual([self.path(guest)], saved_guest.leftovers(self.directory))
         closing.join(base.PATIENCE)
 
 
-class ResumeTestCase(_Interrupted):
+class ResumeTestCase(reliving.InterruptedTestCase):
     """The agent was killed, wherever that was, and the next one takes it up."""
 
     def resume(self, guest: FakeGuest) -> relive.Relived:
@@ -189,9 +169,9 @@ class ResumeTestCase(_Interrupted):
 
     def refuses(self, guest: FakeGuest, kind: type[Exception] = exception.HypervisorError) -> None:
         """Nothing is done, and the file is named and kept."""
-        path = self.path(guest) if guest.uuid in self.fake.guests else relive.leftovers(self.directory)[0]
+        path = self.path(guest) if guest.uuid in self.fake.guests else saved_guest.leftovers(self.directory)[0]
         self.assertIn(str(path), str(self.assertRaises(kind, self.resume, guest)))
-        self.assertEqual([path], relive.leftovers(self.directory))
+        self.assertEqual([path], saved_guest.leftovers(self.directory))
         self.assertEqual(0, self.fake.count('restoreFlags'))
         path.unlink()
 
@@ -199,6 +179,14 @@ class ResumeTestCase(_Interrupted):
         """One that was saved, and not restored."""
         guest = self.guest(persistent=persistent)
         self.host.guest(guest.uuid).save(str(self.path(guest)))
+        self.settle()
+        return guest
+
+    def being_saved(self, *, persistent: bool = True) -> FakeGuest:
+        """One that libvirtd still saves."""
+        guest = self.guest(persistent=persistent)
+        self.settle()
+        self.save_goes_on(guest, str(self.path(guest)))
         return guest
 
     def restored(self, *, named: bool) -> FakeGuest:
@@ -207,6 +195,7 @@ class ResumeTestCase(_Interrupted):
         path = str(self.path(guest))
         xml = self.fake.saved[path][1]
         self.host.connection().restoreFlags(path, xml.replace('</disk>', f'{_ALIAS}</disk>') if named else None, 0)
+        self.settle()
         self.fake.calls.clear()
         return guest
 
@@ -215,22 +204,59 @@ class ResumeTestCase(_Interrupted):
         self.assert_done(guest, self.resume(guest))
 
     def test_between_save_and_restore(self) -> None:
-        for persistent in (True, False):
-            guest = self.saved(persistent=persistent)
-            self.assert_done(guest, self.resume(guest))
+        guest = self.saved()
+        self.assert_done(guest, self.resume(guest))
+
+    def test_a_transient_one_that_was_saved_while_nobody_watched_may_have_run_since(self) -> None:
+        guest = self.saved(persistent=False)
+        self.refuses(guest)
+
+    def test_a_transient_one_that_is_saved_elsewhere_just_now(self) -> None:
+        """Its own file was complete before that."""
+        guest = self.saved(persistent=False)
+        path = self.path(guest)
+        path.write_bytes(b'LibvirtQemudSave and so on')
+        self.host.connection().restoreFlags(str(path), None, 0)
+        self.settle()
+        self.fake.calls.clear()
+        again = self.fake.guests[guest.uuid]
+        again.begin_save('elsewhere')
+        self.after_looks(again.end_save)
+        self.refuses(guest)
+
+    def test_a_transient_one_that_was_restored_by_hand_and_has_run_since(self) -> None:
+        guest = self.saved(persistent=False)
+        self.host.connection().restoreFlags(str(self.path(guest)), None, 0)
+        self.fake.guests[guest.uuid].power_off()
+        self.fake.calls.clear()
+        self.refuses(guest)
 
     def test_a_paused_one_between_save_and_restore(self) -> None:
         guest = self.guest()
         guest.suspend()
         self.host.guest(guest.uuid).save(str(self.path(guest)))
+        self.settle()
         self.resume(guest)
         self.assertEqual(('paused', [NAME]), self.now(guest))
-        self.assertEqual([], relive.leftovers(self.directory))
+        self.assertEqual([], saved_guest.leftovers(self.directory))
 
     def test_while_libvirtd_still_saves(self) -> None:
         for persistent in (True, False):
             guest = self.guest(persistent=persistent)
             self.save_goes_on(guest, str(self.path(guest)))
+            self.assert_done(guest, self.resume(guest))
+
+    def test_before_libvirtd_has_made_the_file(self) -> None:
+        for persistent in (True, False):
+            guest = self.guest(persistent=persistent)
+            path = self.path(guest)
+            guest.begin_save(str(path))
+
+            def end(guest: FakeGuest = guest, path: pathlib.Path = path) -> None:
+                path.write_text('all of it')
+                guest.end_save()
+
+            self.after_looks(end)
             self.assert_done(guest, self.resume(guest))
 
     def test_a_save_that_came_to_nothing_is_done_again(self) -> None:
@@ -243,7 +269,7 @@ class ResumeTestCase(_Interrupted):
         guest = self.restored(named=True)
         self.assertEqual(relive.Relived(0.0, {}), self.resume(guest))
         self.assertEqual(('running', [NAME]), self.now(guest))
-        self.assertEqual([], relive.leftovers(self.directory))
+        self.assertEqual([], saved_guest.leftovers(self.directory))
         self.assertEqual(0, self.fake.count('saveFlags'))
 
     def test_after_a_restore_as_it_was_it_is_done_again(self) -> None:
@@ -261,7 +287,7 @@ class ResumeTestCase(_Interrupted):
         guest = self.fake.add_guest(NAMED)
         self.path(guest).write_text('memory')
         self.assertEqual(relive.Relived(0.0, {}), self.resume(guest))
-        self.assertEqual([self.path(guest)], relive.leftovers(self.directory))
+        self.assertEqual([self.path(guest)], saved_guest.leftovers(self.directory))
         self.assertIn(f'is kept in {self.path(guest)}', self.log.output)
 
     def test_one_that_was_started_anew_and_has_no_aliases(self) -> None:
@@ -298,16 +324,16 @@ class ResumeTestCase(_Interrupted):
 
     def test_a_restore_that_fails_is_undone(self) -> None:
         for persistent in (True, False):
-            guest = self.saved(persistent=persistent)
+            guest = self.being_saved(persistent=persistent)
             self.fake.fail_next('restoreFlags', errors.failed('not with these aliases'))
             error = self.assertRaises(exception.HypervisorError, self.resume, guest)
             self.assertIn('was restored as it was, and is running', str(error))
             self.assertEqual(('running', []), self.now(guest))
-            self.assertEqual([], relive.leftovers(self.directory))
+            self.assertEqual([], saved_guest.leftovers(self.directory))
 
     def test_one_that_crashes_at_once(self) -> None:
         for persistent in (True, False):
-            guest = self.saved(persistent=persistent)
+            guest = self.being_saved(persistent=persistent)
 
             def crash(*_arguments: object, guest: FakeGuest = guest) -> None:
                 self.fake.guests[guest.uuid].crash()
@@ -320,6 +346,7 @@ class ResumeTestCase(_Interrupted):
     def test_a_device_without_alias_that_nobody_knows(self) -> None:
         guest = self.fake.add_guest(DISK)
         self.host.guest(guest.uuid).save(str(self.path(guest)))
+        self.settle()
         done = relive.resume(self.host, guest.uuid, self.directory, lambda _definition, _other: {})
         self.assertEqual({}, done.given)
         self.assertEqual(('running', []), self.now(guest))

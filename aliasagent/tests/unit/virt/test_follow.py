@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A migration that an earlier process began, on two fake hosts: it has succeeded if that is proven, and else not."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from aliasagent import exception
+from aliasagent.tests import base
+from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests.fakes.libvirt import errors
+from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.virt import destination
+from aliasagent.virt import jobs
+from aliasagent.virt import migrate
+from aliasagent.virt.host import Host
+
+DEST = 'qemu+tls://there.example.org/system'
+
+
+class FollowTestCase(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        for module in (migrate, destination):
+            self.patch(module, '_INTERVAL', 0.001)
+        self.patch(migrate, '_TOLD', 0.2)
+        self.here, self.there = FakeHypervisor(), FakeHypervisor('there')
+        for fake in (self.here, self.there):
+            self.addCleanup(fake.stop)
+        self.opened: list[str] = []
+        self.host = Host(self.here.URI, reconnect_interval=0.01, settle=0.0, opener=self.open)
+        self.host.start()
+        self.addCleanup(self.host.close)
+        self.assertTrue(self.host.wait_connected(base.PATIENCE))
+
+    def open(self, uri: str) -> Any:
+        if uri == self.here.URI:
+            return self.here.open(uri)
+        self.opened.append(uri)
+        return self.there.open(uri)
+
+    def moving(self, *, persistent: bool = False) -> FakeGuest:
+        guest = self.here.add_guest(persistent=persistent)
+        guest.migrating = True
+        return guest
+
+    def after_looks(self, do: Callable[[], object]) -> None:
+        """Do this when it was looked a few times how far the guest is."""
+        looks: list[object] = []
+
+        def look(*_arguments: object) -> None:
+            looks.append(1)
+            if len(looks) == 3:
+                del self.here.before['jobStats']
+                do()
+
+        self.here.before['jobStats'] = look
+
+    def arrive(self, guest: FakeGuest) -> FakeGuest:
+        return self.there.add_guest(instance_uuid=guest.uuid)
+
+    def follow(self, guest: FakeGuest, dest_uri: str = DEST) -> None:
+        migrate.follow(self.host, guest.uuid, dest_uri)
+
+    def fails(self, guest: FakeGuest, dest_uri: str = DEST) -> str:
+        error = self.assertRaises(exception.HypervisorError, self.follow, guest, dest_uri)
+        self.assertFalse(isinstance(error, exception.HypervisorUnavailable), str(error))
+        return str(error)
+
+    def test_libvirt_says_that_it_has_left(self) -> None:
+        for persistent in (False, True):
+            guest = self.moving(persistent=persistent)
+            self.after_looks(guest.migrate_away)
+            self.follow(guest)
+        self.assertEqual([], self.opened)
+
+    def test_one_that_ended_here_has_not_arrived(self) -> None:
+        guest = self.moving()
+        self.after_looks(guest.power_off)
+        self.assertIn('nor does it run at the destination: it ended', self.fails(guest))
+        self.assertEqual([DEST], self.opened)
+        self.assertEqual([], self.there.connections)
+
+    def test_one_that_was_stopped_and_undefined_here_has_not_arrived(self) -> None:
+        guest = self.moving(persistent=True)
+
+        def remove() -> None:
+            guest.destroy()
+            self.here.open().lookupByUUIDString(guest.uuid).undefine()
+
+        self.after_looks(remove)
+        self.assertIn('it ended', self.fails(guest))
+
+    def test_one_that_left_while_nobody_listened_is_found_at_the_destination(self) -> None:
+        for persistent in (False, True):
+            guest = self.moving(persistent=persistent)
+            guest.migrate_away()
+            self.arrive(guest)
+            self.here.settle()
+            self.follow(guest)
+        self.assertEqual([DEST, DEST], self.opened)
+        self.assertEqual([], self.there.connections)
+
+    def test_one_that_is_stopped_there_has_not_arrived(self) -> None:
+        guest = self.moving()
+        guest.power_off()
+        self.there.add_guest(instance_uuid=guest.uuid, running=False)
+        self.assertIn('nor does it run at the destination', self.fails(guest))
+
+    def test_a_destination_that_cannot_be_asked(self) -> None:
+        self.there.down = True
+        guest = self.moving()
+        guest.migrate_away()
+        self.here.settle()
+        words = self.fails(guest)
+        self.assertIn('whether it arrived cannot be told', words)
+        self.assertIn('look at the destination', words)
+
+    def test_one_that_is_still_arriving_there(self) -> None:
+        guest = self.moving()
+        guest.power_off()
+        there = self.arrive(guest)
+        self.there.before['jobStats'] = lambda *_arguments: setattr(there, 'migrating', True)
+        self.assertIn('cannot be told', self.fails(guest))
+
+    def test_a_destination_that_does_not_answer(self) -> None:
+        self.patch(destination, '_SECONDS', 0.05)
+        end = threading.Event()
+        self.addCleanup(end.set)
+        self.there.before['open'] = lambda *_arguments: end.wait(base.PATIENCE)
+        guest = self.moving()
+        guest.power_off()
+        self.assertIn('does not answer within', self.fails(guest))
+
+    def test_one_that_would_run_in_this_process_or_names_a_program(self) -> None:
+        guest = self.moving()
+        guest.power_off()
+        for uri in ('qemu:///embed?root=/x', 'qemu+ssh://there/system?command=/bin/sh'):
+            self.assertIn('cannot be told', self.fails(guest, uri))
+        self.assertEqual([], self.opened)
+
+    def test_one_that_stays(self) -> None:
+        guest = self.moving(persistent=True)
+        self.after_looks(lambda: setattr(guest, 'migrating', False))
+        self.assertIn('the guest is still here', self.fails(guest))
+        guest = self.moving(persistent=True)
+        self.after_looks(guest.power_off)
+        self.assertIn('the guest is still here', self.fails(guest))
+
+    def test_odd_answers_do_not_end_that(self) -> None:
+        guest = self.moving()
+        self.here.fail_next('jobStats', errors.lock_timeout())
+        self.here.fail_next('jobStats', errors.internal('cannot say'))
+        # At its arrival it has no job any more, or is stopped, and is gone a moment later.
+        self.here.fail_next('jobStats', errors.not_running())
+        self.after_looks(guest.migrate_away)
+        self.follow(guest)
+
+    def test_nothing_is_known_of_one_while_the_hypervisor_is_away(self) -> None:
+        guest = self.moving()
+        self.after_looks(lambda: self.here.drop_connections(down=True))
+        self.assertRaises(exception.HypervisorUnavailable, self.follow, guest)
+
+    def test_it_ends_at_once_when_the_agent_stops(self) -> None:
+        self.patch(migrate, '_INTERVAL', 600.0)
+        guest = self.moving()
+        self.after_looks(lambda: None)
+        ended = threading.Event()
+
+        def follow() -> None:
+            self.assertRaises(jobs.Stopping, self.follow, guest)
+            ended.set()
+
+        threading.Thread(target=follow, daemon=True).start()
+        self.wait_for(lambda: self.here.count('jobStats'), 'a look')
+        self.host.end_waits()
+        self.assertTrue(ended.wait(base.PATIENCE))

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks for a guest at the host that it was sent to."""
+
+import logging
+import queue
+import threading
+import time
+from typing import Any
+from urllib import parse
+
+import libvirt
+
+from aliasagent import exception
+from aliasagent.virt import jobs
+from aliasagent.virt.guest import Guest
+from aliasagent.virt.host import Host
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds that a look takes at most.
+_SECONDS = 20.0
+#: Seconds between two looks at whether it has ended.
+_INTERVAL = 0.1
+
+
+def runs(host: Host, uri: str, instance: str) -> bool:
+    """Whether a guest runs at another host, and is not still on its way to it.
+
+    The other host was chosen for libvirtd, and this process may not reach it.
+
+    :param uri: its libvirtd.
+    :raises HypervisorError: that cannot be told.
+    :raises Stopping: the agent stops.
+    """
+    if parse.urlsplit(uri).path == '/embed':
+        # It would run the other host's driver in this very process.
+        raise _cannot_tell('it is not a host that can be asked')
+    answers: queue.SimpleQueue[bool | Exception] = queue.SimpleQueue()
+    # A daemon, for a connection may take any time to be refused, and cannot be given up.
+    threading.Thread(target=_ask, args=(host, uri, instance, answers), name='destination', daemon=True).start()
+    end = time.monotonic() + _SECONDS
+    while answers.empty():
+        if time.monotonic() > end:
+            raise _cannot_tell(f'it does not answer within {_SECONDS:.0f} s')
+        jobs.pause(host, _INTERVAL)
+    answer = answers.get()
+    if isinstance(answer, bool):
+        return answer
+    raise _cannot_tell(str(answer)) from answer
+
+
+def _ask(host: Host, uri: str, instance: str, answers: 'queue.SimpleQueue[bool | Exception]') -> None:
+    try:
+        connection = host.open_other(uri)
+        try:
+            answers.put(_runs_at(connection, instance))
+        finally:
+            connection.close()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the answer is not known
+        LOG.debug('Instance %s: the destination cannot be asked: %s', instance, error)
+        answers.put(error)
+
+
+def _runs_at(connection: Any, instance: str) -> bool:
+    guests = {it.UUIDString(): it for it in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
+    if instance not in guests:
+        return False
+    # While it arrives it is there already, and may still come to nothing.
+    Guest(guests[instance], lambda: bool(connection.isAlive())).refuse_if_migrating()
+    return True
+
+
+def _cannot_tell(reason: str) -> exception.HypervisorError:
+    return exception.HypervisorError(action='ask the destination', reason=reason)
