@@ -358,9 +358,15 @@ def _refuse_if_taken(guest: Guest, device_id: str, device: base.Device, definiti
 def _disk_name(definitions: Definitions, volume_id: str, bus: str, avoid: Set[str]) -> str:
     """What to call a volume's disk: as on the side that has it already, else a name that is free on both."""
     for _side, domain in definitions.sides():
-        found = domain.find(volume_id)
+        try:
+            found = domain.find(volume_id)
+        except exception.Conflict:
+            continue  # judged when it is known what is to be attached; its alias may still say what it is called
         if found is not None and found.device.target is not None:
             return found.device.target
+    named = [it.target for _side, domain in definitions.sides() for it in domain.by_alias(alias.make(volume_id))]
+    if named and named[0] is not None:
+        return named[0]
     taken = {target for _side, domain in definitions.sides() for target in domain.taken_targets(bus)}
     return targets.first_free(bus, taken | avoid)
 
