@@ -278,17 +278,29 @@ class Journal:
     def prune(self, seconds: float, count: int) -> int:
         """Forget finished operations that are older than so many seconds, or not among the newest so many; how many.
 
-        What is still to be told about is kept.
+        What is still to be told about is kept. So is an old attach whose device is still there as far as is known here:
+        its record can be what tells whose the device is.
         """
         forgotten = 0
+        attaches, changes = sorted(ATTACHES), sorted(ATTACHES | DETACHES)
+        in_force = (
+            f'state = ? AND action IN ({_marks(attaches)}) AND NOT EXISTS (SELECT 1 FROM operations AS later '
+            'WHERE later.instance = operations.instance AND later.device = operations.device '
+            'AND later.sequence > operations.sequence AND (later.state = ? OR later.released_at IS NOT NULL) '
+            f'AND later.action IN ({_marks(changes)}))'
+        )
         while True:
             with self._transaction() as db:
                 gone = db.execute(
-                    'DELETE FROM operations WHERE sequence IN (SELECT sequence FROM operations '
-                    'WHERE state IN (?, ?) AND (finished_at < ? OR sequence <= coalesce('
+                    'DELETE FROM operations WHERE sequence IN (SELECT sequence FROM operations '  # nosec B608
+                    f'WHERE state IN (?, ?) AND (finished_at < ? AND NOT ({in_force}) OR sequence <= coalesce('
                     '  (SELECT sequence FROM operations ORDER BY sequence DESC LIMIT 1 OFFSET ?), 0)) '
                     'AND sequence NOT IN (SELECT operation FROM notices) ORDER BY sequence LIMIT ?)',
-                    (State.SUCCEEDED, State.FAILED, self._clock() - seconds, count, _BATCH),
+                    (
+                        *(State.SUCCEEDED, State.FAILED, self._clock() - seconds),
+                        *(State.SUCCEEDED, *attaches, State.SUCCEEDED, *changes),
+                        *(count, _BATCH),
+                    ),
                 ).rowcount
             forgotten += gone
             if gone < _BATCH:
@@ -330,6 +342,10 @@ class Journal:
             ]
         except ValueError as error:
             raise exception.JournalError(path=self.path, reason=f'a record in it makes no sense: {error}') from error
+
+    def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """Read or write the file, all of it or nothing."""
+        return self._transaction()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

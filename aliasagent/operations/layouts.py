@@ -36,4 +36,12 @@ LAYOUTS = (
     """
     ALTER TABLE operations ADD COLUMN asked TEXT;
     """,
+    # What inventories said of devices (aliasagent.operations.told), until the device is taken out or put in anew.
+    """
+    CREATE TABLE told (instance TEXT NOT NULL, device TEXT NOT NULL, record TEXT NOT NULL);
+    CREATE INDEX told_instance ON told (instance);
+    CREATE TRIGGER told_ends AFTER UPDATE OF state, released_at ON operations
+    WHEN NEW.action LIKE '%tach%' AND (NEW.state = 'succeeded' OR NEW.released_at IS NOT NULL)
+    BEGIN DELETE FROM told WHERE instance = NEW.instance AND device = lower(NEW.device); END;
+    """,
 )

@@ -8,6 +8,7 @@ with, and ends as done only if that device is seen to be gone.
 
 import logging
 from collections.abc import Callable
+from collections.abc import Iterable
 from concurrent import futures
 
 from aliasagent import exception
@@ -15,6 +16,7 @@ from aliasagent.devices import base
 from aliasagent.devices.domain import Found
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.devices.identity import Evidence
+from aliasagent.devices.identity import Record
 from aliasagent.virt import events
 from aliasagent.virt import leaving
 from aliasagent.virt import lookup
@@ -43,6 +45,7 @@ class Detach:
     :param patience: how long the running guest may take.
     :param kind: what the device has to be; None for any.
     :param asked: the device as an earlier start of this detach found it; None if this is the first.
+    :param records: what is known from elsewhere of the guest's devices.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Detach:
         kind: str | None,
         asked: DeviceFingerprint | None,
         begin: Begin,
+        records: Iterable[Record] = (),
     ) -> None:
         self._guest = host.guest(instance)
         self._unplugs = unplugs
@@ -64,6 +68,7 @@ class Detach:
         self._kind = kind
         self._asked = asked or unplugs.asked(instance, device_id)
         self._begin = begin
+        self._records = tuple(records)
         #: What was recorded last by this process.
         self._recorded: DeviceFingerprint | None = None
         self._left = leaving.LEFT
@@ -105,7 +110,7 @@ class Detach:
 
     def _find(self, definitions: Definitions) -> tuple[Found | None, Found | None]:
         """The device, live and persistent: by its id, or as the one that this detach began with."""
-        live, persistent = lookup.both(definitions, self._device_id)
+        live, persistent = lookup.both(definitions, self._device_id, self._records)
         before = self._recorded or self._asked
         if before is None:
             return live, persistent

@@ -13,6 +13,7 @@ import logging
 import operator
 import os
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Set
 from concurrent import futures
 from typing import Any
@@ -66,6 +67,7 @@ class Driver:
 
     :param patience: asked at each detach, so that a changed option counts at once.
     :param within: what may be attached, asked at each attach.
+    :param known: what is known from elsewhere of a guest's devices, asked at each detach.
     """
 
     def __init__(
@@ -74,11 +76,13 @@ class Driver:
         unplugs: Unplugs,
         patience: Callable[[], leaving.Patience],
         within: Callable[[], bounds.Bounds],
+        known: Callable[[str], Iterable[identity.Record]] = lambda _instance: (),
     ) -> None:
         self._host = host
         self._unplugs = unplugs
         self._patience = patience
         self._within = within
+        self._known = known
 
     def wait_connected(self, timeout: float) -> bool:
         """Wait for a hypervisor that went away; False after so many seconds without."""
@@ -260,7 +264,15 @@ class Driver:
         :raises GuestBusy: the guest is being migrated, or was saved with its devices.
         """
         return detach.Detach(
-            self._host, self._unplugs, self._patience(), instance, device_id, kind=kind, asked=asked, begin=begin
+            self._host,
+            self._unplugs,
+            self._patience(),
+            instance,
+            device_id,
+            kind=kind,
+            asked=asked,
+            begin=begin,
+            records=self._known(instance),
         ).run()
 
     def watch(self, instance: str, device_id: str, asked: DeviceFingerprint | None, may_still_go: bool) -> None:
@@ -334,8 +346,14 @@ def _refuse_if_taken(guest: Guest, device_id: str, device: base.Device, definiti
 def _disk_name(definitions: Definitions, volume_id: str, bus: str, avoid: Set[str]) -> str:
     """What to call a volume's disk: as on the side that has it already, else a name that is free on both."""
     for _side, domain in definitions.sides():
-        found = domain.find(volume_id)
+        try:
+            found = domain.find(volume_id)
+        except exception.Conflict:
+            continue  # judged when it is known what is to be attached; its alias may still say what it is called
         if found is not None and found.device.target is not None:
             return found.device.target
+    named = [it.target for _side, domain in definitions.sides() for it in domain.by_alias(alias.make(volume_id))]
+    if named and named[0] is not None:
+        return named[0]
     taken = {target for _side, domain in definitions.sides() for target in domain.taken_targets(bus)}
     return targets.first_free(bus, taken | avoid)
