@@ -72,7 +72,14 @@ class ComputeService(service.Service):
             on_retry=self.metrics.unplug_retried,
             on_timeout=self.metrics.unplug_timed_out,
         )
-        self._driver = Driver(self._host, self._unplugs, self._patience, self._within, self._known)
+        self._driver = Driver(
+            self._host,
+            self._unplugs,
+            self._patience,
+            self._within,
+            self._known,
+            dead_vlan=lambda: bool(conf.libvirt.ovs_dead_vlan),
+        )
         keep = functools.partial(told.keep, self._journal)
         self._reconciler = Reconciler(
             self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known, keep
