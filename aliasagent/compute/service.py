@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The order in which the agent's parts start, drain and stop."""
 
+import dataclasses
 import logging
 import signal
 import threading
@@ -70,7 +71,7 @@ class ComputeService(service.Service):
         )
         self._driver = Driver(self._host, self._unplugs, self._patience, self._within)
         self._reconciler = Reconciler(self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known)
-        self._mover = Mover(self._host, conf.reconcile.save_directory, self._known)
+        self._mover = Mover(self._host, conf.reconcile.save_directory, self._known, self._within)
         self._runner = Runner(
             self._journal,
             self._lanes,
@@ -239,7 +240,7 @@ class ComputeService(service.Service):
 
     def _within(self) -> Bounds:
         options = self._conf.allowed
-        return Bounds(*map(tuple, (options.paths, options.pci, options.mdevs, options.usb, options.scsi)))
+        return Bounds(**{kind.name: tuple(options[kind.name]) for kind in dataclasses.fields(Bounds)})
 
     def _on_hangup(self, _signal: int, _frame: object) -> None:
         # In a thread, for the handler interrupts the main thread wherever it stands.

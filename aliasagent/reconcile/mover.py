@@ -6,10 +6,13 @@ from collections.abc import Callable
 from collections.abc import Iterable
 
 from aliasagent import exception
+from aliasagent.devices import bounds
 from aliasagent.reconcile import plan
 from aliasagent.reconcile import rewrite
 from aliasagent.virt import migrate
+from aliasagent.virt import paths
 from aliasagent.virt import relive
+from aliasagent.virt import uris
 from aliasagent.virt.guest import Rewrite
 from aliasagent.virt.host import Host
 from aliasagent.virt.migrate import Progress
@@ -23,14 +26,20 @@ class Mover:
 
     :param directory: where a guest's memory is kept between save and restore.
     :param known: what is known of a guest's devices from elsewhere.
+    :param within: where a guest may be sent, asked at each migration.
     """
 
     def __init__(
-        self, host: Host, directory: str, known: Callable[[str], Iterable[plan.Record]] = lambda _instance: ()
+        self,
+        host: Host,
+        directory: str,
+        known: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
+        within: Callable[[], bounds.Bounds] = bounds.Bounds,
     ) -> None:
         self._host = host
         self._directory = directory
         self._known = known
+        self._within = within
         for path in relive.leftovers(directory):
             LOG.critical('The memory of a guest was left in %s: if it has not run since, "virsh restore" it', path)
 
@@ -85,6 +94,7 @@ class Mover:
                 return
             # Not begun again: somebody may have had it stay here.
             raise exception.HypervisorError(action='migrate', reason='it was interrupted, and the guest is still here')
+        paths.check(uris.needs({'dest_uri': dest_uri, 'migrate_uri': migrate_uri}), self._within())
         migrate.migrate(
             self._host,
             instance,

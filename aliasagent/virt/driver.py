@@ -167,8 +167,9 @@ class Driver:
         """Plug a device in, on each side where it is not yet, and read it back.
 
         :param build: makes the device so that it fits the guest as it was just read, with none of these target names.
-        :param check: refuses what may not be attached. It is not asked of what the guest has already: that was let pass
-            before, and what is done must not be told as refused after a restart with other options.
+        :param check: refuses what may not be attached. It is not asked where nothing is attached: what is done already
+            must not be reported as refused after a restart with other options. It is asked for a second side, too: what
+            was let pass for the first may lead elsewhere by now, and a guest may have written in it.
         :raises DeviceConflict: another device goes by this id.
         :raises GuestBusy: the guest is being migrated, was saved with its devices, or was asked to release this one.
         :raises AttachFailed: libvirt refused, or the alias did not land. Neither side has the device then, or the words
@@ -189,8 +190,7 @@ class Driver:
             if not missing:
                 LOG.info('Instance %s has device %s', instance, device_id)
                 return
-            if missing == definitions.there:
-                check()
+            check()
             _refuse_if_taken(guest, device_id, device, definitions, missing)
             tried |= missing
             try:
