@@ -119,7 +119,8 @@ class Bounds:
 
         :param resolve: follows the links in a path.
         """
-        real = {kind: (*self.of(kind), *(_resolved(pattern, resolve) for pattern in self.of(kind))) for kind in OF_PATHS}
+        given = {kind: self.of(kind) for kind in OF_PATHS}
+        real = {kind: (*known, *(_resolved(pattern, resolve) for pattern in known)) for kind, known in given.items()}
         return dataclasses.replace(self, **real)
 
 

@@ -26,7 +26,7 @@ _DEST = re.compile(
 #: What carries a guest's memory (libvirt, virDomainMigrateToURI3).
 _MIGRATE = re.compile(rf'(?:tcp|rdma)://{_HOST}/?')
 _MIGRATE_UNIX = re.compile(rf'unix://(?P<path>{_PATH})')
-_FORM = 'it does not have the form qemu+TRANSPORT://[USER@]HOST[:PORT]/system, where TRANSPORT is tls, tcp, ssh or libssh2'
+_FORM = 'it does not have the form qemu+TRANSPORT://[USER@]HOST[:PORT]/system with transport tls, tcp, ssh or libssh2'
 _MIGRATE_FORM = 'it does not have the form tcp://HOST[:PORT], rdma://HOST[:PORT] or unix:///PATH'
 #: The parameters that have one of these values. What they do is how SSH is spoken to the other side.
 _VALUES = {

@@ -5,6 +5,7 @@ import pathlib
 import threading
 from unittest import mock
 
+from aliasagent.devices.bounds import Bounds
 from aliasagent.operations import knowledge
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
@@ -48,7 +49,12 @@ class InterruptedMovesTestCase(base.TestCase):
         self.addCleanup(journal.close)
         lanes = Lanes(2)
         self.addCleanup(lanes.close)
-        mover = Mover(self.host, str(self.directory), lambda guest: knowledge.records(journal.attached(guest)))
+        mover = Mover(
+            self.host,
+            str(self.directory),
+            lambda guest: knowledge.records(journal.attached(guest)),
+            Bounds.everything,
+        )
         driver = mock.Mock(wait_connected=self.host.wait_connected)
         runner = Runner(journal, lanes, driver, mock.Mock(), mover, reconnect_timeout=lambda: base.PATIENCE)
         self.addCleanup(runner.close)

@@ -9,6 +9,7 @@ from unittest import mock
 import libvirt
 
 from aliasagent import exception
+from aliasagent.devices.bounds import Bounds
 from aliasagent.devices.domain import Domain
 from aliasagent.reconcile import records
 from aliasagent.reconcile.mover import Mover
@@ -55,7 +56,7 @@ class MoverTestCase(base.TestCase):
         host.start()
         self.addCleanup(host.close)
         self.assertTrue(host.wait_connected(base.PATIENCE))
-        return Mover(host, self.directory, ask)
+        return Mover(host, self.directory, ask, Bounds.everything)
 
     def aliases(self, guest: FakeGuest) -> list[str]:
         return self.fake.guests[guest.uuid].aliases()
@@ -79,7 +80,7 @@ class MoverTestCase(base.TestCase):
 
     def test_what_the_agent_knows_goes_with_a_guest_that_moves(self) -> None:
         host: Any = StubHost(XMLDesc=f'<domain><devices>{NICS}</devices></domain>')
-        Mover(host, self.directory, lambda _instance: known(*MACS)).migrate('guest', DEST)
+        Mover(host, self.directory, lambda _instance: known(*MACS), Bounds.everything).migrate('guest', DEST)
         _uri, parameters, _flags = host.asked()
         found = [device.alias for device in Domain.parse(parameters[libvirt.VIR_MIGRATE_PARAM_DEST_XML]).devices()]
         self.assertEqual([f'ua-{port}' for port in PORTS], found)
@@ -102,7 +103,7 @@ class MoverTestCase(base.TestCase):
 
     def test_a_guest_that_moves_has_them_there_on_both_sides(self) -> None:
         host: Any = StubHost(XMLDesc=f'<domain><devices>{NICS}</devices></domain>')
-        mover = Mover(host, self.directory)
+        mover = Mover(host, self.directory, within=Bounds.everything)
         mover.migrate('guest', DEST, records=known(*MACS))
         _uri, parameters, _flags = host.asked()
         for name in (libvirt.VIR_MIGRATE_PARAM_DEST_XML, libvirt.VIR_MIGRATE_PARAM_PERSIST_XML):
@@ -111,7 +112,7 @@ class MoverTestCase(base.TestCase):
 
     def test_one_that_was_on_its_way_when_the_agent_ended_is_not_sent_again(self) -> None:
         host: Any = StubHost()
-        mover = Mover(host, self.directory)
+        mover = Mover(host, self.directory, within=Bounds.everything)
         self.patch(migrate, '_INTERVAL', 0.001)
         self.assertRaises(
             exception.HypervisorError, mover.migrate, 'guest', DEST, records=known(*MACS), begun_before=True
