@@ -40,9 +40,9 @@ _SOCKETS = [
 _BRIDGES = ['br-int', 'brq*', 'qbr*', 'tbr-*']
 #: The names that Neutron and Nova give.
 _TAPS = ['tap*', 'nic*', 'vhu*']
-#: This host itself, and what answers at link-local addresses: a cloud's metadata service, for one.
-_NOT_HERE = ['!localhost*', '!0.0.0.0/8', '!127.0.0.0/8', '!169.254.0.0/16', '!::/128', '!::1/128', '!fe80::/10']
-_STORAGE_HOSTS = ['*', *_NOT_HERE]
+#: What listens on this host for this host only, and at link-local addresses: a cloud's metadata service, for one.
+_EXCLUDED = ['!localhost*', '!0.0.0.0/8', '!127.0.0.0/8', '!169.254.0.0/16', '!::/128', '!::1/128', '!fe80::/10']
+_STORAGE_HOSTS = ['*', *_EXCLUDED]
 #: The addresses that are not routed in the Internet.
 _MIGRATION_HOSTS = ['10.0.0.0/8', '100.64.0.0/10', '172.16.0.0/12', '192.168.0.0/16', 'fc00::/7']
 #: Where Nova's user has its key, as clouds are set up that migrate by SSH.
@@ -140,7 +140,7 @@ OPTS: list[cfg.Opt] = [
         'storage_hosts',
         _STORAGE_HOSTS,
         'The hosts that QEMU may be sent to for a volume: iSCSI portals, NBD servers and Ceph monitors. '
-        f'{_HOSTS}. By default any but this host itself and link-local addresses; better name your storage networks.',
+        f'{_HOSTS}. By default any but loopback and link-local addresses; better name your storage networks.',
         _Host(),
     ),
     _list(
