@@ -132,8 +132,8 @@ def needs(arguments: dict[str, Any]) -> list[Need]:
     found = []
     if (connection_info := arguments.get('connection_info')) is not None:
         is_image = volume.is_image(connection_info)
-        found += [Need(field, PATHS, path, is_image) for field, path in volume.host_paths(connection_info).items()]
-        found += [Need(field, SOCKETS, path) for field, path in volume.sockets(connection_info)]
+        for field, path in volume.host_paths(connection_info).items():
+            found.append(Need(field, SOCKETS if field.endswith('.socket') else PATHS, path, is_image))
         found += [Need(field, STORAGE_HOSTS, host) for field, host in volume.remote_hosts(connection_info)]
     if (port := arguments.get('port')) is not None:
         found += _of_port(port)

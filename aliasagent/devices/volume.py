@@ -25,7 +25,7 @@ _BUSES = {
     'cdrom': ('scsi', 'sata', 'usb'),
 }
 #: The kinds of volume that can be behind a path of this host.
-_WITH_PATH = ('file', 'local', 'nfs', 'fibre_channel', 'iscsi')
+_WITH_PATH = ('file', 'local', 'nfs', 'fibre_channel', 'iscsi', 'nbd')
 #: With these QEMU goes past the host's page cache, without which there is no native I/O.
 _DIRECT_CACHES = ('none', 'directsync')
 
@@ -68,7 +68,8 @@ def disk_for_volume(volume_id: str, connection_info: Data, *, target: str, bus: 
 
 def local_path(connection_info: Data) -> str | None:
     """The path on this host that has to be there before the disk can be attached; None if the source is elsewhere."""
-    return next(iter(host_paths(connection_info).values()), None)
+    kind = connection_info['driver_volume_type']
+    return None if kind == 'nbd' else next(iter(host_paths(connection_info).values()), None)
 
 
 def host_paths(connection_info: Data) -> dict[str, str]:
@@ -76,28 +77,24 @@ def host_paths(connection_info: Data) -> dict[str, str]:
     kind, data = connection_info['driver_volume_type'], connection_info['data']
     if kind == 'nfs' and 'device_path' not in data:
         return {'connection_info.mount_point_base': _nfs_path(connection_info)}
-    path = data.get('device_path') if kind in _WITH_PATH else None
-    return {'connection_info.data.device_path': path} if isinstance(path, str) else {}
-
-
-def sockets(connection_info: Data) -> list[tuple[str, str]]:
-    """The sockets on this host that QEMU connects to, each with the field that names it."""
-    data = connection_info['data']
-    if connection_info['driver_volume_type'] == 'nbd' and 'socket' in data:
-        return [('connection_info.data.socket', data['socket'])]
-    return []
+    name = 'socket' if kind == 'nbd' else 'device_path'
+    path = data.get(name) if kind in _WITH_PATH else None
+    return {f'connection_info.data.{name}': path} if isinstance(path, str) else {}
 
 
 def remote_hosts(connection_info: Data) -> list[tuple[str, str]]:
     """The hosts that QEMU connects to from this one, each with the field that names it."""
-    kind, data = connection_info['driver_volume_type'], connection_info['data']
+    if host_paths(connection_info):
+        return []
+    data = connection_info['data']
     named: list[tuple[str, str]] = []
-    if kind == 'iscsi' and 'device_path' not in data:
-        named = [('target_portal', data['target_portal'].rpartition(':')[0])]
-    elif kind == 'nbd' and 'socket' not in data:
-        named = [('host', data['host'])]
-    elif kind == 'rbd':
-        named = [(f'hosts.{index}', name) for index, name in enumerate(data.get('hosts') or [])]
+    match connection_info['driver_volume_type']:
+        case 'iscsi':
+            named = [('target_portal', data['target_portal'].rpartition(':')[0])]
+        case 'nbd':
+            named = [('host', data['host'])]
+        case 'rbd':
+            named = [(f'hosts.{index}', name) for index, name in enumerate(data.get('hosts') or [])]
     return [(f'connection_info.data.{field}', name.strip('[]')) for field, name in named]
 
 
