@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The order in which the agent's parts start, drain and stop."""
 
-import dataclasses
 import logging
 import signal
 import threading
@@ -239,8 +238,7 @@ class ComputeService(service.Service):
         return Patience(self._conf.unplug.timeout, self._conf.unplug.attempts)
 
     def _within(self) -> Bounds:
-        options = self._conf.allowed
-        return Bounds(**{kind.name: tuple(options[kind.name]) for kind in dataclasses.fields(Bounds)})
+        return Bounds(**{kind: tuple(patterns) for kind, patterns in self._conf.allowed.items()})
 
     def _on_hangup(self, _signal: int, _frame: object) -> None:
         # In a thread, for the handler interrupts the main thread wherever it stands.

@@ -25,8 +25,9 @@ STORAGE_HOSTS = 'storage_hosts'
 MIGRATION_HOSTS = 'migration_hosts'
 MIGRATION_KEYS = 'migration_keys'
 MIGRATION_SOCKETS = 'migration_sockets'
-#: What is a path of this host, and what is a host.
+#: What is a path of this host, of these the sockets, and what is a host.
 OF_PATHS = frozenset({PATHS, SOCKETS, MIGRATION_KEYS, MIGRATION_SOCKETS})
+OF_SOCKETS = frozenset({SOCKETS, MIGRATION_SOCKETS})
 OF_HOSTS = frozenset({STORAGE_HOSTS, MIGRATION_HOSTS})
 #: Of these, capital letters are other names.
 _EXACT = frozenset({'bridges', 'networks', 'interfaces', 'taps'})

@@ -82,6 +82,12 @@ def host_paths(connection_info: Data) -> dict[str, str]:
     return {f'connection_info.data.{name}': path} if isinstance(path, str) else {}
 
 
+def is_image(connection_info: Data) -> bool:
+    """Whether QEMU looks for more in a volume than the guest's data."""
+    kind: object = connection_info['data'].get('format')
+    return kind not in (None, 'raw')
+
+
 def remote_hosts(connection_info: Data) -> list[tuple[str, str]]:
     """The hosts that QEMU connects to from this one, each with the field that names it."""
     if host_paths(connection_info):
@@ -96,12 +102,6 @@ def remote_hosts(connection_info: Data) -> list[tuple[str, str]]:
         case 'rbd':
             named = [(f'hosts.{index}', name) for index, name in enumerate(data.get('hosts') or [])]
     return [(f'connection_info.data.{field}', name.strip('[]')) for field, name in named]
-
-
-def is_image(connection_info: Data) -> bool:
-    """Whether QEMU looks for more in a volume than the guest's data."""
-    kind: object = connection_info['data'].get('format')
-    return kind not in (None, 'raw')
 
 
 def _set_encryption(disk: Disk, data: Data) -> None:

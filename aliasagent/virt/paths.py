@@ -23,9 +23,6 @@ from aliasagent.virt import images
 #: A device's numbers, ``8:1``.
 Number = str
 
-#: Of these, what is there is looked at.
-_OF_SOCKETS = frozenset({bounds.SOCKETS, bounds.MIGRATION_SOCKETS})
-
 _ESCAPED = re.compile(r'\\([0-7]{3})')
 
 
@@ -44,7 +41,7 @@ def check(needs: Iterable[bounds.Need], within: bounds.Bounds, root: pathlib.Pat
             _check_path(need, within, root)
         elif need.kind in bounds.OF_PATHS:
             _check_place(need, within, _resolve(need))
-            if need.kind in _OF_SOCKETS:
+            if need.kind in bounds.OF_SOCKETS:
                 _check_socket(need)
         elif need.kind in bounds.OF_HOSTS:
             addresses.check(need, within)

@@ -14,6 +14,10 @@ class DefaultsTestCase(base.TestCase):
         defaults: dict[str, Any] = {option.name: tuple(option.default) for option in allowed.OPTS}
         self.within = bounds.Bounds(**defaults)
 
+    def test_each_bound_has_its_option(self) -> None:
+        self.assertEqual(set(vars(self.within)), {option.name for option in allowed.OPTS})
+        self.assertTrue(all(option.mutable for option in allowed.OPTS))
+
     def assert_defaults(self, expected: bool, kind: str, *names: str) -> None:
         wrong = [name for name in names if self.within.allows(bounds.Need('field', kind, name)) != expected]
         self.assertEqual([], wrong, kind)

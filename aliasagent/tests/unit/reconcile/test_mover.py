@@ -110,6 +110,26 @@ class MoverTestCase(base.TestCase):
             found = [device.alias for device in Domain.parse(parameters[name]).devices()]
             self.assertEqual([f'ua-{port}' for port in PORTS], found)
 
+    def test_a_guest_goes_to_no_host_that_is_not_allowed(self) -> None:
+        host: Any = StubHost()
+        begun: list[None] = []
+        within = Bounds(migration_hosts=('10.0.0.0/8', 'there'))
+        for mover, dest_uri, migrate_uri, field in (
+            (Mover(host, self.directory), DEST, None, 'dest_uri'),
+            (Mover(host, self.directory, within=lambda: within), 'qemu+tls://192.0.2.1/system', None, 'dest_uri'),
+            (Mover(host, self.directory, within=lambda: within), 'qemu+tls://127.1/system', None, 'dest_uri'),
+            (Mover(host, self.directory, within=lambda: within), f'{DEST}?command=/bin/sh', None, 'dest_uri'),
+            (Mover(host, self.directory, within=lambda: within), DEST, 'tcp://127.0.0.1', 'migrate_uri'),
+            (Mover(host, self.directory, within=lambda: within), DEST, 'unix:///run/x', 'migrate_uri'),
+        ):
+            error = self.assertRaises(
+                exception.InvalidInput, mover.migrate, 'guest', dest_uri, migrate_uri, begin=lambda: begun.append(None)
+            )
+            self.assertEqual(field, error.kwargs['field'])
+        self.assertEqual([], begun)
+        self.assertNotIn('migrateToURI3', [call[0] for call in host.domain.calls])
+        Mover(host, self.directory, within=lambda: within).migrate('guest', DEST, 'tcp://10.0.0.2')
+
     def test_one_that_was_on_its_way_when_the_agent_ended_is_not_sent_again(self) -> None:
         host: Any = StubHost()
         mover = Mover(host, self.directory, within=Bounds.everything)
