@@ -77,7 +77,7 @@ def migrate(
     :raises GuestBusy: it is being migrated already.
     :raises HypervisorError: it could not be moved, in libvirt's words. It goes on here, as it was.
     """
-    uris.needs({'dest_uri': dest_uri, 'migrate_uri': migrate_uri})
+    uris.check_uris(dest_uri, migrate_uri)
     guest = host.guest(instance)
     live_text = guest.movable_text()
     if live_text is None:

@@ -50,6 +50,14 @@ def needs(arguments: dict[str, Any]) -> list[bounds.Need]:
     return found
 
 
+def check_uris(dest_uri: str, migrate_uri: str | None = None) -> None:
+    """See that addresses are some, and hold nothing that is not let pass in one. Which host it is, is not looked at.
+
+    :raises InvalidInput: one is none, or does.
+    """
+    needs({'dest_uri': dest_uri, 'migrate_uri': migrate_uri})
+
+
 def shown(uri: str) -> str:
     """Return a URI as it may be logged: without user, password and query; nothing of one that cannot be read."""
     found = _DEST.fullmatch(uri) or _MIGRATE.fullmatch(uri)
