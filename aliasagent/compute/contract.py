@@ -18,8 +18,8 @@ _SHOWN = 80
 _DEEPEST = 50
 #: The types of what may have a password somewhere in it.
 _WHOLE = frozenset({'object', 'array'})
-#: Names of what may be a secret, or was taken for the place of one.
-_SECRET = re.compile(r'passw|secret|auth|token|\bkey', re.IGNORECASE)
+#: Names of what may be a secret, may hold one, or was taken for the place of one.
+_SECRET = re.compile(r'passw|secret|auth|token|\bkey|uri\b', re.IGNORECASE)
 
 
 #: What an argument that is left out stands for; None for all others.

@@ -231,8 +231,8 @@ class ComputeAPI:
     ) -> None:
         """Send a running guest to another host, where its devices have the aliases that they lack here.
 
-        :param dest_uri: the other host's libvirt URI, as this host reaches it.
-        :param migrate_uri: where QEMU sends the guest's memory; libvirt's choice if None.
+        :param dest_uri: the other host's libvirt URI, as the agent's host reaches it: ``qemu+TRANSPORT://HOST/system``.
+        :param migrate_uri: where QEMU sends the guest's memory (``tcp://HOST``); libvirt's choice if None.
         :param bandwidth_mib: MiB per second at most.
         :param unsafe: even if libvirt fears for the guest's disks, which both hosts must have.
         :param inventory: as for :meth:`reconcile_instance`.

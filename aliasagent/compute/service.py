@@ -84,7 +84,7 @@ class ComputeService(service.Service):
         self._reconciler = Reconciler(
             self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known, keep
         )
-        self._mover = Mover(self._host, conf.reconcile.save_directory, self._known, keep)
+        self._mover = Mover(self._host, conf.reconcile.save_directory, self._known, keep, self._within)
         self._runner = Runner(
             self._journal,
             self._lanes,
@@ -257,8 +257,7 @@ class ComputeService(service.Service):
         return Patience(self._conf.unplug.timeout, self._conf.unplug.attempts)
 
     def _within(self) -> Bounds:
-        options = self._conf.allowed
-        return Bounds(*map(tuple, (options.paths, options.pci, options.mdevs, options.usb, options.scsi)))
+        return Bounds(**{kind: tuple(patterns) for kind, patterns in self._conf.allowed.items()})
 
     def _on_hangup(self, _signal: int, _frame: object) -> None:
         # In a thread, for the handler interrupts the main thread wherever it stands.

@@ -118,6 +118,22 @@ def is_image(connection_info: Data) -> bool:
     return kind not in (None, 'raw')
 
 
+def remote_hosts(connection_info: Data) -> list[tuple[str, str]]:
+    """The hosts that QEMU connects to from this one, each with the field that names it."""
+    if host_paths(connection_info):
+        return []
+    data = connection_info['data']
+    named: list[tuple[str, str]] = []
+    match connection_info['driver_volume_type']:
+        case 'iscsi':
+            named = [('target_portal', data['target_portal'].rpartition(':')[0])]
+        case 'nbd':
+            named = [('host', data['host'])]
+        case 'rbd':
+            named = [(f'hosts.{index}', name) for index, name in enumerate(data.get('hosts') or [])]
+    return [(f'connection_info.data.{field}', name.strip('[]')) for field, name in named]
+
+
 def _set_encryption(disk: Disk, data: Data) -> None:
     encryption = data.get('encryption')
     if encryption is None:

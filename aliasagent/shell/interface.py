@@ -26,7 +26,7 @@ class InterfaceAttach(base.RequestCommand):
     whole by --port.
     """
 
-    example = 'aliasagent interface attach web1 91f04c6a-... --mac 52:54:00:12:34:56 --bridge br0 --wait'
+    example = 'aliasagent interface attach web1 91f04c6a-... --mac 52:54:00:12:34:56 --bridge brq7f0c2d9e-5a --wait'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('port_id', metavar='PORT_ID', help="the port's id, a UUID in most clouds")

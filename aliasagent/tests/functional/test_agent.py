@@ -50,6 +50,7 @@ class FakeAgentCase(testtools.TestCase, agent.AgentCase):
             ('save_directory', str(self.directory / 'save'), 'reconcile'),
             ('driver', ['messagingv2'], 'oslo_messaging_notifications'),
             ('paths', [str(self.directory), '/no/such'], 'allowed'),
+            ('bridges', [self.side.bridge()], 'allowed'),
         ):
             conf.CONF.set_override(name, value, group)
             self.addCleanup(conf.CONF.clear_override, name, group)

@@ -282,6 +282,13 @@ class SecretTestCase(ContractTestCase):
         self.assertEqual('/dev/sdx', kept['connection_info']['data']['device_path'])
         self.assertEqual('kept', kept['connection_info']['data']['encryption']['secret_uuid'])
 
+    def test_a_uri_is_not_repeated(self) -> None:
+        for name in ('dest_uri', 'migrate_uri'):
+            for uri in (f'qemu+ssh://root:{SECRET}@there/system ', [SECRET], {SECRET: SECRET}, 7):
+                error = self.refused('live_migrate', {**GOOD['live_migrate'], name: uri})
+                self.assertEqual(name, error.kwargs['field'])
+                self.assertNotIn(SECRET, str(error))
+
     def test_a_field_for_a_secret_is_not_repeated(self) -> None:
         path = ('connection_info', 'data', 'secret_uuid')
         error = self.refused('attach_volume', changed('attach_volume', path, SECRET))
