@@ -46,11 +46,16 @@ class ChecksTestCase(base.TestCase):
         result = dict(checks.Checks._upgrade_checks)[check](self.checks)
         self.assertEqual(code, result.code, result.details)
         for word in words:
-            self.assertIn(word, result.details)
+            self.assertIn(word, str(result.details))
         self.assertNotIn('secret', str(result.details))
 
     def test_a_hypervisor_that_can(self) -> None:
         self.assert_said('Hypervisor', Code.SUCCESS, 'libvirt 9.0.0, QEMU 7.2.22')
+
+    def test_the_mounts_of_the_host(self) -> None:
+        for doubt, code in ((None, Code.SUCCESS), ('run it in the namespace of the host', Code.WARNING)):
+            with mock.patch('aliasagent.virt.mounts.doubt', autospec=True, return_value=doubt):
+                self.assert_said('Host mounts', code, *filter(None, [doubt]))
 
     def test_a_hypervisor_that_is_too_old_or_another(self) -> None:
         for method, answer in (('getLibVersion', 4_003_999), ('getType', 'LXC')):
