@@ -52,8 +52,8 @@ class AgentCommand(display.DisplayCommandBase[Any]):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         # cliff looks at them when everything is done already
-        known = {self._normalize_column_name(name) for name in self.columns_for(parsed_args)}
-        unknown = [name for name in parsed_args.columns if self._normalize_column_name(name) not in known]
+        known = {_normalized(name) for name in self.columns_for(parsed_args)}
+        unknown = [name for name in parsed_args.columns if _normalized(name) not in known]
         if unknown:
             raise errors.BadInput(
                 f'--column: there is no column {unknown[0]!r}, only {", ".join(self.columns_for(parsed_args))}'
@@ -63,6 +63,11 @@ class AgentCommand(display.DisplayCommandBase[Any]):
     def columns_for(self, _parsed_args: argparse.Namespace) -> tuple[str, ...]:
         """The columns that will be shown."""
         return self.COLUMNS
+
+
+def _normalized(column: str) -> str:
+    """Write a column's name as cliff compares it."""
+    return column.lower().strip().replace(' ', '_')
 
 
 class AgentLister(AgentCommand, lister.Lister):
