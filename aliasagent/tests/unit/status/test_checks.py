@@ -2,6 +2,7 @@
 """The checks before an upgrade."""
 
 import sqlite3
+import threading
 from unittest import mock
 
 import libvirt
@@ -71,6 +72,31 @@ class ChecksTestCase(base.TestCase):
         self.checks = checks.Checks(conf.CONF, lambda: 0.1, refuse)
         for check in ('Hypervisor', 'Guests', 'Duplicate aliases'):
             self.assert_said(check, Code.FAILURE, 'cannot be reached')
+
+    def test_why_a_hypervisor_is_not_reached(self) -> None:
+        """Libvirt's own words, without the password of the URI (issue 13, number 28)."""
+
+        def refuse(uri: str) -> object:
+            raise libvirt.libvirtError(f'no polkit agent available to authenticate {uri}')
+
+        self.set('uri', 'qemu+ssh://nova:secret@host/system', 'libvirt')
+        self.checks = checks.Checks(conf.CONF, lambda: 0.1, refuse)
+        self.assert_said(
+            'Hypervisor',
+            Code.FAILURE,
+            'no connection to qemu+ssh://nova:***@host/system within 0.1 s: no polkit agent available',
+        )
+
+    def test_a_hypervisor_that_gives_no_reason(self) -> None:
+        test_is_over = threading.Event()
+        self.addCleanup(test_is_over.set)
+
+        def hang(_uri: str) -> object:
+            test_is_over.wait(base.PATIENCE)
+            raise libvirt.libvirtError('down')
+
+        self.checks = checks.Checks(conf.CONF, lambda: 0.1, hang)
+        self.assert_said('Hypervisor', Code.FAILURE, 'within 0.1 s, and no reason was given')
 
     def test_a_broker_that_is_down(self) -> None:
         self.assert_said('Message broker', Code.FAILURE, '127.0.0.1:1')
