@@ -160,8 +160,8 @@ class InOrderServer(server.RPCServer):
 
     Those that are here already are handled together, which spares the endpoint to wait for the disk once for each.
 
-    ``_on_incoming`` and the listener are no public parts of oslo.messaging: :mod:`aliasagent.rpc_parts` checks them when
-    the agent starts.
+    ``_on_incoming`` and the listener are no public parts of oslo.messaging: :mod:`aliasagent.rpc_parts` checks them
+    when the agent starts.
     """
 
     #: The methods that are handled in order.

@@ -3,6 +3,7 @@
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -49,7 +50,8 @@ def _connected(uri: str, timeout: float, opener: host.Opener) -> Iterator[host.H
     connection = host.Host(uri, settle=0.0, opener=open_noting_why_not)
     connection.start()
     if not connection.wait_connected(timeout):
-        # Not closed: the thread that tries to open may hang, and ends with the process.
+        # In a thread, for the one that tries to open may hang, and ends with the process.
+        threading.Thread(target=connection.close, name='ask-close', daemon=True).start()
         why = f': {reasons[-1]}' if reasons else ', and no reason was given'
         raise exception.HypervisorUnavailable(
             reason=_without_password(f'no connection to {uri} within {timeout:g} s{why}')

@@ -13,7 +13,6 @@ import os
 import pathlib
 import stat
 from collections.abc import Iterable
-from collections.abc import Iterator
 
 from aliasagent.devices import bounds
 from aliasagent.virt import images

@@ -14,6 +14,7 @@ from aliasagent import conf
 from aliasagent import exception
 from aliasagent import rpc
 from aliasagent.compute.service import ComputeService
+from aliasagent.tests import base as tests_base
 from aliasagent.tests.contract import agent
 from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.contract import harness
@@ -30,6 +31,8 @@ class FakeAgentCase(testtools.TestCase, agent.AgentCase):
 
     def setUp(self) -> None:
         super().setUp()
+        # First, so that it looks when all else was cleaned up.
+        self.useFixture(tests_base.NoThreadsLeft())
         self.services: list[ComputeService] = []
         self.directory = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.side = base.FakeSide(self.directory)

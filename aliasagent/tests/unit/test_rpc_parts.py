@@ -87,7 +87,7 @@ class PartsTestCase(base.TestCase):
             conn.declare()
 
         self.replace(amqpdriver.AMQPListener, '__init__', initialize)
-        self.assert_refused("a message cannot be handled (AttributeError: 'NoneType' object has no attribute 'declare')")
+        self.assert_refused("a message cannot be handled (AttributeError: 'NoneType' object has no attribute")
 
     def test_a_listener_of_another_class_is_refused_and_closed(self) -> None:
         made = rpc.server(self.transport, 'here', [self], in_order=['cast'])

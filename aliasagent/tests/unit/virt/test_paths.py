@@ -198,7 +198,9 @@ class InUseTestCase(CheckTestCase):
         proc = self.directory / 'proc'
         (proc / '1').mkdir()
         (proc / 'self' / 'mountinfo').rename(proc / '1' / 'mountinfo')
-        (proc / 'self' / 'mountinfo').write_text('1 1 0:50 / / rw - overlay overlay rw\n2 1 8:32 / /mine rw - ext4 c rw\n')
+        (proc / 'self' / 'mountinfo').write_text(
+            '1 1 0:50 / / rw - overlay overlay rw\n2 1 8:32 / /mine rw - ext4 c rw\n'
+        )
         self.assert_refused(self.inside / 'sda1', 'in use by the host itself: mounted at /')
         self.assert_refused(self.inside / 'sdc', 'in use by the host itself: mounted at /mine')
 
