@@ -27,12 +27,14 @@ from aliasagent.operations import told
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.lock import JournalLock
 from aliasagent.operations.model import Action
 from aliasagent.operations.moves import Moves
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
+from aliasagent.virt import mounts
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import Patience
@@ -61,7 +63,12 @@ class ComputeService(service.Service):
         self._conf = conf
         self._host = host or Host(conf.libvirt.uri, reconnect_interval=conf.libvirt.reconnect_interval)
         notifier = rpc.notifier(conf, conf.host)
-        self._journal = Journal(conf.operations.journal, notices=notifier is not None)
+        self._journal_lock = JournalLock(conf.operations.journal)
+        try:
+            self._journal = Journal(conf.operations.journal, notices=notifier is not None)
+        except exception.JournalError:
+            self._journal_lock.release()
+            raise
         self._notifications = notifications.Sender(self._journal, notifier, conf.host) if notifier else None
         self._lanes = Lanes(conf.operations.workers)
         self._moves = Moves(conf.operations.moves)
@@ -158,6 +165,7 @@ class ComputeService(service.Service):
         if self._notifications is not None:
             self._notifications.close()
         self._journal.close()
+        self._journal_lock.release()
         LOG.info('Stopped')
 
     def _stop_seconds(self) -> float:
@@ -176,6 +184,8 @@ class ComputeService(service.Service):
 
     def _start(self) -> None:
         try:
+            if (doubt := mounts.doubt()) is not None:
+                LOG.warning("The host's mounts are not known: %s", doubt)
             self._serve_metrics()
             self._host.start()
             while not self._host.wait_connected(0.2):

@@ -11,19 +11,14 @@ they decide what lies there anyhow.
 import dataclasses
 import os
 import pathlib
-import re
 import stat
 from collections.abc import Iterable
-from collections.abc import Iterator
 
 from aliasagent.devices import bounds
 from aliasagent.virt import addresses
 from aliasagent.virt import images
-
-#: A device's numbers, ``8:1``.
-Number = str
-
-_ESCAPED = re.compile(r'\\([0-7]{3})')
+from aliasagent.virt import mounts
+from aliasagent.virt.mounts import Number
 
 
 def check(needs: Iterable[bounds.Need], within: bounds.Bounds, root: pathlib.Path = pathlib.Path('/')) -> None:
@@ -139,24 +134,16 @@ def block_device(path: str) -> Number | None:
 
 
 def _used(numbers: set[Number], root: pathlib.Path) -> str | None:
-    for number, source, where in _mounts(root):
+    for number, source, where in mounts.mounts(root):
         # A btrfs has numbers of its own, and names its device.
         if number in numbers or (source.startswith('/dev/') and block_device(source) in numbers):
             return f'mounted at {where}'
     swaps = root / 'proc/swaps'
     for line in swaps.read_text().splitlines()[1:] if swaps.exists() else ():
-        swap = _unescaped(line.split()[0])
+        swap = mounts.unescaped(line.split()[0])
         if block_device(swap) in numbers:
             return f'swap space {swap}'
     return None
-
-
-def _mounts(root: pathlib.Path) -> Iterator[tuple[Number, str, str]]:
-    """Of each mount: the device's numbers, the source and the place (Linux, proc_pid_mountinfo(5))."""
-    for line in (root / 'proc/self/mountinfo').read_text().splitlines():
-        before, _, after = line.partition(' - ')
-        words = before.split(' ')
-        yield words[2], _unescaped(after.split(' ')[1]), _unescaped(words[4])
 
 
 def _with_all_on_it(number: Number, root: pathlib.Path) -> set[Number]:
@@ -171,8 +158,3 @@ def _with_all_on_it(number: Number, root: pathlib.Path) -> set[Number]:
                 found.add(above)
                 waiting.append(above)
     return found
-
-
-def _unescaped(text: str) -> str:
-    """A path of one of the kernel's tables, in which blanks are written as octal numbers."""
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import fixtures
 import testtools
 
+from aliasagent.tests import base as tests_base
 from aliasagent.tests.contract import driver_again
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
@@ -28,6 +29,8 @@ class OnFake(harness.DriverCase, testtools.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        # First, so that it looks when all else was cleaned up.
+        self.useFixture(tests_base.NoThreadsLeft())
         self.side = base.FakeSide(pathlib.Path(self.useFixture(fixtures.TempDir()).path))
         self.addCleanup(self.side.fake.stop)
         self.set_up_driver()

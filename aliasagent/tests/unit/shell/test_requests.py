@@ -184,6 +184,11 @@ class BadInputTestCase(base.ShellTestCase):
     def test_json(self) -> None:
         argv = ('volume', 'attach', base.WEB, base.VOLUME, '--connection-info')
         self.assertIn('--connection-info: is not JSON', self.refused(*argv, '{'))
+        # more than Python can read, more than it can handle, and a number that it does not read (issue 13, number 28)
+        for depth in (100_000, 900, 100):
+            text = '{"data": ' + '[' * depth + ']' * depth + '}'
+            self.assertIn('--connection-info: is nested more than 100 levels deep', self.refused(*argv, text))
+        self.assertIn('--connection-info: is not JSON: Exceeds the limit', self.refused(*argv, '1' * 5000))
         self.assertIn('--connection-info: is not a JSON object', self.refused(*argv, '[]'))
         self.assertIn('--connection-info: /nowhere: No such file', self.refused(*argv, '@/nowhere'))
 
