@@ -100,7 +100,9 @@ class Oracle:
         self._readings: dict[tuple[str, str], _Reading] = {}
         #: When another client, or the guest itself, last changed a guest.
         self._touched: dict[str, float] = {}
-        #: Aliases that another client has asked a running guest to release, with the guest's run.
+        #: When the disk was full last, from and to.
+        self.full_since, self.full_until = -1.0, -1.0
+        #: What another client has asked a running guest to release, with the guest's run.
         self._asked_by_others: set[tuple[str, int, str]] = set()
         self._before: Any = None
 
@@ -117,9 +119,9 @@ class Oracle:
         """Another client, or the guest itself, does something."""
         self._touched[guest] = self._now
 
-    def asked_by_other(self, guest: FakeGuest, alias: str) -> None:
+    def asked_by_other(self, guest: FakeGuest, device: str) -> None:
         """Another client asks a running guest to release a device."""
-        self._asked_by_others.add((guest.uuid, guest.id, alias))
+        self._asked_by_others.add((guest.uuid, guest.id, device))
 
     # The agent's calls
 
@@ -250,6 +252,8 @@ class Oracle:
     def _judge_order(self, op: Op) -> None:
         for other in self.ops.values():
             if other.guest == op.guest and other.sequence < op.sequence and other.state == 'accepted':
+                if max(self.full_since, self.full_until) >= other.accepted:
+                    continue  # it has ended, and that could not be written yet
                 self._lie('order', f'{self.words(op)} begins before {self.words(other)}')
 
     def _judge_outcome(self, op: Op) -> None:
@@ -275,12 +279,26 @@ class Oracle:
         """Whether another client put the device there after the operation began."""
         return stay.origin_by == 'other' and stay.origin > since
 
+    def _is_overtaken(self, op: Op, actions: frozenset[Any]) -> bool:
+        """Whether a later operation on the device has begun before the outcome of this one could be written."""
+        return any(
+            other.guest == op.guest
+            and other.device == op.device
+            and other.sequence > op.sequence
+            and other.action in actions
+            and other.begun is not None
+            for other in self.ops.values()
+        )
+
     def _judge_detached(self, op: Op) -> None:
         begun = self._begun(op)
         for side in (CONFIG, LIVE):
             stay = self._chronicle.there(op.guest, side, op.device)
-            if stay is not None and not self._came_by_other(stay, begun):
-                self._lie('false success', f'{self.words(op)} succeeded, and the device is in the {side}')
+            if stay is None or self._came_by_other(stay, begun):
+                continue
+            if stay.by == 'agent' and self._is_overtaken(op, ATTACHES):
+                continue
+            self._lie('false success', f'{self.words(op)} succeeded, and the device is in the {side}')
         for stay in self._chronicle.of(op.guest, LIVE, op.device):
             if stay.how in chronicle.CARRIED_ON and stay.until is not None and stay.until > begun:
                 if not self._came_by_other(stay, begun):
@@ -334,6 +352,8 @@ class Oracle:
         for side, tree in ((CONFIG, guest.config), (LIVE, guest.live)):
             if tree is None or self._chronicle.there(op.guest, side, op.device) is not None:
                 continue
+            if self._is_overtaken(op, DETACHES):
+                continue
             gone = [
                 stay
                 for stay in self._chronicle.of(op.guest, side, op.device)
@@ -342,7 +362,7 @@ class Oracle:
             new = side == LIVE and self._chronicle.run_since.get(op.guest, 0.0) > self._reading(op.guest, LIVE).at
             taken = side == LIVE and any(
                 stay.how == 'released' and stay.until is not None and stay.until > self._reading(op.guest, LIVE).at
-                and (op.guest, stay.run, f'ua-{op.device}') in self._asked_by_others
+                and (op.guest, stay.run, op.device) in self._asked_by_others
                 for stay in self._chronicle.of(op.guest, side, op.device)
             )
             if not gone and not new and not taken:
@@ -350,7 +370,7 @@ class Oracle:
         element = chronicle.element_of(guest.live, op.device)
         alias = None if element is None else aliases.alias_of(element)
         if alias is not None and alias in guest.pending:
-            if (guest.uuid, guest.id, alias) not in self._asked_by_others:
+            if (guest.uuid, guest.id, op.device) not in self._asked_by_others and not self._is_overtaken(op, DETACHES):
                 self._lie('false success', f'{self.words(op)} succeeded, and the guest was asked to release the device')
 
     def _judge_not_attached(self, op: Op) -> None:

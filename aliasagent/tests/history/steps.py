@@ -207,7 +207,7 @@ def _other_detaches(world: 'World', step: Step) -> None:
     if element is None:
         raise Impossible
     alias = aliases.alias_of(element) or ''
-    world.oracle.asked_by_other(guest, alias)
+    world.oracle.asked_by_other(guest, step.thing)
     hotplug.detach_alias(guest, alias, LIVE)
 
 
@@ -263,7 +263,7 @@ def _swap_live(world: 'World', step: Step) -> None:
     if element is None or not _is_free(world, other.id):
         raise Impossible
     target = definition.target_of(element)
-    world.oracle.asked_by_other(guest, aliases.alias_of(element) or '')
+    world.oracle.asked_by_other(guest, step.thing)
     guest.remove_live(aliases.alias_of(element) or '', told=not step.value)
     world.hypervisor.observe_all()
     hotplug.attach(guest, other.xml(False, target or _free_target(guest), None), LIVE)
@@ -288,8 +288,7 @@ def _libvirtd_restarts(world: 'World', step: Step) -> None:
 
 
 def _full(world: 'World', step: Step) -> None:
-    world.disk.is_full = True
-    world.scheduler.at(step.value, world.disk_is_free)
+    world.fill_disk(step.value)
 
 
 def _kill(world: 'World', step: Step) -> None:

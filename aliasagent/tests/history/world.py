@@ -48,7 +48,7 @@ class World:
         self.broker = agent.Broker()
         self.agent: agent.Agent | None = None
         self._say = say
-        self._numbers = itertools.count(1)
+        self._numbers, self._requests = itertools.count(1), itertools.count(1)
         self._waiting_steps = list(history.steps)
         self._armed: Step | None = None
         self._times = 0
@@ -110,7 +110,8 @@ class World:
     def _settle(self) -> None:
         """Take everything out of the way: guests answer, the disk is free, and the agent runs."""
         self._armed = None
-        self.disk.is_full = False
+        if self.disk.is_full:
+            self.disk_is_free()
         self.hypervisor.down = False
         for guest in self.hypervisor.guests.values():
             guest.unplug = Unplug()
@@ -152,13 +153,19 @@ class World:
     def hypervisor_is_up(self) -> None:
         self.hypervisor.down = False
 
+    def fill_disk(self, seconds: float) -> None:
+        self.disk.is_full = True
+        self.oracle.full_since = self.scheduler.now
+        self.scheduler.at(seconds, self.disk_is_free)
+
     def disk_is_free(self) -> None:
         self.disk.is_full = False
+        self.oracle.full_until = self.scheduler.now
 
     # Requests
 
     def request(self, method: str, arguments: dict[str, Any], *, is_call: bool) -> None:
-        operation_id = f'e{len(self.cast_ids) + len(self.answered) + len(self.refused) + 1:07x}-0d0d-4d0d-8d0d-000000000000'
+        operation_id = f'e{next(self._requests):07x}-0d0d-4d0d-8d0d-000000000000'
         endpoint = None if self.agent is None else self.agent.endpoint
         if not is_call or endpoint is None:
             self.cast_ids.add(operation_id)
