@@ -51,6 +51,9 @@ class Disk:
 
     def __init__(self) -> None:
         self.is_full = False
+        self.name = f'file:history-{id(self)}?mode=memory&cache=shared'
+        # What is in memory is there as long as somebody has it open.
+        self._keeper = sqlite3.connect(self.name, uri=True)
         self.connections: list[Connection] = []
         #: Called before a transaction that changes something is committed, and after it.
         self.at_point: Callable[[str], None] = lambda _point: None
@@ -61,6 +64,10 @@ class Disk:
         for connection in self.connections:
             connection.close()
         self.connections.clear()
+
+    def end(self) -> None:
+        """Nobody will have it open any more."""
+        self._keeper.close()
 
 
 #: That of the history that runs.
@@ -99,9 +106,11 @@ class Connection(sqlite3.Connection):
 
 
 def _connect(path: str, **options: Any) -> Connection:
-    connection = sqlite3.connect(path, **{**options, 'factory': Connection})
-    if _DISK:
-        _DISK[0].connections.append(connection)
+    if not _DISK:
+        return sqlite3.connect(path, **{**options, 'factory': Connection})
+    disk = _DISK[0]
+    connection = sqlite3.connect(disk.name, **{**options, 'factory': Connection, 'uri': True})
+    disk.connections.append(connection)
     return connection
 
 
@@ -272,4 +281,5 @@ def using(disk: Disk) -> Iterator[None]:
         yield
     finally:
         disk.close()
+        disk.end()
         _DISK.clear()

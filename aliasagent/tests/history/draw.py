@@ -203,7 +203,7 @@ class _Drawing:
         seconds = {
             'lose connection': (0.0, 0.0, 3.0, 20.0),
             'restart libvirtd': (0.5, 3.0),
-            'disk full': (0.5, 5.0, 20.0, 60.0),
+            'disk full': (0.5, 3.0, 8.0, 25.0),
             'kill': (0.01, 1.0, 5.0, 30.0),
         }[what]
         return Step(what, guest, value=self._random.choice(seconds))

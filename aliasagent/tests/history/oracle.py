@@ -46,6 +46,7 @@ WINDOW = 0.05
 #: Seconds after a device went in which the agent may not have heard of it.
 SOON = 1.0
 _COLUMNS = 'sequence, id, action, instance, device, state, error_class, error, attempts, released_at'
+_READS = frozenset({'lookupByUUIDString', 'isActive', 'isPersistent', 'state', 'info', 'jobStats', 'hasManagedSaveImage'})
 _FINAL = frozenset({'succeeded', 'failed'})
 
 
@@ -145,10 +146,11 @@ class Oracle:
         guest = self._hypervisor.guest_of(method, arguments)
         if guest is None:
             return
-        self._chronicle.observe(guest, 'agent')
         if method == 'XMLDesc':
             self._read(guest, int(str(arguments[1])) if len(arguments) > 1 else 0)
-        elif method in ('updateDeviceFlags', 'defineXML', 'defineXMLFlags'):
+        elif method not in _READS:
+            self._chronicle.observe(guest, 'agent')
+        if method in ('updateDeviceFlags', 'defineXML', 'defineXMLFlags'):
             self._judge_write(guest, self._before)
 
     def _read(self, guest: FakeGuest, flags: int) -> None:

@@ -74,6 +74,7 @@ class Scheduler:
         #: How often tasks have taken turns: what has no end is seen by it.
         self.turns = 0
         self._random = random.Random(seed)
+        self._lives: set[Life] = {self.world}
         self._ready: list[Task] = []
         self._timers: list[tuple[float, int, Callable[[], object]]] = []
         self._number = 0
@@ -90,6 +91,7 @@ class Scheduler:
         if life.dead:
             task.ended = True
             return task
+        self._lives.add(life)
         life.tasks[task] = None
         self._ready.append(task)
         return task
@@ -154,6 +156,13 @@ class Scheduler:
         self._ready = [task for task in self._ready if not task.life.dead]
         if me is not None and me.life is life:
             raise Killed
+
+    def end(self) -> None:
+        """End all tasks of all processes."""
+        for life in list(self._lives):
+            life.dead = True
+            for task in list(life.tasks):
+                self._end(task)
 
     def _end(self, task: Task) -> None:
         before, self.current = self.current, task

@@ -95,9 +95,7 @@ class World:
         self.oracle.judge_end(self.cast_ids | self.answered, self.refused)
         for life, error in self.scheduler.crashes:
             self.oracle.lies.append(Lie('crash', f'a thread of {life} ended: {error!r}', self.scheduler.now))
-        if self.agent is not None:
-            with contextlib.suppress(BaseException):
-                self.scheduler.kill(self.agent.life)
+        self.scheduler.end()
 
     def _make(self, number: int, guest: plan.Guest) -> None:
         if not guest.running:
