@@ -26,7 +26,7 @@ from aliasagent.tests.history.scheduler import Life
 from aliasagent.virt.host import Host
 
 #: How long a guest may take, and how often it is asked: short, so that histories are.
-UNPLUG_TIMEOUT, UNPLUG_ATTEMPTS = 10.0, 3
+UNPLUG_TIMEOUT, UNPLUG_ATTEMPTS = 5.0, 2
 
 
 def options(paths: list[str], journal: str, save_directory: str) -> Any:

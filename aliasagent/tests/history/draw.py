@@ -27,7 +27,7 @@ _FORMS: list[tuple[tuple[bool | None, bool | None], int]] = [
     ((False, None), 5),
     ((True, False), 5),
 ]
-_GAPS = (0.0, 0.0, 0.05, 0.5, 1.5, 4.0, 11.0, 25.0, 40.0)
+_GAPS = (0.0, 0.0, 0.05, 0.5, 1.5, 4.0, 11.0, 11.0, 25.0)
 _POINTS = (
     *('before any', 'after any', 'before any', 'after any'),
     *('before detachDeviceAlias', 'after detachDeviceAlias', 'before detachDeviceFlags', 'after detachDeviceFlags'),
@@ -36,8 +36,8 @@ _POINTS = (
     *('journal', 'journal', 'before commit', 'after commit', 'after commit', 'after commit'),
 )
 _STEPS: tuple[tuple[str, int], ...] = (
-    ('detach', 26),
-    ('attach', 14),
+    ('detach', 30),
+    ('attach', 15),
     ('reconcile', 4),
     ('reconcile live', 3),
     ('behave', 13),
@@ -66,7 +66,7 @@ _STEPS: tuple[tuple[str, int], ...] = (
 _MANNERS: tuple[tuple[str, int], ...] = (
     ('quick', 3),
     ('slow', 7),
-    ('never', 6),
+    ('never', 8),
     ('refuse', 5),
     ('lost', 3),
     ('event lost', 3),
@@ -170,13 +170,13 @@ class _Drawing:
     def _behave(self, guest: int) -> Step:
         manner = self._choose(_MANNERS)
         value = {
-            'slow': self._random.choice((2.0, 8.0, 14.0, 28.0, 45.0, 90.0)),
+            'slow': self._random.choice((1.0, 4.0, 8.0, 14.0, 25.0, 60.0)),
             'refuse': self._random.choice((1, 1, 3)),
             'lost': self._random.choice((1, 2, 5)),
-            'event lost': self._random.choice((0.05, 5.0, 35.0)),
+            'event lost': self._random.choice((0.05, 4.0, 12.0)),
             'event late': self._random.choice((1.0, 12.0)),
             'busy': self._random.choice((1, 4, 30)),
-            'already': 15.0,
+            'already': 9.0,
         }.get(manner, 0.0)
         return Step('behave', guest, value=float(value), word=manner)
 
@@ -196,6 +196,9 @@ class _Drawing:
         others = _DISKS if THINGS[thing].kind == 'disk' else _PORTS
         mac = THINGS[thing].mac
         same = [other for other in _PORTS if mac and THINGS[other].mac == mac]
+        if what == 'swap live':
+            # Nobody could tell a port that is live without its alias from another one with the same MAC address.
+            others, same = [other for other in others if not mac or THINGS[other].mac != mac], []
         other = self._random.choice([one for one in (same if len(same) > 1 else others) if one != thing])
         return Step(what, guest, thing, value=float(self._often(60)), word=other)
 

@@ -188,8 +188,8 @@ def _other_attaches(world: 'World', step: Step) -> None:
     flags = {'live': LIVE, 'config': CONFIG, 'both': LIVE | CONFIG}[step.word]
     if flags == LIVE | CONFIG and not guest.active:
         flags = CONFIG
-    there = {device for device, _ in chronicle.found(guest.live if flags & LIVE else guest.config)}
-    if step.thing in there:
+    sides = [tree for flag, tree in ((LIVE, guest.live), (CONFIG, guest.config)) if flags & flag]
+    if any(chronicle.element_of(tree, step.thing) is not None for tree in sides):
         raise Impossible
     xml = THINGS[step.thing].xml(bool(step.value), _free_target(guest), None)
     hotplug.attach(guest, xml, flags)
