@@ -5,6 +5,7 @@ What is drawn often is what goes wrong: a detach of a device that the running gu
 that takes its time, with a restart of the agent, a lost connection or a full disk at a point of the agent's work.
 """
 
+import collections
 import dataclasses
 import random
 from collections.abc import Callable
@@ -76,6 +77,8 @@ _MANNERS: tuple[tuple[str, int], ...] = (
 )
 _DISKS = [thing.id for thing in THINGS.values() if thing.kind == 'disk']
 _PORTS = [thing.id for thing in THINGS.values() if thing.kind == 'interface']
+_MACS = collections.Counter(THINGS[port].mac for port in _PORTS)
+_DOUBLES = frozenset(port for port in _PORTS if _MACS[THINGS[port].mac] > 1)
 
 
 def history(seed: int) -> History:
@@ -118,7 +121,10 @@ class _Drawing:
 
     def _device(self, thing: str, place: int) -> Device:
         forms = [form for form, _ in _FORMS]
-        live, config = self._random.choices(forms, [weight for _, weight in _FORMS])[0]
+        if thing in _DOUBLES:
+            # Where one of two ports with one MAC address is missing, nobody could tell which one it is.
+            forms = [form for form in forms if None not in form]
+        live, config = self._random.choices(forms, [weight for form, weight in _FORMS if form in forms])[0]
         target = ''
         if THINGS[thing].kind == 'disk':
             target = f'{"sd" if self._often(12) else "vd"}{"bcdefgh"[place]}'
@@ -131,6 +137,11 @@ class _Drawing:
             trouble = self._choose(
                 (('kill', 6), ('lose connection', 4), ('disk full', 3), ('restart libvirtd', 1), ('stop', 2), ('wait', 2))
             )
+            if trouble == 'disk full' and self._often(50):
+                # The agent waits for the disk between its reading and its work, and the guest does not.
+                full = dataclasses.replace(self._step(trouble), point='after commit')
+                change = self._step(self._choose((('swap', 4), ('stop', 1), ('save', 1), ('other detaches', 1))))
+                return [self._timed(step), full, dataclasses.replace(change, after=self._random.choice((0.5, 1.5)))]
             return [self._timed(step), self._at_point(self._step(trouble))]
         return [self._timed(step)]
 

@@ -45,6 +45,8 @@ from aliasagent.virt import errors
 WINDOW = 0.05
 #: Seconds after a device went in which the agent may not have heard of it.
 SOON = 1.0
+#: Seconds in which what could not be written is written once the disk is free, at most.
+RETRIES = 1.5
 _COLUMNS = 'sequence, id, action, instance, device, state, error_class, error, attempts, released_at'
 _READS = frozenset({'lookupByUUIDString', 'isActive', 'isPersistent', 'state', 'info', 'jobStats', 'hasManagedSaveImage'})
 _FINAL = frozenset({'succeeded', 'failed'})
@@ -109,10 +111,10 @@ class Oracle:
 
     @property
     def _now(self) -> float:
-        return self._hypervisor.scheduler.now
+        return self._hypervisor.scheduler.stamp()
 
     def _lie(self, rule: str, words: str) -> None:
-        self.lies.append(Lie(rule, words, self._now))
+        self.lies.append(Lie(rule, words, self._hypervisor.scheduler.now))
 
     # What others do
 
@@ -254,7 +256,7 @@ class Oracle:
     def _judge_order(self, op: Op) -> None:
         for other in self.ops.values():
             if other.guest == op.guest and other.sequence < op.sequence and other.state == 'accepted':
-                if max(self.full_since, self.full_until) >= other.accepted:
+                if max(self.full_since, self.full_until) + RETRIES >= other.accepted:
                     continue  # it has ended, and that could not be written yet
                 self._lie('order', f'{self.words(op)} begins before {self.words(other)}')
 
@@ -311,13 +313,17 @@ class Oracle:
         there = {side: self._chronicle.there(op.guest, side, op.device) for side in (CONFIG, LIVE)}
         config, live = there[CONFIG], there[LIVE]
         if 'gone from the persistent config' in said and config is not None:
-            if not self._came_by_other(config, begun):
+            overtaken = config.by == 'agent' and self._is_overtaken(op, ATTACHES)
+            if not self._came_by_other(config, begun) and not overtaken:
                 self._lie('untrue words', f'{self.words(op)}: {said!r}, and it is in the persistent config')
         if 'still in the running guest' in said and live is None:
             last = self._chronicle.last(op.guest, LIVE, op.device)
             read_at = self._reading(op.guest, LIVE).at
             carried = last is not None and last.how in chronicle.CARRIED_ON
-            late = last is not None and last.until is not None and last.until > min(read_at, self._now - SOON)
+            known = min(read_at, self._now - SOON)
+            if self.full_since > begun:
+                known = min(known, self.full_since)  # since then it may have been known and could not be written
+            late = last is not None and last.until is not None and last.until >= known
             if not carried and not late:
                 self._lie('untrue words', f'{self.words(op)}: {said!r}, and it is not in the running guest')
         if op.error_class == 'DeviceNotFound' and guest is not None:

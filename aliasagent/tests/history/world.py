@@ -41,7 +41,7 @@ class World:
         self.history = history
         self.scheduler = Scheduler(history.seed)
         threads.begin(self.scheduler)
-        self.chronicle = Chronicle(lambda: self.scheduler.now)
+        self.chronicle = Chronicle(self.scheduler.stamp)
         self.hypervisor = Hypervisor(self.scheduler, self.chronicle)
         self.oracle = Oracle(self.hypervisor)
         self.disk = agent.Disk()
