@@ -10,6 +10,7 @@ import jsonschema
 from aliasagent import exception
 from aliasagent.compute import formats
 from aliasagent.compute import schemas
+from aliasagent.compute.schema_parts import Schema
 from aliasagent.devices import alias
 
 #: The longest value that is repeated in an error; a longer one is cut.
@@ -98,7 +99,7 @@ def canonical(arguments: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _listed(schema: schemas.Schema) -> dict[str, schemas.Schema]:
+def _listed(schema: Schema) -> dict[str, Schema]:
     """The members that a schema lists, under whichever condition, and the schema of each."""
     found = dict(schema.get('properties', {}))
     conditional = [schema[word] for word in ('then', 'else') if word in schema]
@@ -107,7 +108,7 @@ def _listed(schema: schemas.Schema) -> dict[str, schemas.Schema]:
     return found
 
 
-def _known(value: Any, members: dict[str, schemas.Schema]) -> Any:
+def _known(value: Any, members: dict[str, Schema]) -> Any:
     """Of an object, the members that are listed, and so on within them."""
     if isinstance(value, list):
         return [_known(item, members) for item in value]
@@ -162,7 +163,7 @@ def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:
     return exception.InvalidInput(field=field, reason=f'{shown} {reason}')
 
 
-def _types(schema: schemas.Schema) -> set[str]:
+def _types(schema: Schema) -> set[str]:
     """The types that a schema allows, also as one of several."""
     return set(_words(schema.get('type', []))).union(*map(_types, schema.get('anyOf', ())))
 

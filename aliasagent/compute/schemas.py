@@ -6,46 +6,14 @@ are ours, with Neutron's, os-vif's and libvirt's names, and hold nothing else. W
 :mod:`aliasagent.compute.formats`.
 """
 
-from typing import Any
-
+from aliasagent.compute import schema_parts as parts
+from aliasagent.compute.schema_parts import Schema
 from aliasagent.devices import qos
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import State
 
-Schema = dict[str, Any]
-
-
-def _string(form: str) -> Schema:
-    return {'type': 'string', 'format': form}
-
-
-def _integer(minimum: int, maximum: int) -> Schema:
-    return {'type': 'integer', 'minimum': minimum, 'maximum': maximum}
-
-
-def _nullable(schema: Schema) -> Schema:
-    return {'anyOf': [{'type': 'null'}, schema]}
-
-
-def _object(required: Schema, optional: Schema | None = None) -> Schema:
-    return {
-        'type': 'object',
-        'properties': {**required, **(optional or {})},
-        'required': list(required),
-        'additionalProperties': False,
-    }
-
-
-def _by(name: str, values: dict[str, Schema]) -> list[Schema]:
-    """What holds for each value of a member, so that an error names the field that this value needs."""
-    return [
-        {'if': {'properties': {name: {'const': value}}, 'required': [name]}, 'then': schema}
-        for value, schema in values.items()
-    ]
-
-
-_UUID = _string('uuid')
-_PATH = _string('absolute-path')
+_UUID = parts.string('uuid')
+_PATH = parts.string('absolute-path')
 _TCP_PORT: Schema = {'type': ['integer', 'string'], 'minimum': 1, 'maximum': 65535, 'format': 'tcp-port'}
 #: Cinder's specs are texts; an administrator's script may well send numbers.
 _LIMIT: Schema = {'type': ['integer', 'string', 'null'], 'minimum': 0, 'format': 'number'}
@@ -70,7 +38,7 @@ VOLUME_DATA: dict[str, Schema] = {
         'if': _HAS_DEVICE,
         'then': _DEVICE,
         'else': {
-            'properties': {'export': _string('name'), 'name': _string('file-name')},
+            'properties': {'export': parts.string('name'), 'name': parts.string('file-name')},
             'required': ['export', 'name'],
         },
     },
@@ -79,15 +47,15 @@ VOLUME_DATA: dict[str, Schema] = {
         'then': _DEVICE,
         'else': {
             'properties': {
-                'target_portal': _string('portal'),
-                'target_iqn': _string('iscsi-name'),
-                'target_lun': _integer(0, 16383),
+                'target_portal': parts.string('portal'),
+                'target_iqn': parts.string('iscsi-name'),
+                'target_lun': parts.integer(0, 16383),
                 'auth_method': {'enum': [None, '', 'CHAP']},
-                'auth_username': _nullable(_string('name')),
-                'secret_uuid': _nullable(_UUID),
+                'auth_username': parts.nullable(parts.string('name')),
+                'secret_uuid': parts.nullable(_UUID),
             },
             'required': ['target_portal', 'target_iqn', 'target_lun'],
-            'allOf': _by(
+            'allOf': parts.by(
                 'auth_method',
                 {
                     # The password itself is not taken: QEMU gets it from libvirt, which holds it under this UUID.
@@ -105,13 +73,13 @@ VOLUME_DATA: dict[str, Schema] = {
         'then': _DEVICE,
         'else': {
             'properties': {
-                'name': _string('name'),
-                'hosts': {'type': ['array', 'null'], 'items': _string('host'), 'maxItems': 64},
+                'name': parts.string('name'),
+                'hosts': {'type': ['array', 'null'], 'items': parts.string('host'), 'maxItems': 64},
                 'ports': {'type': ['array', 'null'], 'items': _TCP_PORT, 'maxItems': 64},
                 'auth_enabled': {'type': ['boolean', 'null']},
-                'auth_username': _nullable(_string('name')),
+                'auth_username': parts.nullable(parts.string('name')),
                 'secret_type': {'enum': [None, 'ceph']},
-                'secret_uuid': _nullable(_UUID),
+                'secret_uuid': parts.nullable(_UUID),
             },
             'required': ['name'],
             'if': {'properties': {'auth_enabled': {'const': True}}, 'required': ['auth_enabled']},
@@ -125,10 +93,13 @@ VOLUME_DATA: dict[str, Schema] = {
         'if': _HAS_DEVICE,
         'then': _DEVICE,
         'else': {
-            'properties': {'export': _nullable(_string('name'))},
+            'properties': {'export': parts.nullable(parts.string('name'))},
             'if': {'required': ['socket']},
             'then': {'properties': {'socket': _PATH}},
-            'else': {'properties': {'host': _string('host'), 'port': _nullable(_TCP_PORT)}, 'required': ['host']},
+            'else': {
+                'properties': {'host': parts.string('host'), 'port': parts.nullable(_TCP_PORT)},
+                'required': ['host'],
+            },
         },
     },
 }
@@ -139,7 +110,7 @@ OTHER_VOLUME_DATA: Schema = _DEVICE
 CONNECTION_INFO: Schema = {
     'type': 'object',
     'properties': {
-        'driver_volume_type': _string('name'),
+        'driver_volume_type': parts.string('name'),
         'data': {
             'type': 'object',
             'properties': {
@@ -160,25 +131,25 @@ CONNECTION_INFO: Schema = {
         },
         'serial': {'type': ['string', 'null']},
         'multiattach': {'type': ['boolean', 'null']},
-        'mount_point_base': _nullable(_PATH),
+        'mount_point_base': parts.nullable(_PATH),
         # Ours: how QEMU is to handle the disk.
-        'disk': _nullable(
-            _object(
+        'disk': parts.nullable(
+            parts.whole(
                 {},
                 {
                     'cache': {'enum': ['none', 'writeback', 'writethrough', 'directsync', 'unsafe']},
                     'io': {'enum': ['native', 'threads', 'io_uring']},
-                    'iothread': _integer(1, 2**31 - 1),
+                    'iothread': parts.integer(1, 2**31 - 1),
                     # The most that QEMU's virtio devices have.
-                    'queues': _integer(1, 1024),
-                    'boot_order': _integer(1, 2**31 - 1),
+                    'queues': parts.integer(1, 1024),
+                    'boot_order': parts.integer(1, 2**31 - 1),
                 },
             )
         ),
     },
     'required': ['driver_volume_type', 'data'],
     'allOf': [
-        *_by('driver_volume_type', {kind: {'properties': {'data': data}} for kind, data in VOLUME_DATA.items()}),
+        *parts.by('driver_volume_type', {kind: {'properties': {'data': data}} for kind, data in VOLUME_DATA.items()}),
         {
             'if': {
                 'properties': {'driver_volume_type': {'not': {'enum': list(VOLUME_DATA)}}},
@@ -198,8 +169,8 @@ CONNECTION_INFO: Schema = {
 }
 
 _PORT: Schema = {
-    'id': _string('device-id'),
-    'address': _string('mac-address'),
+    'id': parts.string('device-id'),
+    'address': parts.string('mac-address'),
     'vif_type': {'type': 'string'},
 }
 _LINK_STATE = {'link_state': {'enum': [None, 'up', 'down']}}
@@ -208,37 +179,37 @@ _LINK_STATE = {'link_state': {'enum': [None, 'up', 'down']}}
 def _vlan(minimum: int, maximum: int) -> Schema:
     """One VLAN, or a list of those that a trunk carries."""
     one: Schema = {'minimum': minimum, 'maximum': maximum}
-    trunk: Schema = {'items': _integer(1, 4094), 'minItems': 1, 'maxItems': 4094, 'uniqueItems': True}
+    trunk: Schema = {'items': parts.integer(1, 4094), 'minItems': 1, 'maxItems': 4094, 'uniqueItems': True}
     return {'vlan': {'type': ['integer', 'array', 'null'], **one, **trunk}}
 
 
 _VLAN = _vlan(1, 4094)
-_MTU = {'mtu': _nullable(_integer(68, 65535))}
-_DEVNAME = {'devname': _nullable(_string('interface-name'))}
+_MTU = {'mtu': parts.nullable(parts.integer(68, 65535))}
+_DEVNAME = {'devname': parts.nullable(parts.string('interface-name'))}
 _MODEL = {'model': {'enum': ['virtio', 'e1000', 'e1000e', 'rtl8139']}}
-_QUEUES = {'queues': _nullable(_integer(1, 256))}
+_QUEUES = {'queues': parts.nullable(parts.integer(1, 256))}
 #: KiB/s; burst in KiB. libvirt keeps them in 32 bits.
-_RATE = _integer(1, 2**32 - 1)
-_LIMITS = _nullable(_object({'average': _RATE}, {'peak': _RATE, 'burst': _RATE}))
-_BANDWIDTH = {'bandwidth': _nullable(_object({}, {'inbound': _LIMITS, 'outbound': _LIMITS}))}
+_RATE = parts.integer(1, 2**32 - 1)
+_LIMITS = parts.nullable(parts.whole({'average': _RATE}, {'peak': _RATE, 'burst': _RATE}))
+_BANDWIDTH = {'bandwidth': parts.nullable(parts.whole({}, {'inbound': _LIMITS, 'outbound': _LIMITS}))}
 _TAP = {**_DEVNAME, **_MTU, **_MODEL, **_QUEUES, **_BANDWIDTH, **_LINK_STATE}
-_SRIOV = _object(
-    {**_PORT, 'pci_slot': _string('pci-address')}, {**_VLAN, **_LINK_STATE, 'managed': {'type': 'boolean'}}
+_SRIOV = parts.whole(
+    {**_PORT, 'pci_slot': parts.string('pci-address')}, {**_VLAN, **_LINK_STATE, 'managed': {'type': 'boolean'}}
 )
 
 #: What a port holds, by ``vif_type``.
 VIF_TYPES: dict[str, Schema] = {
-    'bridge': _object({**_PORT, 'bridge': _string('interface-name')}, _TAP),
-    'ovs': _object(
-        {**_PORT, 'bridge': _string('interface-name')},
+    'bridge': parts.whole({**_PORT, 'bridge': parts.string('interface-name')}, _TAP),
+    'ovs': parts.whole(
+        {**_PORT, 'bridge': parts.string('interface-name')},
         # 0 is no tag, as Neutron has it; 4095 is the VLAN of ports that may not reach anything.
-        {**_TAP, **_vlan(0, 4095), 'ovs_interfaceid': _nullable(_UUID)},
+        {**_TAP, **_vlan(0, 4095), 'ovs_interfaceid': parts.nullable(_UUID)},
     ),
-    'tap': _object(
-        {**_PORT, 'devname': _string('interface-name')}, {**_MTU, **_MODEL, **_QUEUES, **_BANDWIDTH, **_LINK_STATE}
+    'tap': parts.whole(
+        {**_PORT, 'devname': parts.string('interface-name')}, {**_MTU, **_MODEL, **_QUEUES, **_BANDWIDTH, **_LINK_STATE}
     ),
-    'macvtap': _object(
-        {**_PORT, 'macvtap_source': _string('interface-name')},
+    'macvtap': parts.whole(
+        {**_PORT, 'macvtap_source': parts.string('interface-name')},
         {
             'macvtap_mode': {'enum': ['bridge', 'vepa', 'private', 'passthrough']},
             **_DEVNAME,
@@ -251,7 +222,7 @@ VIF_TYPES: dict[str, Schema] = {
     ),
     'hw_veb': _SRIOV,
     'hostdev': _SRIOV,
-    'vhostuser': _object(
+    'vhostuser': parts.whole(
         {**_PORT, 'vhostuser_socket': _PATH},
         {
             'vhostuser_mode': {'enum': ['client', 'server']},
@@ -262,35 +233,39 @@ VIF_TYPES: dict[str, Schema] = {
             **_LINK_STATE,
         },
     ),
-    'network': _object({**_PORT, 'network': _string('name')}, {**_TAP, **_VLAN}),
+    'network': parts.whole({**_PORT, 'network': parts.string('name')}, {**_TAP, **_VLAN}),
 }
 
 PORT: Schema = {
     'type': 'object',
     'properties': {'vif_type': {'enum': list(VIF_TYPES)}},
     'required': list(_PORT),
-    'allOf': _by('vif_type', VIF_TYPES),
+    'allOf': parts.by('vif_type', VIF_TYPES),
 }
 
 #: What the description of a device of the host holds, by ``type``.
 HOSTDEV_TYPES: dict[str, Schema] = {
-    'pci': _object(
-        {'type': {'type': 'string'}, 'address': _string('pci-address')},
+    'pci': parts.whole(
+        {'type': {'type': 'string'}, 'address': parts.string('pci-address')},
         {'driver': {'enum': ['vfio']}, 'managed': {'type': 'boolean'}},
     ),
-    'mdev': _object({'type': {'type': 'string'}, 'uuid': _UUID}, {'model': {'enum': ['vfio-pci']}}),
+    'mdev': parts.whole({'type': {'type': 'string'}, 'uuid': _UUID}, {'model': {'enum': ['vfio-pci']}}),
     'usb': {
         'if': {'anyOf': [{'required': ['vendor']}, {'required': ['product']}]},
-        'then': _object({'type': {'type': 'string'}, 'vendor': _string('usb-id'), 'product': _string('usb-id')}),
-        'else': _object({'type': {'type': 'string'}, 'bus': _integer(1, 255), 'device': _integer(1, 127)}),
+        'then': parts.whole(
+            {'type': {'type': 'string'}, 'vendor': parts.string('usb-id'), 'product': parts.string('usb-id')}
+        ),
+        'else': parts.whole(
+            {'type': {'type': 'string'}, 'bus': parts.integer(1, 255), 'device': parts.integer(1, 127)}
+        ),
     },
-    'scsi': _object(
+    'scsi': parts.whole(
         {
             'type': {'type': 'string'},
-            'adapter': _string('scsi-host'),
-            'bus': _integer(0, 255),
-            'target': _integer(0, 65535),
-            'unit': _integer(0, 16383),
+            'adapter': parts.string('scsi-host'),
+            'bus': parts.integer(0, 255),
+            'target': parts.integer(0, 65535),
+            'unit': parts.integer(0, 16383),
         }
     ),
 }
@@ -299,46 +274,46 @@ HOSTDEV: Schema = {
     'type': 'object',
     'properties': {'type': {'enum': list(HOSTDEV_TYPES)}},
     'required': ['type'],
-    'allOf': _by('type', HOSTDEV_TYPES),
+    'allOf': parts.by('type', HOSTDEV_TYPES),
 }
 
 _INSTANCE = {'instance_uuid': _UUID}
 
 #: Any id that an alias can hold.
-_DEVICE_ID = _string('device-id')
+_DEVICE_ID = parts.string('device-id')
 
 #: What a control plane knows of a guest's devices, for what the guest alone cannot tell. An entry means the one device
 #: that agrees with everything that it says.
-INVENTORY: Schema = _object(
+INVENTORY: Schema = parts.whole(
     {},
     {
         'ports': {
             'type': 'array',
             'maxItems': 1000,
-            'items': _object(
+            'items': parts.whole(
                 {'id': _DEVICE_ID},
                 {
-                    'address': _nullable(_string('mac-address')),
-                    'bridge': _nullable(_string('interface-name')),
-                    'network': _nullable(_string('name')),
-                    'pci_slot': _nullable(_string('pci-address')),
-                    'devname': _nullable(_string('interface-name')),
+                    'address': parts.nullable(parts.string('mac-address')),
+                    'bridge': parts.nullable(parts.string('interface-name')),
+                    'network': parts.nullable(parts.string('name')),
+                    'pci_slot': parts.nullable(parts.string('pci-address')),
+                    'devname': parts.nullable(parts.string('interface-name')),
                     # Where the guest has it: what tells two interfaces of one MAC address on one bridge apart.
-                    'guest_pci_slot': _nullable(_string('pci-address')),
+                    'guest_pci_slot': parts.nullable(parts.string('pci-address')),
                 },
             ),
         },
         'volumes': {
             'type': 'array',
             'maxItems': 1000,
-            'items': _object(
+            'items': parts.whole(
                 {'id': _DEVICE_ID},
                 {
-                    'target': _nullable(_string('device-name')),
+                    'target': parts.nullable(parts.string('device-name')),
                     # A path; pool/image of Ceph; pool/volume of a storage pool.
-                    'source': _nullable(_string('name')),
-                    'serial': _nullable(_string('name')),
-                    'wwn': _nullable(_string('name')),
+                    'source': parts.nullable(parts.string('name')),
+                    'serial': parts.nullable(parts.string('name')),
+                    'wwn': parts.nullable(parts.string('name')),
                 },
             ),
         },
@@ -346,8 +321,8 @@ INVENTORY: Schema = _object(
             'type': 'array',
             'maxItems': 1000,
             # As attach_hostdev takes it. A USB device is named by bus and device where another one is of its kind.
-            'items': _object(
-                {'id': _DEVICE_ID, 'hostdev': HOSTDEV}, {'guest_pci_slot': _nullable(_string('pci-address'))}
+            'items': parts.whole(
+                {'id': _DEVICE_ID, 'hostdev': HOSTDEV}, {'guest_pci_slot': parts.nullable(parts.string('pci-address'))}
             ),
         },
     },
@@ -355,52 +330,52 @@ INVENTORY: Schema = _object(
 
 #: The arguments of each method, by its name.
 METHODS: dict[str, Schema] = {
-    'attach_volume': _object(
-        {**_INSTANCE, 'volume_id': _string('device-id'), 'connection_info': CONNECTION_INFO},
+    'attach_volume': parts.whole(
+        {**_INSTANCE, 'volume_id': parts.string('device-id'), 'connection_info': CONNECTION_INFO},
         {
-            'device_name': _nullable(_string('device-name')),
+            'device_name': parts.nullable(parts.string('device-name')),
             'disk_bus': {'enum': [None, 'virtio', 'scsi', 'sata', 'usb']},
             'device_type': {'enum': ['disk', 'lun', 'cdrom']},
         },
     ),
-    'attach_interface': _object({**_INSTANCE, 'port': PORT}),
-    'attach_hostdev': _object({**_INSTANCE, 'device_id': _string('device-id'), 'hostdev': HOSTDEV}),
-    'detach_volume': _object({**_INSTANCE, 'volume_id': _string('device-id')}),
-    'detach_interface': _object({**_INSTANCE, 'port_id': _string('device-id')}),
-    'detach': _object({**_INSTANCE, 'device_id': _string('device-id')}),
-    'reconcile_instance': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
-    'reconcile_plan': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
-    'reconcile_live': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
-    'reconcile_live_estimate': _object(_INSTANCE),
-    'live_migrate': _object(
-        {**_INSTANCE, 'dest_uri': _string('name')},
+    'attach_interface': parts.whole({**_INSTANCE, 'port': PORT}),
+    'attach_hostdev': parts.whole({**_INSTANCE, 'device_id': parts.string('device-id'), 'hostdev': HOSTDEV}),
+    'detach_volume': parts.whole({**_INSTANCE, 'volume_id': parts.string('device-id')}),
+    'detach_interface': parts.whole({**_INSTANCE, 'port_id': parts.string('device-id')}),
+    'detach': parts.whole({**_INSTANCE, 'device_id': parts.string('device-id')}),
+    'reconcile_instance': parts.whole(_INSTANCE, {'inventory': parts.nullable(INVENTORY)}),
+    'reconcile_plan': parts.whole(_INSTANCE, {'inventory': parts.nullable(INVENTORY)}),
+    'reconcile_live': parts.whole(_INSTANCE, {'inventory': parts.nullable(INVENTORY)}),
+    'reconcile_live_estimate': parts.whole(_INSTANCE),
+    'live_migrate': parts.whole(
+        {**_INSTANCE, 'dest_uri': parts.string('name')},
         {
-            'migrate_uri': _nullable(_string('name')),
-            'bandwidth_mib': _nullable(_integer(1, 2**31 - 1)),
+            'migrate_uri': parts.nullable(parts.string('name')),
+            'bandwidth_mib': parts.nullable(parts.integer(1, 2**31 - 1)),
             'unsafe': {'type': 'boolean'},
-            'inventory': _nullable(INVENTORY),
+            'inventory': parts.nullable(INVENTORY),
         },
     ),
-    'migration_progress': _object(_INSTANCE),
-    'abort_migration': _object(_INSTANCE),
-    'reconcile_status': _object({}, _INSTANCE),
-    'list_instances': _object({}),
-    'list_devices': _object(_INSTANCE),
-    'get_operation': _object({'operation_id': _string('device-id')}),
-    'list_operations': _object(
+    'migration_progress': parts.whole(_INSTANCE),
+    'abort_migration': parts.whole(_INSTANCE),
+    'reconcile_status': parts.whole({}, _INSTANCE),
+    'list_instances': parts.whole({}),
+    'list_devices': parts.whole(_INSTANCE),
+    'get_operation': parts.whole({'operation_id': parts.string('device-id')}),
+    'list_operations': parts.whole(
         {},
         {
             **_INSTANCE,
             'states': {'type': 'array', 'items': {'enum': list(State)}},
-            'since': _string('time'),
-            'until': _string('time'),
-            'limit': _integer(1, 1000),
+            'since': parts.string('time'),
+            'until': parts.string('time'),
+            'limit': parts.integer(1, 1000),
         },
     ),
-    'submit': _object(
+    'submit': parts.whole(
         {
-            'operation': _object(
-                {'id': _string('device-id'), 'action': {'enum': list(Action)}, 'arguments': {'type': 'object'}}
+            'operation': parts.whole(
+                {'id': parts.string('device-id'), 'action': {'enum': list(Action)}, 'arguments': {'type': 'object'}}
             )
         }
     ),

@@ -101,8 +101,11 @@ class DeviceFingerprint:
         whose = identity.identify(device, live.ports())
         if whose is not None and whose.device_id == device_id.lower():
             return True
-        verdict = identity.same(identity.claim(device), self.live or identity.claim(device))
-        if verdict is identity.Verdict.NO or device.target != self.target:
+        now = identity.claim(device)
+        before = self.live or now
+        verdict = identity.same(now, before)
+        # Within a run a device keeps its place and what it is called.
+        if verdict is identity.Verdict.NO or device.target != self.target or now.address != before.address:
             return False
         if verdict is identity.Verdict.CANNOT_TELL:
             raise self._conflict(device_id, live, device)

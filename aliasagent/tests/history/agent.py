@@ -42,8 +42,15 @@ def options(paths: list[str], journal: str, save_directory: str) -> Any:
     found['operations'] |= {'journal': journal}
     found['reconcile'] |= {'save_directory': save_directory}
     default = found.pop('default', {})
-    groups = {name: types.SimpleNamespace(**values) for name, values in found.items()}
+    groups = {name: _Group(**values) for name, values in found.items()}
     return types.SimpleNamespace(**{**default, **groups, 'host': 'history', 'graceful_shutdown_timeout': 60})
+
+
+class _Group(types.SimpleNamespace):
+    """The options of one group."""
+
+    def items(self) -> Any:
+        return vars(self).items()
 
 
 class Disk:
@@ -260,6 +267,8 @@ def assembled() -> Iterator[None]:
         'rpc': rpc_standin,
         'systemd': patching._Standin(types.ModuleType('systemd'), notify_once=lambda: None),
         'reports': patching._Standin(types.ModuleType('reports'), sections=lambda _parts: []),
+        # The kernel takes the lock from a process that is killed; all agents of a history are one process.
+        'JournalLock': lambda _path: _Nothing(),
     }
     before = {name: getattr(service, name) for name in (*names, 'Metrics')}
     with patching.patched(sqlite3=disk):

@@ -227,7 +227,7 @@ class Oracle:
 
     def on_commit(self, db: sqlite3.Connection) -> None:
         """The journal has changed."""
-        rows = sqlite3.Connection.execute(db, f'SELECT {_COLUMNS} FROM operations ORDER BY sequence').fetchall()  # noqa: S608
+        rows = sqlite3.Connection.execute(db, f'SELECT {_COLUMNS} FROM operations ORDER BY sequence').fetchall()
         for sequence, id_, action, guest, device, state, error_class, error, attempts, released_at in rows:
             op = self.ops.get(id_)
             if op is None:

@@ -10,7 +10,7 @@ from typing import Any
 from aliasagent.tests.history import chronicle
 
 #: Where the files of the volumes, the journal and the saved guests are. In memory, where there is such a place.
-SHM = pathlib.Path('/dev/shm')  # noqa: S108
+SHM = pathlib.Path('/dev/shm')
 _BASE = SHM if SHM.is_dir() and os.access(SHM, os.W_OK) else pathlib.Path(tempfile.gettempdir())
 #: The same path in each process, for it is in what is drawn, and two processes share the files of volumes only.
 DISKS = _BASE / f'aliasagent-history-{os.getuid()}'

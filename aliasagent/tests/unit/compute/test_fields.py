@@ -6,6 +6,7 @@ from typing import Any
 
 from aliasagent.compute import contract
 from aliasagent.compute import schemas
+from aliasagent.compute.schema_parts import Schema
 from aliasagent.devices import bounds
 from aliasagent.tests import base
 from aliasagent.virt import uris
@@ -61,6 +62,9 @@ HARMLESS: dict[str, str] = {
     'operation.arguments': 'checked as the arguments of its action',
     'device_name': _GUEST,
     'disk_bus': _GUEST,
+    'connection_info.disk.queues': _GUEST,
+    'port.link_state': _GUEST,
+    'port.managed': 'how libvirt takes the function that port.pci_slot names, which pci bounds',
     'device_type': 'a LUN passes SCSI commands through to a device that paths or storage_hosts bounds',
     'connection_info.driver_volume_type': _CHOICE,
     'connection_info.serial': 'read by nobody',
@@ -161,7 +165,7 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def fields(schema: schemas.Schema, prefix: str = '') -> Iterator[str]:
+def fields(schema: Schema, prefix: str = '') -> Iterator[str]:
     """The members of a schema under whichever condition, by their full name; those of an open object as one."""
     parts = [schema[word] for word in ('then', 'else') if word in schema]
     for part in (*schema.get('allOf', ()), *schema.get('anyOf', ()), *parts):

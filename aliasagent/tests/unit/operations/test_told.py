@@ -8,6 +8,7 @@ import sqlite3
 import fixtures
 
 from aliasagent import exception
+from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations import inspection
 from aliasagent.operations import told
 from aliasagent.operations.journal import Journal
@@ -60,7 +61,7 @@ class ToldTestCase(base.TestCase):
             told.keep(self.journal, GUEST, [record(A), record(B, '/srv/b')])
             one = f'operation-{number}'
             self.journal.accept(operation(one, action, device=device, arguments={}))
-            self.journal.start(one)
+            self.journal.start(one, DeviceFingerprint(run='boot/7', alias='virtio-disk1'))
             self.assert_kept(record(A), record(B, '/srv/b'))
             self.journal.finish(one, exception.DeviceNotFound(instance=GUEST, device=A) if number == 3 else None)
             self.assert_kept(*([record(A)] if number == 3 else []), record(B, '/srv/b'))

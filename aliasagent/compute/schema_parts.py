@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the schemas of messages are put together from."""
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+
+def string(form: str) -> Schema:
+    return {'type': 'string', 'format': form}
+
+
+def integer(minimum: int, maximum: int) -> Schema:
+    return {'type': 'integer', 'minimum': minimum, 'maximum': maximum}
+
+
+def nullable(schema: Schema) -> Schema:
+    return {'anyOf': [{'type': 'null'}, schema]}
+
+
+def whole(required: Schema, optional: Schema | None = None) -> Schema:
+    return {
+        'type': 'object',
+        'properties': {**required, **(optional or {})},
+        'required': list(required),
+        'additionalProperties': False,
+    }
+
+
+def by(name: str, values: dict[str, Schema]) -> list[Schema]:
+    """What holds for each value of a member, so that an error names the field that this value needs."""
+    return [
+        {'if': {'properties': {name: {'const': value}}, 'required': [name]}, 'then': schema}
+        for value, schema in values.items()
+    ]
