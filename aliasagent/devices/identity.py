@@ -297,14 +297,25 @@ def lasting(device: base.Device, device_id: str) -> Record | None:
                 device_id, device.kind, Evidence.EARLIER_INVENTORY, source=source, serial=look.serial, wwn=look.wwn
             )
         case interface.Interface():
-            kept = Record(
-                device_id, device.kind, Evidence.EARLIER_INVENTORY, mac=look.mac, host_address=look.host_address
-            )
+            return lasting_port(device, device_id, Evidence.EARLIER_INVENTORY)
         case hostdev.Hostdev():
             kept = Record(device_id, device.kind, Evidence.EARLIER_INVENTORY, mdev_uuid=look.mdev_uuid)
         case _:
             return None
     return kept if kept.fits(device) else None
+
+
+def lasting_port(device: interface.Interface, device_id: str, told_by: Evidence) -> Record | None:
+    """What tells a port's interface from the next one; None if nothing does.
+
+    A MAC address alone does not: a port that is made anew may have it, too. So it counts with the function of the
+    network card that the port is on, or with the name that was asked for its tap.
+    """
+    look = claim(device)
+    tap = None if look.target is None or names.is_made_up(look.target) else look.target
+    if look.mac is None or (look.host_address is None and tap is None):
+        return None
+    return Record(device_id, device.kind, told_by, mac=look.mac, host_address=look.host_address, target=tap)
 
 
 class Verdict(enum.Enum):

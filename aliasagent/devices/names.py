@@ -19,6 +19,8 @@ _SINGLE_DASH = re.compile('(?<!-)-(?!-)')
 _PORT = re.compile('(?:tap|vhu|nic)([0-9a-f]{8}-[0-9a-f]{2})', re.IGNORECASE)
 #: Names that the kernel gives in the order in which it finds block devices.
 _NUMBERED = re.compile(r'/dev/[^/]+')
+#: Names that libvirt makes up for taps.
+_MADE_UP = re.compile('(?:vnet|macvtap|macvlan)[0-9]+')
 
 
 def is_uuid(text: str) -> bool:
@@ -51,3 +53,8 @@ def port_in(name: str) -> str | None:
 def is_numbered(source: str) -> bool:
     """Whether a path such as ``/dev/sdb`` leads to another device after the next start of the host."""
     return _NUMBERED.fullmatch(source) is not None
+
+
+def is_made_up(tap: str) -> bool:
+    """Whether libvirt has made up the name of a tap, so that the next start gives it to another."""
+    return _MADE_UP.fullmatch(tap) is not None

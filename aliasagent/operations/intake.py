@@ -67,8 +67,8 @@ class Intake:
     def take(self, operation: Operation) -> None:
         """Take an operation in, however long it takes: its sender is gone and cannot ask again.
 
-        Whoever brings it waits here, and so leaves the next one where it is: with the broker. One that was refused is
-        recorded, and nobody waits for that.
+        Whoever brings it waits here, and so leaves the next one where it is: with the broker. One that was refused has
+        to be recorded like the others, or whoever waits for its outcome would never learn it.
 
         :raises JournalError: the agent stops, and the journal still cannot be written. The operation was not taken.
         """
@@ -93,9 +93,7 @@ class Intake:
                 LOG.exception('Not accepted by a defect of ours: %s, operation %s', operation.action, operation.id)
 
     def _take_one(self, operation: Operation) -> None:
-        if operation.is_finished:
-            self._record(operation)
-        elif self._try(operation):
+        if self._try(operation):
             self._say_at_once()
         else:
             self._wait(operation)
@@ -110,12 +108,6 @@ class Intake:
             return False
         self._say_at_once()
         return True
-
-    def _record(self, refused: Operation) -> None:
-        try:
-            self._accept([refused], None)
-        except exception.JournalError as error:
-            LOG.error('Not recorded that operation %s was refused: %s', refused.id, error)
 
     def _wait(self, operation: Operation) -> None:
         with self._lock:

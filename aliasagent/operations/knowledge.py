@@ -4,8 +4,8 @@
 A device that the agent attached lacks its alias only if the guest was somewhere else meanwhile, or its definition
 was written anew by somebody who does not know aliases; or its alias is doubted for what its source is named after.
 Only what no other device can have taken over by then counts: a volume's file or the stable name of its block device,
-and a port's MAC address with, if it has one, the address of its function. The address of a host device alone, a name
-like ``/dev/sdb``, or an NBD server is the next one's tomorrow.
+and a port's MAC address together with the address of its function or the name that was asked for its tap. A MAC address
+or the address of a host device alone, a name like ``/dev/sdb``, or an NBD server is the next one's tomorrow.
 """
 
 import logging
@@ -16,6 +16,7 @@ from aliasagent import exception
 from aliasagent.devices import base
 from aliasagent.devices import disk
 from aliasagent.devices import identity
+from aliasagent.devices import interface
 from aliasagent.devices import names
 from aliasagent.devices import port
 from aliasagent.devices import targets
@@ -92,8 +93,7 @@ def _record(operation: Operation, device: base.Device | None) -> Record | None:
     match device:
         case disk.Disk(source=str(source)) if not names.is_numbered(source) and device.source_protocol != 'nbd':
             return Record(operation.device, device.kind, _TOLD_BY, source=source)
-        case None | disk.Disk():
-            return None
+        case interface.Interface():
+            return identity.lasting_port(device, operation.device, _TOLD_BY)
         case _:
-            known = identity.claim(device)
-            return Record(operation.device, device.kind, _TOLD_BY, mac=known.mac, host_address=known.host_address)
+            return None

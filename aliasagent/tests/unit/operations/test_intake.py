@@ -2,6 +2,7 @@
 """No more than may wait, and none before the journal has it."""
 
 import threading
+from typing import Any
 
 import fixtures
 
@@ -58,12 +59,12 @@ class IntakeTestCase(base.TestCase):
         self.intake = Intake(self.runner, lambda: 7)  # type: ignore[arg-type]
         self.addCleanup(self.intake.close)
 
-    def take(self) -> tuple[threading.Thread, list[Exception]]:
+    def take(self, **values: Any) -> tuple[threading.Thread, list[Exception]]:
         errors: list[Exception] = []
 
         def work() -> None:
             try:
-                self.intake.take(operation('one'))
+                self.intake.take(operation('one', **values))
             except exception.AliasAgentError as error:
                 errors.append(error)
 
@@ -111,14 +112,15 @@ class IntakeTestCase(base.TestCase):
         self.assertIn('Not accepted: detach, operation one: ', self.log.output)
         self.assertRaises(exception.OperationConflict, self.intake.submit, operation('one'))
 
-    def test_what_was_refused_is_recorded_and_nobody_waits_for_that(self) -> None:
-        refused = operation('one', state=State.FAILED)
-        self.intake.take(refused)
-        self.assertEqual([('one', None)], self.runner.taken)
+    def test_what_was_refused_waits_for_the_journal_like_the_others(self) -> None:
+        """Or its sender would never learn that it was refused."""
         self.runner.error = FULL
-        self.intake.take(refused)
-        self.assertEqual((2, 1), (self.runner.asked, self.runner.writes))
-        self.assertIn('Not recorded that operation one was refused', self.log.output)
+        thread, errors = self.take(state=State.FAILED)
+        self.wait_for(lambda: self.runner.asked > 2, 'it is tried again')
+        self.assertEqual([], self.runner.taken)
+        self.runner.error = None
+        thread.join(base.PATIENCE)
+        self.assertEqual((['one'], []), ([taken for taken, _most in self.runner.taken], errors))
 
     def test_several_together_are_taken_in_at_the_end_and_at_once(self) -> None:
         with self.intake.together():

@@ -63,7 +63,7 @@ class KnowledgeTestCase(base.TestCase):
     def test_a_record_that_makes_no_sense_is_logged_and_left_out(self) -> None:
         """Issue 13, 22: no record may keep a guest from being reconciled."""
         log = self.useFixture(fixtures.FakeLogger())
-        port = {'id': PORT, 'address': '52:54:00:12:34:56', 'vif_type': 'bridge', 'bridge': 'br0'}
+        port = {'id': PORT, 'address': '52:54:00:12:34:56', 'vif_type': 'bridge', 'bridge': 'br0', 'devname': 'tap1'}
         good = operation('good', Action.ATTACH_INTERFACE, device=PORT, arguments={'port': port})
         broken: tuple[dict[str, Any], ...] = (
             {},
@@ -94,12 +94,22 @@ class KnowledgeTestCase(base.TestCase):
         self.assertIn('is left out', log.output)
         kept.close()
 
-    def test_the_mac_of_a_port(self) -> None:
-        port = {'id': PORT, 'address': '52:54:00:12:34:56', 'vif_type': 'bridge', 'bridge': 'br0'}
-        (record,) = knowledge.records(
-            [operation('one', Action.ATTACH_INTERFACE, device=PORT, arguments={'port': port})]
+    def of_port(self, **port: Any) -> list[Record]:
+        asked = {'id': PORT, 'address': '52:54:00:12:34:56', **port}
+        return knowledge.records(
+            [operation('one', Action.ATTACH_INTERFACE, device=PORT, arguments={'port': asked})]
         )
-        self.assertEqual((PORT, 'interface', '52:54:00:12:34:56'), (record.device_id, record.kind, record.mac))
+
+    def test_the_mac_of_a_port_with_the_name_of_its_tap(self) -> None:
+        (record,) = self.of_port(vif_type='bridge', bridge='br0', devname='tap91f04c6a-7c')
+        self.assertEqual(
+            (PORT, 'interface', '52:54:00:12:34:56', 'tap91f04c6a-7c'),
+            (record.device_id, record.kind, record.mac, record.target),
+        )
+
+    def test_a_mac_alone_may_be_that_of_the_next_port(self) -> None:
+        """A port that is made anew with the address of an earlier one."""
+        self.assertEqual([], self.of_port(vif_type='bridge', bridge='br0'))
 
     def test_the_address_of_a_function_is_none_without_a_mac(self) -> None:
         arguments = {'device_id': 'gpu', 'hostdev': {'type': 'pci', 'address': '0000:06:12.5'}}
@@ -123,5 +133,5 @@ class KnowledgeTestCase(base.TestCase):
         except exception.InvalidInput:
             return
         one = operation('one', Action.ATTACH_INTERFACE, device=PORT, arguments={'port': port})
-        (record,) = knowledge.records([one])
-        self.assertTrue(record.fits(device))
+        for record in knowledge.records([one]):
+            self.assertTrue(record.fits(device))
