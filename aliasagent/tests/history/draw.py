@@ -64,6 +64,14 @@ _STEPS: tuple[tuple[str, int], ...] = (
     ('kill', 12),
     ('wait', 5),
 )
+_TROUBLES: tuple[tuple[str, int], ...] = (
+    ('kill', 6),
+    ('lose connection', 4),
+    ('disk full', 3),
+    ('restart libvirtd', 1),
+    ('stop', 2),
+    ('wait', 2),
+)
 _MANNERS: tuple[tuple[str, int], ...] = (
     ('quick', 3),
     ('slow', 7),
@@ -134,9 +142,7 @@ class _Drawing:
         step = self._step(self._choose(_STEPS))
         if step.what == 'detach' and self._often(70):
             # and what goes wrong meanwhile
-            trouble = self._choose(
-                (('kill', 6), ('lose connection', 4), ('disk full', 3), ('restart libvirtd', 1), ('stop', 2), ('wait', 2))
-            )
+            trouble = self._choose(_TROUBLES)
             if trouble == 'disk full' and self._often(50):
                 # The agent waits for the disk between its reading and its work, and the guest does not.
                 full = dataclasses.replace(self._step(trouble), point='after commit')
@@ -195,7 +201,8 @@ class _Drawing:
         return self._behave(guest)
 
     def _other_attaches(self, what: str, thing: str, guest: int) -> Step:
-        return Step(what, guest, thing, value=float(self._often(30)), word=self._random.choice(('live', 'config', 'both')))
+        side = self._random.choice(('live', 'config', 'both'))
+        return Step(what, guest, thing, value=float(self._often(30)), word=side)
 
     def _other_detaches(self, what: str, thing: str, guest: int) -> Step:
         return Step(what, guest, thing, word=self._random.choice(('live', 'config')))

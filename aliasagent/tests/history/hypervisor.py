@@ -9,7 +9,6 @@ from typing import Any
 import libvirt
 from lxml import etree
 
-from aliasagent.tests.fakes.libvirt import FakeConnect
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
@@ -130,10 +129,6 @@ class Hypervisor(FakeHypervisor):
     def forget(self, guest: FakeGuest) -> None:
         super().forget(guest)
         self.chronicle.observe(guest, 'other')
-
-    def open(self, uri: str | None = None) -> FakeConnect:
-        connection = super().open(uri)
-        return connection
 
     def guest_of(self, method: str, arguments: tuple[object, ...]) -> FakeGuest | None:
         """The guest that a call is about."""

@@ -11,7 +11,7 @@ from aliasagent.tests.history import agent
 from aliasagent.tests.history import draw
 from aliasagent.tests.history import plan
 from aliasagent.tests.history import world
-from aliasagent.tests.history.oracle import Lie
+from aliasagent.tests.history.facts import Lie
 from aliasagent.tests.history.plan import History
 
 

@@ -18,7 +18,7 @@ EPOCH = 1_800_000_000.0
 _OUT_OF_TURN = 25
 
 
-class Killed(BaseException):  # noqa: N818
+class Killed(BaseException):
     """The process that this task belongs to was killed."""
 
 

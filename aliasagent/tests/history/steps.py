@@ -40,7 +40,7 @@ def _guest(world: 'World', step: Step) -> FakeGuest:
     guest = world.hypervisor.guests.get(guest_uuid(step.guest))
     if guest is None:
         raise Impossible
-    world.oracle.touched(guest.uuid)
+    world.oracle.facts.touched(guest.uuid)
     return guest
 
 
@@ -76,7 +76,7 @@ def _detach(world: 'World', step: Step) -> None:
 
 
 def _reconcile(world: 'World', step: Step) -> None:
-    arguments = {}
+    arguments: dict[str, object] = {}
     if step.value:
         arguments['inventory'] = _inventory(world, step)
     _ask(world, step, 'reconcile_live' if step.what == 'reconcile live' else 'reconcile_instance', arguments)
@@ -137,7 +137,7 @@ def _restore(world: 'World', step: Step) -> None:
     if path not in world.hypervisor.saved or (guest is not None and guest.managed_save):
         raise Impossible
     # The memory of a guest that has run since does not fit its disks any more: nobody sane restores it.
-    world.oracle.touched(guest_uuid(step.guest))
+    world.oracle.facts.touched(guest_uuid(step.guest))
     world.hypervisor.restore(path, None)
     del world.hypervisor.saved[path]
 
@@ -207,7 +207,7 @@ def _other_detaches(world: 'World', step: Step) -> None:
     if element is None:
         raise Impossible
     alias = aliases.alias_of(element) or ''
-    world.oracle.asked_by_other(guest, step.thing)
+    world.oracle.facts.asked_by_other(guest, step.thing)
     hotplug.detach_alias(guest, alias, LIVE)
 
 
@@ -247,11 +247,9 @@ def _swap(world: 'World', step: Step) -> None:
         there.getparent().remove(there)
     guest.config = config
     world.hypervisor.observe_all()
-    if other.kind == 'disk':
-        xml = other.xml(False, target or _free_target(guest), None)
-    else:
-        xml = other.xml(False, '', None)
-    hotplug.attach(guest, xml, CONFIG)
+    if other.kind == 'disk' and not target:
+        target = _free_target(guest)
+    hotplug.attach(guest, other.xml(False, target, None), CONFIG)
     if was_active or step.value:
         guest.start()
 
@@ -263,7 +261,7 @@ def _swap_live(world: 'World', step: Step) -> None:
     if element is None or not _is_free(world, other.id):
         raise Impossible
     target = definition.target_of(element)
-    world.oracle.asked_by_other(guest, step.thing)
+    world.oracle.facts.asked_by_other(guest, step.thing)
     guest.remove_live(aliases.alias_of(element) or '', told=not step.value)
     world.hypervisor.observe_all()
     hotplug.attach(guest, other.xml(False, target or _free_target(guest), None), LIVE)
