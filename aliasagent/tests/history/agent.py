@@ -208,6 +208,7 @@ class Agent:
     def __init__(self, number: int, options: Any, opener: Callable[[str], Any], broker: Broker) -> None:
         self.life = Life(f'agent {number}')
         self.service: Any = None
+        self.is_stopping = False
         self._options, self._opener, self._broker = options, opener, broker
 
     def start(self) -> None:

@@ -40,6 +40,8 @@ class Calls:
             self._judge_alias(guest, str(arguments[1]), int(str(arguments[2])))
         elif method == 'detachDeviceFlags':
             self._judge_place(guest, str(arguments[1]), int(str(arguments[2])))
+        elif method == 'restoreFlags' and not self._facts.chronicle.is_saved(guest.uuid):
+            self._facts.lie('old memory', f'guest {guest.uuid[:8]} is restored, and has run since it was saved')
         elif method == 'attachDeviceFlags':
             device = chronicle.truth(definition.parse_device(str(arguments[1])))
             if device is None or not self._facts.is_asked(guest.uuid, device, ATTACHES):

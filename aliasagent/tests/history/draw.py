@@ -62,6 +62,8 @@ _STEPS: tuple[tuple[str, int], ...] = (
     ('restart libvirtd', 2),
     ('disk full', 7),
     ('kill', 12),
+    ('stop agent', 3),
+    ('live migrate', 2),
     ('wait', 5),
 )
 _TROUBLES: tuple[tuple[str, int], ...] = (
@@ -220,12 +222,17 @@ class _Drawing:
         other = self._random.choice([one for one in (same if len(same) > 1 else others) if one != thing])
         return Step(what, guest, thing, value=float(self._often(60)), word=other)
 
+    def _migrate(self, what: str, _thing: str, guest: int) -> Step:
+        how = self._random.choice(('arrives', 'arrives', 'fails', 'is aborted'))
+        return Step(what, guest, value=self._random.choice((0.5, 3.0, 20.0)), word=how)
+
     def _lasting(self, what: str, _thing: str, guest: int) -> Step:
         seconds = {
             'lose connection': (0.0, 0.0, 3.0, 20.0),
             'restart libvirtd': (0.5, 3.0),
             'disk full': (0.5, 3.0, 8.0, 25.0),
             'kill': (0.01, 1.0, 5.0, 30.0),
+            'stop agent': (0.5, 5.0),
         }[what]
         return Step(what, guest, value=self._random.choice(seconds))
 
@@ -245,4 +252,6 @@ _DRAWERS: dict[str, Callable[[_Drawing, str, str, int], Step]] = {
     'restart libvirtd': _Drawing._lasting,
     'disk full': _Drawing._lasting,
     'kill': _Drawing._lasting,
+    'stop agent': _Drawing._lasting,
+    'live migrate': _Drawing._migrate,
 }

@@ -27,6 +27,7 @@ from typing import Any
 from aliasagent import exception
 from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import DETACHES
+from aliasagent.operations.model import Action
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.history import chronicle
@@ -98,6 +99,9 @@ class Oracle:
                 self._judge_detached(op)
             else:
                 self._judge_not_detached(op, guest)
+        elif op.action == Action.LIVE_MIGRATE:
+            if op.state == 'succeeded' and self._facts.chronicle.moved_at.get(op.guest, -1.0) < op.accepted:
+                self._facts.lie('false success', f'{op.words} succeeded, and the guest was not moved')
         elif op.action in ATTACHES:
             if op.state == 'succeeded':
                 self._judge_attached(op, guest)

@@ -93,6 +93,12 @@ def _inventory(world: 'World', step: Step) -> dict[str, object]:
     }
 
 
+def _live_migrate(world: 'World', step: Step) -> None:
+    world.hypervisor.migrations.manners[guest_uuid(step.guest)] = (step.value, step.word)
+    arguments = {'instance_uuid': guest_uuid(step.guest), 'dest_uri': 'qemu+tcp://other/system'}
+    world.request('live_migrate', arguments, is_call=False)
+
+
 # Guests
 
 
@@ -132,14 +138,16 @@ def _save(world: 'World', step: Step) -> None:
 
 
 def _restore(world: 'World', step: Step) -> None:
-    path = f'saved/{guest_uuid(step.guest)}'
-    guest = world.hypervisor.guests.get(guest_uuid(step.guest))
-    if path not in world.hypervisor.saved or (guest is not None and guest.managed_save):
-        raise Impossible
+    uuid = guest_uuid(step.guest)
+    guest, saved = world.hypervisor.guests.get(uuid), world.hypervisor.saved
+    paths = [path for path in saved if saved[path][0] == uuid and path in saved]
     # The memory of a guest that has run since does not fit its disks any more: nobody sane restores it.
-    world.oracle.facts.touched(guest_uuid(step.guest))
-    world.hypervisor.restore(path, None)
-    del world.hypervisor.saved[path]
+    if not paths or (guest is not None and guest.managed_save) or not world.chronicle.is_saved(uuid):
+        raise Impossible
+    world.oracle.facts.touched(uuid)
+    world.hypervisor.restore(paths[-1], None)
+    if not paths[-1].startswith('/'):
+        del saved[paths[-1]]
 
 
 def _undefine(world: 'World', step: Step) -> None:
@@ -293,6 +301,10 @@ def _kill(world: 'World', step: Step) -> None:
     world.kill(step.value)
 
 
+def _stop(world: 'World', step: Step) -> None:
+    world.stop(step.value)
+
+
 def _nothing(world: 'World', step: Step) -> None:
     pass
 
@@ -302,6 +314,7 @@ _STEPS: dict[str, Callable[['World', Step], None]] = {
     'detach': _detach,
     'reconcile': _reconcile,
     'reconcile live': _reconcile,
+    'live migrate': _live_migrate,
     'behave': _behave,
     'start': _start,
     'stop': _on_guest('destroy'),
@@ -324,5 +337,6 @@ _STEPS: dict[str, Callable[['World', Step], None]] = {
     'restart libvirtd': _libvirtd_restarts,
     'disk full': _full,
     'kill': _kill,
+    'stop agent': _stop,
     'wait': _nothing,
 }

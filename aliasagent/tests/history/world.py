@@ -147,6 +147,22 @@ class World:
         self.scheduler.spawn(lambda: self._bury(seconds), self.scheduler.world)
         self.scheduler.kill(life)
 
+    def stop(self, seconds: float) -> None:
+        """Have the agent end as on SIGTERM, and start another one in so many seconds."""
+        one = self.agent
+        if one is None or one.life.dead or one.endpoint is None or one.is_stopping:
+            raise steps.Impossible
+        one.is_stopping = True
+        stopping = self.scheduler.spawn(one.stop, one.life)
+
+        def end() -> None:
+            while not stopping.ended and not one.life.dead:
+                self.scheduler.sleep(0.1)
+            if not one.life.dead:
+                self.kill(seconds)
+
+        self.scheduler.spawn(end, self.scheduler.world)
+
     def _bury(self, seconds: float) -> None:
         self.hypervisor.forget_agent()
         self.disk.close()
