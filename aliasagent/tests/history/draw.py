@@ -151,7 +151,19 @@ class _Drawing:
                 change = self._step(self._choose((('swap', 4), ('stop', 1), ('save', 1), ('other detaches', 1))))
                 return [self._timed(step), full, dataclasses.replace(change, after=self._random.choice((0.5, 1.5)))]
             return [self._timed(step), self._at_point(self._step(trouble))]
+        if step.what == 'reconcile live' and self._often(60):
+            return [self._timed(step), *self._interrupted(step.guest)]
         return [self._timed(step)]
+
+    def _interrupted(self, guest: int) -> list[Step]:
+        """What an operator may do when the agent has ended between a save and its restore."""
+        point = self._random.choice(('after saveFlags', 'before restoreFlags', 'after restoreFlags'))
+        steps = [Step('kill', value=self._random.choice((5.0, 30.0)), point=point)]
+        if self._often(70):
+            steps.append(Step('restore', guest, after=1.5))
+            if self._often(60):
+                steps.append(Step(self._random.choice(('stop', 'power off', 'save')), guest, after=0.5))
+        return steps
 
     def _timed(self, step: Step) -> Step:
         if self._often(30):
@@ -214,12 +226,9 @@ class _Drawing:
 
     def _swap(self, what: str, thing: str, guest: int) -> Step:
         others = _DISKS if THINGS[thing].kind == 'disk' else _PORTS
+        # Nobody could tell a port without its alias from another one with the same MAC address in its place.
         mac = THINGS[thing].mac
-        same = [other for other in _PORTS if mac and THINGS[other].mac == mac]
-        if what == 'swap live':
-            # Nobody could tell a port that is live without its alias from another one with the same MAC address.
-            others, same = [other for other in others if not mac or THINGS[other].mac != mac], []
-        other = self._random.choice([one for one in (same if len(same) > 1 else others) if one != thing])
+        other = self._random.choice([one for one in others if one != thing and (not mac or THINGS[one].mac != mac)])
         return Step(what, guest, thing, value=float(self._often(60)), word=other)
 
     def _migrate(self, what: str, _thing: str, guest: int) -> Step:
