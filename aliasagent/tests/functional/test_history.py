@@ -95,7 +95,7 @@ class OracleTest(HistoryTestCase):
                 return seed
         raise AssertionError(f'{rule} was not seen in {most} histories')
 
-    def patch(self, owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+    def replace(self, owner: Any, name: str, replacement: Callable[..., Any]) -> None:
         """Have a method of the agent's do something else; it gets the real one first."""
         real = getattr(owner, name)
 
@@ -108,7 +108,7 @@ class OracleTest(HistoryTestCase):
         self.addCleanup(patcher.stop)
 
     def test_a_failed_detach_is_told_as_done(self) -> None:
-        self.patch(Journal, 'finish', lambda real, journal, operation, error=None: real(journal, operation, None))
+        self.replace(Journal, 'finish', lambda real, journal, operation, error=None: real(journal, operation, None))
         self.assert_seen('false success', 'succeeded, and the device is in the running guest')
 
     def test_a_device_stays_in_the_persistent_config(self) -> None:
@@ -116,11 +116,11 @@ class OracleTest(HistoryTestCase):
             if side is not Side.PERSISTENT:
                 real(guest, alias, side)
 
-        self.patch(Guest, 'detach', detach)
+        self.replace(Guest, 'detach', detach)
         self.assert_seen('false success', 'succeeded, and the device is in the persistent config')
 
     def test_nothing_is_attached(self) -> None:
-        self.patch(Driver, 'attach_volume', lambda real, *args, **kwargs: None)
+        self.replace(Driver, 'attach_volume', lambda real, *args, **kwargs: None)
         self.assert_seen('false success', 'and the device is not in the')
 
     def test_what_failed_is_told_as_released(self) -> None:
@@ -130,7 +130,7 @@ class OracleTest(HistoryTestCase):
                 found = journal.get(operation)
                 journal.release(found.instance, found.device)
 
-        self.patch(Journal, 'finish', finish)
+        self.replace(Journal, 'finish', finish)
         self.assert_seen('false release', 'and the running guest has it')
 
     def test_another_device_is_taken_out(self) -> None:
@@ -139,11 +139,11 @@ class OracleTest(HistoryTestCase):
             others = [] if text is None else [device.alias for device in Domain.parse(text).devices()]
             real(guest, next((other for other in others if other and other != alias), alias), side)
 
-        self.patch(Guest, 'detach', detach)
+        self.replace(Guest, 'detach', detach)
         self.assert_seen('wrong device', 'is taken from the')
 
     def test_a_device_gets_the_alias_of_another(self) -> None:
-        self.patch(
+        self.replace(
             Guest, 'update_persistent', lambda real, guest, xml: real(guest, xml.replace('ua-d', 'ua-e'))
         )
         self.assert_seen('wrong device', 'and was given')
@@ -151,17 +151,16 @@ class OracleTest(HistoryTestCase):
     def test_the_words_say_that_it_is_gone(self) -> None:
         def finish(real: Any, journal: Journal, operation: str, error: BaseException | None = None) -> None:
             if error is not None:
-                error = exception.DetachFailed(
-                    instance='', device='', reason='it is gone from the persistent config and still in the running guest'
-                )
+                words = 'it is gone from the persistent config and still in the running guest'
+                error = exception.DetachFailed(instance='', device='', reason=words)
             real(journal, operation, error)
 
-        self.patch(Journal, 'finish', finish)
+        self.replace(Journal, 'finish', finish)
         self.assert_seen('untrue words', 'and it is in the persistent config')
         self.assert_seen('untrue words', 'and it is not in the running guest')
 
     def test_an_operation_is_forgotten(self) -> None:
-        self.patch(Lanes, 'submit', lambda real, lanes, guest, job: None)
+        self.replace(Lanes, 'submit', lambda real, lanes, guest, job: None)
         self.assert_seen('without end', 'is accepted')
 
     def test_an_operation_is_done_twice(self) -> None:
@@ -169,22 +168,22 @@ class OracleTest(HistoryTestCase):
             real(lanes, guest, job)
             real(lanes, guest, job)
 
-        self.patch(Lanes, 'submit', submit)
+        self.replace(Lanes, 'submit', submit)
         self.assert_seen('doubled', 'had ended as')
 
     def test_the_last_request_is_done_first(self) -> None:
-        self.patch(Lanes, 'submit', lambda real, lanes, guest, job: real(lanes, f'{guest} {id(job)}', job))
+        self.replace(Lanes, 'submit', lambda real, lanes, guest, job: real(lanes, f'{guest} {id(job)}', job))
         self.assert_seen('order', 'begins before')
 
     def test_a_defect_is_no_outcome(self) -> None:
         def attach(real: Any, *args: Any, **kwargs: Any) -> None:
             raise KeyError('a defect')
 
-        self.patch(Driver, 'attach_volume', attach)
+        self.replace(Driver, 'attach_volume', attach)
         self.assert_seen('internal error', 'KeyError')
 
     def test_an_untrue_history_is_made_shorter(self) -> None:
-        self.patch(Driver, 'attach_volume', lambda real, *args, **kwargs: None)
+        self.replace(Driver, 'attach_volume', lambda real, *args, **kwargs: None)
         seed = self.assert_seen('false success', 'and the device is not in the')
 
         def is_same(history: Any) -> bool:

@@ -6,11 +6,11 @@ connections, a full disk, an agent that is killed), and an oracle that reads wha
 judges every word of the agent. Nothing waits and no thread is started: what the agent starts as a thread is a greenlet
 here (:mod:`aliasagent.tests.history.scheduler`), so that a seed always gives the same history.
 
-* ``scheduler``, ``threads``, ``patching``: time and threads
-* ``hypervisor``, ``chronicle``: the fake, and what really happened in it
+* ``scheduler``, ``threads``, ``pools``, ``patching``: time and threads
+* ``hypervisor``, ``migration``, ``chronicle``: the fake, and what really happened in it
 * ``agent``: how the real parts are put together, the one place that knows it
 * ``plan``, ``draw``: what a history is, and how one is drawn from a seed
 * ``world``, ``steps``: the guests, the other client, the broker; and how steps are carried out
-* ``oracle``: what is true
+* ``facts``, ``calls``, ``oracle``: what is true
 * ``run``, ``shrink``: one history, and the shortest one with the same verdict
 """

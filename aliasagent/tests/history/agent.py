@@ -112,11 +112,11 @@ class Connection(sqlite3.Connection):
         disk.at_point('after commit')
 
 
-def _connect(path: str, **options: Any) -> Connection:
+def _connect(path: str, **options: Any) -> sqlite3.Connection:
     if not _DISK:
-        return sqlite3.connect(path, **{**options, 'factory': Connection})
+        return sqlite3.connect(path, **options)  # type: ignore[no-any-return]
     disk = _DISK[0]
-    connection = sqlite3.connect(disk.name, **{**options, 'factory': Connection, 'uri': True})
+    connection: Connection = sqlite3.connect(disk.name, **{**options, 'factory': Connection, 'uri': True})
     disk.connections.append(connection)
     return connection
 
@@ -215,6 +215,7 @@ class Agent:
     def __init__(self, number: int, options: Any, opener: Callable[[str], Any], broker: Broker) -> None:
         self.life = Life(f'agent {number}')
         self.service: Any = None
+        self.is_stopping = False
         self._options, self._opener, self._broker = options, opener, broker
 
     def start(self) -> None:
@@ -266,15 +267,15 @@ def assembled() -> Iterator[None]:
     names = {
         'rpc': rpc_standin,
         'systemd': patching._Standin(types.ModuleType('systemd'), notify_once=lambda: None),
+        'Metrics': _Nothing,
         'reports': patching._Standin(types.ModuleType('reports'), sections=lambda _parts: []),
         # The kernel takes the lock from a process that is killed; all agents of a history are one process.
         'JournalLock': lambda _path: _Nothing(),
     }
-    before = {name: getattr(service, name) for name in (*names, 'Metrics')}
+    before = {name: getattr(service, name) for name in names}
     with patching.patched(sqlite3=disk):
         for name, value in names.items():
             setattr(service, name, value)
-        service.Metrics = _Nothing  # type: ignore[assignment, misc]
         try:
             yield
         finally:

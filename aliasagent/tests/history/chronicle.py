@@ -98,6 +98,9 @@ class Chronicle:
         #: How a guest's run ended that has just ended.
         self._stopped_how: dict[str, str] = {}
         self._started_from: dict[str, str] = {}
+        self._saved_at: dict[str, float] = {}
+        #: When the last run of a guest was moved to another host, and when it ended last.
+        self.moved_at: dict[str, float] = {}
         #: When the run of a guest began.
         self.run_since: dict[str, float] = {}
 
@@ -107,7 +110,11 @@ class Chronicle:
             libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: 'saved',
             libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED: 'migrated',
         }
-        self._stopped_how[guest.uuid] = hows.get(detail, 'stopped')
+        how = self._stopped_how[guest.uuid] = hows.get(detail, 'stopped')
+        if how == 'saved':
+            self._saved_at[guest.uuid] = self._now()
+        elif how == 'migrated':
+            self.moved_at[guest.uuid] = self._now()
 
     def started(self, guest: FakeGuest, detail: int) -> None:
         """A run of the guest has begun."""
@@ -157,6 +164,10 @@ class Chronicle:
                     other.how = 'saved, and over'
         self.stays.append(stay)
         return stay
+
+    def is_saved(self, guest: str) -> bool:
+        """Whether the last run of a guest was saved, and nothing has gone on from it since."""
+        return self._saved_at.get(guest, -1.0) > self.run_since.get(guest, -1.0)
 
     def over(self, guest: FakeGuest) -> None:
         """What was saved of a guest is nothing any more that could go on."""

@@ -62,7 +62,17 @@ _STEPS: tuple[tuple[str, int], ...] = (
     ('restart libvirtd', 2),
     ('disk full', 7),
     ('kill', 12),
+    ('stop agent', 3),
+    ('live migrate', 2),
     ('wait', 5),
+)
+_TROUBLES: tuple[tuple[str, int], ...] = (
+    ('kill', 6),
+    ('lose connection', 4),
+    ('disk full', 3),
+    ('restart libvirtd', 1),
+    ('stop', 2),
+    ('wait', 2),
 )
 _MANNERS: tuple[tuple[str, int], ...] = (
     ('quick', 3),
@@ -134,16 +144,26 @@ class _Drawing:
         step = self._step(self._choose(_STEPS))
         if step.what == 'detach' and self._often(70):
             # and what goes wrong meanwhile
-            trouble = self._choose(
-                (('kill', 6), ('lose connection', 4), ('disk full', 3), ('restart libvirtd', 1), ('stop', 2), ('wait', 2))
-            )
+            trouble = self._choose(_TROUBLES)
             if trouble == 'disk full' and self._often(50):
                 # The agent waits for the disk between its reading and its work, and the guest does not.
                 full = dataclasses.replace(self._step(trouble), point='after commit')
                 change = self._step(self._choose((('swap', 4), ('stop', 1), ('save', 1), ('other detaches', 1))))
                 return [self._timed(step), full, dataclasses.replace(change, after=self._random.choice((0.5, 1.5)))]
             return [self._timed(step), self._at_point(self._step(trouble))]
+        if step.what == 'reconcile live' and self._often(60):
+            return [self._timed(step), *self._interrupted(step.guest)]
         return [self._timed(step)]
+
+    def _interrupted(self, guest: int) -> list[Step]:
+        """What an operator may do when the agent has ended between a save and its restore."""
+        point = self._random.choice(('after saveFlags', 'before restoreFlags', 'after restoreFlags'))
+        steps = [Step('kill', value=self._random.choice((5.0, 30.0)), point=point)]
+        if self._often(70):
+            steps.append(Step('restore', guest, after=1.5))
+            if self._often(60):
+                steps.append(Step(self._random.choice(('stop', 'power off', 'save')), guest, after=0.5))
+        return steps
 
     def _timed(self, step: Step) -> Step:
         if self._often(30):
@@ -195,7 +215,8 @@ class _Drawing:
         return self._behave(guest)
 
     def _other_attaches(self, what: str, thing: str, guest: int) -> Step:
-        return Step(what, guest, thing, value=float(self._often(30)), word=self._random.choice(('live', 'config', 'both')))
+        side = self._random.choice(('live', 'config', 'both'))
+        return Step(what, guest, thing, value=float(self._often(30)), word=side)
 
     def _other_detaches(self, what: str, thing: str, guest: int) -> Step:
         return Step(what, guest, thing, word=self._random.choice(('live', 'config')))
@@ -205,13 +226,14 @@ class _Drawing:
 
     def _swap(self, what: str, thing: str, guest: int) -> Step:
         others = _DISKS if THINGS[thing].kind == 'disk' else _PORTS
+        # Nobody could tell a port without its alias from another one with the same MAC address in its place.
         mac = THINGS[thing].mac
-        same = [other for other in _PORTS if mac and THINGS[other].mac == mac]
-        if what == 'swap live':
-            # Nobody could tell a port that is live without its alias from another one with the same MAC address.
-            others, same = [other for other in others if not mac or THINGS[other].mac != mac], []
-        other = self._random.choice([one for one in (same if len(same) > 1 else others) if one != thing])
+        other = self._random.choice([one for one in others if one != thing and (not mac or THINGS[one].mac != mac)])
         return Step(what, guest, thing, value=float(self._often(60)), word=other)
+
+    def _migrate(self, what: str, _thing: str, guest: int) -> Step:
+        how = self._random.choice(('arrives', 'arrives', 'fails', 'is aborted'))
+        return Step(what, guest, value=self._random.choice((0.5, 3.0, 20.0)), word=how)
 
     def _lasting(self, what: str, _thing: str, guest: int) -> Step:
         seconds = {
@@ -219,6 +241,7 @@ class _Drawing:
             'restart libvirtd': (0.5, 3.0),
             'disk full': (0.5, 3.0, 8.0, 25.0),
             'kill': (0.01, 1.0, 5.0, 30.0),
+            'stop agent': (0.5, 5.0),
         }[what]
         return Step(what, guest, value=self._random.choice(seconds))
 
@@ -238,4 +261,6 @@ _DRAWERS: dict[str, Callable[[_Drawing, str, str, int], Step]] = {
     'restart libvirtd': _Drawing._lasting,
     'disk full': _Drawing._lasting,
     'kill': _Drawing._lasting,
+    'stop agent': _Drawing._lasting,
+    'live migrate': _Drawing._migrate,
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fake hypervisor on the machine's clock: calls take time, steps come in between, and all is written down."""
 
+import contextlib
 import os
 import typing
 from collections.abc import Callable
@@ -10,10 +11,13 @@ import libvirt
 from lxml import etree
 
 from aliasagent.tests.fakes.libvirt import FakeConnect
+from aliasagent.tests.fakes.libvirt import FakeDomain
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.history.chronicle import Chronicle
+from aliasagent.tests.history.migration import Migrations
+from aliasagent.tests.history.scheduler import Killed
 from aliasagent.tests.history.scheduler import Life
 from aliasagent.tests.history.scheduler import Scheduler
 
@@ -21,6 +25,11 @@ from aliasagent.tests.history.scheduler import Scheduler
 LATENCY = 0.002
 #: Methods that say nothing of a guest and change nothing.
 _QUIET = frozenset({'setKeepAlive', 'registerCloseCallback', 'domainEventRegisterAny', 'open', 'close'})
+#: Methods that change something, and may do so when their caller is gone.
+_ON_ITS_WAY = frozenset(
+    {'attachDeviceFlags', 'detachDeviceAlias', 'detachDeviceFlags', 'updateDeviceFlags', 'defineXML', 'saveFlags',
+     'restoreFlags'}
+)  # fmt: skip
 
 
 class _Clock:
@@ -72,6 +81,7 @@ class Hypervisor(FakeHypervisor):
         super().__init__()
         self.scheduler, self.chronicle = scheduler, chronicle
         self.saved = SavedImages()
+        self.migrations = Migrations()
         self.interference: Interference | None = None
         self.agent: Life | None = None
         self.guests_clock = _Clock(scheduler, self.observe_all, lambda: None)  # type: ignore[assignment]
@@ -90,10 +100,38 @@ class Hypervisor(FakeHypervisor):
             return
         task.notes['losses'] = self.losses
         if method not in _QUIET:
-            self.scheduler.latency(LATENCY)
-            self.interference.at_point(f'before {method}')
+            self._travel(method, arguments)
         super().enter(method, arguments)
         self.interference.before_call(method, arguments)
+
+    def _travel(self, method: str, arguments: tuple[object, ...]) -> None:
+        """Let a call come to libvirtd: it may do so, and take effect, though the agent or its connection is gone."""
+        assert self.interference is not None
+        losses = self.losses
+        try:
+            self.scheduler.latency(LATENCY)
+            self.interference.at_point(f'before {method}')
+        except Killed:
+            self._may_arrive(method, arguments)
+            raise
+        if losses != self.losses:
+            self._may_arrive(method, arguments)
+
+    def _may_arrive(self, method: str, arguments: tuple[object, ...]) -> None:
+        if method in _ON_ITS_WAY and self.scheduler.chance(50):
+            self.scheduler.at(LATENCY, lambda: self._arrive(method, arguments))
+
+    def _arrive(self, method: str, arguments: tuple[object, ...]) -> None:
+        """Have a call take effect of which nobody waits for the answer."""
+        owner: Any = FakeConnect(self, self.URI)
+        if method not in ('defineXML', 'restoreFlags'):
+            guest = self.guests.get(str(arguments[0]))
+            if guest is None:
+                return
+            owner, arguments = FakeDomain(owner, guest), arguments[1:]
+        with contextlib.suppress(libvirt.libvirtError):
+            getattr(type(owner), method).__wrapped__(owner, *arguments)
+        self.observe_all('agent')
 
     def leave(self, method: str, arguments: tuple[object, ...]) -> None:
         super().leave(method, arguments)
@@ -130,10 +168,6 @@ class Hypervisor(FakeHypervisor):
     def forget(self, guest: FakeGuest) -> None:
         super().forget(guest)
         self.chronicle.observe(guest, 'other')
-
-    def open(self, uri: str | None = None) -> FakeConnect:
-        connection = super().open(uri)
-        return connection
 
     def guest_of(self, method: str, arguments: tuple[object, ...]) -> FakeGuest | None:
         """The guest that a call is about."""

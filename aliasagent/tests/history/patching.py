@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
 
+from aliasagent.tests.history import pools
 from aliasagent.tests.history import threads
 
 
@@ -48,8 +49,8 @@ _THREADING = _Standin(
 _TIME = _Standin(
     time, time=threads.now, monotonic=threads.monotonic, perf_counter=threads.monotonic, sleep=threads.sleep
 )
-_QUEUE = _Standin(queue, Queue=threads.Queue, SimpleQueue=threads.Queue, Empty=threads.Empty)
-_FUTURES = _Standin(futures, ThreadPoolExecutor=threads.Pool, wait=threads.wait)
+_QUEUE = _Standin(queue, Queue=pools.Queue, SimpleQueue=pools.Queue, Empty=pools.Empty)
+_FUTURES = _Standin(futures, ThreadPoolExecutor=pools.Pool, wait=pools.wait)
 _MODULES: dict[int, Any] = {
     id(real): standin
     for real, standin in ((threading, _THREADING), (time, _TIME), (queue, _QUEUE), (futures, _FUTURES))
@@ -88,8 +89,8 @@ def patched(**more: Any) -> Iterator[None]:
                 standin = _FUNCTIONS.get(id(value))
             if standin is not None:
                 put(module, name, standin)
-    put(futures.Future, 'result', threads.future_result)
-    put(futures.Future, 'exception', threads.future_exception)
+    put(futures.Future, 'result', pools.future_result)
+    put(futures.Future, 'exception', pools.future_exception)
     try:
         yield
     finally:

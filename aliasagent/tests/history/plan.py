@@ -10,7 +10,7 @@ from typing import Any
 from aliasagent.tests.history import chronicle
 
 #: Where the files of the volumes, the journal and the saved guests are. In memory, where there is such a place.
-SHM = pathlib.Path('/dev/shm')
+SHM = pathlib.Path('/dev/shm')  # nosec B108
 _BASE = SHM if SHM.is_dir() and os.access(SHM, os.W_OK) else pathlib.Path(tempfile.gettempdir())
 #: The same path in each process, for it is in what is drawn, and two processes share the files of volumes only.
 DISKS = _BASE / f'aliasagent-history-{os.getuid()}'
@@ -206,7 +206,8 @@ def guest_xml(guest: Guest, number: int, live: bool) -> str:
 <memory unit='KiB'>98304</memory><currentMemory unit='KiB'>98304</currentMemory><vcpu placement='static'>1</vcpu>
 <os><type arch='x86_64' machine='q35'>hvm</type></os><devices>
 <controller type='pci' index='0' model='pcie-root'/>{_ROOT_PORTS}<controller type='usb' model='none'/>
-<controller type='scsi' index='0' model='virtio-scsi'/><memballoon model='none'/>{''.join(devices)}</devices></domain>"""
+<controller type='scsi' index='0' model='virtio-scsi'/><memballoon model='none'/>
+{''.join(devices)}</devices></domain>"""
 
 
 _ROOT_PORTS = ''.join(f"<controller type='pci' index='{number}' model='pcie-root-port'/>" for number in range(1, 10))

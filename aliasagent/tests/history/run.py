@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 from aliasagent.tests.history import agent
 from aliasagent.tests.history import draw
+from aliasagent.tests.history import migration
 from aliasagent.tests.history import plan
 from aliasagent.tests.history import world
-from aliasagent.tests.history.oracle import Lie
+from aliasagent.tests.history.facts import Lie
 from aliasagent.tests.history.plan import History
 
 
@@ -21,7 +22,7 @@ def machine() -> Iterator[None]:
     plan.make_files()
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    with agent.assembled():
+    with agent.assembled(), migration.possible():
         try:
             yield
         finally:

@@ -40,7 +40,7 @@ def _guest(world: 'World', step: Step) -> FakeGuest:
     guest = world.hypervisor.guests.get(guest_uuid(step.guest))
     if guest is None:
         raise Impossible
-    world.oracle.touched(guest.uuid)
+    world.oracle.facts.touched(guest.uuid)
     return guest
 
 
@@ -76,7 +76,7 @@ def _detach(world: 'World', step: Step) -> None:
 
 
 def _reconcile(world: 'World', step: Step) -> None:
-    arguments = {}
+    arguments: dict[str, object] = {}
     if step.value:
         arguments['inventory'] = _inventory(world, step)
     _ask(world, step, 'reconcile_live' if step.what == 'reconcile live' else 'reconcile_instance', arguments)
@@ -91,6 +91,12 @@ def _inventory(world: 'World', step: Step) -> dict[str, object]:
         'volumes': [{'id': thing.id, 'source': thing.source} for thing in things if thing.kind == 'disk'],
         'ports': [{'id': thing.id, 'address': thing.mac} for thing in things if thing.kind == 'interface'],
     }
+
+
+def _live_migrate(world: 'World', step: Step) -> None:
+    world.hypervisor.migrations.manners[guest_uuid(step.guest)] = (step.value, step.word)
+    arguments = {'instance_uuid': guest_uuid(step.guest), 'dest_uri': 'qemu+tcp://other/system'}
+    world.request('live_migrate', arguments, is_call=False)
 
 
 # Guests
@@ -132,14 +138,16 @@ def _save(world: 'World', step: Step) -> None:
 
 
 def _restore(world: 'World', step: Step) -> None:
-    path = f'saved/{guest_uuid(step.guest)}'
-    guest = world.hypervisor.guests.get(guest_uuid(step.guest))
-    if path not in world.hypervisor.saved or (guest is not None and guest.managed_save):
-        raise Impossible
+    uuid = guest_uuid(step.guest)
+    guest, saved = world.hypervisor.guests.get(uuid), world.hypervisor.saved
+    paths = [path for path in saved if saved[path][0] == uuid and path in saved]
     # The memory of a guest that has run since does not fit its disks any more: nobody sane restores it.
-    world.oracle.touched(guest_uuid(step.guest))
-    world.hypervisor.restore(path, None)
-    del world.hypervisor.saved[path]
+    if not paths or (guest is not None and guest.managed_save) or not world.chronicle.is_saved(uuid):
+        raise Impossible
+    world.oracle.facts.touched(uuid)
+    world.hypervisor.restore(paths[-1], None)
+    if not paths[-1].startswith('/'):
+        del saved[paths[-1]]
 
 
 def _undefine(world: 'World', step: Step) -> None:
@@ -207,7 +215,7 @@ def _other_detaches(world: 'World', step: Step) -> None:
     if element is None:
         raise Impossible
     alias = aliases.alias_of(element) or ''
-    world.oracle.asked_by_other(guest, step.thing)
+    world.oracle.facts.asked_by_other(guest, step.thing)
     hotplug.detach_alias(guest, alias, LIVE)
 
 
@@ -247,11 +255,9 @@ def _swap(world: 'World', step: Step) -> None:
         there.getparent().remove(there)
     guest.config = config
     world.hypervisor.observe_all()
-    if other.kind == 'disk':
-        xml = other.xml(False, target or _free_target(guest), None)
-    else:
-        xml = other.xml(False, '', None)
-    hotplug.attach(guest, xml, CONFIG)
+    if other.kind == 'disk' and not target:
+        target = _free_target(guest)
+    hotplug.attach(guest, other.xml(False, target, None), CONFIG)
     if was_active or step.value:
         guest.start()
 
@@ -263,7 +269,7 @@ def _swap_live(world: 'World', step: Step) -> None:
     if element is None or not _is_free(world, other.id):
         raise Impossible
     target = definition.target_of(element)
-    world.oracle.asked_by_other(guest, step.thing)
+    world.oracle.facts.asked_by_other(guest, step.thing)
     guest.remove_live(aliases.alias_of(element) or '', told=not step.value)
     world.hypervisor.observe_all()
     hotplug.attach(guest, other.xml(False, target or _free_target(guest), None), LIVE)
@@ -295,6 +301,10 @@ def _kill(world: 'World', step: Step) -> None:
     world.kill(step.value)
 
 
+def _stop(world: 'World', step: Step) -> None:
+    world.stop(step.value)
+
+
 def _nothing(world: 'World', step: Step) -> None:
     pass
 
@@ -304,6 +314,7 @@ _STEPS: dict[str, Callable[['World', Step], None]] = {
     'detach': _detach,
     'reconcile': _reconcile,
     'reconcile live': _reconcile,
+    'live migrate': _live_migrate,
     'behave': _behave,
     'start': _start,
     'stop': _on_guest('destroy'),
@@ -326,5 +337,6 @@ _STEPS: dict[str, Callable[['World', Step], None]] = {
     'restart libvirtd': _libvirtd_restarts,
     'disk full': _full,
     'kill': _kill,
+    'stop agent': _stop,
     'wait': _nothing,
 }

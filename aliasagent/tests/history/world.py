@@ -19,9 +19,10 @@ from aliasagent.tests.history import agent
 from aliasagent.tests.history import plan
 from aliasagent.tests.history import steps
 from aliasagent.tests.history import threads
+from aliasagent.tests.history.calls import READS
 from aliasagent.tests.history.chronicle import Chronicle
+from aliasagent.tests.history.facts import Lie
 from aliasagent.tests.history.hypervisor import Hypervisor
-from aliasagent.tests.history.oracle import Lie
 from aliasagent.tests.history.oracle import Oracle
 from aliasagent.tests.history.plan import History
 from aliasagent.tests.history.plan import Step
@@ -32,6 +33,10 @@ _POINT_SECONDS = 12.0
 #: Seconds in which all operations must have come to their end when nothing is in the way any more.
 _SETTLE_SECONDS = 1500.0
 _MOST_TURNS = 150_000
+#: Calls that tell nothing to whoever reads a history.
+_NOT_SHOWN = READS | {
+    *('XMLDesc', 'domainEventRegisterAny', 'registerCloseCallback', 'setKeepAlive', 'listAllDomains'),
+}
 
 
 class World:
@@ -76,7 +81,7 @@ class World:
                 self._run()
         finally:
             shutil.rmtree(self._directory, ignore_errors=True)
-        return self.oracle.lies
+        return self.oracle.facts.lies
 
     def _run(self) -> None:
         for number, guest in enumerate(self.history.guests):
@@ -94,7 +99,7 @@ class World:
         self.scheduler.run(end, self._has_settled, self.scheduler.turns + _MOST_TURNS)
         self.oracle.judge_end(self.cast_ids | self.answered, self.refused)
         for life, error in self.scheduler.crashes:
-            self.oracle.lies.append(Lie('crash', f'a thread of {life} ended: {error!r}', self.scheduler.now))
+            self.oracle.facts.lies.append(Lie('crash', f'a thread of {life} ended: {error!r}', self.scheduler.now))
         self.scheduler.end()
 
     def _make(self, number: int, guest: plan.Guest) -> None:
@@ -119,9 +124,9 @@ class World:
         self.say('everything is out of the way')
 
     def _has_settled(self) -> bool:
-        if self.broker.messages or len(self.oracle.ops) < len(self.cast_ids | self.answered):
+        if self.broker.messages or len(self.oracle.facts.ops) < len(self.cast_ids | self.answered):
             return False
-        return not any(op.is_under_way for op in self.oracle.ops.values())
+        return not any(op.is_under_way for op in self.oracle.facts.ops.values())
 
     # The agent
 
@@ -142,6 +147,22 @@ class World:
         self.scheduler.spawn(lambda: self._bury(seconds), self.scheduler.world)
         self.scheduler.kill(life)
 
+    def stop(self, seconds: float) -> None:
+        """Have the agent end as on SIGTERM, and start another one in so many seconds."""
+        one = self.agent
+        if one is None or one.life.dead or one.endpoint is None or one.is_stopping:
+            raise steps.Impossible
+        one.is_stopping = True
+        stopping = self.scheduler.spawn(one.stop, one.life)
+
+        def end() -> None:
+            while not stopping.ended and not one.life.dead:
+                self.scheduler.sleep(0.1)
+            if not one.life.dead:
+                self.kill(seconds)
+
+        self.scheduler.spawn(end, self.scheduler.world)
+
     def _bury(self, seconds: float) -> None:
         self.hypervisor.forget_agent()
         self.disk.close()
@@ -153,12 +174,12 @@ class World:
 
     def fill_disk(self, seconds: float) -> None:
         self.disk.is_full = True
-        self.oracle.full_since = self.scheduler.now
+        self.oracle.facts.full_since = self.scheduler.now
         self.scheduler.at(seconds, self.disk_is_free)
 
     def disk_is_free(self) -> None:
         self.disk.is_full = False
-        self.oracle.full_until = self.scheduler.now
+        self.oracle.facts.full_until = self.scheduler.now
 
     # Requests
 
@@ -180,7 +201,7 @@ class World:
                 raised = getattr(error, 'exc_info', (None, error))[1]
                 self.refused.add(operation_id)
                 if not isinstance(raised, exception.AliasAgentError):
-                    self.oracle.lies.append(Lie('crash', f'submit raised {raised!r}', self.scheduler.now))
+                    self.oracle.facts.lies.append(Lie('crash', f'submit raised {raised!r}', self.scheduler.now))
             else:
                 self.answered.add(operation_id)
 
@@ -253,26 +274,25 @@ class World:
     # For the fake and the disk
 
     def before_call(self, method: str, arguments: tuple[object, ...]) -> None:
-        self.oracle.before_call(method, arguments)
+        self.oracle.calls.before_call(method, arguments)
 
     def after_call(self, method: str, arguments: tuple[object, ...]) -> None:
-        if self._say is not None and method not in ('XMLDesc', 'lookupByUUIDString', 'isPersistent', 'state', 'jobStats',
-                                                    'domainEventRegisterAny', 'isActive', 'hasManagedSaveImage'):
+        if self._say is not None and method not in _NOT_SHOWN:
             self.say(f'    {method} {" ".join(str(argument)[:300] for argument in arguments)}')
-        self.oracle.after_call(method, arguments)
+        self.oracle.calls.after_call(method, arguments)
 
     def _on_commit(self, connection: Any) -> None:
-        before = {op.id: (op.state, op.attempts, op.released_at) for op in self.oracle.ops.values()}
-        lies = len(self.oracle.lies)
+        before = {op.id: (op.state, op.attempts, op.released_at) for op in self.oracle.facts.ops.values()}
+        lies = len(self.oracle.facts.lies)
         self.oracle.on_commit(connection)
         if self._say is None:
             return
-        for op in self.oracle.ops.values():
+        for op in self.oracle.facts.ops.values():
             if before.get(op.id) != (op.state, op.attempts, op.released_at):
                 released = f', released at {op.released_at}' if op.released_at else ''
                 error = f': {op.error_class}: {op.error}' if op.error else ''
-                self.say(f'  {self.oracle.words(op)} is {op.state}{released}{error}')
-        for lie in self.oracle.lies[lies:]:
+                self.say(f'  {op.words} is {op.state}{released}{error}')
+        for lie in self.oracle.facts.lies[lies:]:
             self.say(f'  *** {lie.rule}: {lie.words}')
 
 

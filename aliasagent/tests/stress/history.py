@@ -17,7 +17,7 @@ from concurrent import futures
 from aliasagent.tests.history import draw
 from aliasagent.tests.history import run
 from aliasagent.tests.history import shrink
-from aliasagent.tests.history.oracle import Lie
+from aliasagent.tests.history.facts import Lie
 from aliasagent.tests.history.plan import History
 
 #: How many histories a process does before it says what it has found.
@@ -96,7 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument('--histories', type=int, default=20_000, help='how many (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=1, help='the first seed (default: %(default)s)')
     parser.add_argument('--jobs', type=int, default=2, help='how many processes (default: %(default)s)')
-    parser.add_argument('--shown', type=int, default=20, help='how many failures to show at once (default: %(default)s)')
+    parser.add_argument('--shown', type=int, default=20, help='how many failures to show (default: %(default)s)')
     parser.add_argument('--replay', type=int, metavar='SEED', help='show the history of this seed')
     parser.add_argument('--whole', action='store_true', help='with --replay: do not make it shorter')
     parser.add_argument('--log', action='store_true', help="with --replay: show the agent's log, too")

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a history's judges know in common."""
+
+import dataclasses
+from typing import Any
+
+from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.tests.history.chronicle import Stay
+from aliasagent.tests.history.hypervisor import Hypervisor
+
+#: Seconds between a reading and the call that is made because of it, at most.
+WINDOW = 0.05
+#: How an operation ends.
+FINAL = frozenset({'succeeded', 'failed'})
+
+
+@dataclasses.dataclass(frozen=True)
+class Lie:
+    """Something untrue."""
+
+    rule: str
+    words: str
+    at: float
+
+
+@dataclasses.dataclass
+class Op:
+    """An operation as the journal has it."""
+
+    sequence: int
+    id: str
+    action: str
+    guest: str
+    device: str
+    state: str = ''
+    error_class: str | None = None
+    error: str | None = None
+    attempts: int = 0
+    released_at: float | None = None
+    accepted: float = 0.0
+    #: When it was begun last.
+    begun: float | None = None
+    ended: float | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.state not in FINAL
+
+    @property
+    def began(self) -> float:
+        """When it was begun last; when it was accepted, if it was not begun."""
+        return self.accepted if self.begun is None else self.begun
+
+    @property
+    def words(self) -> str:
+        device = f' {self.device[:8]}' if self.device else ''
+        return f'{self.action}{device} of guest {self.guest[:8]} (operation {self.sequence})'
+
+    def is_about(self, guest: str, device: str, actions: frozenset[Any]) -> bool:
+        """Whether it does one of these things to a device."""
+        return (self.guest, self.device) == (guest, device) and self.action in actions
+
+
+class Facts:
+    """The operations, what the agent has read, and what others have done."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.hypervisor = hypervisor
+        self.chronicle = hypervisor.chronicle
+        self.lies: list[Lie] = []
+        self.ops: dict[str, Op] = {}
+        #: When the agent last read a definition, by guest and side.
+        self.readings: dict[tuple[str, str], float] = {}
+        #: When another client, or the guest itself, last changed a guest.
+        self._touched: dict[str, float] = {}
+        #: When the disk was full last, from and to.
+        self.full_since, self.full_until = -1.0, -1.0
+        #: What another client has asked a running guest to release, with the guest's run.
+        self._asked_by_others: set[tuple[str, int, str]] = set()
+
+    @property
+    def now(self) -> float:
+        return self.hypervisor.scheduler.stamp()
+
+    def lie(self, rule: str, words: str) -> None:
+        """Write down something untrue."""
+        self.lies.append(Lie(rule, words, self.hypervisor.scheduler.now))
+
+    def touched(self, guest: str) -> None:
+        """Another client, or the guest itself, does something."""
+        self._touched[guest] = self.now
+
+    def asked_by_other(self, guest: FakeGuest, device: str) -> None:
+        """Another client asks a running guest to release a device."""
+        self._asked_by_others.add((guest.uuid, guest.id, device))
+
+    def read_at(self, guest: str, side: str) -> float:
+        """When the agent last read a definition."""
+        return self.readings.get((guest, side), -1e9)
+
+    def is_asked_by_other(self, guest: str, run: int, device: str) -> bool:
+        """Whether another client has asked a run of a guest to release a device."""
+        return (guest, run, device) in self._asked_by_others
+
+    def is_asked(self, guest: str, device: str, actions: frozenset[Any]) -> bool:
+        """Whether an operation under way names the device."""
+        return any(op.is_about(guest, device, actions) and op.is_under_way for op in self.ops.values())
+
+    def in_window(self, guest: str, side: str) -> bool:
+        """Whether another client has changed the guest between the agent's reading and its call, which followed."""
+        read_at = self.read_at(guest, side)
+        return self.now - read_at <= WINDOW and self._touched.get(guest, -1.0) >= read_at
+
+    def is_overtaken(self, op: Op, actions: frozenset[Any]) -> bool:
+        """Whether a later operation on the device has begun before the outcome of this one could be written."""
+        return any(
+            other.is_about(op.guest, op.device, actions) and other.sequence > op.sequence and other.begun is not None
+            for other in self.ops.values()
+        )
+
+
+def came_by_other(stay: Stay, since: float) -> bool:
+    """Whether another client put a device there after an operation began."""
+    return stay.origin_by == 'other' and stay.origin > since
