@@ -161,9 +161,19 @@ class Journal:
             self._notice(db, operation_id, Phase.END if error is None else Phase.ERROR)
 
     def release(self, instance: str, device: str) -> None:
-        """Record that a guest has let go of a device after its detaches had failed."""
+        """Record that a guest has let go of a device after its detaches had failed.
+
+        Nothing is recorded once an attach of the device has begun: it may be there again.
+        """
+        attaches = sorted(ATTACHES)
         with self._transaction() as db:
-            for operation in self._overdue(db, 'instance = ? AND device = ?', instance, device):
+            begun = (
+                'NOT EXISTS (SELECT 1 FROM operations AS begun WHERE begun.instance = failed.instance AND '  # nosec B608
+                'begun.device = failed.device AND begun.sequence > failed.sequence AND begun.state = ? '
+                f'AND begun.action IN ({_marks(attaches)}))'
+            )
+            where = f'instance = ? AND device = ? AND {begun}'
+            for operation in self._overdue(db, where, instance, device, State.RUNNING, *attaches):
                 db.execute('UPDATE operations SET released_at = ? WHERE id = ?', (self._clock(), operation.id))
                 self._notice(db, operation.id, Phase.RELEASED)
 
@@ -201,13 +211,17 @@ class Journal:
         with self._transaction() as db:
             return self._select(db, 'WHERE state IN (?, ?) ORDER BY sequence', State.ACCEPTED, State.RUNNING)
 
-    def overdue(self) -> list[Operation]:
+    def overdue(self, instance: str | None = None, device: str | None = None) -> list[Operation]:
         """The failed detaches whose device a running guest was asked for, and may have still.
 
         A device that was attached or detached since by another operation is none of them.
+
+        :param instance: of this guest and of this device only; None for all.
         """
         with self._transaction() as db:
-            return self._overdue(db)
+            if instance is None:
+                return self._overdue(db)
+            return self._overdue(db, 'instance = ? AND device = ?', instance, device)
 
     def _overdue(self, db: sqlite3.Connection, condition: str = 'true', *values: object) -> list[Operation]:
         detaches = sorted(DETACHES)

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
@@ -19,6 +20,7 @@ from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.late import RETRY_SECONDS
 from aliasagent.operations.late import LateWriter
+from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import MOVES
 from aliasagent.operations.model import Accepted
@@ -179,16 +181,27 @@ class Runner:
 
     def recover(self) -> int:
         """Take up what an earlier process accepted and did not finish, or gave up too early; how many are done now."""
-        for operation in self._journal.overdue():
-            with _under(operation):
-                may_still_go = operation.error_class not in _NOTHING_ASKED
-                self._driver.watch(operation.instance, operation.device, operation.asked, may_still_go)
+        self._watch(self._journal.overdue())
         unfinished = self._journal.unfinished()
         for operation in unfinished:
             with _under(operation):
                 LOG.info('Taken up after a restart: %s', _words(operation))
                 self._submit(operation)
         return len(unfinished)
+
+    def _watch(self, overdue: Iterable[Operation]) -> None:
+        """Have it noticed when guests let go of what they were asked for in vain."""
+        for operation in overdue:
+            with _under(operation):
+                may_still_go = operation.error_class not in _NOTHING_ASKED
+                self._driver.watch(operation.instance, operation.device, operation.asked, may_still_go)
+
+    def _watch_again(self, attach: Operation) -> None:
+        """Look at a device whose attach has failed: no late release was recorded since it began."""
+        try:
+            self._watch(self._journal.overdue(attach.instance, attach.device))
+        except exception.JournalError as error:
+            LOG.warning('A late release of %s may be noticed after the next start only: %s', attach.device, error)
 
     def close(self) -> None:
         """Do not wait for the journal any more: what is not in it is looked at after the next start."""
@@ -345,6 +358,8 @@ class Runner:
         error = None if error is None else exception.public(error)
         self._on_finished(operation, error, None if begun_at is None else time.monotonic() - begun_at)
         self._late_writer.write(functools.partial(self._journal.finish, operation.id, error))
+        if error is not None and operation.action in ATTACHES:
+            self._watch_again(operation)
 
 
 def _under(operation: Operation) -> 'contextlib.AbstractContextManager[None]':

@@ -37,7 +37,7 @@ def options(paths: list[str], journal: str, save_directory: str) -> Any:
             for opt in opts:
                 section = found.setdefault(str(group or 'DEFAULT').lower(), {})
                 section[opt.dest] = opt.default
-    found['allowed'] |= {'paths': paths, 'pci': ['*'], 'mdevs': ['*']}
+    found['allowed'] |= {'paths': paths, 'pci': ['*'], 'mdevs': ['*'], 'bridges': ['*'], 'migration_hosts': ['*']}
     found['unplug'] |= {'timeout': UNPLUG_TIMEOUT, 'attempts': UNPLUG_ATTEMPTS}
     found['operations'] |= {'journal': journal}
     found['reconcile'] |= {'save_directory': save_directory}
