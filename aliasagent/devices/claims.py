@@ -115,10 +115,19 @@ def is_source(device: base.Device, text: str) -> bool:
     protocol, name = device.source_protocol, device.source_name
     if protocol is None or name is None or device.element.find('source/snapshot') is not None:
         return False
-    if text in (name, f'{protocol}:{name}'):
-        return True
-    image, found, hosts = text.rpartition('@')
-    return bool(found) and protocol == 'rbd' and image == f'rbd:{name}' and all(':' in it for it in hosts.split(','))
+    return text in (name, f'{protocol}:{name}') or (protocol == 'rbd' and is_same_source(text, device.source))
+
+
+def is_same_source(one: str, other: str) -> bool:
+    """Whether two sources, as the agent writes them, are one: an image of Ceph is the same by whichever monitors."""
+    return one == other or (one.startswith('rbd:') and _without_monitors(one) == _without_monitors(other))
+
+
+def _without_monitors(source: str) -> str:
+    image, found, hosts = source.rpartition('@')
+    # What follows the last @ of a bare name can be a snapshot.
+    are_hosts = hosts == '' or all(':' in host for host in hosts.split(','))
+    return image if found and are_hosts else source
 
 
 def _address(device: base.Device) -> str | None:

@@ -50,6 +50,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 
 from aliasagent.devices import base
+from aliasagent.devices import claims
 from aliasagent.devices import disk
 from aliasagent.devices import hostdev
 from aliasagent.devices import interface
@@ -260,8 +261,9 @@ def supports(device: base.Device, known: Claim) -> Evidence | None:
     own = claim(device)
     if any(_differ(own, known, name) for name in ('wwn', 'usb_address')):
         return None
+    if own.source is not None and known.source is not None and claims.is_same_source(own.source, known.source):
+        return Evidence.SOURCE
     for evidence, have, want in (
-        (Evidence.SOURCE, own.source, known.source),
         (Evidence.HOST_ADDRESS, own.host_address, known.host_address),
         (Evidence.MDEV_UUID, own.mdev_uuid, known.mdev_uuid),
         (Evidence.MAC, own.mac, known.mac),

@@ -202,8 +202,17 @@ class SupportsTestCase(base.TestCase):
         for other in (text.format('nbd', 'two'), text.format('rbd', 'one')):
             self.assertIsNone(identity.supports(view, identity.claim(device(other))))
         self.assertEqual(Evidence.SOURCE, identity.supports(view, identity.claim(device(text.format('nbd', 'one')))))
-        image = device(text.format('rbd', 'one'))
-        self.assertEqual(Evidence.SOURCE, identity.supports(image, identity.claim(device(text.format('rbd', 'two')))))
+
+    def test_an_image_of_ceph_is_the_same_by_other_monitors(self) -> None:
+        text = "<disk type='network'><source protocol='rbd' name='{}'>{}</source></disk>"
+        host = "<host name='{}' port='6789'/>"
+        view = device(text.format('pool/a', host.format('192.0.2.1') + host.format('192.0.2.2')))
+        for hosts in ('', host.format('192.0.2.3'), host.format('fc00::1')):
+            known = identity.claim(device(text.format('pool/a', hosts)))
+            self.assertEqual(Evidence.SOURCE, identity.supports(view, known))
+        for name in ('pool/b', 'other/a', 'pool/a@snap'):
+            known = identity.claim(device(text.format(name, host.format('192.0.2.1'))))
+            self.assertIsNone(identity.supports(view, known))
 
     @given(strategies.devices, strategies.devices)
     def test_another_kind_is_never_it(self, first: xml.Element, second: xml.Element) -> None:
