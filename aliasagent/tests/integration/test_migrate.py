@@ -174,7 +174,9 @@ class MigrateTest(moving.MovingCase, testtools.TestCase):
     def follow(self, old: moving.OldGuest) -> None:
         migrate.follow(self.host, old.uuid, self.there.uri)
 
-    def send(self, old: moving.OldGuest, pool: futures.Executor, bandwidth_mib: int) -> 'futures.Future[dict[str, str]]':
+    def send(
+        self, old: moving.OldGuest, pool: futures.Executor, bandwidth_mib: int
+    ) -> 'futures.Future[dict[str, str]]':
         """Have somebody else send the guest, and wait until it is on its way."""
         sent = pool.submit(self.migrate, old, self.there, bandwidth_mib=bandwidth_mib)
         on_its_way = functools.partial(migrate.progress, self.host, old.uuid)
