@@ -185,7 +185,9 @@ class ComputeAPI:
         """Give the devices of a guest their aliases, in the persistent config.
 
         :param inventory: whose devices are whose, as far as the guest alone cannot tell: ``ports``, each with ``id``
-            and ``address``, ``pci_slot`` or ``devname``; ``volumes``, each with ``id`` and ``target`` or ``source``.
+            and ``address``, ``bridge``, ``network``, ``pci_slot``, ``devname`` or ``guest_pci_slot``; ``volumes``, each
+            with ``id`` and ``target``, ``source``, ``serial`` or ``wwn``; ``hostdevs``, each with ``id`` and a
+            ``hostdev`` as :meth:`attach_hostdev` takes it.
         """
         self._cast(ctxt, 'reconcile_instance', instance_uuid=instance_uuid, inventory=inventory)
 

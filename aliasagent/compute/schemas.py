@@ -264,8 +264,11 @@ HOSTDEV: Schema = {
 
 _INSTANCE = {'instance_uuid': _UUID}
 
-#: What a control plane knows of a guest's ports and volumes, for what the guest alone cannot tell. Each is told by
-#: everything that is said of it.
+#: Any id that an alias can hold.
+_DEVICE_ID = _string('device-id')
+
+#: What a control plane knows of a guest's devices, for what the guest alone cannot tell. An entry means the one device
+#: that agrees with everything that it says.
 INVENTORY: Schema = _object(
     {},
     {
@@ -273,11 +276,15 @@ INVENTORY: Schema = _object(
             'type': 'array',
             'maxItems': 1000,
             'items': _object(
-                {'id': _UUID},
+                {'id': _DEVICE_ID},
                 {
                     'address': _nullable(_string('mac-address')),
+                    'bridge': _nullable(_string('interface-name')),
+                    'network': _nullable(_string('name')),
                     'pci_slot': _nullable(_string('pci-address')),
                     'devname': _nullable(_string('interface-name')),
+                    # Where the guest has it: what tells two interfaces of one MAC address on one bridge apart.
+                    'guest_pci_slot': _nullable(_string('pci-address')),
                 },
             ),
         },
@@ -285,8 +292,22 @@ INVENTORY: Schema = _object(
             'type': 'array',
             'maxItems': 1000,
             'items': _object(
-                {'id': _UUID},
-                {'target': _nullable(_string('device-name')), 'source': _nullable(_string('name'))},
+                {'id': _DEVICE_ID},
+                {
+                    'target': _nullable(_string('device-name')),
+                    # A path; pool/image of Ceph; pool/volume of a storage pool.
+                    'source': _nullable(_string('name')),
+                    'serial': _nullable(_string('name')),
+                    'wwn': _nullable(_string('name')),
+                },
+            ),
+        },
+        'hostdevs': {
+            'type': 'array',
+            'maxItems': 1000,
+            # As attach_hostdev takes it. A USB device is named by bus and device where another one is of its kind.
+            'items': _object(
+                {'id': _DEVICE_ID, 'hostdev': HOSTDEV}, {'guest_pci_slot': _nullable(_string('pci-address'))}
             ),
         },
     },

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The order in which the agent's parts start, drain and stop."""
 
+import functools
 import logging
 import signal
 import threading
@@ -22,6 +23,7 @@ from aliasagent.devices.bounds import Bounds
 from aliasagent.metrics import Metrics
 from aliasagent.metrics import Parts
 from aliasagent.operations import knowledge
+from aliasagent.operations import told
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
@@ -70,9 +72,12 @@ class ComputeService(service.Service):
             on_retry=self.metrics.unplug_retried,
             on_timeout=self.metrics.unplug_timed_out,
         )
-        self._driver = Driver(self._host, self._unplugs, self._patience, self._within)
-        self._reconciler = Reconciler(self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known)
-        self._mover = Mover(self._host, conf.reconcile.save_directory, self._known)
+        self._driver = Driver(self._host, self._unplugs, self._patience, self._within, self._known)
+        keep = functools.partial(told.keep, self._journal)
+        self._reconciler = Reconciler(
+            self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known, keep
+        )
+        self._mover = Mover(self._host, conf.reconcile.save_directory, self._known, keep)
         self._runner = Runner(
             self._journal,
             self._lanes,
@@ -238,8 +243,8 @@ class ComputeService(service.Service):
         return _PRUNE_SECONDS
 
     def _known(self, instance: str) -> list[Record]:
-        """What the agent knows of the devices that it gave to a guest."""
-        return knowledge.records(self._journal.attached(instance))
+        """What the agent knows of a guest's devices: those that it attached, and what inventories said."""
+        return knowledge.of_guest(self._journal, instance)
 
     def _patience(self) -> Patience:
         return Patience(self._conf.unplug.timeout, self._conf.unplug.attempts)

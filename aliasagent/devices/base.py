@@ -11,11 +11,30 @@ from aliasagent.devices import alias
 from aliasagent.devices import properties
 from aliasagent.devices import xml
 
-#: Kinds that libvirt never takes out of a running guest: it answers code 84, or they have no alias to name them by.
-#: Measured on libvirt 9.0 and 11.3.
+#: Kinds that no running guest gives up: libvirt answers code 84, or they have no alias to name them by, or, as with
+#: ``filesystem``, the guest never lets go of them. Measured on libvirt 9.0 and 11.3.
 NEVER_UNPLUGGED = frozenset(
-    {'audio', 'graphics', 'hub', 'iommu', 'lease', 'memballoon', 'nvram', 'panic', 'smartcard', 'sound', 'tpm', 'video'}
+    {
+        'audio',
+        'crypto',
+        'filesystem',
+        'graphics',
+        'hub',
+        'iommu',
+        'lease',
+        'memballoon',
+        'nvram',
+        'panic',
+        'parallel',
+        'pstore',
+        'smartcard',
+        'sound',
+        'tpm',
+        'video',
+    }
 )
+#: The serial devices that sit on a bus from which something can be unplugged.
+_UNPLUGGED_SERIALS = frozenset({'pci-serial', 'usb-serial'})
 
 
 class Device:
@@ -62,6 +81,9 @@ class Device:
                 return self.element.get('type') == 'scsi'
             case 'input':
                 return self.element.get('bus') != 'ps2'
+            case 'serial':
+                target = self.element.find('target')
+                return target is not None and target.get('type') in _UNPLUGGED_SERIALS
             case kind:
                 return kind not in NEVER_UNPLUGGED
 

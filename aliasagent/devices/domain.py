@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest's definition: its devices, and finding one of them.
 
-Two look-ups, in this order and no other: by user alias, then by identity (:mod:`aliasagent.devices.identity`) among the
-devices that no user alias claims. A device that carries somebody else's alias is never found as a fallback.
+Two look-ups, in this order and no other: by user alias, then by identity. Which device is whose is judged by
+:mod:`aliasagent.devices.identity` alone. A device that carries somebody else's alias is never found as a fallback.
 """
 
+import collections
 import copy
 import dataclasses
 import re
+from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Self
 
@@ -21,6 +23,7 @@ from aliasagent.devices import dump
 from aliasagent.devices import hostdev
 from aliasagent.devices import identity
 from aliasagent.devices import interface
+from aliasagent.devices import names
 from aliasagent.devices import targets
 from aliasagent.devices import xml
 
@@ -29,6 +32,8 @@ _CLASSES: dict[str, type[base.Device]] = {
     interface.Interface.tag: interface.Interface,
     hostdev.Hostdev.tag: hostdev.Hostdev,
 }
+#: What helps where the guest alone cannot tell.
+SETTLES = 'Say whose it is, with an inventory that names it: "aliasagent reconcile GUEST --inventory ..."'
 #: Children of ``<devices>`` that are no devices.
 _NO_DEVICES = frozenset({'emulator'})
 _NOVA_PORT = re.compile(r'\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}port')
@@ -52,6 +57,33 @@ class Found:
 
     device: base.Device
     evidence: identity.Evidence
+
+
+def _of_id(
+    device_id: str, judged: list[tuple[base.Device, identity.Judgement]], known: identity.Claim | None
+) -> tuple[list[Found], list[tuple[Found, identity.Judgement]]]:
+    """The devices that are that of an id, and those that could be.
+
+    A hint, or one side of a contradiction, is enough for a device that also looks as it should.
+    """
+    own, doubtful = [], []
+    for found, judgement in judged:
+        if device_id not in judgement.ids:
+            continue
+        if judgement.whose is not None:
+            # One that has the id in capitals as its alias is not renamed.
+            if judgement.whose.evidence is not identity.Evidence.ALIAS:
+                own.append(Found(found, judgement.whose.evidence))
+        elif known is not None and not found.is_claimed and (evidence := identity.supports(found, known)) is not None:
+            own.append(Found(found, evidence))
+        else:
+            doubtful.append((Found(found, judgement.said[0].evidence), judgement))
+    return own, doubtful
+
+
+def _is_free(device: base.Device, judgement: identity.Judgement) -> bool:
+    """Whether nothing proves that a device is anybody's."""
+    return not device.is_claimed and judgement.whose is None and not judgement.is_disputed
 
 
 class Domain:
@@ -136,6 +168,14 @@ class Domain:
         led_to = (targets.leading_to(found.element.find('address'), bus) for found in on_bus)
         return self.disk_targets() | {name for name in led_to if name is not None}
 
+    def users_of(self, controller: base.Device) -> list[base.Device]:
+        """The devices that are plugged into a SCSI controller; none if the device is something else."""
+        if controller.kind != 'controller' or controller.element.get('type') != 'scsi':
+            return []
+        index = controller.element.get('index')
+        addresses = ((found, found.element.find('address')) for found in self.devices() if found.drive_bus == 'scsi')
+        return [found for found, address in addresses if address is not None and address.get('controller') == index]
+
     def by_alias(self, name: str) -> list[base.Device]:
         """The devices with this very alias: more than one only if the definition was loaded from disk like that."""
         device_id = alias.parse(name)
@@ -145,49 +185,65 @@ class Domain:
                 return [device(element) for element in elements]
         return [found for found in self.devices() if found.alias == name]
 
-    def find(self, device_id: str, known: identity.Claim | None = None) -> Found | None:
-        """The device of an id: by its alias, else by identity; None if the definition has no such device.
+    def find(
+        self, device_id: str, known: identity.Claim | None = None, records: Iterable[identity.Record] = ()
+    ) -> Found | None:
+        """Find the device of an id: by its alias, else by identity; None if the definition has no such device.
 
-        :param known: what else is known of the device that is looked for.
+        :param known: what the device that is looked for looks like.
+        :param records: what is known from elsewhere of the guest's devices.
         :raises AmbiguousDevice: more than one device could be meant.
+        :raises DeviceConflict: one device could be meant, and its evidence contradicts itself, or is only a hint.
         """
-        named = [Found(found, identity.Evidence.ALIAS) for found in self.by_alias(alias.make(device_id))]
+        records = tuple(records)
+        named = self.by_alias(alias.make(device_id))
+        if len(named) > 1:
+            raise self._ambiguous(device_id, [Found(found, identity.Evidence.ALIAS) for found in named])
         if named:
-            return self._only(device_id, named)
+            return self._named(device_id, named[0], known, records)
         ports = self.ports()
-        identified = [(found, identity.identify(found, ports)) for found in self.devices()]
-        own = [
-            Found(found, whose.evidence)
-            for found, whose in identified
-            if whose is not None and whose.device_id == device_id.lower() and not found.is_claimed
-        ]
-        if own or known is None:
-            return self._only(device_id, own)
-        fitting = [
-            (Found(found, evidence), whose)
-            for found, whose in identified
-            if (evidence := identity.supports(found, known)) is not None
-        ]
-        if all(whose is not None or it.device.is_claimed for it, whose in fitting):
-            return self._in_spite_of(device_id, fitting)
-        # If something fits that is another's, the rest may be, too: a MAC, for one, can be that of two ports.
-        return self._only(device_id, [it for it, _whose in fitting])
+        judged = [(found, identity.judge(found, ports, records)) for found in self.devices()]
+        own, doubtful = _of_id(names.normal(device_id), judged, known)
+        if own:
+            return self._only(device_id, [*own, *(it for it, _judgement in doubtful)])
+        if doubtful:
+            raise self._doubtful(device_id, doubtful)
+        return None if known is None else self._fitting(device_id, judged, known)
 
-    def _in_spite_of(self, device_id: str, fitting: list[tuple[Found, identity.Identity | None]]) -> Found | None:
-        """Of devices that fit what is known of one, and are said to be another's, that one; None if it is true of all.
+    def _named(
+        self, device_id: str, device: base.Device, known: identity.Claim | None, records: tuple[identity.Record, ...]
+    ) -> Found:
+        """The one device that carries an id's alias, if that is trustworthy."""
+        found = Found(device, identity.Evidence.ALIAS)
+        judgement = identity.judge(device, frozenset(), records)
+        is_it = judgement.whose is not None and judgement.whose.evidence is identity.Evidence.ALIAS
+        # What somebody asks for by its looks is this very device, whatever its source is named after.
+        if is_it or (known is not None and identity.supports(device, known) is not None):
+            return found
+        raise self._doubtful(device_id, [(found, judgement)])
 
-        An alias, a serial or a port's id is true. The name of a source may be that of an earlier life: after a volume
-        migration the volume keeps its id, and lies in what is called after the other. A mediated device is who it is.
+    def _fitting(
+        self, device_id: str, judged: list[tuple[base.Device, identity.Judgement]], known: identity.Claim
+    ) -> Found | None:
+        """The device that looks as the one that is looked for, and is not another's; None if there is none.
 
         :raises AmbiguousDevice: it cannot be told.
         """
-        unclaimed = [(it, whose.evidence) for it, whose in fitting if whose is not None and not it.device.is_claimed]
-        certain = [it for it, _evidence in unclaimed if it.evidence is identity.Evidence.MDEV_UUID]
+        fitting = [
+            (Found(found, evidence), judgement)
+            for found, judgement in judged
+            if (evidence := identity.supports(found, known)) is not None
+        ]
+        if any(_is_free(it.device, judgement) for it, judgement in fitting):
+            # If something fits that is another's, the rest may be, too: a MAC, for one, can be that of two ports.
+            return self._only(device_id, [it for it, _judgement in fitting])
+        unclaimed = [(it, judgement) for it, judgement in fitting if not it.device.is_claimed]
+        certain = [it for it, _judgement in unclaimed if it.evidence is identity.Evidence.MDEV_UUID]
+        disputed = [it for it, judgement in unclaimed if judgement.is_disputed]
         if certain:
             return self._only(device_id, certain)
-        doubtful = [it for it, evidence in unclaimed if evidence is identity.Evidence.SOURCE_NAME]
-        if doubtful:
-            raise self._ambiguous(device_id, doubtful)
+        if disputed:
+            raise self._ambiguous(device_id, disputed)
         return None
 
     def has_double(self, device: base.Device) -> bool:
@@ -207,6 +263,36 @@ class Domain:
             device=device_id,
             candidates='; '.join(f'{found.device.describe()} (by {found.evidence})' for found in candidates),
         )
+
+    def _doubtful(
+        self, device_id: str, doubtful: list[tuple[Found, identity.Judgement]]
+    ) -> exception.AmbiguousDevice | exception.DeviceConflict:
+        """The error for devices that could be the one that is looked for by evidence that does not prove it."""
+        if len(doubtful) > 1:
+            return self._ambiguous(device_id, [it for it, _judgement in doubtful])
+        ((it, judgement),) = doubtful
+        if judgement.hint is not None:
+            said = f'only the source of {it.device.describe()} is named after it, which is no proof'
+        elif judgement.whose is not None:
+            whose = judgement.whose
+            said = f'{it.device.describe()} is that of {whose.device_id}, {identity.reason(whose.evidence)}'
+        else:
+            said = f'what {it.device.describe()} says contradicts itself: {judgement.words()}'
+        return exception.DeviceConflict(
+            instance=self.uuid, device=device_id, reason=f'{said}; nothing was changed. {SETTLES}'
+        )
+
+    def doubled_aliases(self) -> list[str]:
+        """The user aliases that more than one device has.
+
+        The first console is the first serial port once more, and libvirt lets it have its alias.
+        """
+        devices = list(self.devices())
+        first = next((found for found in devices if found.kind == 'console'), None)
+        serial = next((found for found in devices if found.kind == 'serial'), None)
+        shared = first if first is not None and serial is not None and first.alias == serial.alias else None
+        counted = collections.Counter(found.alias for found in devices if found.is_claimed and found is not shared)
+        return sorted(name for name, count in counted.items() if name is not None and count > 1)
 
     def without_aliases(self) -> str:
         """The definition's text but for device aliases, to see whether anything else differs between two."""

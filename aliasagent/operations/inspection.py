@@ -9,6 +9,7 @@ import urllib.parse
 
 from aliasagent import exception
 from aliasagent.operations import journal
+from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import State
 
 #: Seconds to wait for an agent that is writing.
@@ -51,6 +52,28 @@ def inspect(path: str) -> Inspection | None:
     except (sqlite3.Error, OSError) as error:
         raise exception.JournalError(path=path, reason=error) from error
     return Inspection(version, unfinished)
+
+
+def recorded(path: str) -> frozenset[tuple[str, str]]:
+    """List the guests and devices of which the journal says whose they are: by an attach, or by an inventory.
+
+    :raises JournalError: it cannot be read, or is no journal.
+    """
+    if not os.path.exists(path):
+        return frozenset()
+    attaches = sorted(ATTACHES)
+    marks = ', '.join('?' * len(attaches))
+    try:
+        with contextlib.closing(_open(path)) as db:
+            found = db.execute(
+                f'SELECT DISTINCT instance, lower(device) FROM operations WHERE state = ? AND action IN ({marks})',  # nosec B608
+                (State.SUCCEEDED, *attaches),
+            ).fetchall()
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'told'").fetchone() is not None:
+                found += db.execute('SELECT instance, device FROM told').fetchall()
+    except (sqlite3.Error, OSError) as error:
+        raise exception.JournalError(path=path, reason=error) from error
+    return frozenset(found)
 
 
 def _open(path: str) -> sqlite3.Connection:

@@ -18,9 +18,12 @@ import time
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
+from typing import Any
 from typing import TypeVar
 
 from aliasagent import exception
+from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.operations.layouts import LAYOUTS
 from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import Accepted
@@ -30,43 +33,11 @@ from aliasagent.operations.model import Operation
 from aliasagent.operations.model import Phase
 from aliasagent.operations.model import State
 
-#: How the file came to have the layout it has, kept in it as ``user_version``: an older one is brought up to date.
-_LAYOUTS = (
-    """
-    CREATE TABLE operations (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-        id TEXT NOT NULL UNIQUE,
-        action TEXT NOT NULL,
-        instance TEXT NOT NULL,
-        device TEXT NOT NULL,
-        arguments TEXT NOT NULL,
-        state TEXT NOT NULL,
-        error_class TEXT,
-        error TEXT,
-        accepted_at REAL NOT NULL,
-        started_at REAL,
-        finished_at REAL,
-        attempts INTEGER NOT NULL,
-        request_id TEXT,
-        released_at REAL
-    );
-    CREATE INDEX operations_state ON operations (state);
-    """,
-    """
-    CREATE INDEX operations_instance ON operations (instance, device);
-    CREATE TABLE notices (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-        operation INTEGER NOT NULL REFERENCES operations (sequence),
-        phase TEXT NOT NULL
-    );
-    CREATE INDEX notices_operation ON notices (operation);
-    """,
-)
-VERSION = len(_LAYOUTS)
+VERSION = len(LAYOUTS)
 
 _COLUMNS = (
     'id, action, instance, device, arguments, state, error_class, error, accepted_at, started_at, finished_at, '
-    'attempts, request_id, released_at'
+    'attempts, request_id, released_at, asked'
 )
 _VALUES = ', '.join(f':{name}' for name in _COLUMNS.split(', '))
 _HOW_TO_GO_ON = (
@@ -122,7 +93,7 @@ class Journal:
                 path=self.path, reason=f'it has layout {version}, and not one of those up to {VERSION} known here'
             )
         for number in range(version, VERSION):
-            self._db.executescript(f'BEGIN; {_LAYOUTS[number]} PRAGMA user_version = {number + 1}; COMMIT;')
+            self._db.executescript(f'BEGIN; {LAYOUTS[number]} PRAGMA user_version = {number + 1}; COMMIT;')
 
     def close(self) -> None:
         with self._lock:
@@ -145,7 +116,7 @@ class Journal:
         )
         added = db.execute(
             f'INSERT INTO operations ({_COLUMNS}) VALUES ({_VALUES}) ON CONFLICT (id) DO NOTHING',  # nosec B608
-            vars(new) | {'arguments': json.dumps(new.arguments)},
+            vars(new) | {'arguments': json.dumps(new.arguments), 'asked': None},
         ).rowcount
         if not added:
             (known,) = self._select(db, 'WHERE id = ?', operation.id)
@@ -154,16 +125,24 @@ class Journal:
             self._notice(db, new.id, Phase.ERROR)
         return Accepted(new, is_new=True)
 
-    def start(self, operation_id: str) -> None:
-        """Record that work on an operation begins."""
+    def start(self, operation_id: str, asked: DeviceFingerprint | None = None) -> None:
+        """Record that work on an operation begins.
+
+        :param asked: the device that a detach is about to take out.
+        """
         with self._transaction() as db:
             (attempts,) = db.execute(
-                'UPDATE operations SET state = ?, started_at = coalesce(started_at, ?), attempts = attempts + 1 '
-                'WHERE id = ? RETURNING attempts',
-                (State.RUNNING, self._clock(), operation_id),
+                'UPDATE operations SET state = ?, started_at = coalesce(started_at, ?), attempts = attempts + 1, '
+                'asked = coalesce(?, asked) WHERE id = ? RETURNING attempts',
+                (State.RUNNING, self._clock(), _dumped(asked), operation_id),
             ).fetchone()
             if attempts == 1:
                 self._notice(db, operation_id, Phase.START)
+
+    def found(self, operation_id: str, asked: DeviceFingerprint) -> None:
+        """Record the device that a detach is about to take out, if its guest has changed since the detach began."""
+        with self._transaction() as db:
+            db.execute('UPDATE operations SET asked = ? WHERE id = ?', (_dumped(asked), operation_id))
 
     def finish(self, operation_id: str, error: BaseException | None = None) -> None:
         """Record an operation's outcome; what was refused before work on it began, began and ended at once."""
@@ -182,21 +161,24 @@ class Journal:
             self._notice(db, operation_id, Phase.END if error is None else Phase.ERROR)
 
     def release(self, instance: str, device: str) -> None:
-        """Record that a guest has let go of a device after its detach had failed."""
-        actions = sorted(DETACHES)
+        """Record that a guest has let go of a device after its detaches had failed."""
         with self._transaction() as db:
-            found = self._select(
-                db,
-                'WHERE sequence = (SELECT max(sequence) FROM operations '  # nosec B608
-                f'WHERE instance = ? AND device = ? AND state = ? AND action IN ({_marks(actions)}))',
-                instance,
-                device,
-                State.FAILED,
-                *actions,
-            )
-            for operation in found:
+            for operation in self._overdue(db, 'instance = ? AND device = ?', instance, device):
                 db.execute('UPDATE operations SET released_at = ? WHERE id = ?', (self._clock(), operation.id))
                 self._notice(db, operation.id, Phase.RELEASED)
+
+    def is_released(self, instance: str, device: str) -> bool:
+        """Whether the last that is known of a device is that the guest has let go of it after its detach had failed."""
+        with self._transaction() as db:
+            last = self._select(
+                db,
+                'WHERE instance = ? AND device = ? AND (released_at IS NOT NULL OR state = ?) '
+                'ORDER BY sequence DESC LIMIT 1',
+                instance,
+                device,
+                State.SUCCEEDED,
+            )
+        return bool(last) and last[0].released_at is not None
 
     def get(self, operation_id: str) -> Operation:
         """One operation.
@@ -220,19 +202,32 @@ class Journal:
             return self._select(db, 'WHERE state IN (?, ?) ORDER BY sequence', State.ACCEPTED, State.RUNNING)
 
     def overdue(self) -> list[Operation]:
-        """Of each device that a guest did not let go of in time, and was not given anew since, the last detach."""
-        attaches, detaches = sorted(ATTACHES), sorted(DETACHES)
+        """The failed detaches whose device a running guest was asked for, and may have still.
+
+        A device that was attached or detached since by another operation is none of them.
+        """
         with self._transaction() as db:
-            return self._select(
-                db,
-                'WHERE error_class = ? AND released_at IS NULL AND sequence IN (SELECT max(sequence) FROM operations '  # nosec B608
-                f'WHERE action IN ({_marks(detaches)}) OR state = ? AND action IN ({_marks(attaches)}) '
-                'GROUP BY instance, device) ORDER BY sequence',
-                exception.DetachTimeout.__name__,
-                *detaches,
-                State.SUCCEEDED,
-                *attaches,
-            )
+            return self._overdue(db)
+
+    def _overdue(self, db: sqlite3.Connection, condition: str = 'true', *values: object) -> list[Operation]:
+        detaches = sorted(DETACHES)
+        changes = sorted(ATTACHES | DETACHES)
+        return self._select(
+            db,
+            f'AS failed WHERE {condition} AND state = ? AND released_at IS NULL '  # nosec B608
+            f'AND action IN ({_marks(detaches)}) '
+            # An older release did not record what it asked for.
+            "AND (json_extract(asked, '$.run') IS NOT NULL OR asked IS NULL AND error_class = ?) "
+            'AND NOT EXISTS (SELECT 1 FROM operations AS later WHERE later.instance = failed.instance '
+            'AND later.device = failed.device AND later.sequence > failed.sequence AND later.state = ? '
+            f'AND later.action IN ({_marks(changes)})) ORDER BY sequence',
+            *values,
+            State.FAILED,
+            *detaches,
+            exception.DetachTimeout.__name__,
+            State.SUCCEEDED,
+            *changes,
+        )
 
     def select(
         self,
@@ -283,17 +278,29 @@ class Journal:
     def prune(self, seconds: float, count: int) -> int:
         """Forget finished operations that are older than so many seconds, or not among the newest so many; how many.
 
-        What is still to be told about is kept.
+        What is still to be told about is kept. So is an old attach whose device is still there as far as is known here:
+        its record can be what tells whose the device is.
         """
         forgotten = 0
+        attaches, changes = sorted(ATTACHES), sorted(ATTACHES | DETACHES)
+        in_force = (
+            f'state = ? AND action IN ({_marks(attaches)}) AND NOT EXISTS (SELECT 1 FROM operations AS later '
+            'WHERE later.instance = operations.instance AND later.device = operations.device '
+            'AND later.sequence > operations.sequence AND (later.state = ? OR later.released_at IS NOT NULL) '
+            f'AND later.action IN ({_marks(changes)}))'
+        )
         while True:
             with self._transaction() as db:
                 gone = db.execute(
-                    'DELETE FROM operations WHERE sequence IN (SELECT sequence FROM operations '
-                    'WHERE state IN (?, ?) AND (finished_at < ? OR sequence <= coalesce('
+                    'DELETE FROM operations WHERE sequence IN (SELECT sequence FROM operations '  # nosec B608
+                    f'WHERE state IN (?, ?) AND (finished_at < ? AND NOT ({in_force}) OR sequence <= coalesce('
                     '  (SELECT sequence FROM operations ORDER BY sequence DESC LIMIT 1 OFFSET ?), 0)) '
                     'AND sequence NOT IN (SELECT operation FROM notices) ORDER BY sequence LIMIT ?)',
-                    (State.SUCCEEDED, State.FAILED, self._clock() - seconds, count, _BATCH),
+                    (
+                        *(State.SUCCEEDED, State.FAILED, self._clock() - seconds),
+                        *(State.SUCCEEDED, *attaches, State.SUCCEEDED, *changes),
+                        *(count, _BATCH),
+                    ),
                 ).rowcount
             forgotten += gone
             if gone < _BATCH:
@@ -331,10 +338,14 @@ class Journal:
         try:
             return [
                 Operation(id_, Action(action), instance, device, json.loads(arguments), State(state), *rest)
-                for id_, action, instance, device, arguments, state, *rest in rows
+                for id_, action, instance, device, arguments, state, *rest in map(_with_asked_loaded, rows)
             ]
         except ValueError as error:
             raise exception.JournalError(path=self.path, reason=f'a record in it makes no sense: {error}') from error
+
+    def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """Read or write the file, all of it or nothing."""
+        return self._transaction()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -361,6 +372,15 @@ def _words(error: Exception) -> str:
     if getattr(error, 'sqlite_errorcode', None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return f'{error}; {_HOW_TO_GO_ON}'
     return str(error)
+
+
+def _dumped(asked: DeviceFingerprint | None) -> str | None:
+    return None if asked is None else json.dumps(asked.to_dict())
+
+
+def _with_asked_loaded(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    *others, asked = row
+    return *others, None if asked is None else DeviceFingerprint.from_dict(json.loads(asked))
 
 
 def _marks(values: Collection[object]) -> str:

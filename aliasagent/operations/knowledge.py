@@ -1,46 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent knows of a guest's devices because it attached them itself.
+"""What the agent knows of a guest's devices: what inventories said, and what it attached itself.
 
-Such a device lacks its alias only if the guest was somewhere else meanwhile, or its definition was written anew by
-somebody who does not know aliases. So only what no other device can have taken over by then counts: a volume's file or
-the stable name of its block device, and a port's MAC address with, if it has one, the address of its function. The
-address of a host device alone, a name like ``/dev/sdb``, or an NBD server is the next one's tomorrow.
+A device that the agent attached lacks its alias only if the guest was somewhere else meanwhile, or its definition
+was written anew by somebody who does not know aliases; or its alias is doubted for what its source is named after.
+Only what no other device can have taken over by then counts: a volume's file or the stable name of its block device,
+and a port's MAC address with, if it has one, the address of its function. The address of a host device alone, a name
+like ``/dev/sdb``, or an NBD server is the next one's tomorrow.
 """
 
-import re
+import logging
+from collections.abc import Callable
 from collections.abc import Iterable
 
+from aliasagent import exception
 from aliasagent.devices import base
 from aliasagent.devices import disk
 from aliasagent.devices import identity
+from aliasagent.devices import names
 from aliasagent.devices import port
+from aliasagent.devices import targets
 from aliasagent.devices import volume
+from aliasagent.operations import told
+from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.reconcile.plan import Record
 
-_TOLD_BY = 'record of its attach'
-#: Names that the kernel gives in the order in which it finds block devices.
-_NUMBERED = re.compile(r'/dev/[^/]+')
+LOG = logging.getLogger(__name__)
+
+_TOLD_BY = identity.Evidence.ATTACH
+
+
+def of_guest(journal: Journal, instance: str) -> list[Record]:
+    """Read what is known of a guest's devices; what cannot be read is logged and left out: no guest waits for it."""
+    found: list[Record] = []
+    sources: tuple[Callable[[], list[Record]], ...] = (
+        lambda: records(journal.attached(instance)),
+        lambda: told.records(journal, instance),
+    )
+    for read in sources:
+        try:
+            found += read()
+        except exception.JournalError as error:
+            LOG.error('Instance %s: some of what is known of its devices is left out: %s', instance, error)
+    return found
 
 
 def records(attaches: Iterable[Operation]) -> list[Record]:
-    """What attaches that succeeded say, a record for each that says enough."""
-    found = [_record(operation, _device(operation)) for operation in attaches]
-    return [record for record in found if record is not None]
+    """Tell what attaches that succeeded say: a record for each that says enough."""
+    found = []
+    for operation in attaches:
+        try:
+            record = _record(operation, _device(operation))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a record, the guest must not wait for it
+            LOG.warning(
+                'Instance %s: the record of the attach of %s, operation %s, makes no sense, and is left out: %s: %s',
+                operation.instance,
+                operation.device,
+                operation.id,
+                type(error).__name__,
+                error,
+            )
+        else:
+            found += [record] if record is not None else []
+    return found
 
 
 def _device(operation: Operation) -> base.Device | None:
+    """What was attached, as far as it tells the device from others; where in the guest it went does not."""
     arguments = operation.arguments
     match operation.action:
         case Action.ATTACH_VOLUME:
-            # Where it was attached does not matter here, and need not be free.
+            name = arguments.get('device_name')
+            device_type = arguments.get('device_type') or 'disk'
+            bus = targets.default_bus(None if name is None else targets.split(name), device_type)
             return volume.disk_for_volume(
                 arguments['volume_id'],
                 arguments['connection_info'],
-                target='sda',
-                bus='scsi',
-                device_type=arguments.get('device_type', 'disk'),
+                # Any name: it was free then, and need not be now.
+                target='vda',
+                bus=arguments.get('disk_bus') or bus,
+                device_type=device_type,
             )
         case Action.ATTACH_INTERFACE:
             return port.interface_for_port(arguments['port'])
@@ -50,7 +90,7 @@ def _device(operation: Operation) -> base.Device | None:
 
 def _record(operation: Operation, device: base.Device | None) -> Record | None:
     match device:
-        case disk.Disk(source=str(source)) if not _NUMBERED.fullmatch(source) and device.source_protocol != 'nbd':
+        case disk.Disk(source=str(source)) if not names.is_numbered(source) and device.source_protocol != 'nbd':
             return Record(operation.device, device.kind, _TOLD_BY, source=source)
         case None | disk.Disk():
             return None

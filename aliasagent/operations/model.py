@@ -7,6 +7,7 @@ from typing import Any
 from typing import NamedTuple
 
 from aliasagent import exception
+from aliasagent.devices.fingerprint import DeviceFingerprint
 
 
 class Action(enum.StrEnum):
@@ -62,6 +63,8 @@ class Operation:
     request_id: str | None = None
     #: When the guest let go of the device after all, though the detach had failed.
     released_at: float | None = None
+    #: The device as a detach found it, before it changed anything.
+    asked: DeviceFingerprint | None = None
 
     @property
     def is_finished(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from aliasagent import context
 from aliasagent import exception
+from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.late import RETRY_SECONDS
@@ -32,6 +33,13 @@ from aliasagent.virt.driver import Driver
 from aliasagent.virt.jobs import Stopping
 
 LOG = logging.getLogger(__name__)
+
+
+#: The errors after which a guest has no request to release a device that it may still answer: it or libvirt refused, or
+#: it was not asked.
+_NOTHING_ASKED = frozenset(
+    kind.__name__ for kind in (exception.DetachFailed, exception.Unsupported, exception.GuestBusy)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +89,8 @@ class Runner:
         self._unfinished: dict[str, tuple[Operation, float]] = {}
         #: The operations that this process has begun and not finished, and when. Each is touched by its own lane only.
         self._begun: dict[str, float] = {}
+        #: The same operations, as the journal has them since they were begun.
+        self._begun_as: dict[str, Operation] = {}
         self._closing = threading.Event()
         self._late_writer = LateWriter()
         self._actions: dict[Action, Callable[[Operation], futures.Future[None] | None]] = {
@@ -171,7 +181,8 @@ class Runner:
         """Take up what an earlier process accepted and did not finish, or gave up too early; how many are done now."""
         for operation in self._journal.overdue():
             with _under(operation):
-                self._driver.watch(operation.instance, operation.device)
+                may_still_go = operation.error_class not in _NOTHING_ASKED
+                self._driver.watch(operation.instance, operation.device, operation.asked, may_still_go)
         unfinished = self._journal.unfinished()
         for operation in unfinished:
             with _under(operation):
@@ -220,18 +231,12 @@ class Runner:
                 break
             except exception.HypervisorUnavailable as error:
                 # What was done already is seen when it is done again: each action looks first.
-                if operation.id in self._begun:
-                    operation = dataclasses.replace(operation, state=State.RUNNING)
+                operation = self._begun_as.get(operation.id, operation)
                 if last or not self._wait_connected():
                     # Should it be the stop that took the hypervisor away, the next agent goes on with this.
                     if not self._closing.is_set():
                         self._finish(operation, error)
                     return None
-            except exception.DeviceNotFound as error:
-                # What a detach had found before, and does not find any more, went by its own doing.
-                gone = operation.state is State.RUNNING and operation.action in DETACHES
-                self._finish(operation, None if gone else error)
-                return None
             except Stopping:
                 raise
             except Exception as error:  # noqa: BLE001 - becomes the operation's outcome, and is logged there
@@ -244,10 +249,25 @@ class Runner:
         pending.add_done_callback(lambda future: self._on_done(operation, future, finished))
         return finished
 
-    def _detach(self, operation: Operation, kind: str | None = None) -> 'futures.Future[None]':
-        """Begin when the device was found: a detach that is running has had one to take out, also after a crash."""
+    def _detach(self, operation: Operation, kind: str | None = None) -> 'futures.Future[None] | None':
+        """Begin when the device was found, with a record of it: what is gone on with is that very device."""
         begin = functools.partial(self._begin, operation)
-        return self._driver.detach(operation.instance, operation.device, kind, begin=begin)
+        try:
+            return self._driver.detach(
+                operation.instance, operation.device, kind, asked=operation.asked, begin=begin
+            )
+        except exception.DeviceNotFound:
+            # Whoever asks once more for what the guest has released late is told that it is done.
+            if not self._is_released(operation):
+                raise
+            return None
+
+    def _is_released(self, operation: Operation) -> bool:
+        try:
+            return self._journal.is_released(operation.instance, operation.device)
+        except exception.JournalError as error:
+            LOG.warning('It is not known whether %s was released late: %s', operation.device, error)
+            return False
 
     def _of_move(self, operation: Operation) -> dict[str, Any]:
         """Begin when the guest was looked at: a move that was begun before is gone on with, and not begun anew."""
@@ -266,17 +286,25 @@ class Runner:
                 return False
         return False
 
-    def _begin(self, operation: Operation) -> None:
+    def _begin(self, operation: Operation, asked: DeviceFingerprint | None = None) -> bool:
         """Record that work begins, before it does: after a crash it is known what may have happened.
 
         With no journal nothing begins. It is waited for.
 
+        :param asked: the device that a detach is about to take out.
+        :return: whether it was waited for: what was read of the guest before is old.
         :raises Stopping: the agent stops first.
         """
+        begun = self._begun_as.get(operation.id)
+        if begun is not None and asked in (None, begun.asked):
+            return False
         said = ''
-        while operation.id not in self._begun:
+        while True:
             try:
-                self._journal.start(operation.id)
+                if begun is None:
+                    self._journal.start(operation.id, asked)
+                elif asked is not None:
+                    self._journal.found(operation.id, asked)
             except exception.JournalError as error:
                 if str(error) != said:
                     said = str(error)
@@ -284,9 +312,15 @@ class Runner:
                 if self._closing.wait(RETRY_SECONDS):
                     raise Stopping from error
             else:
-                self._begun[operation.id] = time.monotonic()
-                if said:
-                    LOG.info('Begun after all: %s', _words(operation))
+                break
+        with self._counting:
+            self._begun_as[operation.id] = dataclasses.replace(
+                operation, state=State.RUNNING, asked=asked or operation.asked
+            )
+            self._begun.setdefault(operation.id, time.monotonic())
+        if said:
+            LOG.info('Begun after all: %s', _words(operation))
+        return bool(said)
 
     def _on_done(
         self, operation: Operation, pending: 'futures.Future[None]', finished: 'futures.Future[None]'
@@ -307,6 +341,7 @@ class Runner:
         with self._counting:
             self._unfinished.pop(operation.id, None)
             begun_at = self._begun.pop(operation.id, None)
+            self._begun_as.pop(operation.id, None)
         error = None if error is None else exception.public(error)
         self._on_finished(operation, error, None if begun_at is None else time.monotonic() - begun_at)
         self._late_writer.write(functools.partial(self._journal.finish, operation.id, error))

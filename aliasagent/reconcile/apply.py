@@ -13,7 +13,9 @@ import time
 from collections.abc import Iterable
 
 from aliasagent import exception
+from aliasagent.devices import alias as device_alias
 from aliasagent.devices import domain
+from aliasagent.devices import identity
 from aliasagent.reconcile import exchange
 from aliasagent.reconcile import plan
 from aliasagent.virt.guest import Guest
@@ -57,6 +59,8 @@ class Report:
     #: A digest of the definitions that this is of: as long as they are the same, there is nothing new to say, and what
     #: libvirt refused is not tried again. Empty if something was left for the next time.
     seen: bytes = b''
+    #: What the inventory of this request has said of devices, and what will tell them from others later, too.
+    settled: list[plan.Record] = dataclasses.field(default_factory=list)
 
     @property
     def aliased(self) -> int:
@@ -80,7 +84,9 @@ def look(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
     text = guest.persistent_text()
     if text is None:
         return _of_transient(guest, records)
-    return _report(guest, text, plan.plan(domain.Domain.parse(text), records), [])
+    records = frozenset(records)
+    definition = domain.Domain.parse(text)
+    return _report(guest, text, definition, plan.plan(definition, records), [], records)
 
 
 def digest(guest: Guest) -> bytes:
@@ -148,7 +154,7 @@ def finish(begun: Draft) -> Report:
                 LOG.warning('Instance %s: more than aliases has changed in its persistent config', guest.uuid)
             there = {step.alias for step in steps if step.outcome is plan.Outcome.ALIASED}
             steps = [_as_refused(step, refused) for step in steps]
-            return _report(guest, text, steps, [alias for alias in tried if alias in there])
+            return _report(guest, text, definition, steps, [alias for alias in tried if alias in there], known)
         if not tried and guest.is_active():
             # What is written now would be lost where the guest goes to, and an update waits 30 s for libvirt's lock.
             guest.refuse_if_migrating()
@@ -215,29 +221,65 @@ def _of_transient(guest: Guest, records: Iterable[plan.Record]) -> Report:
     if live is None or movable is None:
         return Report()  # it has just ended
     # What it goes on with does not have, for one, the names of taps that libvirt makes up.
-    steps = [_as_transient(step) for step in plan.plan(domain.Domain.parse(movable), records)]
+    definition = domain.Domain.parse(movable)
+    steps = [_as_transient(step) for step in plan.plan(definition, records)]
     _tell(guest, steps)
     lacking = [step.alias for step in steps if step.outcome is plan.Outcome.TRANSIENT and step.alias is not None]
-    return Report(_told(steps), [], lacking, _digest(None, live))
+    return Report(_told(steps), [], lacking, _digest(None, live), plan.settled(definition, steps))
 
 
-def _as_transient(step: plan.Step) -> plan.Step:
+def _as_transient(step: plan.Step, why: str = '') -> plan.Step:
     if step.outcome is not plan.Outcome.GETS_ALIAS:
         return step
-    return dataclasses.replace(step, outcome=plan.Outcome.TRANSIENT, reason=f'{step.reason}; {_MADE_ANEW}')
+    return dataclasses.replace(step, outcome=plan.Outcome.TRANSIENT, reason=f'{step.reason}; {why}{_MADE_ANEW}')
 
 
-def _report(guest: Guest, text: str, steps: list[plan.Step], given: list[str]) -> Report:
-    _tell(guest, steps)
+def _of_live_only(
+    live: domain.Domain, definition: domain.Domain, steps: list[plan.Step], records: Iterable[plan.Record]
+) -> list[plan.Step]:
+    """What can be said of devices that only the running guest has, and that would get an alias if it were made anew."""
+    taken = {(step.alias or '').lower() for step in steps}
+    would = [step for step in plan.plan(live, records) if step.outcome is plan.Outcome.GETS_ALIAS]
+    return [
+        _as_transient(step, 'only the running guest has it; ')
+        for step in would
+        if (step.alias or '').lower() not in taken and _is_absent(step, definition, records)
+    ]
+
+
+def _is_absent(step: plan.Step, definition: domain.Domain, records: Iterable[plan.Record]) -> bool:
+    """Whether the persistent config has nothing that could be the device of a step."""
+    device_id = device_alias.parse(step.alias)
+    try:
+        return device_id is not None and definition.find(device_id, identity.claim(step.device), records) is None
+    except exception.Conflict:
+        return False
+
+
+def _report(
+    guest: Guest,
+    text: str,
+    definition: domain.Domain,
+    steps: list[plan.Step],
+    given: list[str],
+    records: Iterable[plan.Record],
+) -> Report:
     live = guest.live_text()
     pending = []
+    settled = plan.settled(definition, steps)
     if live is not None:
-        aliases = {device.alias for device in domain.Domain.parse(live).devices()}
-        wanted = [step.alias for step in steps if step.outcome is plan.Outcome.ALIASED and step.alias is not None]
+        running = domain.Domain.parse(live)
+        live_only = _of_live_only(running, definition, steps, records)
+        settled += plan.settled(running, live_only)
+        steps = steps + live_only
+        aliases = {device.alias for device in running.devices()}
+        lacking = (plan.Outcome.ALIASED, plan.Outcome.TRANSIENT)
+        wanted = [step.alias for step in steps if step.outcome in lacking and step.alias is not None]
         pending = [alias for alias in wanted if alias not in aliases]
+    _tell(guest, steps)
     # What still gets its alias was left because somebody else changes the guest, or was overwritten by them.
     left = any(step.outcome is plan.Outcome.GETS_ALIAS for step in steps)
-    return Report(_told(steps), given, pending, b'' if left else _digest(text, live))
+    return Report(_told(steps), given, pending, b'' if left else _digest(text, live), settled)
 
 
 def _told(steps: list[plan.Step]) -> list[Told]:

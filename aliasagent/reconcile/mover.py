@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from collections.abc import Iterable
 
+from aliasagent.reconcile import apply
 from aliasagent.reconcile import plan
 from aliasagent.reconcile import rewrite
 from aliasagent.virt import migrate
@@ -23,14 +24,20 @@ class Mover:
 
     :param directory: where a guest's memory is kept between save and restore.
     :param known: what is known of a guest's devices from elsewhere.
+    :param keep: takes what an inventory has said of a guest's devices, to be among what is known later.
     """
 
     def __init__(
-        self, host: Host, directory: str, known: Callable[[str], Iterable[plan.Record]] = lambda _instance: ()
+        self,
+        host: Host,
+        directory: str,
+        known: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
+        keep: Callable[[str, list[plan.Record]], None] = lambda _instance, _records: None,
     ) -> None:
         self._host = host
         self._directory = directory
         self._known = known
+        self._keep = keep
         for path in saved_guest.leftovers(directory):
             LOG.critical('The memory of a guest was left in %s: if it has not run since, "virsh restore" it', path)
 
@@ -53,6 +60,7 @@ class Mover:
             begin()
             done = relive.resume(self._host, instance, self._directory, give)
         else:
+            self._keep_told(instance, records)
             done = relive.relive(self._host, instance, self._directory, give, begin)
         given = ', '.join(done.given) or 'no alias'
         LOG.info('Instance %s stood still for %.1f s and has got %s', instance, done.paused_seconds, given)
@@ -93,6 +101,14 @@ class Mover:
             unsafe=unsafe,
             begin=begin,
         )
+
+    def _keep_told(self, instance: str, told: Iterable[plan.Record]) -> None:
+        """Keep what an inventory says: an alias that only the inventory vouches for is doubtful without it."""
+        records = frozenset(told)
+        if records:
+            look = apply.look(self._host.guest(instance), records.union(self._known(instance)))
+            if look.settled:
+                self._keep(instance, look.settled)
 
     def _give(self, instance: str, told: Iterable[plan.Record]) -> Rewrite:
         """What sets the aliases. It asks itself for what is known, so that an error there is undone as any other."""

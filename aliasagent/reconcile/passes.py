@@ -47,6 +47,7 @@ class Reconciler:
     """Looks at the host's guests, each while no operation on it is under way.
 
     :param known: what is known of a guest's devices from elsewhere.
+    :param keep: takes what an inventory has said of a guest's devices, to be among what is known later.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class Reconciler:
         submit: Submit,
         submit_if_idle: SubmitIfIdle,
         known: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
+        keep: Callable[[str, list[plan.Record]], None] = lambda _instance, _records: None,
     ) -> None:
         self._host = host
         self._known = known
+        self._keep_records = keep
         self._submit = submit
         self._submit_if_idle = submit_if_idle
         self._lock = threading.Lock()
@@ -115,11 +118,15 @@ class Reconciler:
 
         :raises InstanceNotFound: there is no such guest.
         :raises GuestUnreadable: nothing is known of its devices, and nothing was changed.
+        :raises JournalError: what the inventory says could not be kept, and nothing was changed.
         """
-        return self._reconcile(self._host.guest(instance), records)
-
-    def _reconcile(self, guest: Guest, records: Iterable[plan.Record]) -> Look:
-        return self._keep(guest, apply.reconcile(guest, [*records, *self._known(guest.uuid)]))
+        guest = self._host.guest(instance)
+        known = [*records, *self._known(guest.uuid)]
+        # Kept before anything is written: an alias that only the inventory vouches for is doubtful without it.
+        planned = apply.look(guest, known) if records else None
+        if planned is not None and planned.settled:
+            self._keep_records(guest.uuid, planned.settled)
+        return self._keep(guest, apply.reconcile(guest, known))
 
     def _keep(self, guest: Guest, report: apply.Report, error: str = '') -> Look:
         look = Look(guest.name, report, error)

@@ -9,40 +9,16 @@ from collections.abc import Iterable
 from aliasagent.devices import alias
 from aliasagent.devices import base
 from aliasagent.devices import identity
+from aliasagent.devices import names
 from aliasagent.devices.domain import Domain
 
 #: The kinds that stand for something outside the guest, so that somebody may ask for them by its id.
 KINDS = frozenset({'disk', 'interface', 'hostdev'})
 
+#: What somebody who knows says of one device.
+Record = identity.Record
 
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """What somebody who knows says of one device: whose it is, and how to tell it from others.
-
-    A record fits a device of its kind that agrees with everything it says. A target counts here: whoever says it speaks
-    of this guest as it is now.
-    """
-
-    device_id: str
-    kind: str
-    #: Who says so, for the reason that is reported.
-    told_by: str
-    mac: str | None = None
-    host_address: str | None = None
-    source: str | None = None
-    target: str | None = None
-
-    def fits(self, device: base.Device) -> bool:
-        """Whether the record speaks of this device."""
-        known = identity.claim(device)
-        said = [
-            (self.mac, known.mac),
-            (self.host_address, known.host_address),
-            (self.source, device.source),
-            (self.target, device.target),
-        ]
-        said = [(want, have) for want, have in said if want is not None]
-        return device.kind == self.kind and bool(said) and all(want == have for want, have in said)
+_DECIDES = 'an inventory that names it decides'
 
 
 class Outcome(enum.StrEnum):
@@ -54,7 +30,8 @@ class Outcome(enum.StrEnum):
     CONFLICT = 'conflicts'
     #: It would get one, but libvirt does not take it.
     REFUSED = 'is refused by libvirt'
-    #: It would get one, but the guest is transient: there is nothing to write it to.
+    #: It would get one, but there is no persistent config to write it to: the guest is transient, or only the running
+    #: guest has the device.
     TRANSIENT = 'has no persistent config'
 
 
@@ -67,51 +44,82 @@ class Step:
     #: Why, or on what evidence.
     reason: str
     #: The alias that the device has, gets, or would get.
-    alias: str | None = None
+    alias: str | None
+    judgement: identity.Judgement
 
 
 def plan(domain: Domain, records: Iterable[Record] = ()) -> list[Step]:
-    """What to do about each device of a definition that stands for something outside the guest.
+    """Decide what to do about each device of a definition that stands for something outside the guest.
 
-    Existing user aliases are never touched. What a device carries itself comes first, and must not be contradicted by a
-    record; a record alone counts if it fits one device only, and that device no record of another id. Two devices with
-    one identity are both left alone.
+    Existing user aliases are never touched. Whose a device is, is judged by :mod:`aliasagent.devices.identity`. Two
+    devices that could both be that of one id are both left alone.
 
     :param records: what is known from elsewhere; their order does not matter.
     """
     ports = domain.ports()
     known = frozenset(records)
-    devices = [(device, identity.identify(device, ports)) for device in domain.devices()]
-    told = {id(device): _told(device, known) for device, _whose in devices if known and not device.is_claimed}
+    judged = [(device, identity.judge(device, ports, known)) for device in domain.devices()]
     # Of all kinds: an alias is taken, whatever carries it.
     holders: collections.Counter[str] = collections.Counter()
-    for device, whose in devices:
-        holders.update({whose.device_id.lower()} if whose is not None else told.get(id(device), {}).keys())
-    return [
-        _step(device, whose, told.get(id(device), {}), holders) for device, whose in devices if device.kind in KINDS
-    ]
+    for _device, judgement in judged:
+        holders.update(judgement.ids)
+    named: dict[str, list[str]] = {name: [] for name in domain.doubled_aliases()}
+    for device, _judgement in judged:
+        if device.alias in named:
+            source = f' ({device.source})' if device.source else ''
+            named[device.alias].append(device.describe() + source)
+    steps = []
+    for device, judgement in judged:
+        if device.kind in KINDS:
+            outcome, reason, name = (
+                _of_claimed(device, judgement, named) if device.is_claimed else _of_unclaimed(judgement, holders)
+            )
+            steps.append(Step(device, outcome, reason, name, judgement))
+    return steps
 
 
-def _told(device: base.Device, records: frozenset[Record]) -> dict[str, str]:
-    """Whose the device is according to the records, and who says so."""
-    return {record.device_id.lower(): record.told_by for record in records if record.fits(device)}
+_Verdict = tuple[Outcome, str, str | None]
 
 
-def _step(
-    device: base.Device,
-    whose: identity.Identity | None,
-    told: dict[str, str],
-    holders: collections.Counter[str],
-) -> Step:
-    if device.is_claimed:
-        return Step(device, Outcome.ALIASED, 'by its alias', device.alias)
-    ids = {whose.device_id.lower(), *told} if whose is not None else set(told)
-    if not ids:
-        return Step(device, Outcome.UNIDENTIFIED, 'nothing says whose it is')
-    if len(ids) > 1:
-        return Step(device, Outcome.CONFLICT, f'it could be any of {", ".join(sorted(ids))}')
-    (device_id,) = ids
+def _of_claimed(device: base.Device, judgement: identity.Judgement, named: dict[str, list[str]]) -> _Verdict:
+    name = device.alias
+    if name in named:
+        return Outcome.CONFLICT, f'{len(named[name])} devices have this alias: {", ".join(named[name])}', name
+    if judgement.is_disputed:
+        return Outcome.CONFLICT, f'what it says contradicts itself: {judgement.words()}; {_DECIDES}', name
+    if judgement.whose is not None and judgement.whose.evidence is not identity.Evidence.ALIAS:
+        whose = judgement.whose
+        return Outcome.CONFLICT, f'it is {whose.device_id}, {identity.reason(whose.evidence)}, and not its alias', name
+    return Outcome.ALIASED, 'by its alias', name
+
+
+def _of_unclaimed(judgement: identity.Judgement, holders: collections.Counter[str]) -> _Verdict:
+    whose = judgement.whose
+    if whose is None:
+        if judgement.is_disputed:
+            return Outcome.CONFLICT, f'what it says contradicts itself: {judgement.words()}; {_DECIDES}', None
+        if judgement.hint is not None:
+            reason = f'its source is named after volume {judgement.hint}, which is no proof; {_DECIDES}'
+            return Outcome.UNIDENTIFIED, reason, None
+        return Outcome.UNIDENTIFIED, 'nothing says whose it is', None
+    device_id = names.normal(whose.device_id)
     if holders[device_id] > 1:
-        return Step(device, Outcome.CONFLICT, f'{holders[device_id]} devices could be that of {device_id}')
-    reason = f'by its {whose.evidence}' if whose is not None else f'as the {told[device_id]} says'
-    return Step(device, Outcome.GETS_ALIAS, reason, alias.make(device_id))
+        return Outcome.CONFLICT, f'{holders[device_id]} devices could be that of {device_id}', None
+    return Outcome.GETS_ALIAS, identity.reason(whose.evidence), alias.make(device_id)
+
+
+def settled(domain: Domain, steps: Iterable[Step]) -> list[Record]:
+    """List what an inventory has said of devices, as far as it tells them from all others later, too."""
+    kept = []
+    for step in steps:
+        judgement = step.judgement
+        if step.outcome is Outcome.CONFLICT and not step.device.is_claimed:
+            continue  # several devices could be that of this id
+        told = [it.device_id for it in judgement.said if it.evidence is identity.Evidence.INVENTORY]
+        agreed = [device_id for device_id in told if device_id in judgement.ids]
+        if judgement.whose is None or not agreed:
+            continue
+        record = identity.lasting(step.device, agreed[0])
+        if record is not None and sum(record.fits(device) for device in domain.devices()) == 1:
+            kept.append(record)
+    return kept

@@ -28,7 +28,8 @@ def give(definition: Domain, other: Domain | None, records: Iterable[plan.Record
     :param records: what is known from elsewhere, for the plan.
     :return: the aliases that were set, and on what evidence.
     """
-    chosen = _of_other(definition, other) if other is not None else []
+    records = tuple(records)
+    chosen = _of_other(definition, other, records) if other is not None else []
     settled = {id(device.element) for device, _name, _reason in chosen}
     for step in plan.plan(definition, records):
         if step.outcome is not plan.Outcome.GETS_ALIAS or step.alias is None:
@@ -47,16 +48,21 @@ def give(definition: Domain, other: Domain | None, records: Iterable[plan.Record
     return given
 
 
-def _of_other(definition: Domain, other: Domain) -> list[tuple[base.Device, str, str]]:
+def _of_other(
+    definition: Domain, other: Domain, records: Iterable[plan.Record]
+) -> list[tuple[base.Device, str, str]]:
     """The devices without alias that have one in the other definition, with that alias and the evidence."""
     chosen = []
     for known in other.devices():
         device_id = known.device_id
         if known.kind not in plan.KINDS or device_id is None or not alias.is_valid_id(device_id):
             continue
+        whose = identity.judge(known, frozenset(), records).whose
+        if whose is None or whose.evidence is not identity.Evidence.ALIAS:
+            continue  # an alias that is doubtful there is none here
         try:
-            found = definition.find(device_id, identity.claim(known))
-        except exception.AmbiguousDevice:
+            found = definition.find(device_id, identity.claim(known), records)
+        except (exception.AmbiguousDevice, exception.DeviceConflict):
             continue
         if found is None or found.device.is_claimed or found.device.kind != known.kind:
             continue

@@ -321,7 +321,7 @@ class Agent:
         except oslo_messaging.RemoteError as error:
             raise errors.OperationFailed(f'the agent answered with {error.exc_type}: {error.value}') from error
         except oslo_messaging.MessagingTimeout as error:
-            raise errors.Unreachable(
+            raise errors.Silent(
                 f'host {self.host} did not answer within {self.timeout:g} s: does aliasagent-compute run there? Its '
                 'log says what it waits for'
             ) from error

@@ -27,8 +27,9 @@ WAIT_SECONDS = 300.0
 
 GUEST_HELP = "the guest's UUID or its libvirt name"
 INVENTORY_HELP = (
-    'what is known of the ports and volumes, for what the guest alone cannot tell: '
-    '{"ports": [{"id", "address"|"pci_slot"|"devname"}], "volumes": [{"id", "target"|"source"}]}'
+    'whose devices are whose, for what the guest alone cannot tell: '
+    '{"ports": [{"id", "address"|"bridge"|"network"|"pci_slot"|"devname"|"guest_pci_slot"}], '
+    '"volumes": [{"id", "target"|"source"|"serial"|"wwn"}], "hostdevs": [{"id", "hostdev"}]}'
 )
 
 

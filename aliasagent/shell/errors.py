@@ -46,6 +46,10 @@ class Unreachable(ShellError):
     exit_code = 3
 
 
+class Silent(Unreachable):
+    """The agent did not answer in time; it may answer another question."""
+
+
 class WaitTimedOut(ShellError):
     """The time given to ``--wait`` is over. The operation goes on."""
 

@@ -95,9 +95,18 @@ class Reconcile(base.AgentLister):
         try:
             look = self._look(instance, inventory, dry_run=parsed_args.dry_run)
             return self._relive(instance, inventory, look, dry_run=parsed_args.dry_run) if parsed_args.live else look
-        except (errors.OperationFailed, errors.NotFound) as error:
-            # The other guests are looked at nevertheless.
-            return _not_seen(instance, str(error))
+        except (errors.OperationFailed, errors.NotFound, errors.WaitTimedOut) as error:
+            reason = str(error)
+        except errors.BadInput as error:
+            # Without an inventory the input is ours, and what is wrong is this guest's.
+            if inventory is not None:
+                raise
+            reason = str(error)
+        except errors.Silent as error:
+            reason = str(error)
+            self.agent.guests()  # ends it all if the agent answers nothing any more
+        # The other guests are looked at nevertheless.
+        return _not_seen(instance, reason)
 
     def _relive(self, instance: str, inventory: base.Json | None, look: base.Json, *, dry_run: bool) -> base.Json:
         """What was seen at a guest, after its running part was given its aliases unless that is not wanted."""
@@ -153,7 +162,7 @@ class XmlReconcile(command.Command):
     """Rewrite a domain definition so that its devices have their aliases, without asking any agent.
 
     The definition goes to standard output, the report, a line per device, to standard error. Nothing but aliases
-    differs.
+    differs. Ends with 1 if several devices have one alias, which libvirt does not take.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -162,7 +171,7 @@ class XmlReconcile(command.Command):
         parser.add_argument('--inventory', metavar='JSON|@FILE', help=base.INVENTORY_HELP)
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> None:
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
         try:
             definition = domain.Domain.parse(pathlib.Path(parsed_args.file).read_bytes())
         except OSError as error:
@@ -180,6 +189,7 @@ class XmlReconcile(command.Command):
             self.app.stdout.reconfigure(encoding='utf-8')
         self.app.stdout.write(definition.to_xml() + '\n')
         self.app.stderr.write(''.join(f'{line}\n' for line in report))
+        return errors.OperationFailed.exit_code if definition.doubled_aliases() else 0
 
 
 def _inventory(text: str | None) -> base.Json | None:

@@ -118,10 +118,31 @@ class Checks(upgradecheck.UpgradeCommands):
             Code.FAILURE,
         )
 
+    def _named(self) -> Any:
+        return self._of_guests(
+            lambda survey: [
+                _count(
+                    {name: len(aliases) for name, aliases in survey.by_name.items()},
+                    'aliases agree with nothing but the name of the disk\'s source, and an earlier release may have '
+                    'given them by that alone. After a volume migration it is the name of another volume: compare with '
+                    'Cinder what these guests have attached',
+                )
+            ],
+            Code.WARNING,
+        )
+
+    def _is_recorded(self) -> Callable[[str, str], bool]:
+        """Whether the journal has a record of whose a device is; one that cannot be read has its own check."""
+        try:
+            known = inspection.recorded(self._conf.operations.journal)
+        except exception.JournalError:
+            known = frozenset()
+        return lambda instance, device: (instance, device.lower()) in known
+
     def _of_guests(self, tell: Callable[[guests.Survey], list[str]], code: Any) -> Any:
         try:
             if self._surveyed is None:
-                self._surveyed = self._ask(guests.survey)
+                self._surveyed = self._ask(lambda connected: guests.survey(connected, self._is_recorded()))
         except exception.HypervisorError as error:
             return Result(Code.FAILURE, f'could not tell: {error}')
         said = list(filter(None, tell(self._surveyed)))
@@ -141,6 +162,7 @@ class Checks(upgradecheck.UpgradeCommands):
         ('Journal', _journal),
         ('Guests', _pending),
         ('Duplicate aliases', _doubled),
+        ('Aliases by source name', _named),
     )
 
 

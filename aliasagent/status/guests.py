@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the guests of the host look like to an agent that has not changed anything yet."""
 
-import collections
 import dataclasses
+from collections.abc import Callable
+from collections.abc import Iterator
 
 from aliasagent import exception
+from aliasagent.devices import alias
+from aliasagent.devices import identity
 from aliasagent.devices.domain import Domain
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import plan
@@ -25,20 +28,25 @@ class Survey:
     not_live: dict[str, int] = dataclasses.field(default_factory=dict)
     #: The aliases that several devices have.
     doubled: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    #: The aliases with which nothing but the name of the disk's source agrees, and of which the journal has nothing.
+    by_name: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     #: Why nothing can be said.
     unread: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def survey(host: Host) -> Survey:
+def survey(host: Host, recorded: Callable[[str, str], bool] = lambda _instance, _device: False) -> Survey:
     """Look at each guest.
 
+    :param recorded: whether the journal has a record of whose a device of a guest is.
     :raises HypervisorUnavailable: the hypervisor cannot be reached.
     """
     found = Survey()
     for guest in host.guests():
         try:
             report = apply.look(guest)
-            doubled = sorted({name for _side, domain in guest.definitions().sides() for name in doubles(domain)})
+            domains = [domain for _side, domain in guest.definitions().sides()]
+            doubled = sorted({name for domain in domains for name in domain.doubled_aliases()})
+            by_name = sorted({name for domain in domains for name in _by_name(guest.uuid, domain, recorded)})
         except exception.InstanceNotFound:
             continue
         except exception.HypervisorUnavailable:
@@ -56,17 +64,13 @@ def survey(host: Host) -> Survey:
                 group[guest.name] = value
         if doubled:
             found.doubled[guest.name] = doubled
+        if by_name:
+            found.by_name[guest.name] = by_name
     return found
 
 
-def doubles(domain: Domain) -> list[str]:
-    """The user aliases that more than one device of a definition has.
-
-    The first console is the first serial port once more, and libvirt lets it have its alias.
-    """
-    devices = list(domain.devices())
-    first = next((device for device in devices if device.kind == 'console'), None)
-    serial = next((device for device in devices if device.kind == 'serial'), None)
-    shared = first if first is not None and serial is not None and first.alias == serial.alias else None
-    aliases = collections.Counter(device.alias for device in devices if device.is_claimed and device is not shared)
-    return sorted(name for name, count in aliases.items() if name is not None and count > 1)
+def _by_name(instance: str, domain: Domain, recorded: Callable[[str, str], bool]) -> Iterator[str]:
+    for device in domain.devices():
+        device_id = device.device_id
+        if device_id is not None and identity.rests_on_name(device) and not recorded(instance, device_id):
+            yield alias.make(device_id)

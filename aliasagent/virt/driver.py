@@ -13,6 +13,7 @@ import logging
 import operator
 import os
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Set
 from concurrent import futures
 from typing import Any
@@ -26,7 +27,8 @@ from aliasagent.devices import identity
 from aliasagent.devices import port as ports
 from aliasagent.devices import targets
 from aliasagent.devices import volume
-from aliasagent.devices.domain import Domain
+from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.virt import detach
 from aliasagent.virt import errors
 from aliasagent.virt import inventory
 from aliasagent.virt import leaving
@@ -65,6 +67,7 @@ class Driver:
 
     :param patience: asked at each detach, so that a changed option counts at once.
     :param within: what may be attached, asked at each attach.
+    :param known: what is known from elsewhere of a guest's devices, asked at each detach.
     """
 
     def __init__(
@@ -73,11 +76,13 @@ class Driver:
         unplugs: Unplugs,
         patience: Callable[[], leaving.Patience],
         within: Callable[[], bounds.Bounds],
+        known: Callable[[str], Iterable[identity.Record]] = lambda _instance: (),
     ) -> None:
         self._host = host
         self._unplugs = unplugs
         self._patience = patience
         self._within = within
+        self._known = known
 
     def wait_connected(self, timeout: float) -> bool:
         """Wait for a hypervisor that went away; False after so many seconds without."""
@@ -183,11 +188,12 @@ class Driver:
                 guest.refuse_if_saved()
             else:
                 guest.refuse_if_migrating()
-                self._unplugs.refuse_if_leaving(instance, alias.make(device_id))
+                self._unplugs.refuse_if_leaving(instance, device_id, definitions.live)
             device = build(definitions, avoid)
             missing = _missing(guest, definitions, device_id, device)
             if not missing:
                 LOG.info('Instance %s has device %s', instance, device_id)
+                self._unplugs.forget(instance, device_id)
                 return
             if missing == definitions.there:
                 check()
@@ -213,6 +219,7 @@ class Driver:
             there = self._read_back(guest, device_id, missing, persistent=definitions.persistent is not None)
             LOG.info('Attached %s to instance %s', device.describe(), instance)
             if there in definitions.there:
+                self._unplugs.forget(instance, device_id)
                 return
             # Started since it was read, it may have been started without the device.
         raise exception.AttachFailed(instance=instance, device=device_id, reason='the guest is started all the time')
@@ -234,66 +241,47 @@ class Driver:
         return definitions.there
 
     def detach(
-        self, instance: str, device_id: str, kind: str | None = None, *, begin: Callable[[], None] = lambda: None
+        self,
+        instance: str,
+        device_id: str,
+        kind: str | None = None,
+        *,
+        asked: DeviceFingerprint | None = None,
+        begin: detach.Begin = lambda _found: False,
     ) -> 'futures.Future[None]':
         """Take a device out. The future tells when the running guest has released it, or why not.
 
         :param kind: refuse if the device is of another kind.
-        :param begin: called when the device was found and can go, before anything is done to it.
-        :raises DeviceNotFound: neither side has such a device.
+        :param asked: the device as an earlier start of this detach found it.
+        :param begin: called with the device as it was found, when it can go, before anything is done to it.
+        :raises DeviceNotFound: neither side has such a device, and none was asked for before.
         :raises AmbiguousDevice: more than one device could be meant; none is touched.
-        :raises DeviceConflict: the device is of another kind.
+        :raises DeviceConflict: the device is of another kind, or it cannot be told whether it is the one that was asked
+            for before.
+        :raises DetachFailed: the persistent config could not be changed; or the guest does not run, and may go on with
+            the device.
         :raises Unsupported: a running guest never releases a device of this kind.
         :raises GuestBusy: the guest is being migrated, or was saved with its devices.
         """
-        guest = self._host.guest(instance)
-        definitions = guest.definitions()
-        if definitions.live is None:
-            guest.refuse_if_saved()
-        live, persistent = lookup.both(definitions, device_id)
-        if live is None and persistent is None:
-            raise exception.DeviceNotFound(instance=instance, device=device_id)
-        lookup.check_can_go(instance, device_id, live, persistent, kind)
-        if definitions.live is not None:
-            guest.refuse_if_migrating()
-        begin()
-        running = definitions.live
-        if persistent is not None:
-            self._detach_persistent(guest, device_id, persistent.device)
-            if running is None:
-                # Started since it was read, it has the device; what starts from now on has not.
-                running = guest.live_definition()
-                live = lookup.known(device_id, persistent, definitions.persistent, running)
-        if running is None or live is None:
-            LOG.info('Detached %s from instance %s', device_id, instance)
-            return _done()
-        left = leaving.LEFT if persistent is None else leaving.LEFT_LIVE_ONLY
-        return self._unplug(guest, device_id, running, live.device, left)
+        return detach.Detach(
+            self._host,
+            self._unplugs,
+            self._patience(),
+            instance,
+            device_id,
+            kind=kind,
+            asked=asked,
+            begin=begin,
+            records=self._known(instance),
+        ).run()
 
-    def watch(self, instance: str, device_id: str) -> None:
-        """Notice when a running guest lets go of a device after all, whose detach an earlier process gave up."""
-        self._unplugs.watch(instance, alias.make(device_id), device_id)
+    def watch(self, instance: str, device_id: str, asked: DeviceFingerprint | None, may_still_go: bool) -> None:
+        """Notice when a running guest lets go of a device after all, whose detach an earlier process gave up.
 
-    def _unplug(
-        self, guest: Guest, device_id: str, running: Domain, device: base.Device, left: str
-    ) -> 'futures.Future[None]':
-        if device.alias is None:
-            raise exception.DetachFailed(
-                instance=guest.uuid, device=device_id, reason=f'{device.describe()} has no alias while running; {left}'
-            )
-        sight = None if device.is_claimed else leaving.Sight.of(running, device)
-        return self._unplugs.start(guest.uuid, device.alias, device_id, self._patience(), left, guest, sight)
-
-    def _detach_persistent(self, guest: Guest, device_id: str, device: base.Device) -> None:
-        try:
-            if device.is_claimed and device.alias is not None:
-                guest.detach(device.alias, Side.PERSISTENT)
-            else:
-                guest.detach_persistent_xml(device.to_xml())
-        except (exception.HypervisorUnavailable, exception.GuestBusy):
-            raise
-        except exception.HypervisorError as error:
-            raise exception.DetachFailed(instance=guest.uuid, device=device_id, reason=error) from error
+        :param asked: the device as that process found it; None if it did not record that.
+        :param may_still_go: whether the guest may still answer what it was asked.
+        """
+        self._unplugs.watch(instance, device_id, asked, may_still_go)
 
 
 def _words(sides: Side) -> str:
@@ -358,14 +346,14 @@ def _refuse_if_taken(guest: Guest, device_id: str, device: base.Device, definiti
 def _disk_name(definitions: Definitions, volume_id: str, bus: str, avoid: Set[str]) -> str:
     """What to call a volume's disk: as on the side that has it already, else a name that is free on both."""
     for _side, domain in definitions.sides():
-        found = domain.find(volume_id)
+        try:
+            found = domain.find(volume_id)
+        except exception.Conflict:
+            continue  # judged when it is known what is to be attached; its alias may still say what it is called
         if found is not None and found.device.target is not None:
             return found.device.target
+    named = [it.target for _side, domain in definitions.sides() for it in domain.by_alias(alias.make(volume_id))]
+    if named and named[0] is not None:
+        return named[0]
     taken = {target for _side, domain in definitions.sides() for target in domain.taken_targets(bus)}
     return targets.first_free(bus, taken | avoid)
-
-
-def _done() -> 'futures.Future[None]':
-    future: futures.Future[None] = futures.Future()
-    future.set_result(None)
-    return future

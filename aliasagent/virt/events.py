@@ -27,6 +27,8 @@ class Cause(enum.Enum):
     MIGRATED = enum.auto()
     #: It was saved to, restored from, or reverted to a file, with its devices.
     SAVED = enum.auto()
+    #: libvirt does not say: it was shut off when libvirtd started.
+    UNKNOWN = enum.auto()
 
 
 @dataclasses.dataclass(frozen=True)

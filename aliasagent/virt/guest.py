@@ -36,6 +36,7 @@ _STATES = {
 }
 #: Why a guest does not run, where its devices are kept for it.
 _STOPPED_BY = {
+    libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN: events.Cause.UNKNOWN,
     libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: events.Cause.MIGRATED,
     libvirt.VIR_DOMAIN_SHUTOFF_SAVED: events.Cause.SAVED,
     libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT: events.Cause.SAVED,
@@ -120,10 +121,17 @@ class Guest:
         return _STATES.get(state, f'state {state}')
 
     def stopped_by(self) -> events.Cause | None:
-        """Why the guest does not run; None if it does."""
+        """Why the guest is shut off; None if it is not.
+
+        libvirtd forgets the reason when it is started anew; then only an image that it manages itself shows a save.
+        """
         with self._translated('read the state of the guest'):
             state, reason = self._domain.state()
-        return _STOPPED_BY.get(reason, events.Cause.OTHER) if state == libvirt.VIR_DOMAIN_SHUTOFF else None
+            if state != libvirt.VIR_DOMAIN_SHUTOFF:
+                return None
+            if reason == libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN and self._domain.hasManagedSaveImage():
+                return events.Cause.SAVED
+        return _STOPPED_BY.get(reason, events.Cause.OTHER)
 
     def definitions(self, *, persistent: bool | None = None) -> Definitions:
         """Read both definitions, to look at.
@@ -279,13 +287,16 @@ class Guest:
         :raises GuestBusy: it will.
         """
         with self._translated('look whether the guest was saved'):
-            saved = self._domain.hasManagedSaveImage()
-        if saved:
-            raise exception.GuestBusy(
-                instance=self.uuid,
-                reason='it was saved with its devices, and goes on with them: start it first, or drop what was saved '
-                '("virsh managedsave-remove")',
-            )
+            if self._domain.hasManagedSaveImage():
+                how = 'drop what was saved ("virsh managedsave-remove")'
+            elif tuple(self._domain.state()) == _SAVED:
+                how = 'restore it from its file first'
+            else:
+                return
+        raise exception.GuestBusy(
+            instance=self.uuid,
+            reason=f'it was saved with its devices, and goes on with them: start it first, or {how}',
+        )
 
     def is_at_work(self) -> bool:
         """Whether libvirt is at a job with the running guest: saves, restores or moves it, or copies its disks.

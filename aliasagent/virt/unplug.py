@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is on its way out of running guests, and the events and deadlines that end it.
+"""What is on its way out of running guests: asks the guests, looks at them, and keeps the deadlines.
 
-A guest may take its time to release a device, or never do so. Nobody waits for it in a thread: an unplug is an entry
-here, with a future that is resolved by whatever ends it first:
+A guest may take its time to release a device, or never do so. No thread waits for it: an unplug is an entry here, with
+a future that is resolved by a look at the guest. When to look and what follows is decided by
+:mod:`aliasagent.virt.leaving`; which device is the one that is meant by :mod:`aliasagent.devices.fingerprint`.
 
-* the event that the device was removed, or its absence from the live definition read anew: done;
-* the event that the guest refused: failed, for good;
-* the end of the guest: done, the device went with it, unless the guest was saved or moved with it;
-* the last deadline: failed. The entry is kept, and a device that goes later is told to ``on_late``.
+The entry of an unplug that failed is kept as *overdue*: the guest may release the device later, and until then the
+device must not be attached again.
 """
 
 import functools
@@ -18,21 +17,35 @@ from concurrent import futures
 
 from aliasagent import context
 from aliasagent import exception
+from aliasagent.devices import alias as aliases
+from aliasagent.devices.domain import Domain
+from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.virt import callers
 from aliasagent.virt import deadlines
 from aliasagent.virt import errors
 from aliasagent.virt import events
+from aliasagent.virt import runs
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import LEFT
+from aliasagent.virt.leaving import Next
 from aliasagent.virt.leaving import Patience
-from aliasagent.virt.leaving import Sight
+from aliasagent.virt.leaving import Reply
+from aliasagent.virt.leaving import Seen
 from aliasagent.virt.leaving import Unplug
+from aliasagent.virt.leaving import Why
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds after which a guest is looked at again that was reset, or whose hot-plug controller is busy (for up to 5 s).
-_PAUSE = 1.0
+#: Why a device is not out though the guest does not run: it has the device where it goes on.
+_KEPT = {
+    events.Cause.MIGRATED: 'the guest has moved to another host with it',
+    events.Cause.SAVED: 'the guest was saved with it',
+    events.Cause.UNKNOWN: 'libvirt does not say how the guest stopped: if it was saved to a file, it goes on with it',
+}
+_PUT_BACK = 'another client has put it into the persistent config again; detach it again'
+_NO_ANSWER = 'libvirt does not answer about this guest'
 
 
 class Unplugs:
@@ -47,10 +60,9 @@ class Unplugs:
         self,
         host: Host,
         *,
-        on_late: Callable[[str, str], None] | None = None,
+        on_late: Callable[[str, str], None] = lambda _instance, _device_id: None,
         on_retry: Callable[[], None] = lambda: None,
         on_timeout: Callable[[], None] = lambda: None,
-        workers: int = 4,
     ) -> None:
         self._host = host
         self._on_late = on_late
@@ -59,50 +71,70 @@ class Unplugs:
         self._lock = threading.Lock()
         self._pending: dict[tuple[str, str], Unplug] = {}
         self._overdue: dict[tuple[str, str], Unplug] = {}
-        #: What was seen to be gone, and its event has not come yet: it is not that of the next device of this alias.
-        self._unheard: set[tuple[str, str]] = set()
         self._deadlines = deadlines.Deadlines()
-        # Only short calls to the hypervisor run here, never a wait.
-        self._workers = futures.ThreadPoolExecutor(workers, thread_name_prefix='unplug')
+        self._callers = callers.GuestCallers()
         host.subscribe(self._on_event)
 
     def start(
         self,
         instance: str,
-        alias: str,
         device_id: str,
+        device: DeviceFingerprint,
         patience: Patience,
         left: str = LEFT,
         guest: Guest | None = None,
-        sight: Sight | None = None,
     ) -> 'futures.Future[None]':
         """Ask a running guest to release a device; the future tells when it has, or why not.
 
         The future fails with :exc:`DetachFailed`, :exc:`DetachTimeout`, :exc:`Unsupported`, :exc:`InstanceNotFound`,
-        :exc:`DeviceConflict` if another device may have come by its alias, or :exc:`HypervisorUnavailable` if nothing
-        could be learned through all attempts. It is never resolved if the agent stops first.
+        :exc:`DeviceConflict` if it cannot be told whether the device is still there, or
+        :exc:`HypervisorUnavailable` if nothing could be learned through all attempts. It is never resolved if the agent
+        stops first.
 
+        :param device: as it was just read.
         :param guest: as it was just looked up; looked up here if None, and whenever it is asked again.
-        :param sight: of a device whose alias libvirt made, what it looks like.
         """
-        unplug = Unplug(instance, alias, device_id, patience, left, sight)
+        unplug = Unplug(instance, device_id, device, patience, left)
         with self._lock:
             running = self._pending.get(unplug.key)
             if running is not None:
                 return running.future
             # Registered before the guest is asked: the event may come before the call returns.
             self._pending[unplug.key] = unplug
-            self._overdue.pop(unplug.key, None)
-        self._logged(functools.partial(self._attempt, guest=guest), unplug)
+            before = self._overdue.pop(unplug.key, None)
+            unplug.may_still_go = before is not None and before.may_still_go
+        if aliases.is_user(unplug.alias):
+            self._logged(functools.partial(self._ask, guest=guest), unplug)
+        else:
+            # An alias that libvirt made may be another device's by now.
+            self._logged(functools.partial(self._look, why=Why.DEADLINE), unplug)
         return unplug.future
 
-    def watch(self, instance: str, alias: str, device_id: str) -> None:
-        """Follow a device that an earlier process could not get back in time: the guest may still release it."""
-        unplug = Unplug(instance, alias, device_id, Patience(0.0, 0))
-        unplug.future.set_exception(unplug.timed_out())
+    def watch(self, instance: str, device_id: str, device: DeviceFingerprint | None, may_still_go: bool) -> None:
+        """Follow a device that an earlier process could not get out: the guest may still release it.
+
+        :param device: as that process found it; None if it did not record that.
+        :param may_still_go: whether a request of that process may still be answered.
+        """
+        unplug = Unplug(instance, device_id, device or DeviceFingerprint(), Patience(0.0, 0), may_still_go=may_still_go)
         with self._lock:
-            self._overdue.setdefault(unplug.key, unplug)
-        self._submit(self._look_after, unplug)
+            before = self._overdue.setdefault(unplug.key, unplug)
+            before.may_still_go = before.may_still_go or may_still_go
+            if device is not None:
+                before.device = device
+        if before is unplug:
+            self._submit(self._look_after, unplug)
+
+    def forget(self, instance: str, device_id: str) -> None:
+        """Follow a device no more: it was attached again."""
+        with self._lock:
+            self._overdue.pop((instance, device_id), None)
+
+    def asked(self, instance: str, device_id: str) -> DeviceFingerprint | None:
+        """The device as it was when the guest was asked to release it and did not; None if it was not asked."""
+        with self._lock:
+            overdue = self._overdue.get((instance, device_id))
+        return None if overdue is None or not overdue.device.is_live else overdue.device
 
     @property
     def pending(self) -> int:
@@ -114,250 +146,230 @@ class Unplugs:
         """What is on its way out."""
         return self._pending_of()
 
-    def refuse_if_leaving(self, instance: str, alias: str) -> None:
+    def refuse_if_leaving(self, instance: str, device_id: str, live: Domain) -> None:
         """Stop here if a guest was asked to release a device, has not done so in time, and may do so at any moment.
 
+        :param live: the guest's running definition as it was just read. What another run was asked ended with it.
         :raises GuestBusy: it was.
+        :raises Conflict: something is there that may be this device, or another one.
         """
         with self._lock:
-            overdue = self._overdue.get((instance, alias))
-        # What an earlier process has asked may have ended with the guest's life; a device that is back is back.
-        asked = overdue is not None and overdue.attempts > 0
-        if overdue is not None and asked and isinstance(overdue.future.exception(), exception.DetachTimeout):
+            overdue = self._overdue.get((instance, device_id))
+        run = runs.run_of(live)
+        if overdue is None or not overdue.may_still_go or overdue.device.run != run:
+            return
+        if overdue.device.find_live(device_id, live, run) is not None:
             raise exception.GuestBusy(
                 instance=instance,
-                reason=f'it was asked to release {overdue.device_id}, and may do so at any moment: detach that once '
-                'more, or reset the guest',
+                reason=f'it was asked to release {device_id}, and may do so at any moment: detach that once more, or '
+                'reset the guest',
             )
 
     def close(self) -> None:
         """Follow nothing any more. What is pending stays so: its end is not known, and must not be made up."""
         self._deadlines.close()
-        self._workers.shutdown(cancel_futures=True)
+        self._callers.close()
         with self._lock:
             self._pending.clear()
 
-    def _attempt(self, unplug: Unplug, guest: Guest | None = None) -> None:
+    def _ask(self, unplug: Unplug, guest: Guest | None = None) -> None:
         unplug.attempts += 1
-        wait = unplug.patience.timeout
+        reply = Reply.TAKEN
         try:
             (guest or self._host.guest(unplug.instance)).detach(unplug.alias, Side.LIVE)
         except errors.UnplugPending as error:
             LOG.debug('Instance %s still has to release %s: %s', unplug.instance, unplug.alias, error)
         except errors.UnplugBusy as error:
             LOG.debug('Instance %s cannot release %s yet: %s', unplug.instance, unplug.alias, error)
-            wait = min(wait, _PAUSE)
-            unplug.busy += wait
-            if unplug.busy < unplug.patience.timeout:
-                unplug.attempts -= 1  # it is asked again within the same attempt
-            else:
-                unplug.busy = 0.0
+            reply = Reply.BUSY
         except exception.Unsupported as error:
             # Of a request that cannot be, nothing must be done: if something is, it is a failure.
             self._end(unplug, error if unplug.left == LEFT else unplug.failed(error))
-        except exception.InstanceNotFound:
-            self._end(unplug, self._moved(unplug))
+        except exception.InstanceNotFound as error:
+            self._end(unplug, error)
         except (exception.HypervisorUnavailable, exception.GuestBusy) as error:
-            # Asked again when the deadline comes, or sooner if there is a connection again.
             LOG.warning('Instance %s could not be asked to release %s: %s', unplug.instance, unplug.alias, error)
+            reply = Reply.NO_ANSWER
+            # The request may have been sent before the connection was lost.
+            unplug.may_still_go = True
         except exception.HypervisorError as error:
-            self._on_error(unplug, error)
-        if not unplug.future.done():
-            self._set_deadline(unplug, wait)
+            self._look(unplug, Why.REFUSAL, unplug.failed(error))
+            return
+        if not unplug.future.done() and unplug.after_reply(reply) is Next.WAIT:
+            self._set_deadline(unplug)
 
-    def _on_error(self, unplug: Unplug, error: exception.HypervisorError) -> None:
-        """libvirt said no: because the device is gone, or for good, unless the guest cannot be read to tell."""
-        try:
-            if not self._has_ended(unplug):
-                self._end(unplug, unplug.failed(error))
-        except exception.InstanceNotFound:
-            self._end(unplug, self._moved(unplug))
-        except exception.HypervisorError as unread:
-            # Could not tell. Looked at again when the deadline comes.
-            LOG.warning('Instance %s would not release %s: %s; %s', unplug.instance, unplug.alias, error, unread)
-
-    def _set_deadline(self, unplug: Unplug, seconds: float) -> None:
+    def _set_deadline(self, unplug: Unplug) -> None:
         unplug.deadline += 1
         number = unplug.deadline
-        self._deadlines.call_in(seconds, lambda: self._on_deadline(unplug, number))
+        self._deadlines.call_in(unplug.wait, lambda: self._on_deadline(unplug, number))
 
     def _on_deadline(self, unplug: Unplug, number: int) -> None:
-        if unplug.deadline == number and not unplug.future.done():
-            self._submit(self._look_again, unplug)
+        if unplug.deadline != number or unplug.future.done():
+            return
+        if not unplug.is_looking:
+            self._look_soon(unplug, Why.DEADLINE)
+        elif unplug.after_silence() is Next.WAIT:
+            self._set_deadline(unplug)
+        else:
+            unplug.left = _NO_ANSWER
+            self._time_out(unplug)
 
-    def _look_again(self, unplug: Unplug) -> None:
-        """Read the guest; the device is gone, or is asked for once more, or has used up its attempts."""
+    def _look_soon(
+        self, unplug: Unplug, why: Why, error: Exception | None = None, ended: events.Cause | None = None
+    ) -> None:
+        """Look at a guest from a thread of its own."""
+        if why is Why.DEADLINE:
+            unplug.is_looking = True
+            # Should libvirt hang, this ends as well.
+            unplug.wait = unplug.patience.timeout
+            self._set_deadline(unplug)
+        self._submit(lambda each: self._look(each, why, error, ended), unplug)
+
+    def _look(
+        self, unplug: Unplug, why: Why, error: Exception | None = None, ended: events.Cause | None = None
+    ) -> None:
+        """Read the guest, and do what follows.
+
+        :param error: the outcome if the device is still there, after a refusal.
+        :param ended: how an event said that the guest has stopped.
+        """
         if unplug.future.done():
             return
-        try:
-            if self._has_ended(unplug):
-                return
-            if unplug.attempts < unplug.patience.attempts:
-                self._on_retry()
-                LOG.info(
-                    'Instance %s still has %s, and is asked once more: attempt %d of %d',
-                    unplug.instance,
-                    unplug.alias,
-                    unplug.attempts + 1,
-                    unplug.patience.attempts,
-                )
-                self._attempt(unplug)
-            else:
-                self._on_timeout()
-                self._end(unplug, unplug.timed_out())
-        except exception.InstanceNotFound:
-            self._end(unplug, self._moved(unplug))
-        except exception.HypervisorError as error:
-            # Could not tell. An attempt is used up, so that this ends, too.
-            unplug.attempts += 1
-            if unplug.attempts > unplug.patience.attempts:
-                self._end(unplug, error)
-            else:
-                self._set_deadline(unplug, unplug.patience.timeout)
+        seen, reason = self._see(unplug, ended)
+        unplug.is_looking = False
+        if unplug.future.done():
+            return  # it was given up meanwhile
+        match unplug.after_look(why, seen):
+            case Next.ASK:
+                self._ask_again(unplug)
+            case Next.WAIT:
+                LOG.debug('Instance %s still has %s, or it cannot be told: %s', unplug.instance, unplug.alias, reason)
+                self._set_deadline(unplug)
+            case Next.TIME_OUT:
+                self._time_out(unplug)
+            case Next.END:
+                self._end(unplug, error if seen is Seen.THERE else reason)
 
-    def _has_ended(self, unplug: Unplug) -> bool:
-        """Read the guest, and end the unplug if the device is not there any more.
+    def _ask_again(self, unplug: Unplug) -> None:
+        if unplug.attempts:
+            self._on_retry()
+            LOG.info(
+                'Instance %s still has %s, and is asked once more: attempt %d of %d',
+                unplug.instance,
+                unplug.alias,
+                unplug.attempts + 1,
+                unplug.patience.attempts,
+            )
+        self._ask(unplug)
 
-        :raises InstanceNotFound: the guest is not on this host any more.
-        :raises HypervisorError: it could not be told.
+    def _time_out(self, unplug: Unplug) -> None:
+        self._on_timeout()
+        self._end(unplug, unplug.timed_out())
+
+    def _see(self, unplug: Unplug, ended: events.Cause | None = None) -> tuple[Seen, Exception | None]:
+        """Read the guest to see whether the device is out of it, live and persistent.
+
+        :param ended: how an event said that the guest has stopped; of a transient one nothing else is left.
+        :return: what was seen, and the error that stands for it if the device is not known to be out.
         """
-        guest = self._host.guest(unplug.instance)
-        live = guest.live_definition()
-        if live is None:
-            cause = guest.stopped_by()
-            if cause is not None:
-                self._end_stopped(unplug, cause)
-            return cause is not None
         try:
-            there = unplug.is_in(live)
-        except exception.DeviceConflict as error:
-            self._end(unplug, error)
-            return True
-        if not there:
-            with self._lock:
-                self._unheard.add(unplug.key)
-            self._end(unplug)
-        return not there
+            guest = self._host.guest(unplug.instance)
+            definitions = guest.definitions()
+            if definitions.live is not None:
+                return self._see_running(unplug, definitions.live, definitions.persistent)
+            cause = guest.stopped_by()
+            if cause is None:
+                reason = 'it is neither running nor shut off'
+                return Seen.UNREADABLE, exception.GuestUnreadable(instance=unplug.instance, reason=reason)
+            return self._see_stopped(unplug, cause, definitions.persistent)
+        except exception.InstanceNotFound as error:
+            return (Seen.LOST, error) if ended is None else self._see_stopped(unplug, ended, None)
+        except exception.Conflict as error:
+            return Seen.LOST, error
+        except exception.HypervisorError as error:
+            return Seen.UNREADABLE, error
+
+    def _see_running(self, unplug: Unplug, live: Domain, persistent: Domain | None) -> tuple[Seen, Exception | None]:
+        run = runs.run_of(live)
+        found = unplug.device.find_live(unplug.device_id, live, run)
+        if found is None and not unplug.device.is_live:
+            # Of an older release, which did not record what it asked for. It may be there under no name.
+            return Seen.LOST, unplug.lost('it is not recorded what the guest was asked for')
+        if found is None:
+            return self._see_persistent(unplug, persistent)
+        if found.alias is None:
+            return Seen.LOST, unplug.failed(f'{found.describe()} has no alias while running')
+        unplug.device = unplug.device.now(run, found)
+        return Seen.THERE, None
+
+    def _see_stopped(
+        self, unplug: Unplug, cause: events.Cause, persistent: Domain | None
+    ) -> tuple[Seen, Exception | None]:
+        kept = _KEPT.get(cause)
+        if kept is not None:
+            return Seen.LOST, unplug.lost(kept)
+        return self._see_persistent(unplug, persistent)
+
+    def _see_persistent(self, unplug: Unplug, persistent: Domain | None) -> tuple[Seen, Exception | None]:
+        if persistent is None or unplug.device.find_persistent(unplug.device_id, persistent) is None:
+            return Seen.GONE, None
+        return Seen.LOST, unplug.lost(_PUT_BACK)
 
     def _on_event(self, event: events.Event) -> None:
         match event:
             case events.DeviceRemoved(instance, alias):
-                self._on_removed(instance, alias)
+                self._hint(Why.REMOVAL, instance, alias)
             case events.DeviceRemovalFailed(instance, alias):
-                for unplug in self._pending_of(instance, alias):
-                    self._end(unplug, unplug.failed('the guest refused to release it'))
+                for unplug in (*self._pending_of(instance, alias), *self._overdue_of(instance, alias)):
+                    unplug.may_still_go = False
+                    if not unplug.future.done():
+                        self._look_soon(unplug, Why.REFUSAL, unplug.failed('the guest refused to release it'))
             case events.LifecycleChanged(instance, events.Lifecycle.STOPPED, cause):
-                self._on_stopped(instance, cause)
+                self._hint(Why.RESTART, instance, ended=cause)
             case events.LifecycleChanged(instance, events.Lifecycle.STARTED | events.Lifecycle.REBOOTED):
-                for unplug in self._pending_of(instance):
-                    self._look_again_soon(unplug)
+                self._hint(Why.RESTART, instance)
             case events.Reconnected():
-                for unplug in self._pending_of():
-                    self._look_again_soon(unplug)
-                with self._lock:
-                    self._unheard.clear()
-                    overdue = list(self._overdue.values())
-                for unplug in overdue:
-                    self._submit(self._look_after, unplug)
+                self._hint(Why.RESTART)
 
-    def _look_again_soon(self, unplug: Unplug) -> None:
-        """Something happened to the guest, or to the way to it: it is not the one any more that was asked.
-
-        Not at once: a guest that is reset releases the device by itself, and libvirtd 9.0 crashes (it uses the device
-        after it was freed) if it is asked for the device at the very moment in which that goes.
-        """
-        if unplug.attempts > 0:
-            unplug.attempts -= 1
-        self._set_deadline(unplug, min(unplug.patience.timeout, _PAUSE))
-
-    def _look_after(self, unplug: Unplug) -> None:
-        """Whether an overdue device has gone while nothing was told."""
-        try:
-            guest = self._host.guest(unplug.instance)
-            live = guest.live_definition()
-            if live is None:
-                cause = guest.stopped_by()
-                if cause is not None:
-                    self._on_stopped(unplug.instance, cause)
-            elif not unplug.is_in(live):
-                self._on_removed(*unplug.key)
-        except exception.InstanceNotFound:
-            LOG.debug('Instance %s is not here any more, with %s or without', *unplug.key)
-        except exception.AliasAgentError as error:
-            # Not known, and not made up.
-            LOG.warning('Instance %s: it is not known whether %s is still there: %s', *unplug.key, error)
-
-    def _look_now(self, unplug: Unplug, stopped_by: events.Cause | None = None) -> None:
-        """End the unplug if what was told is true of it: it may be of what was there before the guest was asked.
-
-        :param stopped_by: why the guest was said to have stopped.
-        """
-        try:
-            if stopped_by is None:
-                self._has_ended(unplug)
-            elif self._host.guest(unplug.instance).is_active():
-                self._look_again_soon(unplug)
-            else:
-                self._end_stopped(unplug, stopped_by)
-        except exception.InstanceNotFound:
-            self._end(unplug, self._moved(unplug)) if stopped_by is None else self._end_stopped(unplug, stopped_by)
-        except exception.HypervisorError as error:
-            # Looked at again when the deadline comes.
-            LOG.warning('Instance %s: it is not known whether %s is still there: %s', *unplug.key, error)
-
-    def _on_removed(self, instance: str, alias: str) -> None:
-        with self._lock:
-            overdue = self._overdue.pop((instance, alias), None)
-            may_be_old = (instance, alias) in self._unheard
-            self._unheard.discard((instance, alias))
-        if overdue is not None:
-            with context.bound(overdue.context):
-                LOG.info('Instance %s has released %s after all', instance, alias)
-                if self._on_late is not None:
-                    self._on_late(instance, overdue.device_id)
+    def _hint(
+        self, why: Why, instance: str | None = None, alias: str | None = None, ended: events.Cause | None = None
+    ) -> None:
+        """Look at what an event may be about; it may be about what was there before the guest was asked."""
         for unplug in self._pending_of(instance, alias):
-            if may_be_old:
-                self._submit(self._look_now, unplug)
-            else:
-                self._end(unplug)
+            self._look_soon(unplug, why, ended=ended)
+        for unplug in self._overdue_of(instance, alias):
+            self._submit(lambda each: self._look_after(each, ended), unplug)
 
-    def _on_stopped(self, instance: str, cause: events.Cause) -> None:
-        for unplug in self._pending_of(instance):
-            self._submit(functools.partial(self._look_now, stopped_by=cause), unplug)
+    def _look_after(self, unplug: Unplug, ended: events.Cause | None = None) -> None:
+        """See whether an overdue device has gone."""
+        seen, error = self._see(unplug, ended)
+        if seen is Seen.UNREADABLE:
+            # Not known, and not made up.
+            LOG.warning(
+                'Instance %s: it is not known whether %s is still there: %s', unplug.instance, unplug.device_id, error
+            )
+        if seen is not Seen.GONE and not isinstance(error, exception.InstanceNotFound):
+            return
         with self._lock:
-            self._unheard = {key for key in self._unheard if key[0] != instance}
-            overdue = [key for key in self._overdue if key[0] == instance]
-            if cause is not events.Cause.OTHER:
-                for key in overdue:
-                    del self._overdue[key]
+            if self._overdue.get(unplug.key) is not unplug:
                 return
-        for key in overdue:
-            self._on_removed(*key)
-
-    def _end_stopped(self, unplug: Unplug, cause: events.Cause) -> None:
-        """The guest has stopped: with the device, if it goes on elsewhere or later."""
-        match cause:
-            case events.Cause.MIGRATED:
-                self._end(unplug, unplug.failed('the guest has moved to another host with it'))
-            case events.Cause.SAVED:
-                self._end(unplug, unplug.failed('the guest was saved with it'))
-            case _:
-                self._end(unplug)
+            del self._overdue[unplug.key]
+        if seen is Seen.GONE:
+            LOG.info('Instance %s has released %s after all', unplug.instance, unplug.device_id)
+            self._on_late(unplug.instance, unplug.device_id)
 
     def _pending_of(self, instance: str | None = None, alias: str | None = None) -> list[Unplug]:
         with self._lock:
-            return [
-                unplug
-                for unplug in self._pending.values()
-                if instance in (None, unplug.instance) and alias in (None, unplug.alias)
-            ]
+            return [unplug for unplug in self._pending.values() if _is_of(unplug, instance, alias)]
+
+    def _overdue_of(self, instance: str | None, alias: str | None) -> list[Unplug]:
+        with self._lock:
+            return [unplug for unplug in self._overdue.values() if _is_of(unplug, instance, alias)]
 
     def _submit(self, function: Callable[[Unplug], None], unplug: Unplug) -> None:
-        try:
-            self._workers.submit(self._logged, function, unplug)
-        except RuntimeError:  # the pool is closed: close() ends what is pending
+        if not self._callers.submit(unplug.instance, lambda: self._logged(function, unplug)):
             with context.bound(unplug.context):
-                LOG.debug('Not looked at any more: %s of instance %s', unplug.alias, unplug.instance)
+                LOG.debug('Not looked at any more: %s of instance %s', unplug.device_id, unplug.instance)
 
     def _logged(self, function: Callable[[Unplug], None], unplug: Unplug) -> None:
         with context.bound(unplug.context):
@@ -372,12 +384,13 @@ class Unplugs:
             if self._pending.get(unplug.key) is not unplug:
                 return
             del self._pending[unplug.key]
-            if isinstance(error, exception.HypervisorError):
+            if error is not None and not isinstance(error, exception.InstanceNotFound):
                 self._overdue[unplug.key] = unplug
         if error is None:
             unplug.future.set_result(None)
         else:
             unplug.future.set_exception(error)
 
-    def _moved(self, unplug: Unplug) -> exception.InstanceNotFound:
-        return exception.InstanceNotFound(instance=unplug.instance)
+
+def _is_of(unplug: Unplug, instance: str | None, alias: str | None) -> bool:
+    return instance in (None, unplug.instance) and alias in (None, unplug.alias)

@@ -9,6 +9,7 @@ from aliasagent.reconcile import apply
 from aliasagent.reconcile import plan
 from aliasagent.reconcile import records
 from aliasagent.tests.contract import harness
+from aliasagent.virt import lookup
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
 
@@ -60,7 +61,7 @@ class ReconcileContract(harness.DriverCase):
                 'sdc': 'conflicts',
                 'sdd': 'has an alias',
                 'sde': 'cannot be identified',
-                'sdf': 'has an alias',
+                'sdf': 'cannot be identified',
                 'tapone': 'cannot be identified',
                 'taptwo': 'cannot be identified',
                 'hostdev': 'cannot be identified',
@@ -68,8 +69,8 @@ class ReconcileContract(harness.DriverCase):
             },
             self.outcomes(report),
         )
-        self.assertEqual({f'ua-{known}', f'ua-{named}', f'ua-{mdev}'}, set(report.given))
-        self.assertEqual((set(), {known, named, mdev, 'somebody-elses'}), self.ids(instance))
+        self.assertEqual({f'ua-{known}', f'ua-{mdev}'}, set(report.given))
+        self.assertEqual((set(), {known, mdev, 'somebody-elses'}), self.ids(instance))
         self.assertEqual(before, self.persistent(instance).without_aliases())
         once = self.xml(instance)
         self.assertEqual([], apply.reconcile(guest).given)
@@ -104,6 +105,68 @@ class ReconcileContract(harness.DriverCase):
         # The disk whose serial contradicts the inventory is left alone.
         self.assertEqual(1, report.count(plan.Outcome.CONFLICT))
         self.assertEqual((set(), {by_target, by_source, by_mac, by_slot}), self.ids(instance))
+
+    def assert_refused(self, instance: str, device_id: str, *words: str) -> None:
+        """A detach is refused, in these words, and changes nothing."""
+        before = self.xml(instance)
+        error = self.assertRaises(exception.DeviceConflict, self.driver.detach, instance, device_id)
+        for word in (*words, 'inventory'):
+            self.assertIn(word, str(error))
+        self.assert_untouched(instance, before)
+
+    def test_the_name_of_a_source_is_no_proof(self) -> None:
+        """Issue 13, 17: after a volume migration it is another volume's."""
+        instance, volume, named = self.hypervisor.new_guest(state='shut off'), harness.new_id(), harness.new_id()
+        guest = self.guest(instance)
+        guest.attach(harness.disk_xml(f'/srv/volume-{named}', 'sda'), Side.PERSISTENT)
+        (step,) = apply.reconcile(guest).steps
+        self.assertEqual(plan.Outcome.UNIDENTIFIED, step.outcome)
+        self.assertIn(f'named after volume {named}, which is no proof', step.reason)
+        self.assert_refused(instance, named, 'no proof')
+        self.assertRaises(exception.DeviceNotFound, self.driver.detach, instance, volume)
+        told = records.of_inventory({'volumes': [{'id': volume, 'target': 'sda'}]})
+        report = apply.reconcile(guest, told)
+        self.assertEqual([f'ua-{volume}'], report.given)
+        # What the inventory meant is known by its source from then on, wherever it is.
+        (kept,) = report.settled
+        self.assertEqual((volume, f'/srv/volume-{named}', None), (kept.device_id, kept.source, kept.target))
+        self.assert_refused(instance, volume, volume, named)
+        found = lookup.both(guest.definitions(), volume, report.settled)
+        self.assertEqual((None, 'sda'), (found[0], found[1].device.target if found[1] else None))
+
+    def test_a_contradiction_is_left_alone_until_an_inventory_decides(self) -> None:
+        """Issue 13, 18: a swapped volume has the serial, and a user alias, of the one before."""
+        for name in (None, 'alias'):
+            instance, old, new = self.hypervisor.new_guest(state='shut off'), harness.new_id(), harness.new_id()
+            guest = self.guest(instance)
+            alias = f'ua-{old}' if name else ''
+            guest.attach(harness.disk_xml(f'/srv/volume-{new}', 'sda', serial=old, alias=alias), Side.PERSISTENT)
+            before = self.xml(instance)
+            (step,) = apply.reconcile(guest).steps
+            self.assertEqual((plan.Outcome.CONFLICT, alias), (step.outcome, step.alias or ''))
+            self.assert_untouched(instance, before)
+            for device_id in (old, new):
+                self.assert_refused(instance, device_id, old, new)
+            told = records.of_inventory({'volumes': [{'id': new, 'target': 'sda'}]})
+            report = apply.reconcile(guest, told)
+            self.assertEqual([] if name else [f'ua-{new}'], report.given)
+            found = lookup.both(guest.definitions(), new, report.settled)
+            self.assertEqual('sda', found[1].device.target if found[1] else None)
+
+    def test_an_inventory_names_a_device_that_only_the_running_guest_has(self) -> None:
+        instance, volume = self.hypervisor.new_guest(state='started'), harness.new_id()
+        guest, path = self.guest(instance), self.hypervisor.new_file()
+        guest.attach(harness.disk_xml(path, 'sdb'), Side.LIVE)
+        self.assertEqual([], apply.look(guest).steps)
+        told = records.of_inventory({'volumes': [{'id': volume, 'source': path}]})
+        for look in (apply.look, apply.reconcile):
+            report = look(guest, told)
+            (step,) = report.steps
+            self.assertEqual((plan.Outcome.TRANSIENT, f'ua-{volume}'), (step.outcome, step.alias))
+            self.assertIn('only the running guest has it', step.reason)
+            self.assertEqual(([], [f'ua-{volume}']), (report.given, report.pending))
+        live, persistent = lookup.both(guest.definitions(), volume, report.settled)
+        self.assertEqual(('sdb', None), (live.device.target if live else None, persistent))
 
     def test_a_running_guest_goes_on_as_it_is_and_works_meanwhile(self) -> None:
         instance, volume = self.hypervisor.new_guest(state='started'), harness.new_id()

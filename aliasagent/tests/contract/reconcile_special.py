@@ -80,7 +80,8 @@ class SpecialGuestsContract(harness.DriverCase):
         (refused,) = [step for step in report.steps if step.outcome is plan.Outcome.REFUSED]
         self.assertEqual(('hostdev', f'ua-{mdev}'), (refused.kind, refused.alias))
         self.assertIn('non unique alias detected: ua-one', refused.reason)
-        self.assertEqual((3, 1), (report.aliased, report.remaining))
+        self.assertEqual((1, 3), (report.aliased, report.remaining))
+        self.assertEqual(2, report.count(plan.Outcome.CONFLICT))
         self.assertEqual('', reconciler.looks()[instance].error)
         self.assertEqual((set(), {volume}), self.ids(other))
         # As long as nothing changes it is not tried again, and when something does, it is.

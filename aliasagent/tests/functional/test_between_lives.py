@@ -9,7 +9,9 @@ from concurrent import futures
 import libvirt
 
 from aliasagent import exception
+from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.tests.contract import harness
+from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt import hotplug
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.functional.test_contract_driver import OnFake
@@ -91,7 +93,12 @@ class BetweenLivesTest(OnFake):
 
     def test_what_may_be_another_one_is_neither_gone_nor_asked_for(self) -> None:
         """The disk has another source by now: it, with a snapshot on it, or the next one."""
-        guest, volume, pending = self.leaving()
+        volume = harness.new_id()
+        guest = self.hypervisor.new_guest(harness.disk_xml(self.hypervisor.new_file(), 'vdb'), state='started')
+        (disk,) = self.inside(guest).need_config().findall('devices/disk')
+        aliases.set_alias(disk, f'ua-{volume}')
+        self.inside(guest).unplug.never = True
+        pending = self.driver.detach(guest, volume)
 
         def another_source() -> None:
             for source in self.inside(guest).need_live().iterfind('devices/disk/source'):
@@ -99,8 +106,20 @@ class BetweenLivesTest(OnFake):
 
         self.unseen(another_source)
         error = self.assertRaises(exception.DeviceConflict, harness.outcome, pending)
-        self.assertIn(volume, str(error))
+        self.assertIn('may be another device', str(error))
         self.assertEqual(1, self.requests())
+
+    def test_a_disk_that_says_whose_it_is_is_that_one_with_another_source(self) -> None:
+        guest, volume, pending = self.leaving()
+
+        def snapshot() -> None:
+            for source in self.inside(guest).need_live().iterfind('devices/disk/source'):
+                source.set('file', self.hypervisor.new_file())
+            self.inside(guest).unplug.never = False
+
+        self.unseen(snapshot)
+        harness.outcome(pending)
+        self.assertNotIn(volume, self.serials(guest))
 
     def test_a_guest_that_goes_on_elsewhere_or_later_has_the_device(self) -> None:
         saved = libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED, libvirt.VIR_DOMAIN_SHUTOFF_SAVED
@@ -161,17 +180,28 @@ class StartedMeanwhileTest(OnFake):
     def start(self, guest: str) -> None:
         self.side.fake.open().lookupByUUIDString(guest).create()
 
+    def starting(self, guest: str) -> Callable[[DeviceFingerprint], bool]:
+        """Starts a guest when its detach begins, once."""
+        starts = [guest]
+
+        def begin(_found: DeviceFingerprint) -> bool:
+            if starts:
+                self.start(starts.pop())
+            return False
+
+        return begin
+
     def test_a_detach_goes_on_with_the_running_guest(self) -> None:
         guest = self.hypervisor.new_guest(state='shut off')
         volume = self.attach(guest)
-        harness.outcome(self.driver.detach(guest, volume, begin=lambda: self.start(guest)))
+        harness.outcome(self.driver.detach(guest, volume, begin=self.starting(guest)))
         self.assert_on_both(guest)
 
     def test_so_does_one_of_a_device_from_before_aliases(self) -> None:
         volume = harness.new_id()
         xml = harness.disk_xml(self.hypervisor.new_file(), 'sdb', serial=volume)
         guest = self.hypervisor.new_guest(xml, state='shut off')
-        harness.outcome(self.driver.detach(guest, volume, begin=lambda: self.start(guest)))
+        harness.outcome(self.driver.detach(guest, volume, begin=self.starting(guest)))
         self.assertEqual(set(), self.live(guest).disk_targets() | self.persistent(guest).disk_targets())
 
     def test_an_attach_goes_on_with_the_running_guest(self) -> None:

@@ -104,7 +104,7 @@ class LogTest(test_agent.FakeAgentCase):
                         'is asked once more: attempt 2 of 3',
                         'is asked once more: attempt 3 of 3',
                         'Failed: detach_volume',
-                        'has released ua-',
+                        'has released',
                     ),
                 ),
             ):

@@ -7,6 +7,7 @@ import testtools
 
 from aliasagent.tests.stress import cast_window
 from aliasagent.tests.stress import kill_agent
+from aliasagent.tests.stress import kill_not_live
 from aliasagent.tests.stress import kill_steps
 from aliasagent.tests.stress.steps import ATTACH
 from aliasagent.tests.stress.steps import BEGIN
@@ -26,6 +27,10 @@ class KillTest(testtools.TestCase):
         found = kill_agent.run(3, 300, casts=True, guests=6, seed=random.randrange(2**32), special=False)
         self.assertTrue(found.good, found.text())
         self.assertLessEqual(300, found.sent)
+
+    def test_a_device_is_not_said_to_be_gone_that_only_the_persistent_config_has_a_name_for(self) -> None:
+        found = kill_not_live.run(3, 4, seed=random.randrange(2**32))
+        self.assertTrue(found.good, found.text())
 
     def test_no_cast_is_only_in_memory(self) -> None:
         windows = cast_window.run(200, 5)

@@ -59,7 +59,7 @@ ASK = (
 )
 #: What it does when the guest has answered.
 ANSWER = (
-    Step('removed event', 'aliasagent.virt.unplug:Unplugs._on_removed'),
+    Step('looked whether it is gone', 'aliasagent.virt.unplug:Unplugs._look'),
     Step('unplug ends', 'aliasagent.virt.unplug:Unplugs._end'),
 )
 SHUT_OFF = (Step('libvirt detaches, persistent', 'aliasagent.virt.guest:Guest.detach', 1),)

@@ -15,6 +15,7 @@ from typing import Any
 from aliasagent import conf
 from aliasagent import reports
 from aliasagent import rpc
+from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import UnderWay
 from aliasagent.reconcile import apply
@@ -60,7 +61,8 @@ class ReportsTestCase(base.TestCase):
 
     def test_what_it_says(self) -> None:
         waits, runs = operation('one'), operation('two')
-        unplug = Unplug('guest-1', 'ua-disk', 'disk', Patience(20.0, 8), attempts=3, since=0.0)
+        found = DeviceFingerprint(run='boot/1', alias='ua-disk')
+        unplug = Unplug('guest-1', 'disk', found, Patience(20.0, 8), attempts=3, since=0.0)
         parts: Any = types.SimpleNamespace(
             host=types.SimpleNamespace(uri='test:///default', is_connected=False),
             unplugs=types.SimpleNamespace(under_way=lambda: [unplug]),

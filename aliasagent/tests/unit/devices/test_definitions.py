@@ -6,10 +6,9 @@ from aliasagent.devices.domain import Domain
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import definitions
 
-A, S, N, I, T, M = (  # noqa: E741
+A, S, I, T, M = (  # noqa: E741
     identity.Evidence.ALIAS,
     identity.Evidence.SERIAL,
-    identity.Evidence.SOURCE_NAME,
     identity.Evidence.INTERFACEID,
     identity.Evidence.TAP_NAME,
     identity.Evidence.MDEV_UUID,
@@ -20,7 +19,7 @@ EXPECTED: dict[str, list[tuple[str, str | None, str | None, identity.Evidence | 
     'nova': [
         ('disk', 'vda', None, None),
         ('disk', 'vdb', '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10', S),
-        ('disk', 'vdc', '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11', N),
+        ('disk', 'vdc', None, None),
         ('disk', 'vdd', '9f5e4db0-76b7-4d30-812b-4c8e3f90bd12', A),
         ('disk', 'sda', None, None),
         ('interface', 'tap91f04c6a-7c', '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20', I),
@@ -29,7 +28,7 @@ EXPECTED: dict[str, list[tuple[str, str | None, str | None, identity.Evidence | 
     ],
     'sev': [
         ('disk', 'vda', None, None),
-        ('disk', 'vdb', 'a06f5ec1-87c8-4e41-923c-5d9f40a1ce13', N),
+        ('disk', 'vdb', None, None),
         ('interface', None, None, None),
     ],
     'numa-hugepages': [
@@ -37,15 +36,15 @@ EXPECTED: dict[str, list[tuple[str, str | None, str | None, identity.Evidence | 
         ('interface', 'vhu0b1c2d3e-4f', None, None),
     ],
     'qemu-commandline': [
-        ('disk', 'vda', 'b17a6fd2-98d9-4f52-a34d-6eaf51b2df14', N),
+        ('disk', 'vda', None, None),
         ('disk', 'vdb', 'c28b70e3-a9ea-4063-b45e-7fb062c3e015', S),
         ('disk', 'vdc', 'c28b70e3-a9ea-4063-b45e-7fb062c3e015', S),
         ('disk', 'vdd', None, None),
         ('interface', None, None, None),
     ],
     'lun': [
-        ('disk', 'sda', 'f5bea316-dc1d-4396-a781-a2e395f61318', N),
-        ('disk', 'sdb', '06cfb427-ed2e-44a7-b892-b3f4a6072419', N),
+        ('disk', 'sda', None, None),
+        ('disk', 'sdb', None, None),
         ('disk', 'sdc', None, None),
         ('interface', None, None, None),
         ('interface', None, None, None),

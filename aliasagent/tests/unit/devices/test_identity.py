@@ -15,6 +15,7 @@ from aliasagent.devices.base import Device
 from aliasagent.devices.identity import Claim
 from aliasagent.devices.identity import Evidence
 from aliasagent.devices.identity import Identity
+from aliasagent.devices.identity import Judgement
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import strategies
 
@@ -49,28 +50,36 @@ class IdentifyTestCase(base.TestCase):
         self.assert_whose(X, Evidence.SERIAL, disk(serial=X))
         self.assert_whose(X, Evidence.SERIAL, disk(serial=f'\n  {X.upper()} '))
 
-    def test_a_serial_beats_the_name_of_the_source(self) -> None:
-        """After a volume migration Cinder keeps the id, and the source has another volume's name."""
-        self.assert_whose(X, Evidence.SERIAL, disk(f'/srv/volume-{Y}', X))
-
     def test_a_serial_that_is_no_uuid_says_nothing(self) -> None:
         for text in ('', 'WD-1234', X[:-1], X + '0', f'ua-{X}', X.replace('-', ''), f'x{X}'):
             self.assert_nobodys(disk(serial=text))
-        self.assert_whose(Y, Evidence.SOURCE_NAME, disk(f'/srv/volume-{Y}', 'WD-1234'))
+        self.assert_hint(Y, disk(f'/srv/volume-{Y}', 'WD-1234'))
 
-    def test_a_source_that_names_the_volume(self) -> None:
+    def assert_hint(self, device_id: str, found: Device) -> None:
+        judgement = identity.judge(found, frozenset())
+        self.assertEqual((None, device_id, False), (judgement.whose, judgement.hint, judgement.is_disputed))
+        self.assertEqual({device_id}, judgement.ids)
+
+    def test_a_source_that_names_the_volume_is_a_hint(self) -> None:
+        """After a volume migration it is another volume's name."""
         for attribute in ('file', 'dev', 'name', 'volume'):
             for name in (
                 f'volume-{X}',
                 f'/srv/volume-{X}',
                 f'/srv/volume-{X}.qcow2',
+                f'/srv/volume-{X}.{Y}',
                 f'volumes/volume-{X}',
-                f'/dev/mapper/vg-volume-{X.upper()}',
+                f'/dev/cinder-volumes/volume-{X.upper()}',
+                f'/dev/mapper/cinder--volumes-volume--{X.replace("-", "--")}',
                 f'iqn.2010-10.org.openstack:volume-{X}/1',
                 f'/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn.2010-10.org.openstack:volume-{X}-lun-1',
                 f'/srv/volume-{X}/volume-{X}',
+                f'/srv/volume-{Y}/volume-{X}',
             ):
-                self.assert_whose(X, Evidence.SOURCE_NAME, disk(name, attribute=attribute))
+                self.assert_hint(X, disk(name, attribute=attribute))
+
+    def assert_nothing(self, found: Device) -> None:
+        self.assertEqual(Judgement(None), identity.judge(found, frozenset()), found.to_xml())
 
     def test_a_source_that_does_not(self) -> None:
         for name in (
@@ -83,12 +92,25 @@ class IdentifyTestCase(base.TestCase):
             f'/srv/volume_{X}',
             'volume-',
             '',
+            # of a copy, of a directory, of a snapshot, of a partition
+            f'/srv/volume-{X}-copy.raw',
+            f'/backup/volume-{X}/incremental-3.raw',
+            f'/backup/volume-{X}/3',
+            f'volumes/volume-{X}@backup.1',
+            f'/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn.2010-10.org.openstack:volume-{X}-lun-1-part1',
+            # of which device-mapper would double the dashes
+            f'/dev/mapper/vg-volume-{X}',
+            f'/dev/mapper/volume--{X.replace("-", "--")}',
+            f'/dev/mapper/a-b-volume--{X.replace("-", "--")}',
         ):
-            self.assert_nobodys(disk(name))
+            self.assert_nothing(disk(name))
+
+    def test_a_snapshot_of_an_image_is_not_the_volume(self) -> None:
+        text = f"<disk type='network'><source protocol='rbd' name='p/volume-{X}'><snapshot name='s'/></source></disk>"
+        self.assert_nothing(device(text))
 
     def test_a_source_that_names_two_volumes_is_nobodys(self) -> None:
-        self.assert_nobodys(disk(f'/srv/volume-{X}/volume-{Y}'))
-        self.assert_nobodys(device(f"<disk><source dev='/dev/volume-{X}' name='volume-{Y}'/></disk>"))
+        self.assert_nothing(device(f"<disk><source dev='/dev/volume-{X}' name='volume-{Y}'/></disk>"))
 
     def test_the_target_says_nothing(self) -> None:
         self.assert_nobodys(device(f"<disk><target dev='volume-{X}'/></disk>"))
@@ -103,6 +125,11 @@ class IdentifyTestCase(base.TestCase):
         self.assert_whose(PORT, Evidence.TAP_NAME, tap(f'tap{PORT[:11]}'), PORT, Y)
         self.assert_nobodys(tap(f'tap{PORT[:11]}'))
         self.assert_nobodys(tap(f'tap{PORT[:11]}'), Y)
+        for prefix in ('vhu', 'nic'):
+            self.assert_whose(PORT, Evidence.TAP_NAME, tap(f'{prefix}{PORT[:11]}'), PORT, Y)
+            self.assert_nobodys(tap(f'{prefix}{PORT[:11]}'), Y)
+        socket = f"<interface type='vhostuser'><source type='unix' path='/run/vhu{PORT[:11]}'/></interface>"
+        self.assert_whose(PORT, Evidence.TAP_NAME, device(socket), PORT)
         for name in ('vnet0', 'tap0', f'tap{PORT[:10]}', f'tap{PORT[:12]}', f'qvo{PORT[:11]}', f'xtap{PORT[:11]}'):
             self.assert_nobodys(tap(name), PORT)
 
@@ -125,7 +152,7 @@ class IdentifyTestCase(base.TestCase):
     def test_other_kinds_do_not(self) -> None:
         self.assert_nobodys(device(f'<filesystem><serial>{X}</serial><source dir="/volume-{X}"/></filesystem>'))
 
-    def test_an_alias_is_all_that_counts(self) -> None:
+    def test_an_alias_is_all_that_is_listed(self) -> None:
         claimed = disk(f'/srv/volume-{Y}', Y)
         claimed.alias = f'ua-{X}'
         self.assert_whose(X, Evidence.ALIAS, claimed)
@@ -144,9 +171,9 @@ class IdentifyTestCase(base.TestCase):
 
     @given(st.text(st.sampled_from('0123456789abcdef-') | st.sampled_from('volume-/'), max_size=80))
     def test_whatever_the_source(self, source: str) -> None:
-        whose = identity.identify(disk(source), frozenset())
-        if whose is not None:
-            self.assertIn(f'volume-{whose.device_id}', source)
+        hint = identity.judge(disk(source), frozenset()).hint
+        if hint is not None:
+            self.assertIn(f'volume-{hint}', source)
 
 
 class SupportsTestCase(base.TestCase):

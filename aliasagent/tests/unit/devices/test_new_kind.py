@@ -103,7 +103,7 @@ class NewKindTestCase(base.TestCase):
         assert found is not None and isinstance(found.device, Filesystem)
         asked = filesystem_for_share(SHARE, REQUEST)
         self.assertEqual((asked.source, asked.target), (found.device.source, found.device.target))
-        self.assertTrue(found.device.can_be_unplugged)
+        self.assertFalse(found.device.can_be_unplugged)
 
     def test_what_is_changed_leaves_the_rest_as_it_is(self) -> None:
         definition = domain.Domain.parse(DEFINITION)

@@ -8,6 +8,8 @@ from concurrent import futures
 from typing import Any
 
 from aliasagent import exception
+from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.devices.identity import Claim
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.model import Action
@@ -22,6 +24,9 @@ GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
 VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
 PORT = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'
 
+#: A device as a detach finds it: in the running guest under the alias that libvirt made.
+FOUND = DeviceFingerprint('boot/7', 'virtio-disk1', 'vdb', Claim('disk', serial=VOLUME), Claim('disk', serial=VOLUME))
+
 
 class StubDriver:
     """Remembers what it is asked, and answers what it is told."""
@@ -33,14 +38,17 @@ class StubDriver:
         self.first: list[Exception] = []
         self.connects = True
         self.waited: list[float] = []
-        self.watched: list[tuple[str, str]] = []
+        self.watched: list[tuple[str, str, DeviceFingerprint | None, bool]] = []
+        #: What each detach finds, and what it was told that an earlier one had found.
+        self.found = FOUND
+        self.told: list[DeviceFingerprint | None] = []
 
     def wait_connected(self, timeout: float) -> bool:
         self.waited.append(timeout)
         return self.connects
 
-    def watch(self, instance: str, device_id: str) -> None:
-        self.watched.append((instance, device_id))
+    def watch(self, instance: str, device_id: str, asked: DeviceFingerprint | None, may_still_go: bool) -> None:
+        self.watched.append((instance, device_id, asked, may_still_go))
 
     def _do(self, *what: Any) -> futures.Future[None] | None:
         self.asked.append(what)
@@ -59,9 +67,18 @@ class StubDriver:
     def attach_hostdev(self, instance: str, **arguments: Any) -> Any:
         return self._do('attach_hostdev', instance, arguments)
 
-    def detach(self, instance: str, device_id: str, kind: str | None = None, *, begin: Callable[[], None]) -> Any:
+    def detach(
+        self,
+        instance: str,
+        device_id: str,
+        kind: str | None = None,
+        *,
+        asked: DeviceFingerprint | None,
+        begin: Callable[[DeviceFingerprint], bool],
+    ) -> Any:
+        self.told.append(asked)
         if not isinstance(self.first[0] if self.first else self.answer, exception.DeviceNotFound):
-            begin()
+            begin(self.found)
         return self._do('detach', instance, device_id, kind)
 
 

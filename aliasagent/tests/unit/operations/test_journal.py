@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aliasagent import exception
+from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import VERSION
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Action
@@ -106,12 +107,13 @@ class RecordTestCase(JournalTestCase):
     def test_a_device_that_went_after_its_detach_had_failed(self) -> None:
         for name, action in (('a', Action.DETACH), ('b', Action.DETACH_VOLUME), ('c', Action.ATTACH_VOLUME)):
             self.journal.accept(operation(name, action=action))
+            self.journal.start(name, DeviceFingerprint(run='boot/7', alias='net0'))
             self.journal.finish(name, exception.DetachFailed(instance=GUEST, device='vol', reason='x'))
         self.journal.accept(operation('d', action=Action.DETACH, device='other'))
         self.journal.finish('d', ValueError('x'))
         self.now = 3000.0
         self.journal.release(GUEST, 'vol')
-        self.assertEqual([None, 3000.0, None, None], [self.journal.get(name).released_at for name in 'abcd'])
+        self.assertEqual([3000.0, 3000.0, None, None], [self.journal.get(name).released_at for name in 'abcd'])
         self.journal.release(GUEST, 'unknown')
         self.journal.release('unknown', 'vol')
 

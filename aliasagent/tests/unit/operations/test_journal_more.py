@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The journal: what it is asked about the past, what it forgets, and what is still to be told."""
 
+import dataclasses
 import sqlite3
 from typing import Any
 
 from aliasagent import exception
+from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.devices.identity import Claim
 from aliasagent.operations import journal
+from aliasagent.operations import layouts
 from aliasagent.operations.journal import Journal
+from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Phase
 from aliasagent.operations.model import State
@@ -15,6 +20,10 @@ from aliasagent.tests.unit.operations.test_journal import JournalTestCase
 from aliasagent.tests.unit.operations.test_journal import operation
 
 OTHER = 'b1c9d1b2-0000-4a3e-9d6f-0f7a4f1b2c01'
+
+
+#: A device that a running guest was asked for.
+LIVE = DeviceFingerprint('boot/7', 'virtio-disk1', 'vdb', Claim('disk', source='/x'))
 
 
 class SelectTestCase(JournalTestCase):
@@ -101,7 +110,7 @@ class PruneTestCase(JournalTestCase):
 class AttachedTestCase(JournalTestCase):
     def do(self, name: str, action: Action, device: str, error: Exception | None = None) -> None:
         self.journal.accept(operation(name, action=action, device=device))
-        self.journal.start(name)
+        self.journal.start(name, LIVE if action in DETACHES else None)
         self.journal.finish(name, error)
 
     def attached(self) -> list[str]:
@@ -139,21 +148,57 @@ class AttachedTestCase(JournalTestCase):
         self.do('1', Action.DETACH_VOLUME, 'a', timeout)
         self.do('2', Action.DETACH, 'b', timeout)
         self.do('3', Action.DETACH, 'c', exception.DetachFailed(instance=GUEST, device='c', reason='x'))
-        self.assertEqual(['1', '2'], self.overdue())
+        self.assertEqual(['1', '2', '3'], self.overdue())
         self.do('4', Action.DETACH_VOLUME, 'a', timeout)
-        self.assertEqual(['2', '4'], self.overdue())
+        self.assertEqual(['1', '2', '3', '4'], self.overdue())
         self.journal.release(GUEST, 'b')
-        self.assertEqual(['4'], self.overdue())
+        self.assertEqual(['1', '3', '4'], self.overdue())
         self.do('5', Action.ATTACH_VOLUME, 'a', exception.GuestBusy(instance=GUEST, reason='x'))
-        self.assertEqual(['4'], self.overdue())
+        self.assertEqual(['1', '3', '4'], self.overdue())
         self.do('6', Action.ATTACH_VOLUME, 'a')
+        self.assertEqual(['3'], self.overdue())
+        self.do('7', Action.DETACH, 'c')
         self.assertEqual([], self.overdue())
 
-    def test_a_detach_that_is_asked_for_again_is_not_overdue(self) -> None:
-        timeout = exception.DetachTimeout(instance=GUEST, device='a', attempts=1, timeout='1', left='')
-        self.do('1', Action.DETACH_VOLUME, 'a', timeout)
-        self.journal.accept(operation('2', action=Action.DETACH, device='a'))
+    def test_what_the_running_guest_was_not_asked_for_is_not_overdue(self) -> None:
+        self.journal.accept(operation('1', action=Action.DETACH), operation('2', action=Action.DETACH))
+        self.journal.start('1', DeviceFingerprint(persistent=Claim('disk')))
+        for name in ('1', '2'):
+            self.journal.finish(name, exception.DetachFailed(instance=GUEST, device='vol', reason='x'))
         self.assertEqual([], self.overdue())
+
+    def test_what_an_older_release_gave_up_is_overdue(self) -> None:
+        self.journal.accept(operation('1', action=Action.DETACH))
+        self.journal.start('1')
+        error = exception.DetachTimeout(instance=GUEST, device='vol', attempts=1, timeout='1', left='')
+        self.journal.finish('1', error)
+        self.assertEqual(['1'], self.overdue())
+
+    def test_a_release_after_the_next_attach_is_not_recorded(self) -> None:
+        self.do('1', Action.DETACH, 'a', exception.DetachFailed(instance=GUEST, device='a', reason='refused'))
+        self.do('2', Action.ATTACH_VOLUME, 'a')
+        self.journal.release(GUEST, 'a')
+        self.assertIsNone(self.journal.get('1').released_at)
+
+    def test_what_is_known_last_of_a_device(self) -> None:
+        self.do('1', Action.DETACH, 'a', exception.DetachFailed(instance=GUEST, device='a', reason='x'))
+        self.assertFalse(self.journal.is_released(GUEST, 'a'))
+        self.journal.release(GUEST, 'a')
+        self.assertTrue(self.journal.is_released(GUEST, 'a'))
+        self.do('2', Action.DETACH, 'a', exception.DeviceNotFound(instance=GUEST, device='a'))
+        self.assertTrue(self.journal.is_released(GUEST, 'a'))
+        self.do('3', Action.ATTACH_VOLUME, 'a')
+        self.assertFalse(self.journal.is_released(GUEST, 'a'))
+
+    def test_what_a_detach_found_survives(self) -> None:
+        self.journal.accept(operation('1', action=Action.DETACH))
+        self.journal.start('1', LIVE)
+        later = dataclasses.replace(LIVE, run='boot/8')
+        self.journal.found('1', later)
+        self.journal.start('1')
+        self.journal.close()
+        self.journal = self.open()
+        self.assertEqual(later, self.journal.get('1').asked)
 
     def test_a_detach_that_is_not_done_may_have_taken_it(self) -> None:
         self.do('1', Action.ATTACH_VOLUME, 'a')
@@ -203,7 +248,7 @@ class NoticesTestCase(JournalTestCase):
     def test_errors_and_a_late_release(self) -> None:
         self.journal.accept(operation('refused', state=State.FAILED, error='x'))
         self.journal.accept(operation('one', action=Action.DETACH))
-        self.journal.start('one')
+        self.journal.start('one', LIVE)
         self.journal.finish('one', ValueError('x'))
         self.journal.release(GUEST, 'vol')
         self.assertEqual(
@@ -235,7 +280,7 @@ class LayoutTestCase(JournalTestCase):
     def test_an_older_one_is_brought_up_to_date(self) -> None:
         path = f'{self.path}.old'
         with sqlite3.connect(path) as database:
-            database.executescript(f'{journal._LAYOUTS[0]} PRAGMA user_version = 1;')
+            database.executescript(f'{layouts.LAYOUTS[0]} PRAGMA user_version = 1;')
             database.execute(
                 'INSERT INTO operations (id, action, instance, device, arguments, state, accepted_at, attempts) '
                 "VALUES ('one', 'detach', ?, 'vol', '{}', 'accepted', 1.0, 0)",

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What attaches of the past say of a guest's devices."""
 
+import pathlib
 from typing import Any
 
+import fixtures
 from hypothesis import given
 
 from aliasagent import exception
 from aliasagent.devices import port as ports
 from aliasagent.devices import volume as volumes
+from aliasagent.operations import journal
 from aliasagent.operations import knowledge
+from aliasagent.operations import told
 from aliasagent.operations.model import Action
 from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import requests
+from aliasagent.tests.unit.operations.runner_base import GUEST
 from aliasagent.tests.unit.operations.runner_base import operation
 
 VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
@@ -40,6 +45,54 @@ class KnowledgeTestCase(base.TestCase):
         for path in ('/dev/sdb', '/dev/vdb', '/dev/dm-3', '/dev/nvme0n1', '/dev/rbd0'):
             self.assertEqual([], attached('local', device_path=path))
         self.assertEqual([], attached('nbd', host='192.0.2.1', port=10809))
+
+    def test_an_io_thread(self) -> None:
+        """Issue 13, 22: the record of an attach with an I/O thread was rebuilt on a bus that has none."""
+        info = {
+            'driver_volume_type': 'file',
+            'data': {'device_path': '/srv/volumes/data.raw'},
+            'disk': {'iothread': 1},
+        }
+        places: tuple[dict[str, Any], ...] = ({}, {'disk_bus': 'virtio'}, {'device_name': '/dev/vdb'})
+        for more in places:
+            arguments = {'volume_id': VOLUME, 'connection_info': info, **more}
+            one = operation('one', Action.ATTACH_VOLUME, device=VOLUME, arguments=arguments)
+            (record,) = knowledge.records([one])
+            self.assertEqual('/srv/volumes/data.raw', record.source)
+
+    def test_a_record_that_makes_no_sense_is_logged_and_left_out(self) -> None:
+        """Issue 13, 22: no record may keep a guest from being reconciled."""
+        log = self.useFixture(fixtures.FakeLogger())
+        port = {'id': PORT, 'address': '52:54:00:12:34:56', 'vif_type': 'bridge', 'bridge': 'br0'}
+        good = operation('good', Action.ATTACH_INTERFACE, device=PORT, arguments={'port': port})
+        broken: tuple[dict[str, Any], ...] = (
+            {},
+            {'volume_id': VOLUME, 'connection_info': None},
+            {'volume_id': VOLUME, 'connection_info': {'driver_volume_type': 'floppy', 'data': {}}},
+            {'volume_id': VOLUME, 'connection_info': {'driver_volume_type': 'file', 'data': {}}},
+            {'volume_id': VOLUME, 'disk_bus': 'ide', 'connection_info': {'driver_volume_type': 'file', 'data': {}}},
+        )
+        for arguments in broken:
+            bad = operation('bad', Action.ATTACH_VOLUME, device=VOLUME, arguments=arguments)
+            (record,) = knowledge.records([bad, good])
+            self.assertEqual(PORT, record.device_id)
+        self.assertEqual(len(broken), log.output.count(f'the attach of {VOLUME}, operation bad, makes no sense'))
+
+    def test_a_journal_that_cannot_be_read_keeps_nobody_waiting(self) -> None:
+        log = self.useFixture(fixtures.FakeLogger())
+        path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'journal.sqlite'
+        kept = journal.Journal(str(path))
+        record = Record(VOLUME, 'disk', 'earlier inventory', source='/srv/volume-x')
+        told.keep(kept, GUEST, [record])
+        self.assertEqual([record], knowledge.of_guest(kept, GUEST))
+        one = operation('one', Action.ATTACH_VOLUME, device=PORT, arguments={'volume_id': PORT})
+        kept.accept(one)
+        kept.finish('one')
+        with kept.transaction() as db:
+            db.execute("UPDATE operations SET arguments = '{'")
+        self.assertEqual([record], knowledge.of_guest(kept, GUEST))
+        self.assertIn('is left out', log.output)
+        kept.close()
 
     def test_the_mac_of_a_port(self) -> None:
         port = {'id': PORT, 'address': '52:54:00:12:34:56', 'vif_type': 'bridge', 'bridge': 'br0'}

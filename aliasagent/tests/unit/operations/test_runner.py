@@ -129,7 +129,7 @@ class OutcomeTestCase(RunnerTestCase):
         self.runner.accept(operation('one'))
         self.wait_for(lambda: self.driver.asked, 'the driver was asked')
         seen: list[State] = []
-        self.driver.detach = lambda *_what, begin: seen.append(self.journal.get('one').state)  # type: ignore[method-assign]
+        self.driver.detach = lambda *_what, **_more: seen.append(self.journal.get('one').state)  # type: ignore[method-assign]
         self.runner.accept(operation('two'))
         pending.set_result(None)
         self.outcome('two')

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the runner does when the hypervisor is away, the disk is full, or the agent was interrupted."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import fixtures
 
 from aliasagent import exception
+from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import Runner
 from aliasagent.tests import base
+from aliasagent.tests.unit.operations.runner_base import FOUND
 from aliasagent.tests.unit.operations.runner_base import GUEST
 from aliasagent.tests.unit.operations.runner_base import VOLUME
 from aliasagent.tests.unit.operations.runner_base import RunnerTestCase
@@ -57,19 +60,26 @@ class HypervisorAwayTestCase(RunnerTestCase):
     def test_what_a_detach_never_found_was_not_there(self) -> None:
         tried: list[int] = []
 
-        def detach(*_what: Any, begin: Callable[[], None]) -> None:
+        def detach(*_what: Any, **_more: Any) -> None:
             tried.append(len(tried))
             raise exception.DeviceNotFound(instance=GUEST, device=VOLUME) if tried == [0, 1] else self.away
 
-        self.driver.detach = detach  # type: ignore[assignment,method-assign]
+        self.driver.detach = detach  # type: ignore[method-assign]
         self.runner.accept(operation('one'))
         self.assert_outcome(State.FAILED, 'DeviceNotFound')
         self.assertEqual(2, len(tried))
 
-    def test_what_a_detach_does_not_find_then_went_by_its_own_doing(self) -> None:
-        self.driver.first = [self.away, exception.DeviceNotFound(instance=GUEST, device=VOLUME)]
+    def test_a_detach_is_gone_on_with_by_what_it_had_found(self) -> None:
+        """Also if the connection was lost while it changed something: what is done already is seen by the driver."""
+        self.driver.first = [self.away]
         self.runner.accept(operation('one'))
         self.assert_outcome(State.SUCCEEDED)
+        self.assertEqual([None, FOUND], self.driver.told)
+
+    def test_a_device_that_is_not_found_is_never_a_success_by_itself(self) -> None:
+        self.driver.first = [self.away, exception.DeviceNotFound(instance=GUEST, device=VOLUME)]
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.FAILED, 'DeviceNotFound')
 
     def test_another_error_then_is_the_outcome(self) -> None:
         self.driver.first = [self.away, exception.InstanceNotFound(instance=GUEST)]
@@ -143,7 +153,7 @@ class RecoverTestCase(RunnerTestCase):
         for each in operations:
             self.journal.accept(each)
         for name in started:
-            self.journal.start(name)
+            self.journal.start(name, FOUND)
         self.journal.close()
         self.journal, self.runner = self.start()
         return self.runner.recover()
@@ -166,26 +176,36 @@ class RecoverTestCase(RunnerTestCase):
         self.assertEqual(0, self.crash())
         self.assertEqual([], self.driver.asked)
 
-    def test_an_interrupted_detach_of_what_is_gone_has_succeeded(self) -> None:
-        self.driver.answer = exception.DeviceNotFound(instance=GUEST, device=VOLUME)
+    def test_an_interrupted_detach_goes_on_with_the_device_that_it_had_found(self) -> None:
         actions = (Action.DETACH, Action.DETACH_VOLUME, Action.DETACH_INTERFACE)
         self.crash(*(operation(action.value, action) for action in actions), started=tuple(map(str, actions)))
         for action in actions:
             self.assert_outcome(State.SUCCEEDED, operation_id=action.value)
+        self.assertEqual([FOUND] * 3, self.driver.told)
 
-    def test_a_detach_begins_when_its_device_was_found(self) -> None:
-        """Or a crash before that would make a success of the detach of what is not there."""
-        seen: list[State] = []
+    def test_an_interrupted_detach_of_which_nothing_is_recorded_is_no_success(self) -> None:
+        """An older release did not record what it had found."""
+        self.driver.answer = exception.DeviceNotFound(instance=GUEST, device=VOLUME)
+        self.journal.accept(operation('one'))
+        self.journal.start('one')
+        self.crash()
+        self.assert_outcome(State.FAILED, 'DeviceNotFound')
 
-        def detach(*_what: Any, begin: Callable[[], None]) -> None:
-            seen.append(self.journal.get('one').state)
-            begin()
-            seen.append(self.journal.get('one').state)
+    def test_a_detach_begins_when_its_device_was_found_and_that_is_recorded(self) -> None:
+        """Or a crash after that would leave nothing to prove by that the device is gone."""
+        seen: list[Any] = []
+
+        def detach(*_what: Any, asked: object, begin: Callable[[DeviceFingerprint], bool]) -> None:
+            for found in (FOUND, FOUND, dataclasses.replace(FOUND, run='boot/8')):
+                self.assertFalse(begin(found))
+                record = self.journal.get('one')
+                seen.append((record.state, record.attempts, record.asked))
 
         self.driver.detach = detach  # type: ignore[assignment,method-assign]
         self.runner.accept(operation('one'))
         self.assert_outcome(State.SUCCEEDED)
-        self.assertEqual([State.ACCEPTED, State.RUNNING], seen)
+        again = dataclasses.replace(FOUND, run='boot/8')
+        self.assertEqual([(State.RUNNING, 1, found) for found in (FOUND, FOUND, again)], seen)
 
     def test_a_detach_that_had_not_begun_of_what_is_not_there_fails(self) -> None:
         self.driver.answer = exception.DeviceNotFound(instance=GUEST, device=VOLUME)
@@ -242,7 +262,32 @@ class ReleaseTestCase(RunnerTestCase):
         self.runner.accept(operation('one'))
         self.assert_outcome(State.FAILED, 'DetachTimeout')
         self.assertEqual(0, self.runner.recover())
-        self.assertEqual([(GUEST, VOLUME)], self.driver.watched)
+        self.assertEqual([(GUEST, VOLUME, FOUND, True)], self.driver.watched)
         self.runner.release(GUEST, VOLUME)
         self.assertEqual(0, self.runner.recover())
         self.assertEqual(1, len(self.driver.watched))
+
+    def test_a_later_detach_that_is_refused_hides_none_that_timed_out(self) -> None:
+        self.driver.answer = exception.DetachTimeout(instance=GUEST, device=VOLUME, attempts=1, timeout='1', left='')
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.FAILED, 'DetachTimeout')
+        self.driver.answer = exception.DetachFailed(instance=GUEST, device=VOLUME, reason='refused')
+        self.runner.accept(operation('two'))
+        self.assert_outcome(State.FAILED, 'DetachFailed', 'two')
+        self.runner.recover()
+        self.assertEqual([(GUEST, VOLUME, FOUND, True), (GUEST, VOLUME, FOUND, False)], self.driver.watched)
+        self.runner.release(GUEST, VOLUME)
+        self.assertNotIn(None, [self.journal.get(name).released_at for name in ('one', 'two')])
+
+    def test_asked_once_more_for_what_went_late_it_is_done(self) -> None:
+        self.driver.answer = exception.DetachTimeout(instance=GUEST, device=VOLUME, attempts=1, timeout='1', left='')
+        self.runner.accept(operation('one'))
+        self.assert_outcome(State.FAILED, 'DetachTimeout')
+        self.driver.answer = exception.DeviceNotFound(instance=GUEST, device=VOLUME)
+        self.runner.accept(operation('two'))
+        self.assert_outcome(State.FAILED, 'DeviceNotFound', 'two')
+        self.runner.release(GUEST, VOLUME)
+        self.runner.accept(operation('three'))
+        self.assert_outcome(State.SUCCEEDED, operation_id='three')
+        self.runner.accept(operation('four'))
+        self.assert_outcome(State.FAILED, 'DeviceNotFound', 'four')

@@ -69,6 +69,18 @@ class MoverTestCase(base.TestCase):
             mover.relive(guest.uuid, known(*MACS))
             self.assertEqual([f'ua-{port}' for port in PORTS], self.aliases(guest))
 
+    def test_what_an_inventory_says_is_kept_before_the_guest_is_saved(self) -> None:
+        kept: list[tuple[str, list[Record], int]] = []
+        mover = self.start()
+        mover._keep = lambda *what: kept.append((*what, self.fake.count('saveFlags')))
+        disk = "<disk type='file' device='disk'><source file='/srv/volume-{}'/><target dev='sda' bus='scsi'/></disk>"
+        guest = self.fake.add_guest(disk.format(PORTS[0]), persistent=False)
+        mover.relive(guest.uuid, records.of_inventory({'volumes': [{'id': PORTS[1], 'target': 'sda'}]}))
+        self.assertEqual([f'ua-{PORTS[1]}'], self.aliases(guest))
+        ((instance, (record,), saves),) = kept
+        self.assertEqual((guest.uuid, PORTS[1], 0), (instance, record.device_id, saves))
+        self.assertEqual(f'/srv/volume-{PORTS[0]}', record.source)
+
     def test_what_the_agent_knows_counts_as_an_inventory_does(self) -> None:
         mover = self.start(known(*MACS))
         for persistent in (False, True):

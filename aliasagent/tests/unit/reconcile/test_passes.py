@@ -10,14 +10,18 @@ from aliasagent.devices.domain import Domain
 from aliasagent.operations.lanes import Lanes
 from aliasagent.reconcile import apply
 from aliasagent.reconcile.passes import Reconciler
+from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
 from aliasagent.virt import events
 
 X = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+Y = '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'
 
 
 class StubGuest:
     """A guest with one disk that has no alias yet."""
+
+    disk = f'<disk><serial>{X}</serial></disk>'
 
     def __init__(self, uuid: str, answer: Exception | Callable[[], None] | None = None) -> None:
         self.uuid = self.name = uuid
@@ -33,7 +37,7 @@ class StubGuest:
             raise self.answer
         if self.answer is not None:
             self.answer()
-        disk = self.updates[-1] if self.updates else f'<disk><serial>{X}</serial></disk>'
+        disk = self.updates[-1] if self.updates else self.disk
         return f'<domain><devices>{disk}</devices></domain>'
 
     saved_text = persistent_text
@@ -98,6 +102,47 @@ class PassesTestCase(base.TestCase):
         for guest in guests:
             (update,) = guest.updates
             self.assertIn(f'name="ua-{X}"', update)
+
+    def test_what_an_inventory_says_is_kept_before_anything_is_written(self) -> None:
+        """An alias that only the inventory vouches for is doubtful without it."""
+        guest = StubGuest('one')
+        guest.disk = f"<disk><source file='/srv/volume-{X}'/><target dev='vda'/></disk>"
+        kept: list[tuple[str, list[Record], int]] = []
+
+        def keep(instance: str, records: list[Record]) -> None:
+            kept.append((instance, records, len(guest.updates)))
+
+        host = StubHost(guest)
+        reconciler = Reconciler(
+            host,  # type: ignore[arg-type]
+            self.lanes.submit,
+            self.lanes.submit_if_idle,
+            keep=keep,
+        )
+        told = [Record(Y, 'disk', 'inventory', target='vda')]
+        self.assertEqual([f'ua-{Y}'], reconciler.reconcile('one', told).report.given)
+        self.assertEqual([('one', [Record(Y, 'disk', 'earlier inventory', source=f'/srv/volume-{X}')], 0)], kept)
+        reconciler.reconcile('one')
+        reconciler.look('one', told)
+        self.assertEqual(1, len(kept))
+
+    def test_an_inventory_that_cannot_be_kept_changes_nothing(self) -> None:
+        guest = StubGuest('one')
+        guest.disk = f"<disk><source file='/srv/volume-{X}'/><target dev='vda'/></disk>"
+
+        def keep(_instance: str, _records: list[Record]) -> None:
+            raise exception.JournalError(path='journal', reason='disk full')
+
+        host = StubHost(guest)
+        reconciler = Reconciler(
+            host,  # type: ignore[arg-type]
+            self.lanes.submit,
+            self.lanes.submit_if_idle,
+            keep=keep,
+        )
+        told = [Record(Y, 'disk', 'inventory', target='vda')]
+        self.assertRaises(exception.JournalError, reconciler.reconcile, 'one', told)
+        self.assertEqual([], guest.updates)
 
     def test_none_is_left_out_where_batches_meet(self) -> None:
         for count in (0, 1, 16, 17, 32):

@@ -24,7 +24,7 @@ EXPECTED = {
     'nova': [
         (Outcome.UNIDENTIFIED, None),
         (Outcome.GETS_ALIAS, 'ua-7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'),
-        (Outcome.GETS_ALIAS, 'ua-8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'),
+        (Outcome.UNIDENTIFIED, None),
         (Outcome.ALIASED, 'ua-9f5e4db0-76b7-4d30-812b-4c8e3f90bd12'),
         (Outcome.UNIDENTIFIED, None),
         (Outcome.GETS_ALIAS, 'ua-91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'),
@@ -33,20 +33,20 @@ EXPECTED = {
     ],
     'sev': [
         (Outcome.UNIDENTIFIED, None),
-        (Outcome.GETS_ALIAS, 'ua-a06f5ec1-87c8-4e41-923c-5d9f40a1ce13'),
+        (Outcome.UNIDENTIFIED, None),
         (Outcome.UNIDENTIFIED, None),
     ],
     'numa-hugepages': [(Outcome.UNIDENTIFIED, None), (Outcome.UNIDENTIFIED, None)],
     'qemu-commandline': [
-        (Outcome.GETS_ALIAS, 'ua-b17a6fd2-98d9-4f52-a34d-6eaf51b2df14'),
+        (Outcome.UNIDENTIFIED, None),
         (Outcome.CONFLICT, None),
         (Outcome.CONFLICT, None),
         (Outcome.UNIDENTIFIED, None),
         (Outcome.UNIDENTIFIED, None),
     ],
     'lun': [
-        (Outcome.GETS_ALIAS, 'ua-f5bea316-dc1d-4396-a781-a2e395f61318'),
-        (Outcome.GETS_ALIAS, 'ua-06cfb427-ed2e-44a7-b892-b3f4a6072419'),
+        (Outcome.UNIDENTIFIED, None),
+        (Outcome.UNIDENTIFIED, None),
         (Outcome.UNIDENTIFIED, None),
         (Outcome.UNIDENTIFIED, None),
         (Outcome.UNIDENTIFIED, None),
@@ -106,7 +106,6 @@ class PlanTestCase(base.TestCase):
         for devices in (
             (disk(X), disk(X)),
             (disk(X), disk(X.upper())),
-            (disk(X), f"<disk><source file='/volume-{X}'/></disk>"),
             (disk(X), disk(X), disk(X)),
         ):
             steps = plan.plan(definition(*devices))
@@ -129,8 +128,8 @@ class PlanTestCase(base.TestCase):
             self.assertEqual([], [outcome for outcome in outcomes if outcome is Outcome.GETS_ALIAS])
 
     def test_an_existing_alias_stays_whoever_gave_it(self) -> None:
-        for name in (f'ua-{X}', f'ua-{Y}', 'ua-', 'ua-None', 'ua-mine'):
-            (step,) = plan.plan(definition(disk(X, alias(name))))
+        for serial, name in ((X, f'ua-{X}'), ('', f'ua-{Y}'), (X, 'ua-'), (X, 'ua-None'), (X, 'ua-mine')):
+            (step,) = plan.plan(definition(disk(serial, alias(name))))
             self.assertEqual((Outcome.ALIASED, name), (step.outcome, step.alias))
 
     def test_an_alias_of_libvirts_own_is_none(self) -> None:

@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 import fixtures
+import oslo_messaging
 
 from aliasagent import context
 from aliasagent import exception
@@ -91,7 +92,7 @@ class ReconcileTestCase(base.ShellTestCase):
         self.assertEqual(0, self.run_command('guest', 'migrate', 'web1', uri, api=api).code)
         with_it, without = [arguments['inventory'] for _method, arguments in api.casts]
         self.assertEqual(({'ports': [{'id': base.PORT, 'address': base.MAC}]}, None), (with_it, without))
-        for bad in ('{"ports": [{"id": "x"}]}', 'nonsense'):
+        for bad in ('{"ports": [{"id": "x y"}]}', 'nonsense'):
             self.assertEqual(2, self.run_command('guest', 'migrate', 'web1', uri, '--inventory', bad, api=api).code)
         self.assertEqual(2, len(api.casts))
 
@@ -135,6 +136,42 @@ class ReconcileTestCase(base.ShellTestCase):
             (row,) = (row for row in done.json if row['guest'] == base.TWIN_1)
             self.assertIn(words, row['reason'])
 
+    def test_no_guest_ends_a_run_over_all(self) -> None:
+        """Issue 13, 22: what is wrong with one guest is shown, and the others are looked at."""
+        errors: tuple[Exception, ...] = (
+            base.rebuilt(exception.InvalidInput(field='connection_info.disk.iothread', reason='needs bus virtio')),
+            base.rebuilt(exception.AmbiguousDevice(instance=base.TWIN_1, device='x', candidates='y')),
+            oslo_messaging.RemoteError('KeyError', 'x', []),
+            oslo_messaging.MessagingTimeout(),
+        )
+        for error in errors:
+            api = ReconcilingAPI()
+            api.unreadable = {base.TWIN_1: error}
+            done = self.run_command('reconcile', '--dry-run', '-f', 'json', api=api)
+            self.assertEqual(1, done.code, str(error))
+            self.assertEqual([base.WEB, base.TWIN_1, base.TWIN_2], [row['guest'] for row in done.json])
+            self.assertEqual([True, False, True], [row['error'] is None for row in done.json])
+
+    def test_an_agent_that_falls_silent_ends_it(self) -> None:
+        api = ReconcilingAPI()
+        api.unreadable = {base.WEB: oslo_messaging.MessagingTimeout()}
+        guests, asked = api.list_instances, iter([None])
+
+        def once(ctxt: context.RequestContext) -> Any:
+            if next(asked, 'again') == 'again':
+                raise oslo_messaging.MessagingTimeout()
+            return guests(ctxt)
+
+        self.patch(api, 'list_instances', once)
+        done = self.run_command('reconcile', '--dry-run', '-f', 'json', api=api)
+        self.assertEqual((3, ''), (done.code, done.stdout))
+
+    def test_what_is_wrong_with_an_inventory_is_bad_input(self) -> None:
+        api = ReconcilingAPI()
+        api.unreadable = {base.WEB: base.rebuilt(exception.InvalidInput(field='inventory', reason='is none'))}
+        done = self.run_command('reconcile', 'web1', '--dry-run', '--inventory', '{}', api=api)
+        self.assertEqual(2, done.code)
+
     def test_what_has_failed_is_shown_by_devices_too(self) -> None:
         done = self.run_command('reconcile', 'web1', '--devices', '-f', 'json', api=ReconcilingAPI('failed'))
         self.assertEqual(1, done.code)
@@ -177,6 +214,16 @@ class XmlReconcileTestCase(base.ShellTestCase):
         aliases = [device.alias for device in Domain.parse(result.stdout).devices()]
         self.assertEqual([f'ua-{base.VOLUME}', f'ua-{OTHER}', f'ua-{base.PORT}'], aliases)
 
+    def test_one_alias_twice(self) -> None:
+        disk = "<disk type='file'><source file='/{}.img'/><alias name='ua-one'/></disk>"
+        text = f'<domain><devices>{disk.format("a")}{disk.format("b")}</devices></domain>'
+        result = self.rewrite(text)
+        self.assertEqual(1, result.code)
+        self.assertEqual(text, result.stdout.strip().replace('"', "'"))
+        self.assertEqual(2, result.stderr.count('conflicts, 2 devices have this alias'))
+        for name in ('/a.img', '/b.img'):
+            self.assertIn(name, result.stderr)
+
     def test_it_is_utf_8_wherever_it_goes(self) -> None:
         path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'domain.xml'
         path.write_text("<domain type='kvm'><name>grün</name><devices/></domain>", encoding='utf-8')
@@ -190,7 +237,7 @@ class XmlReconcileTestCase(base.ShellTestCase):
         for text, argv, words in (
             ('<network/>', (), 'not a domain'),
             ('<domain>', (), 'FILE'),
-            (DEFINITION, ('--inventory', '{"volumes": [{"id": "x"}]}'), 'inventory.volumes.0.id'),
+            (DEFINITION, ('--inventory', '{"volumes": [{"id": "x y"}]}'), 'inventory.volumes.0.id'),
         ):
             result = self.rewrite(text, *argv)
             self.assertEqual((2, ''), (result.code, result.stdout))

@@ -9,10 +9,10 @@ from oslo_messaging import conffixture
 
 from aliasagent import conf
 from aliasagent import rpc
+from aliasagent.devices import domain
 from aliasagent.operations import journal
 from aliasagent.status import broker
 from aliasagent.status import checks
-from aliasagent.status import guests
 from aliasagent.tests import base
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
@@ -135,10 +135,21 @@ class ChecksTestCase(base.TestCase):
         self.assert_said('Duplicate aliases', Code.SUCCESS)
 
     def test_duplicates(self) -> None:
-        with mock.patch.object(guests, 'doubles', return_value=['ua-x'], autospec=True):
+        with mock.patch.object(domain.Domain, 'doubled_aliases', return_value=['ua-x'], autospec=True):
             for number in range(7):
                 self.fake.add_guest(xml=domain_xml(f'guest-{number}', harness.new_id(), ''))
             self.assert_said('Duplicate aliases', Code.FAILURE, 'guest-4: ua-x', 'and 2 more guests')
+
+    def test_aliases_that_rest_on_the_name_of_a_source(self) -> None:
+        for number in range(2):
+            volume = harness.new_id()
+            disk = harness.disk_xml(f'/srv/volume-{volume}', 'sda', alias=f'ua-{volume}')
+            self.fake.add_guest(xml=domain_xml(f'guest-{number}', harness.new_id(), disk))
+        self.assert_said('Aliases by source name', Code.WARNING, '2 aliases', 'guest-0, guest-1')
+        # A journal that cannot be read has a check of its own.
+        with open(self.path, 'wb') as file:
+            file.write(b'nonsense' * 1000)
+        self.assert_said('Aliases by source name', Code.WARNING, '2 aliases')
 
     def test_the_worst_is_the_exit_code(self) -> None:
         with mock.patch('builtins.print', autospec=True):

@@ -57,6 +57,22 @@ class SurveyTestCase(base.TestCase):
         found = guests.survey(self.host)
         self.assertEqual(({}, {'waits': 1}), (found.to_give, found.not_live))
 
+    def test_aliases_that_rest_on_the_name_of_a_source(self) -> None:
+        """Issue 13, 17: an earlier release gave them by that alone."""
+        recorded, serial = harness.new_id(), harness.new_id()
+        devices = (
+            harness.disk_xml(f'/srv/volume-{VOLUME}', 'sda', alias=NAME)
+            + harness.disk_xml(f'/srv/volume-{serial}', 'sdb', alias=f'ua-{serial}', serial=serial)
+            + harness.disk_xml(f'/srv/volume-{recorded}', 'sdc', alias=f'ua-{recorded}')
+            + harness.disk_xml('/srv/other', 'sdd', alias='ua-other')
+        )
+        instance = self.add('named', devices)
+        known = {(instance, recorded)}
+        found = guests.survey(self.host, lambda *device: device in known)
+        self.assertEqual({'named': [NAME]}, found.by_name)
+        known.add((instance, VOLUME))
+        self.assertEqual({}, guests.survey(self.host, lambda *device: device in known).by_name)
+
     def test_what_cannot_be_read_is_told(self) -> None:
         self.add('torn')
         broken = Domain.parse('<domain/>')
@@ -67,7 +83,7 @@ class SurveyTestCase(base.TestCase):
 
 class DoublesTestCase(base.TestCase):
     def doubles(self, *devices: str) -> list[str]:
-        return guests.doubles(Domain.parse(f'<domain><devices>{"".join(devices)}</devices></domain>'))
+        return Domain.parse(f'<domain><devices>{"".join(devices)}</devices></domain>').doubled_aliases()
 
     def test_of_any_kind(self) -> None:
         disk, rng = (f"<{kind}><alias name='{NAME}'/></{kind}>" for kind in ('disk', 'rng'))

@@ -8,6 +8,7 @@ from typing import TypeVar
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
 from aliasagent.virt import events
+from aliasagent.virt.guest import Definitions
 from aliasagent.virt.guest import Side
 
 T = TypeVar('T')
@@ -18,7 +19,11 @@ class StubGuest:
 
     def __init__(self, uuid: str) -> None:
         self.uuid = uuid
+        #: Of the running guest's devices.
         self.aliases: set[str] = set()
+        #: Of those in the persistent config.
+        self.persistent: set[str] = set()
+        self.run = 1
         self.running = True
         self.cause = events.Cause.OTHER
         self.detaches: list[str] = []
@@ -37,24 +42,20 @@ class StubGuest:
         if answer is not None:
             answer()
 
-    def is_active(self) -> bool:
-        answer = _next(self.on_look)
-        if answer is not None:
-            raise answer
-        return self.running
-
     def stopped_by(self) -> events.Cause | None:
         return None if self.running else self.cause
 
-    def live_definition(self) -> Domain | None:
+    def definitions(self) -> Definitions:
         self.looks += 1
         answer = _next(self.on_look)
         if answer is not None:
             raise answer
-        if not self.running:
-            return None
-        devices = ''.join(f"<disk><alias name='{alias}'/></disk>" for alias in sorted(self.aliases))
-        return Domain.parse(f"<domain id='1'><devices>{devices}</devices></domain>")
+        live = self.live if self.running else None
+        return Definitions(live=live, persistent=Domain.parse(f'<domain>{_devices(self.persistent)}</domain>'))
+
+    @property
+    def live(self) -> Domain:
+        return Domain.parse(f"<domain id='{self.run}'>{_devices(self.aliases)}</domain>")
 
 
 class StubHost:
@@ -81,6 +82,12 @@ class StubHost:
         with self._lock:
             for listener in self._listeners:
                 listener(event)
+
+
+def _devices(aliases: set[str]) -> str:
+    return ''.join(
+        ('<devices>', *(f"<disk><alias name='{alias}'/></disk>" for alias in sorted(aliases)), '</devices>')
+    )
 
 
 def _next(answers: list[T]) -> T | None:

@@ -6,6 +6,7 @@ import threading
 import fixtures
 
 from aliasagent import exception
+from aliasagent.tests import base
 from aliasagent.tests.unit.virt import stubs
 from aliasagent.tests.unit.virt.unplugging import ALIAS
 from aliasagent.tests.unit.virt.unplugging import GUEST
@@ -59,6 +60,18 @@ class EventTestCase(UnplugTestCase):
         self.guest.on_detach = [lambda: self.host.tell(events.DeviceRemovalFailed(GUEST, ALIAS))]
         self.assert_failed(self.start(), exception.DetachFailed)
 
+    def test_an_event_alone_proves_nothing(self) -> None:
+        """It may be of an earlier device of this alias, or another client may have put the device back."""
+        future = self.start()
+        for event in (events.DeviceRemoved(GUEST, ALIAS), events.LifecycleChanged(GUEST, events.Lifecycle.STOPPED)):
+            looks = self.guest.looks
+            self.host.tell(event)
+            self.wait_for(lambda: self.guest.looks > looks, 'the guest is looked at')  # noqa: B023
+            self.assertFalse(future.done())
+        self.guest.persistent.add(ALIAS)
+        self.go()
+        self.assert_failed(future, exception.DetachFailed, 'put it into the persistent config again')
+
     def test_asked_twice_it_is_one_unplug(self) -> None:
         first, second = self.start(), self.start()
         self.assertIs(first, second)
@@ -92,7 +105,7 @@ class EventTestCase(UnplugTestCase):
                 thread.start()
             for thread in threads:
                 thread.join()
-            self.assertTrue(future.done())
+            self.assertIsInstance(future.exception(base.PATIENCE), exception.DetachFailed)
 
 
 class DeadlineTestCase(UnplugTestCase):
@@ -131,7 +144,7 @@ class DeadlineTestCase(UnplugTestCase):
 
     def test_a_busy_guest_is_asked_again_soon(self) -> None:
         busy = errors.UnplugBusy(action='detach', reason='guest is busy')
-        self.useFixture(fixtures.MonkeyPatch('aliasagent.virt.unplug._PAUSE', 0.01))
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.virt.leaving.PAUSE', 0.01))
         self.guest.on_detach = [busy, busy, self.go]
         # Within one attempt: the guest was not asked yet.
         self.assert_done(self.start(Patience(timeout=3600, attempts=1)))
@@ -163,11 +176,15 @@ class DeadlineTestCase(UnplugTestCase):
 
 
 class LateTestCase(UnplugTestCase):
+    def wait_late(self) -> None:
+        self.wait_for(lambda: self.late, 'it is late')
+        self.assertEqual([(GUEST, VOLUME)], self.late)
+
     def test_a_device_that_goes_after_the_last_deadline(self) -> None:
         self.assert_failed(self.start(SHORT), exception.DetachTimeout)
         self.assertEqual([], self.late)
         self.go()
-        self.assertEqual([(GUEST, VOLUME)], self.late)
+        self.wait_late()
         self.host.tell(events.DeviceRemoved(GUEST, ALIAS))
         self.assertEqual(1, len(self.late))
 
@@ -176,20 +193,23 @@ class LateTestCase(UnplugTestCase):
         self.host.tell(events.DeviceRemovalFailed(GUEST, ALIAS))
         self.assert_failed(future, exception.DetachFailed)
         self.go()
-        self.assertEqual([(GUEST, VOLUME)], self.late)
+        self.wait_late()
 
     def test_the_guest_that_stops_after_the_last_deadline_takes_the_device_with_it(self) -> None:
         self.assert_failed(self.start(SHORT), exception.DetachTimeout)
         self.stopped(instance=OTHER)
         self.assertEqual([], self.late)
+        self.guest.running = False
         self.stopped()
-        self.assertEqual([(GUEST, VOLUME)], self.late)
+        self.wait_late()
 
     def test_the_guest_that_moves_or_is_saved_does_not(self) -> None:
         for cause in (events.Cause.MIGRATED, events.Cause.SAVED):
             self.assert_failed(self.start(SHORT), exception.DetachTimeout)
+            self.guest.running = False
             self.stopped(cause)
-            self.stopped()
+            self.guest.running = True
+        self.unplugs.close()
         self.assertEqual([], self.late)
 
     def test_what_went_in_time_is_not_late(self) -> None:
@@ -209,37 +229,78 @@ class LateTestCase(UnplugTestCase):
         self.assertEqual([], self.late)
 
     def test_one_that_an_earlier_process_gave_up(self) -> None:
-        self.unplugs.watch(GUEST, ALIAS, VOLUME)
+        self.unplugs.watch(GUEST, VOLUME, self.found(), True)
         self.wait_for(lambda: self.guest.looks, 'looked at')
         self.assertEqual(([], []), (self.late, self.guest.detaches))
         self.go()
-        self.assertEqual([(GUEST, VOLUME)], self.late)
+        self.wait_late()
 
     def test_one_that_went_while_no_process_was_there(self) -> None:
         self.guest.aliases.clear()
-        self.unplugs.watch(GUEST, ALIAS, VOLUME)
+        self.unplugs.watch(GUEST, VOLUME, self.found(), True)
         self.wait_for(lambda: self.late, 'seen to be gone')
         self.assertEqual([(GUEST, VOLUME)], self.late)
 
     def test_one_whose_guest_stopped_while_no_process_was_there(self) -> None:
         self.guest.running = False
-        self.unplugs.watch(GUEST, ALIAS, VOLUME)
+        self.unplugs.watch(GUEST, VOLUME, self.found(), True)
         self.wait_for(lambda: self.late, 'seen to be gone')
         self.host.guests[OTHER].running = False
         self.host.guests[OTHER].cause = events.Cause.SAVED
-        self.unplugs.watch(OTHER, ALIAS, VOLUME)
-        self.unplugs.watch('nobody', ALIAS, VOLUME)
+        self.unplugs.watch(OTHER, VOLUME, self.found(OTHER), True)
+        self.unplugs.watch('nobody', VOLUME, self.found('nobody'), True)
         self.unplugs.close()
         self.assertEqual([(GUEST, VOLUME)], self.late)
 
-    def test_only_what_this_process_asked_for_may_go_at_any_moment(self) -> None:
-        self.unplugs.watch(GUEST, ALIAS, VOLUME)
-        self.unplugs.refuse_if_leaving(GUEST, ALIAS)
+    def refuse(self, device_id: str = VOLUME) -> None:
+        self.unplugs.refuse_if_leaving(GUEST, device_id, self.guest.live)
+
+    def test_what_may_go_at_any_moment_is_not_attached(self) -> None:
+        self.refuse()
         self.assert_failed(self.start(SHORT), exception.DetachTimeout)
-        self.assertRaises(exception.GuestBusy, self.unplugs.refuse_if_leaving, GUEST, ALIAS)
-        self.unplugs.refuse_if_leaving(GUEST, 'ua-other')
+        self.assertRaises(exception.GuestBusy, self.refuse)
+        self.refuse('another')
         self.go()
-        self.unplugs.refuse_if_leaving(GUEST, ALIAS)
+        self.refuse()
+
+    def test_nor_is_what_an_earlier_process_asked_for(self) -> None:
+        self.unplugs.watch(GUEST, VOLUME, self.found(), True)
+        self.assertRaises(exception.GuestBusy, self.refuse)
+        self.guest.run = 2
+        self.refuse()  # that request has ended with the run that was asked
+
+    def test_what_was_refused_can_be_attached_again_and_is_not_late_then(self) -> None:
+        future = self.start()
+        self.host.tell(events.DeviceRemovalFailed(GUEST, ALIAS))
+        self.assert_failed(future, exception.DetachFailed)
+        self.refuse()
+        self.unplugs.forget(GUEST, VOLUME)
+        self.guest.running = False
+        self.stopped()
+        self.unplugs.close()
+        self.assertEqual([], self.late)
+
+    def test_a_detach_that_was_refused_does_not_answer_an_earlier_one(self) -> None:
+        """The guest may still let go of the device, though a later request was refused."""
+        self.unplugs.watch(GUEST, VOLUME, self.found(), True)
+        self.unplugs.watch(GUEST, VOLUME, self.found(), False)
+        self.assertRaises(exception.GuestBusy, self.refuse)
+
+    def test_a_device_that_was_put_back_is_not_gone(self) -> None:
+        self.assert_failed(self.start(SHORT), exception.DetachTimeout)
+        self.guest.persistent.add(ALIAS)
+        self.go()
+        self.guest.running = False
+        self.stopped()
+        self.unplugs.close()
+        self.assertEqual([], self.late)
+
+    def test_a_guest_of_which_libvirt_does_not_say_how_it_stopped_may_have_the_device(self) -> None:
+        self.assert_failed(self.start(SHORT), exception.DetachTimeout)
+        self.guest.running = False
+        self.stopped(events.Cause.UNKNOWN)
+        self.unplugs.close()
+        self.assertEqual([], self.late)
 
     def test_a_listener_that_fails_keeps_nothing_from_its_end(self) -> None:
         def fail(_instance: str, _device: str) -> None:
@@ -249,8 +310,12 @@ class LateTestCase(UnplugTestCase):
         host.guests[GUEST] = self.guest
         unplugs = Unplugs(host, on_late=fail)  # type: ignore[arg-type]
         self.addCleanup(unplugs.close)
-        self.assert_failed(unplugs.start(GUEST, ALIAS, VOLUME, SHORT), exception.DetachTimeout)
-        self.assertRaises(ValueError, host.tell, events.DeviceRemoved(GUEST, ALIAS))
-        future = unplugs.start(GUEST, ALIAS, VOLUME, LONG)
+        self.assert_failed(unplugs.start(GUEST, VOLUME, self.found(), SHORT), exception.DetachTimeout)
+        self.guest.aliases.clear()
+        host.tell(events.DeviceRemoved(GUEST, ALIAS))
+        self.wait_for(lambda: 'could not be followed' in self.log.output, 'the failure is logged')
+        self.guest.aliases.add(ALIAS)
+        future = unplugs.start(GUEST, VOLUME, self.found(), LONG)
+        self.guest.aliases.clear()
         host.tell(events.DeviceRemoved(GUEST, ALIAS))
         self.assert_done(future)

@@ -4,9 +4,13 @@
 from concurrent import futures
 
 from aliasagent import exception
+from aliasagent.devices import alias as aliases
+from aliasagent.devices.disk import Disk
+from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.tests import base
 from aliasagent.tests.unit.virt import stubs
 from aliasagent.virt import events
+from aliasagent.virt import runs
 from aliasagent.virt.leaving import Patience
 from aliasagent.virt.unplug import Unplugs
 
@@ -18,6 +22,10 @@ ALIAS = f'ua-{VOLUME}'
 #: A guest that is asked once, and has all the time.
 LONG = Patience(timeout=3600, attempts=8)
 SHORT = Patience(timeout=0.02, attempts=3)
+
+
+def _id(alias: str) -> str:
+    return aliases.parse(alias) or VOLUME
 
 
 class UnplugTestCase(base.TestCase):
@@ -33,7 +41,14 @@ class UnplugTestCase(base.TestCase):
         self.addCleanup(self.unplugs.close)
 
     def start(self, patience: Patience = LONG, alias: str = ALIAS, instance: str = GUEST) -> 'futures.Future[None]':
-        return self.unplugs.start(instance, alias, VOLUME, patience)
+        return self.unplugs.start(instance, _id(alias), self.found(instance, alias), patience)
+
+    def found(self, instance: str = GUEST, alias: str = ALIAS) -> DeviceFingerprint:
+        """A device as a detach finds it."""
+        live = self.host.guests[instance].live if instance in self.host.guests else self.guest.live
+        devices = live.by_alias(alias) or [Disk.new()]
+        devices[0].alias = alias
+        return DeviceFingerprint.of(runs.run_of(live), devices[0], None)
 
     def go(self, alias: str = ALIAS) -> None:
         """The guest lets go of a device."""
@@ -54,4 +69,6 @@ class UnplugTestCase(base.TestCase):
         return error
 
     def stopped(self, cause: events.Cause = events.Cause.OTHER, instance: str = GUEST) -> None:
+        if instance in self.host.guests:
+            self.host.guests[instance].cause = cause
         self.host.tell(events.LifecycleChanged(instance, events.Lifecycle.STOPPED, cause))

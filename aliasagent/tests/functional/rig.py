@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An agent without its message bus on the fake hypervisor, which can die and be started again."""
+
+import pathlib
+from typing import Any
+
+from aliasagent.devices.bounds import Bounds
+from aliasagent.operations.journal import Journal
+from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.model import Action
+from aliasagent.operations.model import Operation
+from aliasagent.operations.model import State
+from aliasagent.operations.runner import Runner
+from aliasagent.reconcile.mover import Mover
+from aliasagent.reconcile.passes import Reconciler
+from aliasagent.tests import base as tests_base
+from aliasagent.tests.contract import harness
+from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.tests.functional import base
+from aliasagent.virt.driver import Driver
+from aliasagent.virt.host import Host
+from aliasagent.virt.leaving import Patience
+from aliasagent.virt.unplug import Unplugs
+
+
+class RigCase(tests_base.TestCase):
+    """Tests of what is recorded and what is true, through the death of the agent."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.directory = pathlib.Path(self.make_directory())
+        self.side = base.FakeSide(self.directory)
+        self.addCleanup(self.side.fake.stop)
+        self.patience = Patience(timeout=0.1, attempts=2)
+        self.start_agent()
+        self.addCleanup(self.kill_agent)
+
+    def start_agent(self) -> None:
+        self.journal = Journal(str(self.directory / 'journal.sqlite'))
+        self.host = Host(self.side.uri, reconnect_interval=0.05, settle=0.0, opener=self.side.open)
+        self.host.start()
+        self.assertTrue(self.host.wait_connected(harness.SOON))
+        self.lanes = Lanes(4)
+        self.unplugs = Unplugs(self.host, on_late=lambda *who: self.runner.release(*who))
+        driver = Driver(self.host, self.unplugs, lambda: self.patience, Bounds.everything)
+        reconciler = Reconciler(self.host, self.lanes.submit, self.lanes.submit_if_idle)
+        self.reconciler = reconciler
+        mover = Mover(self.host, str(self.directory / 'save'))
+        self.runner = Runner(
+            self.journal, self.lanes, driver, reconciler, mover, reconnect_timeout=lambda: harness.SOON
+        )
+        self.runner.recover()
+
+    def kill_agent(self) -> None:
+        """The agent dies: what it has not recorded is gone."""
+        self.runner.close()
+        self.unplugs.close()
+        self.lanes.close(0.5)
+        self.host.close()
+        self.journal.close()
+
+    def restart_agent(self) -> None:
+        self.kill_agent()
+        self.start_agent()
+
+    # What is asked
+
+    def ask(self, action: Action, guest: str, device: str, **arguments: Any) -> str:
+        """Have something done; the operation's id."""
+        operation = Operation(harness.new_id(), action, guest, device, arguments)
+        self.runner.accept(operation)
+        return operation.id
+
+    def detach(self, guest: str, device: str) -> str:
+        return self.ask(Action.DETACH, guest, device, device_id=device)
+
+    def attach_disk(self, guest: str, volume: str, path: str) -> str:
+        info = harness.file_connection(path)
+        return self.ask(
+            Action.ATTACH_VOLUME, guest, volume, volume_id=volume, connection_info=info, disk_bus='virtio'
+        )
+
+    def wait(self, operation_id: str) -> Operation:
+        self.wait_for(lambda: self.journal.get(operation_id).is_finished, f'the end of operation {operation_id}')
+        return self.journal.get(operation_id)
+
+    def wait_asked(self, operation_id: str, guest: str) -> None:
+        """Wait until a guest was asked to release a device."""
+        self.wait_for(lambda: self.inside(guest).pending, 'the guest is asked')
+        self.assertEqual(State.RUNNING, self.journal.get(operation_id).state)
+
+    def assert_outcome(self, operation_id: str, error_class: str | None, words: str = '') -> Operation:
+        done = self.wait(operation_id)
+        self.assertEqual(error_class, done.error_class, str(done.error))
+        self.assertIn(words, done.error or '')
+        return done
+
+    # What is there
+
+    def inside(self, guest: str) -> FakeGuest:
+        """The guest as the hypervisor has it."""
+        return self.side.fake.guests[guest]
+
+    def live_count(self, guest: str, kind: str) -> int:
+        return len(self.inside(guest).need_live().findall(f'devices/{kind}'))
+
+    def persistent_count(self, guest: str, kind: str) -> int:
+        return len(self.inside(guest).need_config().findall(f'devices/{kind}'))

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent says of a detach is true, whatever happens to it, to the connection or to the guest meanwhile."""
+
+import copy
+import functools
+from collections.abc import Callable
+
+import fixtures
+import libvirt
+
+from aliasagent import exception
+from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.operations.journal import Journal
+from aliasagent.operations.model import Action
+from aliasagent.tests.contract import harness
+from aliasagent.tests.fakes.libvirt import aliases
+from aliasagent.tests.fakes.libvirt import hotplug
+from aliasagent.tests.functional.rig import RigCase
+from aliasagent.virt.guest import Side
+from aliasagent.virt.leaving import Patience
+
+_PCI = """
+<hostdev mode='subsystem' type='pci' managed='yes'>
+  <source><address domain='0x0000' bus='0x06' slot='0x12' function='0x6'/></source>
+</hostdev>"""
+
+
+class NotLiveYetCase(RigCase):
+    """Guests that were reconciled and not started since: the alias is in the persistent config only."""
+
+    def not_live_yet(self, device: str, xml: str) -> str:
+        """A running guest with a device of which only the persistent config says whose it is."""
+        guest = self.side.new_guest(xml)
+        (element,) = [
+            element
+            for element in self.inside(guest).need_config().iterfind('devices/*')
+            if element.tag in ('disk', 'interface', 'hostdev')
+        ]
+        aliases.set_alias(element, f'ua-{device}')
+        self.inside(guest).unplug.never = True
+        return guest
+
+    def guests(self) -> list[tuple[str, str, str]]:
+        """A guest, the id and the kind of its device, for each way in which it is known while running."""
+        found = []
+        for kind, xml in (
+            ('interface', harness.interface_xml('br-fake', harness.new_mac())),
+            ('disk', harness.disk_xml(self.side.new_file(), 'vdb')),
+            ('hostdev', _PCI),
+        ):
+            device = harness.new_id()
+            found.append((self.not_live_yet(device, xml), device, kind))
+        return found
+
+    def unplug_at_last(self, guest: str) -> None:
+        """The guest does what it was asked to."""
+        for alias in list(self.inside(guest).pending):
+            self.inside(guest).remove_live(alias)
+
+
+class RestartTest(NotLiveYetCase):
+    def test_a_detach_over_a_restart_is_no_success_while_the_guest_has_the_device(self) -> None:
+        for guest, device, kind in self.guests():
+            self.patience = Patience(timeout=60, attempts=1)
+            operation = self.detach(guest, device)
+            self.wait_asked(operation, guest)
+            self.assertEqual(0, self.persistent_count(guest, kind))
+            self.patience = Patience(timeout=0.1, attempts=2)
+            self.restart_agent()
+            self.assert_outcome(operation, 'DetachTimeout', 'still in the running guest')
+            self.assertEqual(1, self.live_count(guest, kind))
+
+    def test_and_one_when_the_guest_has_let_go(self) -> None:
+        for guest, device, kind in self.guests():
+            self.patience = Patience(timeout=60, attempts=1)
+            operation = self.detach(guest, device)
+            self.wait_asked(operation, guest)
+            self.kill_agent()
+            self.unplug_at_last(guest)
+            self.start_agent()
+            self.assert_outcome(operation, None)
+            self.assertEqual(0, self.live_count(guest, kind))
+
+    def test_a_connection_that_is_lost_in_the_persistent_removal_makes_no_success(self) -> None:
+        for guest, device, kind in self.guests():
+            lost = [True]
+
+            def lose(lost: list[bool], _instance: str, _alias: str, flags: int) -> None:
+                if flags & Side.PERSISTENT and lost:
+                    lost.clear()
+                    self.side.fake.drop_connections()
+                    raise harness.libvirt_error(libvirt.VIR_ERR_NO_CONNECT, 'connection lost')
+
+            self.side.fake.after['detachDeviceAlias'] = functools.partial(lose, lost)
+            operation = self.detach(guest, device)
+            self.assert_outcome(operation, 'DetachTimeout', 'gone from the persistent config and still in the running')
+            self.assertEqual((0, 1), (self.persistent_count(guest, kind), self.live_count(guest, kind)))
+
+    def test_after_a_timeout_it_can_be_asked_for_again(self) -> None:
+        for restart in (False, True):
+            for guest, device, kind in self.guests():
+                first = self.detach(guest, device)
+                self.assert_outcome(first, 'DetachTimeout')
+                if restart:
+                    self.restart_agent()
+                self.assert_outcome(self.detach(guest, device), 'DetachTimeout')
+                self.assertIsNone(self.journal.get(first).released_at)
+                self.inside(guest).unplug.never = False
+                self.assert_outcome(self.detach(guest, device), None)
+                self.assertEqual(0, self.live_count(guest, kind))
+
+
+class LateTest(NotLiveYetCase):
+    def legacy(self, serial: str) -> str:
+        guest = self.side.new_guest(harness.disk_xml(self.side.new_file(), 'vdb', serial=serial))
+        self.inside(guest).unplug.never = True
+        return guest
+
+    def wait_released(self, operation: str) -> None:
+        self.wait_for(lambda: self.journal.get(operation).released_at is not None, 'it is recorded as released')
+
+    def test_after_a_restart_nothing_is_released_that_the_guest_has(self) -> None:
+        volume = harness.new_id()
+        guests = [(self.legacy(volume), volume, 'disk'), *self.guests()]
+        operations = []
+        for guest, device, _kind in guests:
+            operations.append(self.detach(guest, device))
+            self.assert_outcome(operations[-1], 'DetachTimeout')
+        self.restart_agent()
+        self.side.fake.drop_connections()
+        for (guest, device, _kind), operation in zip(guests, operations, strict=True):
+            self.assert_outcome(self.detach(guest, device), 'DetachTimeout')
+            self.assertIsNone(self.journal.get(operation).released_at)
+        for (guest, _device, kind), operation in zip(guests, operations, strict=True):
+            self.unplug_at_last(guest)
+            self.wait_released(operation)
+            self.assertEqual(0, self.live_count(guest, kind))
+
+    def test_what_may_go_at_any_moment_is_not_attached(self) -> None:
+        """Whether its guest has a user alias for it, and whether the agent was restarted since."""
+        for restart in (False, True):
+            for aliased in (False, True):
+                volume, path = harness.new_id(), self.side.new_file()
+                guest = self.side.new_guest(
+                    harness.disk_xml(path, 'vdb', serial=volume, alias=f'ua-{volume}' if aliased else '')
+                )
+                self.inside(guest).unplug.never = True
+                detach = self.detach(guest, volume)
+                self.assert_outcome(detach, 'DetachTimeout')
+                if restart:
+                    self.restart_agent()
+                self.assert_outcome(self.attach_disk(guest, volume, path), 'GuestBusy', 'at any moment')
+                self.assertEqual(0, self.persistent_count(guest, 'disk'))
+                self.unplug_at_last(guest)
+                self.wait_released(detach)
+                self.assert_outcome(self.attach_disk(guest, volume, path), None)
+                self.assertEqual((1, 1), (self.persistent_count(guest, 'disk'), self.live_count(guest, 'disk')))
+
+    def test_what_was_refused_and_attached_again_is_not_released_with_the_end_of_its_guest(self) -> None:
+        for restart in (False, True):
+            volume, path = harness.new_id(), self.side.new_file()
+            guest = self.side.new_guest()
+            self.assert_outcome(self.attach_disk(guest, volume, path), None)
+            self.inside(guest).unplug.refuse = 1
+            refused = self.detach(guest, volume)
+            self.assert_outcome(refused, 'DetachFailed', 'refused')
+            self.assert_outcome(self.attach_disk(guest, volume, path), None)
+            if restart:
+                self.restart_agent()
+            self.inside(guest).destroy()
+            self.assertTrue(self.side.fake.settle())
+            # whatever was to follow has been done when the next operation on this guest is
+            self.assert_outcome(self.detach(guest, volume), None)
+            self.assertIsNone(self.journal.get(refused).released_at)
+
+    def test_a_detach_that_is_refused_hides_none_that_timed_out(self) -> None:
+        guest, volume = self.side.deaf_guest(), harness.new_id()
+        self.assert_outcome(self.attach_disk(guest, volume, self.side.new_file()), None)
+        timed_out = self.detach(guest, volume)
+        self.assert_outcome(timed_out, 'DetachTimeout')
+        self.side.fake.fail_next('detachDeviceAlias', harness.libvirt_error(1, 'no'))
+        refused = self.detach(guest, volume)
+        self.assert_outcome(refused, 'DetachFailed')
+        self.restart_agent()
+        self.unplug_at_last(guest)
+        self.wait_released(timed_out)
+        self.wait_released(refused)
+
+    def test_asked_once_more_for_what_went_late_it_is_done(self) -> None:
+        for guest, device, _kind in self.guests():
+            late = self.detach(guest, device)
+            self.assert_outcome(late, 'DetachTimeout')
+            self.unplug_at_last(guest)
+            self.wait_released(late)
+            self.assert_outcome(self.detach(guest, device), None)
+            self.assert_outcome(self.detach(guest, device), 'DeviceNotFound')
+
+
+class FullDiskTest(RigCase):
+    """A detach cannot begin for a while, and its guest does not wait for that."""
+
+    def full_until(self, done: Callable[[], None]) -> None:
+        """Have no detach begin before something was done."""
+        start, rest = Journal.start, [done]
+
+        def begin(journal: Journal, operation_id: str, asked: DeviceFingerprint | None = None) -> None:
+            if asked is not None and rest:
+                rest.pop()()
+                raise exception.JournalError(path='x', reason='full')
+            start(journal, operation_id, asked)
+
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.journal.Journal.start', begin))
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.runner.RETRY_SECONDS', 0.01))
+
+    def test_another_volume_in_the_same_place_stays(self) -> None:
+        volume, other = harness.new_id(), harness.new_id()
+        guest = self.side.new_guest(harness.disk_xml(self.side.new_file(), 'vdb', serial=volume))
+        inside = self.inside(guest)
+
+        def another_volume() -> None:
+            inside.destroy()
+            config = inside.need_config()
+            (disk,) = config.findall('devices/disk')
+            disk.getparent().remove(disk)  # type: ignore[union-attr]
+            hotplug.attach(inside, harness.disk_xml(self.side.new_file(), 'vdb', serial=other), int(Side.PERSISTENT))
+            inside.start()
+
+        self.full_until(another_volume)
+        self.assert_outcome(self.detach(guest, volume), None)
+        for definition in (inside.need_live(), inside.need_config()):
+            self.assertEqual([other], [serial.text for serial in definition.iterfind('devices/disk/serial')])
+
+    def test_a_guest_that_was_started_meanwhile_is_asked(self) -> None:
+        volume = harness.new_id()
+        guest = self.side.new_guest(harness.disk_xml(self.side.new_file(), 'vdb', serial=volume), state='shut off')
+        self.full_until(self.inside(guest).start)
+        self.assert_outcome(self.detach(guest, volume), None)
+        self.assertEqual((0, 0), (self.persistent_count(guest, 'disk'), self.live_count(guest, 'disk')))
+
+
+class SavedTest(RigCase):
+    """A guest that goes on from a file has the devices that it had."""
+
+    def test_a_device_of_a_saved_guest_is_not_said_to_be_gone(self) -> None:
+        volume = harness.new_id()
+        guest = self.side.new_guest(harness.disk_xml(self.side.new_file(), 'vdb', serial=volume))
+        before = copy.deepcopy(self.inside(guest).need_config())
+        self.side.fake.open().lookupByUUIDString(guest).saveFlags(str(self.directory / 'saved'), None, 0)
+        self.assert_outcome(self.detach(guest, volume), 'GuestBusy', 'saved with its devices')
+        self.assertEqual(
+            len(before.findall('devices/disk')), len(self.inside(guest).need_config().findall('devices/disk'))
+        )
+
+    def test_nor_one_of_a_guest_of_which_libvirt_has_forgotten_how_it_stopped(self) -> None:
+        guest, volume = self.side.deaf_guest(), harness.new_id()
+        self.assert_outcome(self.attach_disk(guest, volume, self.side.new_file()), None)
+        self.patience = Patience(timeout=60, attempts=1)
+        operation = self.detach(guest, volume)
+        self.wait_asked(operation, guest)
+        self.kill_agent()
+        self.side.fake.open().lookupByUUIDString(guest).saveFlags(str(self.directory / 'saved'), None, 0)
+        self.inside(guest).reason = libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN
+        self.start_agent()
+        self.assert_outcome(operation, 'DetachFailed', 'does not say how the guest stopped')
+
+    def test_what_was_put_back_by_another_client_is_not_said_to_be_gone(self) -> None:
+        guest, volume = self.side.deaf_guest(), harness.new_id()
+        self.assert_outcome(self.attach_disk(guest, volume, self.side.new_file()), None)
+        stale = self.side.fake.open().lookupByUUIDString(guest).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        self.patience = Patience(timeout=60, attempts=1)
+        operation = self.detach(guest, volume)
+        self.wait_asked(operation, guest)
+        self.side.fake.open().defineXML(stale)
+        self.inside(guest).remove_live(f'ua-{volume}')
+        self.assert_outcome(operation, 'DetachFailed', 'put it into the persistent config again')
+
+
+class NeverReleasedTest(RigCase):
+    """A device that no running guest releases is refused before anything changes."""
+
+    def test_it_stays_in_the_persistent_config(self) -> None:
+        in_use = self.side.new_guest(harness.disk_xml(self.side.new_file(), 'sda'))
+        shared = self.side.new_guest("<filesystem><source dir='/srv'/><target dir='srv'/></filesystem>")
+        serial = self.side.new_guest("<serial type='null'><target type='isa-serial' port='0'/></serial>")
+        for guest, kind, error in (
+            (in_use, "controller[@type='scsi']", 'DeviceConflict'),
+            (shared, 'filesystem', 'Unsupported'),
+            (serial, 'serial', 'Unsupported'),
+        ):
+            device = harness.new_id()
+            for definition in (self.inside(guest).need_live(), self.inside(guest).need_config()):
+                element = definition.find(f'devices/{kind}')
+                assert element is not None
+                aliases.set_alias(element, f'ua-{device}')
+            self.assert_outcome(self.ask(Action.DETACH, guest, device, device_id=device), error)
+            self.assertEqual((1, 1), (self.persistent_count(guest, kind), self.live_count(guest, kind)))
