@@ -8,6 +8,7 @@ or the broker, which may be what hangs.
 
 import datetime
 import logging
+import os
 import queue
 import signal
 import threading
@@ -60,7 +61,9 @@ class Reports:
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         opts.set_defaults(conf)
         self._conf = conf
-        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+        #: True for a report, False to end the thread.
+        self._asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
 
         class Report(guru_meditation_report.TextGuruMeditation):
             """Of this agent only: oslo.reports keeps the sections with the class."""
@@ -79,10 +82,21 @@ class Reports:
 
         :raises OSError: the file that the option ``file_event_handler`` names cannot be watched.
         """
-        self._report.setup_autorun(_Package(), NAME, conf=self._conf, setup_signal=False)
-        threading.Thread(target=self._run, name='reports', daemon=True).start()
+        # Not by oslo.reports: its thread could not be ended, and would end by itself if the file is gone for a moment.
+        watched = None
+        if path := self._conf.oslo_reports.file_event_handler:
+            watched = _Watched(path)
+        self._thread = threading.Thread(target=self._run, args=(watched,), name='reports', daemon=True)
+        self._thread.start()
         # Also if a file is watched instead: a signal that nobody handles would end the agent.
         signal.signal(signal.SIGUSR2, self._on_signal)
+
+    def close(self) -> None:
+        """Make no reports any more. One that is being made is finished."""
+        if self._thread is not None:
+            self._asked.put(False)
+            self._thread.join()
+            self._thread = None
 
     def make(self) -> None:
         """Make a report now."""
@@ -90,17 +104,55 @@ class Reports:
 
     def _on_signal(self, _signal: int, _frame: object) -> None:
         # NOTE: the one kind of queue that may be used by what interrupts its own use.
-        self._asked.put(None)
+        self._asked.put(True)
 
-    def _run(self) -> None:
+    def _run(self, watched: '_Watched | None') -> None:
+        interval = None if watched is None else max(1, self._conf.oslo_reports.file_event_handler_interval)
         while True:
-            self._asked.get()
-            if self._conf.oslo_reports.file_event_handler:
-                LOG.warning('No report is made on a signal: [oslo_reports] file_event_handler is set')
-                continue
-            LOG.info('Making a report, as a signal asks for it')
-            self.make()
-            LOG.info('The report is made')
+            try:
+                if not self._asked.get(timeout=interval):
+                    return
+            except queue.Empty:
+                if watched is None or not watched.has_changed():
+                    continue
+                LOG.info('Making a report, as %s has changed', watched.path)
+            else:
+                if watched is not None:
+                    LOG.warning('No report is made on a signal: [oslo_reports] file_event_handler is set')
+                    continue
+                LOG.info('Making a report, as a signal asks for it')
+            try:
+                self.make()
+            except Exception:
+                # The next one is asked for all the same.
+                LOG.exception('The report could not be made')
+            else:
+                LOG.info('The report is made')
+
+
+class _Watched:
+    """A file whose change asks for a report.
+
+    :raises OSError: it cannot be watched.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._changed_at = os.stat(path).st_mtime
+        self._is_there = True
+
+    def has_changed(self) -> bool:
+        """Whether the file was changed since the last time that this was asked."""
+        try:
+            changed_at = os.stat(self.path).st_mtime
+        except OSError as error:
+            if self._is_there:
+                LOG.warning('No report is made until %s can be read again: %s', self.path, error)
+            self._is_there = False
+            return False
+        self._is_there = True
+        before, self._changed_at = self._changed_at, changed_at
+        return changed_at > before
 
 
 def sections(parts: Parts) -> list[Section]:

@@ -6,11 +6,13 @@ import logging
 import re
 import select
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import oslo_messaging
 from oslo_messaging._drivers import amqpdriver
 from oslo_messaging._drivers import common
+from oslo_messaging._drivers import impl_fake
 from oslo_messaging.rpc import dispatcher
 from oslo_messaging.rpc import server
 
@@ -29,6 +31,19 @@ _MOMENT = 0.005
 
 class NotTaken(Exception):
     """An endpoint's word that a message is to stay with the broker: it is not acknowledged, and comes again."""
+
+
+class UnknownMessaging(Exception):
+    """oslo.messaging is not as this module knows it, so that a cast could be lost.
+
+    :param reason: what is different.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f'oslo.messaging {metadata.version("oslo.messaging")} could lose requests: {reason}; install a version '
+            'that this release was tested with (see its requirements.txt)'
+        )
 
 
 class _LateListener(amqpdriver.RpcAMQPListener):
@@ -145,7 +160,8 @@ class InOrderServer(server.RPCServer):
 
     Those that are here already are handled together, which spares the endpoint to wait for the disk once for each.
 
-    ``_on_incoming`` and the listener are no public parts of oslo.messaging: a test holds them in place.
+    ``_on_incoming`` and the listener are no public parts of oslo.messaging: :mod:`aliasagent.rpc_parts` checks them
+    when the agent starts.
     """
 
     #: The methods that are handled in order.
@@ -159,11 +175,20 @@ class InOrderServer(server.RPCServer):
     def _create_listener(self) -> Any:
         listener = super()._create_listener()
         poller = getattr(listener, '_poll_style_listener', None)
-        # Of the drivers, only that for RabbitMQ acknowledges at all.
-        if isinstance(poller, amqpdriver.RpcAMQPListener):
-            poller.__class__ = _LateListener
-            poller.in_order = self.in_order
+        # Of the drivers that are known, only that for RabbitMQ acknowledges at all.
+        if type(poller) is amqpdriver.RpcAMQPListener:
+            self.late(poller)
+        elif type(poller) is not impl_fake.FakeListener:
+            with contextlib.suppress(Exception):  # it is not known whether it can be closed
+                listener.cleanup()
+            raise UnknownMessaging(f'its listener is {type(poller).__module__}.{type(poller).__name__}')
         return listener
+
+    def late(self, poller: Any) -> Any:
+        """Have the driver's listener leave it to this server to acknowledge what is handled in order."""
+        poller.__class__ = _LateListener
+        poller.in_order = self.in_order
+        return poller
 
     def _on_incoming(self, incoming: Any) -> None:
         (message,) = incoming

@@ -91,28 +91,50 @@ os.stat(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null; t
     done
 }
 
-# install_requirements DIRECTORY: install the requirements, those of the tests and the project itself there.
-install_requirements() {
-    "$1/bin/pip" install -q --disable-pip-version-check -r requirements.txt -r test-requirements.txt || return 1
-    # the version comes from git, which does not trust a directory of somebody else's unless it is told to
-    GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=$PWD \
-        "$1/bin/pip" install -q --disable-pip-version-check --no-deps -e .
+# lowest_versions PYTHON: the lowest versions that requirements.txt admits, each with the newest of what it needs itself.
+lowest_versions() {
+    local bounds status=0
+    bounds=$(mktemp)
+    # it is built from the source, against the libvirt that is here: an older one knows nothing of what that has
+    echo "libvirt-python>=$(pkg-config --modversion libvirt)" >"$bounds"
+    UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-https://pypi.org/simple}} .venv/bin/uv pip compile -q \
+        --no-header --no-annotate --resolution lowest-direct --python "$1" --constraint "$bounds" requirements.txt ||
+        status=$?
+    rm -f "$bounds"
+    return "$status"
 }
 
-# prepare_venv [PYTHON DIRECTORY]: make a virtual environment, .venv by default, with the project and its tests'
-# requirements in it, unless that was done already.
+# install_requirements DIRECTORY [OPTION...]: install the requirements, those of the tests and the project itself there,
+# with these options of pip.
+install_requirements() {
+    local directory=$1
+    shift
+    "$directory/bin/pip" install -q --disable-pip-version-check -r requirements.txt -r test-requirements.txt "$@" ||
+        return 1
+    # the version comes from git, which does not trust a directory of somebody else's unless it is told to
+    GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=$PWD \
+        "$directory/bin/pip" install -q --disable-pip-version-check --no-deps -e .
+}
+
+# prepare_venv [PYTHON DIRECTORY [lowest]]: make a virtual environment, .venv by default, with the project and its tests'
+# requirements in it, unless that was done already. With "lowest" the project's requirements are of the lowest versions
+# that it admits, and .venv must be there.
 prepare_venv() {
-    local python=${1:-} directory=${2:-.venv} stamp
+    local python=${1:-} directory=${2:-.venv} lowest=${3:-} stamp options=()
     [ -n "$python" ] || python=$(find_python)
-    stamp=$({ "$python" --version; pwd; cat requirements.txt {test-,doc/}requirements.txt setup.cfg pyproject.toml; } | sha256sum)
+    stamp=$({ "$python" --version; [ -z "$lowest" ] || pkg-config --modversion libvirt; pwd; cat requirements.txt {test-,doc/}requirements.txt setup.cfg pyproject.toml; } | sha256sum)
     [ "$(cat "$directory/stamp" 2>/dev/null)" != "$stamp" ] || return 0
     say "installing Python packages into $directory"
     rm -rf "$directory"
     "$python" -m venv "$directory"
-    if ! install_requirements "$directory"; then
+    if [ -n "$lowest" ]; then
+        lowest_versions "$python" >"$directory/lowest.txt" || die 'uv found no versions that requirements.txt admits'
+        options=(--constraint "$directory/lowest.txt")
+    fi
+    if ! install_requirements "$directory" "${options[@]}"; then
         # such as a second index on a disk that is not there
         say "once more, without this machine's pip configuration"
-        PIP_CONFIG_FILE=/dev/null install_requirements "$directory" ||
+        PIP_CONFIG_FILE=/dev/null install_requirements "$directory" "${options[@]}" ||
             die 'pip could not install what requirements.txt lists'
     fi
     echo "$stamp" >"$directory/stamp"

@@ -15,6 +15,9 @@ from oslo_service import service  # noqa: E402
 from aliasagent import conf  # noqa: E402
 from aliasagent import exception  # noqa: E402
 from aliasagent import reports  # noqa: E402
+from aliasagent import rpc  # noqa: E402
+from aliasagent import rpc_parts  # noqa: E402
+from aliasagent import rpc_server  # noqa: E402
 from aliasagent.compute.service import ComputeService  # noqa: E402
 from aliasagent.conf import logs  # noqa: E402
 from aliasagent.conf import messaging  # noqa: E402
@@ -27,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the agent until it is told to stop; the exit code."""
     try:
         agent = _agent(sys.argv[1:] if argv is None else argv)
-    except (cfg.Error, exception.JournalError, logging.LogConfigError) as error:
+    except (cfg.Error, exception.JournalError, logging.LogConfigError, rpc_server.UnknownMessaging) as error:
         # Its words say how to go on; a traceback would hide them.
         reason = str(error)
     else:
@@ -46,6 +49,7 @@ def _agent(arguments: list[str]) -> ComputeService:
     :raises cfg.Error: they cannot be understood, or name a file that cannot be used.
     :raises LogConfigError: the file that says how to log cannot.
     :raises JournalError: the journal cannot be used.
+    :raises UnknownMessaging: oslo.messaging is not the one that this release was written for.
     """
     logs.set_defaults()
     logging.register_options(conf.CONF)
@@ -61,6 +65,11 @@ def _agent(arguments: list[str]) -> ComputeService:
     except OSError as error:
         raise cfg.Error(f'[oslo_reports] file_event_handler: {error}') from error
     messaging.check(conf.CONF)
+    transport = rpc.transport(conf.CONF)
+    try:
+        rpc_parts.check(transport)
+    finally:
+        transport.cleanup()
     # Last, for by now the options of the libraries are known, too.
     reading.check(conf.CONF)
     agent = ComputeService(conf.CONF)

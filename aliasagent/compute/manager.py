@@ -29,7 +29,7 @@ from aliasagent.reconcile import records
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Look
 from aliasagent.reconcile.passes import Reconciler
-from aliasagent.virt import migrate
+from aliasagent.virt import uris
 from aliasagent.virt.driver import Driver
 
 LOG = logging.getLogger(__name__)
@@ -180,10 +180,8 @@ class ComputeManager:
         """
         contract.validate(action, arguments)
         canonical = contract.canonical(arguments)
-        if action is Action.LIVE_MIGRATE:
-            migrate.check_uris(canonical['dest_uri'], canonical.get('migrate_uri'))
-        # By name only: to look where a path leads may take long, and nothing here may. The driver does, each time.
-        self._within().check(bounds.needs(canonical))
+        # By name only: to look where a path leads may take long, and nothing here may. That is done when work begins.
+        self._within().check([*bounds.needs(canonical), *uris.needs(canonical)])
         return Operation(
             id=operation_id,
             action=action,

@@ -47,6 +47,11 @@ class ComputeAPI:
     A cast returns as soon as the broker has it. What became of it can be asked with :meth:`get_operation` under the
     ``operation_id`` of the context it was made with; so each cast wants a context of its own.
 
+    The casts of one sender to one guest take effect in the order in which they were made, and so do its requests by
+    :meth:`submit`, each of which waits for its answer. Between the two there is no order: they go by different topics,
+    and a :meth:`submit` can overtake a cast that was made before it. Make requests that depend on each other in one of
+    the two ways, or make the next one when :meth:`get_operation` knows the cast.
+
     Version history:
 
     * 1.0 - attach_volume, attach_interface, detach_volume, detach_interface, detach, list_instances, list_devices,
@@ -231,8 +236,8 @@ class ComputeAPI:
     ) -> None:
         """Send a running guest to another host, where its devices have the aliases that they lack here.
 
-        :param dest_uri: the other host's libvirt URI, as this host reaches it.
-        :param migrate_uri: where QEMU sends the guest's memory; libvirt's choice if None.
+        :param dest_uri: the other host's libvirt URI, as the agent's host reaches it: ``qemu+TRANSPORT://HOST/system``.
+        :param migrate_uri: where QEMU sends the guest's memory (``tcp://HOST``); libvirt's choice if None.
         :param bandwidth_mib: MiB per second at most.
         :param unsafe: even if libvirt fears for the guest's disks, which both hosts must have.
         :param inventory: as for :meth:`reconcile_instance`.
@@ -306,8 +311,9 @@ class ComputeAPI:
     def submit(self, ctxt: context.RequestContext, action: str, **arguments: Any) -> Json:
         """Make a request, of which this returns only when the agent has it on its disk.
 
-        It is done then, whatever happens to the agent. If this fails for want of an answer, ask again with the same
-        context: what has the same ``operation_id`` is not done twice.
+        It is done then, whatever happens to the agent. It can overtake a cast that was made before it. If
+        this fails for want of an answer, ask again with the same context: what has the same ``operation_id`` is not
+        done twice.
 
         :param action: the name of a cast, whose arguments follow.
         :return: as :meth:`get_operation`.

@@ -27,12 +27,14 @@ from aliasagent.operations import told
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.lock import JournalLock
 from aliasagent.operations.model import Action
 from aliasagent.operations.moves import Moves
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
+from aliasagent.virt import mounts
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import Patience
@@ -61,7 +63,12 @@ class ComputeService(service.Service):
         self._conf = conf
         self._host = host or Host(conf.libvirt.uri, reconnect_interval=conf.libvirt.reconnect_interval)
         notifier = rpc.notifier(conf, conf.host)
-        self._journal = Journal(conf.operations.journal, notices=notifier is not None)
+        self._journal_lock = JournalLock(conf.operations.journal)
+        try:
+            self._journal = Journal(conf.operations.journal, notices=notifier is not None)
+        except exception.JournalError:
+            self._journal_lock.release()
+            raise
         self._notifications = notifications.Sender(self._journal, notifier, conf.host) if notifier else None
         self._lanes = Lanes(conf.operations.workers)
         self._moves = Moves(conf.operations.moves)
@@ -72,12 +79,19 @@ class ComputeService(service.Service):
             on_retry=self.metrics.unplug_retried,
             on_timeout=self.metrics.unplug_timed_out,
         )
-        self._driver = Driver(self._host, self._unplugs, self._patience, self._within, self._known)
+        self._driver = Driver(
+            self._host,
+            self._unplugs,
+            self._patience,
+            self._within,
+            self._known,
+            dead_vlan=lambda: bool(conf.libvirt.ovs_dead_vlan),
+        )
         keep = functools.partial(told.keep, self._journal)
         self._reconciler = Reconciler(
             self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known, keep
         )
-        self._mover = Mover(self._host, conf.reconcile.save_directory, self._known, keep)
+        self._mover = Mover(self._host, conf.reconcile.save_directory, self._known, keep, self._within)
         self._runner = Runner(
             self._journal,
             self._lanes,
@@ -151,6 +165,7 @@ class ComputeService(service.Service):
         if self._notifications is not None:
             self._notifications.close()
         self._journal.close()
+        self._journal_lock.release()
         LOG.info('Stopped')
 
     def _stop_seconds(self) -> float:
@@ -169,6 +184,8 @@ class ComputeService(service.Service):
 
     def _start(self) -> None:
         try:
+            if (doubt := mounts.doubt()) is not None:
+                LOG.warning("The host's mounts are not known: %s", doubt)
             self._serve_metrics()
             self._host.start()
             while not self._host.wait_connected(0.2):
@@ -250,8 +267,7 @@ class ComputeService(service.Service):
         return Patience(self._conf.unplug.timeout, self._conf.unplug.attempts)
 
     def _within(self) -> Bounds:
-        options = self._conf.allowed
-        return Bounds(*map(tuple, (options.paths, options.pci, options.mdevs, options.usb, options.scsi)))
+        return Bounds(**{kind: tuple(patterns) for kind, patterns in self._conf.allowed.items()})
 
     def _on_hangup(self, _signal: int, _frame: object) -> None:
         # In a thread, for the handler interrupts the main thread wherever it stands.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of the host a request may give to a guest.
 
-Names only are compared here. Where a path leads, and whether the host itself needs what is there, is looked up by
-:mod:`aliasagent.virt.paths`.
+Names only are compared here. Where a path leads, whether the host itself needs what is there, and which addresses a
+host has, is looked up by :mod:`aliasagent.virt.paths` and :mod:`aliasagent.virt.addresses`.
 """
 
 import dataclasses
@@ -15,10 +15,22 @@ from typing import Self
 
 from aliasagent import exception
 from aliasagent.devices import host_device
+from aliasagent.devices import hosts
 from aliasagent.devices import port as ports
 from aliasagent.devices import volume
 
 PATHS = 'paths'
+SOCKETS = 'sockets'
+STORAGE_HOSTS = 'storage_hosts'
+MIGRATION_HOSTS = 'migration_hosts'
+MIGRATION_KEYS = 'migration_keys'
+MIGRATION_SOCKETS = 'migration_sockets'
+#: What is a path of this host, of these the sockets, and what is a host.
+OF_PATHS = frozenset({PATHS, SOCKETS, MIGRATION_KEYS, MIGRATION_SOCKETS})
+OF_SOCKETS = frozenset({SOCKETS, MIGRATION_SOCKETS})
+OF_HOSTS = frozenset({STORAGE_HOSTS, MIGRATION_HOSTS})
+#: Of these, capital letters are other names.
+_EXACT = frozenset({'bridges', 'networks', 'interfaces', 'taps'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +41,7 @@ class Need:
     field: str
     #: What it is: the name of the option that bounds it, and of the member of :class:`Bounds`.
     kind: str
-    #: A path, or the device in one word (:attr:`aliasagent.devices.hostdev.Hostdev.source`).
+    #: A path, a host, a name, or the device in one word (:attr:`aliasagent.devices.hostdev.Hostdev.source`).
     name: str
     #: Whether what is there can name further files that are opened with it.
     is_image: bool = False
@@ -47,6 +59,8 @@ class Bounds:
     """
 
     paths: tuple[str, ...] = ()
+    #: Unix sockets that QEMU connects to, or makes.
+    sockets: tuple[str, ...] = ()
     #: Addresses, ``0000:06:12.5``.
     pci: tuple[str, ...] = ()
     #: UUIDs.
@@ -55,11 +69,26 @@ class Bounds:
     usb: tuple[str, ...] = ()
     #: ``scsi_host0:0:0:0`` (adapter, bus, target, unit).
     scsi: tuple[str, ...] = ()
+    bridges: tuple[str, ...] = ()
+    #: libvirt's networks.
+    networks: tuple[str, ...] = ()
+    #: Network interfaces of the host that a macvtap is made on.
+    interfaces: tuple[str, ...] = ()
+    #: Names of the interfaces that a port is given on the host.
+    taps: tuple[str, ...] = ()
+    #: Hosts that QEMU connects to for a volume (:mod:`aliasagent.devices.hosts`).
+    storage_hosts: tuple[str, ...] = ()
+    #: Hosts that a guest may be sent to.
+    migration_hosts: tuple[str, ...] = ()
+    #: Private keys that libvirt may log in with at such a host.
+    migration_keys: tuple[str, ...] = ()
+    #: Unix sockets that a guest may be sent through.
+    migration_sockets: tuple[str, ...] = ()
 
     @classmethod
     def everything(cls) -> Self:
         """No bounds."""
-        return cls(('/',), *[('*',)] * 4)
+        return cls(**{kind.name: ('/',) if kind.name in OF_PATHS else ('*',) for kind in dataclasses.fields(cls)})
 
     def check(self, needs: Iterable[Need]) -> None:
         """Refuse what is out of bounds by its name alone.
@@ -71,18 +100,29 @@ class Bounds:
                 raise need.refused(f'{need.name} is not among what the option [allowed] {need.kind} lets pass')
 
     def allows(self, need: Need) -> bool:
-        """Whether a name is in bounds."""
-        if need.kind == PATHS:
-            return any(_covers(pattern, need.name) for pattern in self.paths)
-        patterns: tuple[str, ...] = getattr(self, need.kind)
+        """Whether a name is in bounds; that of a host as far as it can be told without its addresses."""
+        patterns = self.of(need.kind)
+        if need.kind in OF_PATHS:
+            return any(_covers(pattern, need.name) for pattern in patterns)
+        if need.kind in OF_HOSTS:
+            return hosts.may_be_allowed(need.name, patterns)
+        if need.kind in _EXACT:
+            return any(fnmatch.fnmatchcase(need.name, pattern) for pattern in patterns)
         return any(fnmatch.fnmatchcase(need.name.lower(), pattern.lower()) for pattern in patterns)
+
+    def of(self, kind: str) -> tuple[str, ...]:
+        """The patterns of one kind."""
+        patterns: tuple[str, ...] = getattr(self, kind)
+        return patterns
 
     def led_by(self, resolve: Callable[[str], str]) -> Self:
         """The same bounds for what paths lead to: a directory that is allowed is so by its real name too.
 
         :param resolve: follows the links in a path.
         """
-        return dataclasses.replace(self, paths=(*self.paths, *(_resolved(pattern, resolve) for pattern in self.paths)))
+        given = {kind: self.of(kind) for kind in OF_PATHS}
+        real = {kind: (*known, *(_resolved(pattern, resolve) for pattern in known)) for kind, known in given.items()}
+        return dataclasses.replace(self, **real)
 
 
 def needs(arguments: dict[str, Any]) -> list[Need]:
@@ -93,7 +133,9 @@ def needs(arguments: dict[str, Any]) -> list[Need]:
     found = []
     if (connection_info := arguments.get('connection_info')) is not None:
         is_image = volume.is_image(connection_info)
-        found += [Need(field, PATHS, path, is_image) for field, path in volume.host_paths(connection_info).items()]
+        for field, path in volume.host_paths(connection_info).items():
+            found.append(Need(field, SOCKETS if field.endswith('.socket') else PATHS, path, is_image))
+        found += [Need(field, STORAGE_HOSTS, host) for field, host in volume.remote_hosts(connection_info)]
     if (port := arguments.get('port')) is not None:
         found += _of_port(port)
     if (hostdev := arguments.get('hostdev')) is not None:
@@ -101,14 +143,22 @@ def needs(arguments: dict[str, Any]) -> list[Need]:
     return found
 
 
+#: For each field of a port that names something of the host, the option that bounds it.
+_OF_PORT = {
+    'bridge': 'bridges',
+    'network': 'networks',
+    'macvtap_source': 'interfaces',
+    'devname': 'taps',
+    'vhostuser_socket': SOCKETS,
+    'pci_slot': 'pci',
+}
+
+
 def _of_port(port: dict[str, Any]) -> list[Need]:
-    if 'pci_slot' in port:
-        address = ports.interface_for_port(port).source
-        assert address is not None
-        return [Need('port.pci_slot', 'pci', address)]
-    if 'vhostuser_socket' in port:
-        return [Need('port.vhostuser_socket', PATHS, port['vhostuser_socket'])]
-    return []
+    named = {name: port[name] for name in _OF_PORT if port.get(name) is not None}
+    if 'pci_slot' in named:
+        named['pci_slot'] = ports.interface_for_port(port).source
+    return [Need(f'port.{name}', _OF_PORT[name], value) for name, value in named.items()]
 
 
 #: For each type of host device, the option that bounds it, and the field that names it best.

@@ -325,6 +325,8 @@ def same(one: Claim, other: Claim) -> Verdict:
     if are_apart(one, other):
         return Verdict.NO
     return Verdict.YES if one == other else Verdict.CANNOT_TELL
+
+
 def _differ(one: Claim, other: Claim, name: str) -> bool:
     """Whether both say something of this, and not the same."""
     have, want = getattr(one, name), getattr(other, name)

@@ -5,12 +5,15 @@ import logging
 from collections.abc import Callable
 from collections.abc import Iterable
 
+from aliasagent.devices import bounds
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import plan
 from aliasagent.reconcile import rewrite
 from aliasagent.virt import migrate
+from aliasagent.virt import paths
 from aliasagent.virt import relive
 from aliasagent.virt import saved_guest
+from aliasagent.virt import uris
 from aliasagent.virt.guest import Rewrite
 from aliasagent.virt.host import Host
 from aliasagent.virt.migrate import Progress
@@ -25,6 +28,7 @@ class Mover:
     :param directory: where a guest's memory is kept between save and restore.
     :param known: what is known of a guest's devices from elsewhere.
     :param keep: takes what an inventory has said of a guest's devices, to be among what is known later.
+    :param within: where a guest may be sent, asked at each migration.
     """
 
     def __init__(
@@ -33,11 +37,13 @@ class Mover:
         directory: str,
         known: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
         keep: Callable[[str, list[plan.Record]], None] = lambda _instance, _records: None,
+        within: Callable[[], bounds.Bounds] = bounds.Bounds,
     ) -> None:
         self._host = host
         self._directory = directory
         self._known = known
         self._keep = keep
+        self._within = within
         for path in saved_guest.leftovers(directory):
             LOG.critical('The memory of a guest was left in %s: if it has not run since, "virsh restore" it', path)
 
@@ -91,6 +97,7 @@ class Mover:
             begin()
             migrate.follow(self._host, instance, dest_uri)
             return
+        paths.check(uris.needs({'dest_uri': dest_uri, 'migrate_uri': migrate_uri}), self._within())
         migrate.migrate(
             self._host,
             instance,

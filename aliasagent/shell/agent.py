@@ -8,6 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
@@ -173,10 +174,12 @@ class Agent:
         :param method: a cast of the contract.
         :raises BadInput: the contract does not allow these arguments; nothing was sent.
         :raises Unreachable: the broker did not take it, or no agent listens.
+        :raises Interrupted: the user interrupts it; it may have been sent.
         """
         self._check(method, arguments)
         ctxt = context.RequestContext()
-        self._ask(functools.partial(getattr(self.api, method), ctxt, **arguments))
+        with _named(ctxt.operation_id):
+            self._ask(functools.partial(getattr(self.api, method), ctxt, **arguments))
         LOG.info('sent %s to host %s as operation %s', method, self.host, ctxt.operation_id)
         return ctxt.operation_id
 
@@ -190,6 +193,7 @@ class Agent:
         :raises BadInput: the contract does not allow these arguments; nothing was sent.
         :raises OperationFailed: the agent does not take it.
         :raises Unreachable: no agent answers; it may have been taken nevertheless.
+        :raises Interrupted: the user interrupts it; it may have been taken.
         """
         if not self.api.can('submit'):
             return self.send(method, **arguments)
@@ -197,17 +201,18 @@ class Agent:
         ctxt = context.RequestContext()
         end = time.monotonic() + seconds
         question = functools.partial(self.api.submit, ctxt, method, **arguments)
-        while True:
-            try:
-                self._ask(question, (*_ANSWERS, exception.ServiceBusy))
-            except exception.ServiceBusy as error:
-                if time.monotonic() + BUSY_SECONDS > end:
-                    raise errors.OperationFailed(f'{_name(error)}: {_text(error)}') from error
-                LOG.info('host %s: %s', self.host, _text(error))
-                time.sleep(BUSY_SECONDS)
-            else:
-                LOG.info('host %s has %s as operation %s', self.host, method, ctxt.operation_id)
-                return ctxt.operation_id
+        with _named(ctxt.operation_id):
+            while True:
+                try:
+                    self._ask(question, (*_ANSWERS, exception.ServiceBusy))
+                except exception.ServiceBusy as error:
+                    if time.monotonic() + BUSY_SECONDS > end:
+                        raise errors.OperationFailed(f'{_name(error)}: {_text(error)}') from error
+                    LOG.info('host %s: %s', self.host, _text(error))
+                    time.sleep(BUSY_SECONDS)
+                else:
+                    LOG.info('host %s has %s as operation %s', self.host, method, ctxt.operation_id)
+                    return ctxt.operation_id
 
     def operation(self, operation_id: str) -> Json:
         """What became of a request, as the contract's ``get_operation`` returns it.
@@ -358,6 +363,23 @@ class Agent:
     def _broker_names(self) -> str:
         names = ', '.join(f'{host}:{port}' for host, port in self._brokers)
         return f'the message broker {names}' if names else 'the message broker'
+
+
+@contextlib.contextmanager
+def _named(operation_id: str) -> Iterator[None]:
+    """Name the operation in the errors after which it is not known whether the agent has accepted it."""
+    how = (
+        f'the agent may have accepted it as operation {operation_id}: "aliasagent operation show {operation_id}" tells '
+        f'whether it did, {_follow(operation_id)}'
+    )
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise errors.Interrupted(f'interrupted while the request was being sent; {how}') from None
+    except errors.Unreachable as error:
+        if isinstance(error.__cause__, oslo_messaging.MessagingTimeout):
+            raise errors.Unreachable(f'{error}. The request was sent; {how}') from error
+        raise
 
 
 def _follow(operation_id: str) -> str:

@@ -25,6 +25,9 @@ Json = dict[str, Any]
 #: Seconds of a ``--wait`` without a number: more than the agent's own patience with a guest, 8 times 20 s.
 WAIT_SECONDS = 300.0
 
+#: How deep a JSON argument may be nested; nothing that the contract has is deeper than ten levels.
+_DEEPEST = 100
+
 GUEST_HELP = "the guest's UUID or its libvirt name"
 INVENTORY_HELP = (
     'whose devices are whose, for what the guest alone cannot tell: '
@@ -53,8 +56,8 @@ class AgentCommand(display.DisplayCommandBase[Any]):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         # cliff looks at them when everything is done already
-        known = {self._normalize_column_name(name) for name in self.columns_for(parsed_args)}
-        unknown = [name for name in parsed_args.columns if self._normalize_column_name(name) not in known]
+        known = {_normalized(name) for name in self.columns_for(parsed_args)}
+        unknown = [name for name in parsed_args.columns if _normalized(name) not in known]
         if unknown:
             raise errors.BadInput(
                 f'--column: there is no column {unknown[0]!r}, only {", ".join(self.columns_for(parsed_args))}'
@@ -64,6 +67,11 @@ class AgentCommand(display.DisplayCommandBase[Any]):
     def columns_for(self, _parsed_args: argparse.Namespace) -> tuple[str, ...]:
         """The columns that will be shown."""
         return self.COLUMNS
+
+
+def _normalized(column: str) -> str:
+    """Write a column's name as cliff compares it."""
+    return column.lower().strip().replace(' ', '_')
 
 
 class AgentLister(AgentCommand, lister.Lister):
@@ -174,7 +182,12 @@ class RequestCommand(AgentShow):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Show the outcome first, then fail if it is a failure."""
-        code = super().run(parsed_args)
+        try:
+            code = super().run(parsed_args)
+        except BrokenPipeError:
+            # The failure counts more than that nobody reads the table.
+            if self._failure is None:
+                raise
         if self._failure is not None:
             raise self._failure
         return code
@@ -197,11 +210,23 @@ def json_argument(option: str, text: str) -> Json:
             raise errors.BadInput(f'{source}: {reason}') from error
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise errors.BadInput(f'{source}: is not JSON: {error}') from error
+    except RecursionError as error:
+        raise _too_deep(source) from error
     if not isinstance(value, dict):
         raise errors.BadInput(f'{source}: is not a JSON object')
+    level: list[Any] = [value]
+    for _depth in range(_DEEPEST):
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [inner for inner in level if isinstance(inner, dict | list)]
+    if level:
+        raise _too_deep(source)
     return value
+
+
+def _too_deep(source: str) -> errors.BadInput:
+    return errors.BadInput(f'{source}: is nested more than {_DEEPEST} levels deep')
 
 
 def _seconds(text: str) -> float:

@@ -13,7 +13,11 @@ exit codes:
     4  not finished within the time given to --wait; it may still finish
     5  there is no such guest or operation; nothing was sent
   130  interrupted (Ctrl-C); what was sent goes on
+  141  the output cannot be written: its reader has ended; what was sent goes on
 """
+
+#: The exit code when the reader of the output has ended, as of programs that SIGPIPE ends (128 + 13).
+BROKEN_PIPE = 141
 
 
 class ShellError(Exception):

@@ -30,14 +30,21 @@ class GuestList(base.AgentLister):
 class GuestMigrate(base.RequestCommand):
     """Send a running guest to another host.
 
-    Its devices have the aliases there that they lack here. Both hosts must have its disks.
+    Its devices have the aliases there that they lack here. Both hosts must have its disks. The agent's option [allowed]
+    migration_hosts bounds where a guest may be sent.
     """
 
     example = 'aliasagent guest migrate web1 qemu+tls://compute-2/system --wait'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument('dest_uri', metavar='DEST_URI', help="the other host's libvirt URI, as seen from this one")
-        parser.add_argument('--migrate-uri', metavar='URI', help="where the memory goes; libvirt's choice by default")
+        parser.add_argument(
+            'dest_uri',
+            metavar='DEST_URI',
+            help="the other host's libvirt URI, as seen from the agent's: qemu+TRANSPORT://HOST/system",
+        )
+        parser.add_argument(
+            '--migrate-uri', metavar='URI', help="where the memory goes, tcp://HOST; libvirt's choice by default"
+        )
         parser.add_argument('--bandwidth', type=int, metavar='MIB', help='MiB per second at most')
         parser.add_argument('--unsafe', action='store_true', help='even if libvirt fears for its disks')
         parser.add_argument('--inventory', metavar='JSON|@FILE', help=base.INVENTORY_HELP)

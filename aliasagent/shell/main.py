@@ -2,11 +2,14 @@
 """The command ``aliasagent`` as a whole: its global options, its logging and its exit code."""
 
 import argparse
+import io
 import logging
+import os
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
+from typing import TextIO
 
 from cliff import app
 from cliff import commandmanager
@@ -140,7 +143,7 @@ class AliasAgentApp(app.App):
         """Close the connection and remember what the exit code has to be."""
         if isinstance(err, errors.ShellError):
             self._exit_code = err.exit_code
-        elif isinstance(err, Exception):
+        elif isinstance(err, Exception) and not isinstance(err, BrokenPipeError):
             self.LOG.error('unexpected %s; run again with --debug to see where', type(err).__name__)
             self._exit_code = 1
         if self._agent is not None:
@@ -159,4 +162,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: its arguments; those of the process by default.
     :returns: the exit code, see :data:`aliasagent.shell.errors.EXIT_CODES`.
     """
-    return AliasAgentApp().run(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding does not have is shown escaped.
+            stream.reconfigure(errors='backslashreplace')
+    try:
+        code = AliasAgentApp().run(sys.argv[1:] if argv is None else argv)
+    except SystemExit as end:  # argparse has no other way to end after --help
+        code = int(end.code or 0)
+    except BrokenPipeError:
+        code = errors.BROKEN_PIPE
+    finally:
+        is_read = _flush(sys.stdout)
+    return code if is_read else code or errors.BROKEN_PIPE
+
+
+def _flush(stream: TextIO) -> bool:
+    """Write what is buffered; False if the stream's reader has ended, and all that is written goes nowhere from now on.
+
+    Python would try once more at its end, and complain.
+    """
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return False
+    return True

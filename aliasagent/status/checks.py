@@ -16,6 +16,7 @@ from aliasagent.status import broker
 from aliasagent.status import guests
 from aliasagent.status import hypervisor
 from aliasagent.virt import host
+from aliasagent.virt import mounts
 
 Code = upgradecheck.Code
 Result = upgradecheck.Result
@@ -99,6 +100,10 @@ class Checks(upgradecheck.UpgradeCommands):
             words.insert(1, f'brought to {journal.VERSION} by the next start, which an older release cannot read')
         return Result(Code.SUCCESS, '; '.join(words))
 
+    def _mounts(self) -> Any:
+        doubt = mounts.doubt()
+        return Result(Code.SUCCESS) if doubt is None else Result(Code.WARNING, doubt)
+
     def _pending(self) -> Any:
         return self._of_guests(
             lambda survey: [
@@ -160,6 +165,7 @@ class Checks(upgradecheck.UpgradeCommands):
         ('Message broker', _broker),
         ('Queues', _queues),
         ('Journal', _journal),
+        ('Host mounts', _mounts),
         ('Guests', _pending),
         ('Duplicate aliases', _doubled),
         ('Aliases by source name', _named),

@@ -2,8 +2,11 @@
 """The hypervisor, for a question or two."""
 
 import contextlib
+import re
+import threading
 from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Any
 from typing import TypeVar
 
 from aliasagent import exception
@@ -12,12 +15,15 @@ from aliasagent.virt import host
 
 T = TypeVar('T')
 
+#: The password of the user in a URI, ``qemu+ssh://user:password@host/system``.
+_PASSWORD = re.compile(r'(//[^/@:\s]*):[^/\s]*@')
+
 
 def ask(uri: str, question: Callable[[host.Host], T], timeout: float, opener: host.Opener = host.open_libvirt) -> T:
     """Put a question to a hypervisor over a connection of its own.
 
     :param timeout: seconds until the connection stands, and as many for the answer.
-    :raises HypervisorUnavailable: it cannot be reached, or does not answer.
+    :raises HypervisorUnavailable: it cannot be reached, or does not answer; with libvirt's reason, if it gave one.
     """
 
     def work() -> T:
@@ -32,12 +38,30 @@ def ask(uri: str, question: Callable[[host.Host], T], timeout: float, opener: ho
 
 @contextlib.contextmanager
 def _connected(uri: str, timeout: float, opener: host.Opener) -> Iterator[host.Host]:
-    connection = host.Host(uri, settle=0.0, opener=opener)
+    reasons: list[str] = []
+
+    def open_noting_why_not(uri: str) -> Any:
+        try:
+            return opener(uri)
+        except Exception as error:
+            reasons.append(str(error))
+            raise
+
+    connection = host.Host(uri, settle=0.0, opener=open_noting_why_not)
     connection.start()
     if not connection.wait_connected(timeout):
-        # Not closed: the thread that tries to open may hang, and ends with the process.
-        raise exception.HypervisorUnavailable(reason=f'no connection to {uri} within {timeout:g} s')
+        # In a thread, for the one that tries to open may hang, and ends with the process.
+        threading.Thread(target=connection.close, name='ask-close', daemon=True).start()
+        why = f': {reasons[-1]}' if reasons else ', and no reason was given'
+        raise exception.HypervisorUnavailable(
+            reason=_without_password(f'no connection to {uri} within {timeout:g} s{why}')
+        )
     try:
         yield connection
     finally:
         connection.close()
+
+
+def _without_password(text: str) -> str:
+    """Hide the password in each URI of a text."""
+    return _PASSWORD.sub(r'\1:***@', text)

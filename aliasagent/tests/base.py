@@ -5,6 +5,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 
 import fixtures
@@ -22,6 +23,36 @@ hypothesis.settings.register_profile('search', deadline=None, max_examples=2000,
 hypothesis.settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'default'))
 
 
+#: The agent's threads that a test may leave: they wait for what hangs, or are the process's own.
+_LEFT_ALONE = ('ask', 'aliasagent-call', 'libvirt-events', 'reconcile-write')
+#: The names of all others, or how they begin.
+_OURS = (
+    *('start', 'drain', 'first-pass', 'reload', 'deadlines', 'host-events', 'host-connection', 'late-writer'),
+    *('reports', 'notifications', 'unplug', 'operation', 'migration-'),
+)
+
+
+class NoThreadsLeft(fixtures.Fixture):
+    """Fails a test that leaves a thread behind: it would go on in the next test, and write into its log and errors."""
+
+    def _setUp(self) -> None:  # noqa: N802 - it is what fixtures calls
+        self._before = set(threading.enumerate())
+        self.addCleanup(self._check)
+
+    def _check(self) -> None:
+        end = time.monotonic() + PATIENCE
+        for thread in set(threading.enumerate()) - self._before:
+            if self._has_to_end(thread):
+                thread.join(max(0.0, end - time.monotonic()))
+                assert not thread.is_alive(), f'the test left a thread behind: {thread.name}'
+
+    @staticmethod
+    def _has_to_end(thread: threading.Thread) -> bool:
+        if thread.name.startswith(_LEFT_ALONE):
+            return False
+        return not thread.daemon or thread.name.startswith(_OURS)
+
+
 class TestCase(base.BaseTestCase):
     """A test that ends, come what may."""
 
@@ -29,6 +60,8 @@ class TestCase(base.BaseTestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        # First, so that it looks when all else was cleaned up.
+        self.useFixture(NoThreadsLeft())
         #: What was logged; shown if the test fails.
         self.log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
 

@@ -9,9 +9,7 @@ for :func:`abort`, which is for a guest that is being moved.
 
 import dataclasses
 import logging
-import re
 from collections.abc import Callable
-from urllib import parse
 
 import libvirt
 
@@ -21,6 +19,7 @@ from aliasagent.virt import destination
 from aliasagent.virt import errors
 from aliasagent.virt import events
 from aliasagent.virt import jobs
+from aliasagent.virt import uris
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Rewrite
 from aliasagent.virt.host import Host
@@ -34,16 +33,6 @@ _INTERVAL = 0.5
 _LOOKS = 2
 #: Seconds in which libvirt says why a guest is gone.
 _TOLD = 2.0
-_MAX_URI = 1024
-_PRINTABLE = re.compile(r'[!-~]+')
-#: Who logs in, perhaps with a password.
-_USER = re.compile(r'//.*@')
-#: How the two libvirt daemons may talk. Not ``ext``: it names a command to run on this host.
-_TRANSPORTS = frozenset({'', 'tls', 'tcp', 'ssh', 'unix', 'libssh', 'libssh2'})
-#: What in a libvirt URI names a program to run here or there.
-_COMMANDS = frozenset({'command', 'netcat'})
-#: What carries a guest's memory (libvirt, virDomainMigrateToURI3).
-_MIGRATE_SCHEMES = frozenset({'tcp', 'rdma', 'unix'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,30 +45,6 @@ class Progress:
     remaining: int
     #: Seconds since it began.
     elapsed: float
-
-
-def check_uris(dest_uri: str, migrate_uri: str | None = None) -> None:
-    """See that an address is one, and names no program to run.
-
-    :raises InvalidInput: it is not.
-    """
-    split = _split('dest_uri', dest_uri)
-    driver, _, transport = split.scheme.partition('+')
-    if driver != 'qemu':
-        raise _malformed('dest_uri', dest_uri, 'it is not that of a QEMU host, qemu+TRANSPORT://HOST/system')
-    if transport not in _TRANSPORTS:
-        raise _malformed('dest_uri', dest_uri, f'{transport} is no transport that is allowed')
-    if split.path not in ('/system', '/session', '/embed'):
-        raise _malformed('dest_uri', dest_uri, 'its path is not /system')
-    if split.fragment or {name for name, _value in parse.parse_qsl(split.query, keep_blank_values=True)} & _COMMANDS:
-        raise _malformed('dest_uri', dest_uri, 'it may not name a command')
-    if migrate_uri is None:
-        return
-    split = _split('migrate_uri', migrate_uri)
-    if split.scheme not in _MIGRATE_SCHEMES:
-        raise _malformed('migrate_uri', migrate_uri, f'it is none of {", ".join(sorted(_MIGRATE_SCHEMES))}')
-    if not (split.path.startswith('/') if split.scheme == 'unix' else split.hostname):
-        raise _malformed('migrate_uri', migrate_uri, 'it names no place')
 
 
 def migrate(
@@ -110,7 +75,7 @@ def migrate(
     :raises GuestBusy: it is being migrated already.
     :raises HypervisorError: it could not be moved, in libvirt's words. It goes on here, as it was.
     """
-    check_uris(dest_uri, migrate_uri)
+    uris.check_uris(dest_uri, migrate_uri)
     guest = host.guest(instance)
     live_text = guest.movable_text()
     if live_text is None:
@@ -133,9 +98,9 @@ def migrate(
         if rewrite(persistent, live):
             parameters[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = persistent.to_xml()
     begin()
-    LOG.info('Instance %s moves to %s; %d devices get aliases there', instance, dest_uri, len(given))
+    LOG.info('Instance %s moves to %s; %d devices get aliases there', instance, uris.shown(dest_uri), len(given))
     guest.migrate(dest_uri, parameters, flags)
-    LOG.info('Instance %s has moved to %s', instance, dest_uri)
+    LOG.info('Instance %s has moved to %s', instance, uris.shown(dest_uri))
     return given
 
 
@@ -220,7 +185,7 @@ def _see_that_it_arrived(host: Host, instance: str, dest_uri: str, gone: excepti
     """
     try:
         # Again, for it may have been let pass by an earlier release.
-        check_uris(dest_uri)
+        uris.check_uris(dest_uri)
         runs = destination.runs(host, dest_uri, instance)
     except (exception.HypervisorError, exception.InvalidInput) as error:
         reason = (
@@ -247,24 +212,3 @@ def _progress(guest: Guest) -> Progress | None:
         job.get('data_remaining', 0),
         job.get('time_elapsed', 0) / 1000,
     )
-
-
-def _split(field: str, uri: str) -> parse.SplitResult:
-    if len(uri) > _MAX_URI or not _PRINTABLE.fullmatch(uri):
-        raise _malformed(field, uri, 'it is empty, too long, or has characters that no URI has')
-    try:
-        split = parse.urlsplit(uri)
-        _port = split.port
-    except ValueError as error:
-        raise _malformed(field, uri, str(error)) from error
-    if not split.scheme or '://' not in uri:
-        raise _malformed(field, uri, 'it has no scheme')
-    if split.password is not None:
-        # libvirt takes none from there, and it would come to stand in the journal and in logs.
-        raise _malformed(field, uri, 'it may hold no password')
-    return split
-
-
-def _malformed(field: str, uri: str, reason: str) -> exception.InvalidInput:
-    shown = _USER.sub('//...@', uri)[:80]
-    return exception.InvalidInput(field=field, reason=f'{shown!r}: {reason}')

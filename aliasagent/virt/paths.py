@@ -11,24 +11,20 @@ they decide what lies there anyhow.
 import dataclasses
 import os
 import pathlib
-import re
 import stat
 from collections.abc import Iterable
-from collections.abc import Iterator
 
 from aliasagent.devices import bounds
+from aliasagent.virt import addresses
 from aliasagent.virt import images
-
-#: A device's numbers, ``8:1``.
-Number = str
-
-_ESCAPED = re.compile(r'\\([0-7]{3})')
+from aliasagent.virt import mounts
+from aliasagent.virt.mounts import Number
 
 
 def check(needs: Iterable[bounds.Need], within: bounds.Bounds, root: pathlib.Path = pathlib.Path('/')) -> None:
     """Refuse what is out of bounds, by its name or by what its links lead to, and what the host itself uses.
 
-    The same goes for the files that an image is based on, and they on others.
+    The same goes for the files that an image is based on, and they on others; and for a host, by its addresses.
 
     :param root: where ``/proc`` and ``/sys`` are looked for.
     :raises InvalidInput: something is; it says which field names it.
@@ -38,6 +34,33 @@ def check(needs: Iterable[bounds.Need], within: bounds.Bounds, root: pathlib.Pat
     for need in asked:
         if need.kind == bounds.PATHS:
             _check_path(need, within, root)
+        elif need.kind in bounds.OF_PATHS:
+            _check_place(need, within, _resolve(need))
+            if need.kind in bounds.OF_SOCKETS:
+                _check_socket(need)
+        elif need.kind in bounds.OF_HOSTS:
+            addresses.check(need, within)
+
+
+def _check_place(need: bounds.Need, within: bounds.Bounds, real: str) -> None:
+    """Refuse a path whose links lead out of bounds."""
+    place = dataclasses.replace(need, name=real)
+    if not within.allows(place) and not within.led_by(os.path.realpath).allows(place):
+        raise need.refused(
+            f'{need.name} leads to {real}, which is not among what the option [allowed] {need.kind} lets pass'
+        )
+
+
+def _check_socket(need: bounds.Need) -> None:
+    """Refuse a path at which there is anything but a socket or nothing: QEMU may remove it, to put its own there."""
+    try:
+        mode = os.lstat(need.name).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise need.refused(f'{need.name} cannot be looked up: {error.strerror}') from error
+    if not stat.S_ISSOCK(mode):
+        raise need.refused(f'what is at {need.name} is no socket')
 
 
 def _check_path(need: bounds.Need, within: bounds.Bounds, root: pathlib.Path) -> None:
@@ -46,18 +69,15 @@ def _check_path(need: bounds.Need, within: bounds.Bounds, root: pathlib.Path) ->
     one: bounds.Need | None = need
     while one is not None:
         within.check([one])
-        real = dataclasses.replace(one, name=_resolve(one))
-        if not within.allows(real) and not within.led_by(os.path.realpath).allows(real):
-            raise need.refused(
-                f'{one.name} leads to {real.name}, which is not among what the option [allowed] paths lets pass'
-            )
-        use = _use_of(one, real.name, root)
+        real = _resolve(one)
+        _check_place(one, within, real)
+        use = _use_of(one, real, root)
         if use is not None:
             raise need.refused(f'{one.name} is in use by the host itself: {use}')
-        if real.name in known:
+        if real in known:
             raise need.refused(f'{one.name} is an image that is based on itself')
-        known.add(real.name)
-        one = _backing(one, real.name) if one.is_image else None
+        known.add(real)
+        one = _backing(one, real) if one.is_image else None
 
 
 def _backing(need: bounds.Need, real: str) -> bounds.Need | None:
@@ -114,24 +134,16 @@ def block_device(path: str) -> Number | None:
 
 
 def _used(numbers: set[Number], root: pathlib.Path) -> str | None:
-    for number, source, where in _mounts(root):
+    for number, source, where in mounts.mounts(root):
         # A btrfs has numbers of its own, and names its device.
         if number in numbers or (source.startswith('/dev/') and block_device(source) in numbers):
             return f'mounted at {where}'
     swaps = root / 'proc/swaps'
     for line in swaps.read_text().splitlines()[1:] if swaps.exists() else ():
-        swap = _unescaped(line.split()[0])
+        swap = mounts.unescaped(line.split()[0])
         if block_device(swap) in numbers:
             return f'swap space {swap}'
     return None
-
-
-def _mounts(root: pathlib.Path) -> Iterator[tuple[Number, str, str]]:
-    """Of each mount: the device's numbers, the source and the place (Linux, proc_pid_mountinfo(5))."""
-    for line in (root / 'proc/self/mountinfo').read_text().splitlines():
-        before, _, after = line.partition(' - ')
-        words = before.split(' ')
-        yield words[2], _unescaped(after.split(' ')[1]), _unescaped(words[4])
 
 
 def _with_all_on_it(number: Number, root: pathlib.Path) -> set[Number]:
@@ -146,8 +158,3 @@ def _with_all_on_it(number: Number, root: pathlib.Path) -> set[Number]:
                 found.add(above)
                 waiting.append(above)
     return found
-
-
-def _unescaped(text: str) -> str:
-    """A path of one of the kernel's tables, in which blanks are written as octal numbers."""
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)

@@ -2,6 +2,7 @@
 """The whole agent in this process: the fake transport, the fake hypervisor, and everything between them."""
 
 import pathlib
+from unittest import mock
 
 import fixtures
 import oslo_messaging
@@ -10,8 +11,10 @@ from oslo_messaging import conffixture
 from oslo_messaging._drivers import impl_fake
 
 from aliasagent import conf
+from aliasagent import exception
 from aliasagent import rpc
 from aliasagent.compute.service import ComputeService
+from aliasagent.tests import base as tests_base
 from aliasagent.tests.contract import agent
 from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.contract import harness
@@ -28,6 +31,8 @@ class FakeAgentCase(testtools.TestCase, agent.AgentCase):
 
     def setUp(self) -> None:
         super().setUp()
+        # First, so that it looks when all else was cleaned up.
+        self.useFixture(tests_base.NoThreadsLeft())
         self.services: list[ComputeService] = []
         self.directory = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.side = base.FakeSide(self.directory)
@@ -50,6 +55,7 @@ class FakeAgentCase(testtools.TestCase, agent.AgentCase):
             ('save_directory', str(self.directory / 'save'), 'reconcile'),
             ('driver', ['messagingv2'], 'oslo_messaging_notifications'),
             ('paths', [str(self.directory), '/no/such'], 'allowed'),
+            ('bridges', [self.side.bridge()], 'allowed'),
         ):
             conf.CONF.set_override(name, value, group)
             self.addCleanup(conf.CONF.clear_override, name, group)
@@ -59,6 +65,25 @@ class FakeAgentCase(testtools.TestCase, agent.AgentCase):
         service.start()
         self.addCleanup(service.stop)
         self.assertTrue(service.wait_ready(harness.SOON))
+
+
+class StartTest(FakeAgentCase):
+    """What an agent says and refuses at its start."""
+
+    def test_a_second_agent_on_the_same_journal_is_refused(self) -> None:
+        """Issue 13, number 15."""
+        refused = self.assertRaises(exception.JournalError, self.start_agent, self.host_name)
+        self.assertIn('another agent works with it', str(refused))
+
+    def test_a_stopped_agent_leaves_its_journal_to_the_next(self) -> None:
+        self.services[0].stop()
+        self.start_agent(self.host_name)
+
+    def test_mounts_that_are_not_those_of_the_host_are_logged(self) -> None:
+        logged = self.useFixture(fixtures.FakeLogger())
+        with mock.patch('aliasagent.virt.mounts.doubt', autospec=True, return_value='it runs elsewhere'):
+            self.start_agent('second')
+        self.assertIn("The host's mounts are not known: it runs elsewhere", logged.output)
 
 
 class AgentTest(agent.AgentContract, FakeAgentCase):

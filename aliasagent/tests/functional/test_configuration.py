@@ -2,6 +2,7 @@
 """The programs and a configuration that they cannot understand: a line says why, and nothing of a password."""
 
 import logging
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import fixtures
 
 from aliasagent import conf
 from aliasagent.context import RequestContext
+from aliasagent.operations import lock
 from aliasagent.tests import base
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_agent
@@ -65,6 +67,19 @@ class ProgramsTestCase(base.TestCase):
             self.assertNotIn('Traceback', said)
             (line,) = (line for line in said.splitlines() if 'stevedore' not in line)
             self.assertIn(f'The agent cannot start: {words}', line)
+
+    def test_a_second_agent_on_one_journal_ends_with_1_and_a_line(self) -> None:
+        """Issue 13, number 15."""
+        journal = self.path.parent / 'journal.sqlite'
+        held = lock.JournalLock(str(journal))
+        self.addCleanup(held.release)
+        self.path.write_text(f'[DEFAULT]\ntransport_url = fake:/\n[operations]\njournal = {journal}\n')
+        code, said = self.run_program('aliasagent.cmd.compute')
+        self.assertEqual(1, code, said)
+        (line,) = said.splitlines()
+        self.assertIn(f'The agent cannot start: the journal {journal} cannot be used: another agent works', line)
+        self.assertIn(f'process {os.getpid()} on ', line)
+        self.assertFalse(journal.exists())
 
     def test_no_program_tells_a_part_of_the_password(self) -> None:
         self.path.write_text(f'[DEFAULT]\ndebug = true\ntransport_url = rabbit://nova:{MARK}#x@broker:5672/\n')

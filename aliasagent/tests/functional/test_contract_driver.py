@@ -8,10 +8,13 @@ from collections.abc import Iterator
 import fixtures
 import testtools
 
+from aliasagent.tests import base as tests_base
+from aliasagent.tests.contract import driver_again
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
 from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
+from aliasagent.tests.contract import driver_places
 from aliasagent.tests.contract import harness
 from aliasagent.tests.contract import reconcile
 from aliasagent.tests.contract import reconcile_special
@@ -26,6 +29,8 @@ class OnFake(harness.DriverCase, testtools.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        # First, so that it looks when all else was cleaned up.
+        self.useFixture(tests_base.NoThreadsLeft())
         self.side = base.FakeSide(pathlib.Path(self.useFixture(fixtures.TempDir()).path))
         self.addCleanup(self.side.fake.stop)
         self.set_up_driver()
@@ -33,6 +38,14 @@ class OnFake(harness.DriverCase, testtools.TestCase):
 
 class AttachTest(OnFake, driver_attach.AttachContract):
     """Attach."""
+
+
+class AgainTest(OnFake, driver_again.AgainContract):
+    """Attach of what is there."""
+
+
+class PlacesTest(OnFake, driver_places.PlacesContract):
+    """Where devices go."""
 
 
 class DetachTest(OnFake, driver_detach.DetachContract):

@@ -5,6 +5,7 @@ import pathlib
 import threading
 from unittest import mock
 
+from aliasagent.devices.bounds import Bounds
 from aliasagent.operations import knowledge
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
@@ -50,7 +51,12 @@ class InterruptedMovesTestCase(base.TestCase):
         lanes = Lanes(2)
         self.addCleanup(lanes.close)
         self.moves = Moves(2)
-        self.mover = Mover(self.host, str(self.directory), lambda guest: knowledge.records(journal.attached(guest)))
+        self.mover = Mover(
+            self.host,
+            str(self.directory),
+            lambda guest: knowledge.records(journal.attached(guest)),
+            within=Bounds.everything,
+        )
         driver = mock.Mock(wait_connected=self.host.wait_connected)
         runner = Runner(
             journal,

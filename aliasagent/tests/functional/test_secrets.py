@@ -134,9 +134,21 @@ class SecretsTest(test_agent.FakeAgentCase):
             connection('nbd', {'socket': '/etc/shadow'}),
         ):
             self.assertEqual('failed', self.make({**here, **self.volume(info)}))
-        uri = f'qemu+ssh://a:{MARK}@there/system'
-        for address in ({'dest_uri': uri}, {'dest_uri': f'x{uri}'}, {'dest_uri': 'qemu:///system', 'migrate_uri': uri}):
-            self.assertEqual('failed', self.make({**here, **address}, 'live_migrate'))
+        for uri in (
+            f'qemu+ssh://a:{MARK}@there/system',
+            f'xqemu+ssh://a:{MARK}@there/system',
+            f'qemu+ssh:a:{MARK}@there/system',
+            f'qemu+ssh://a:{MARK}@there/system ',
+            f'qemu+ssh://a:{MARK}@there/system\n',
+            f'qemu+tls://there:{MARK}/system',
+            f'qemu+tls://there/system?password={MARK}',
+            f'qemu+ssh://there/system?no_tty={MARK};x={MARK}',
+            f'qemu+ssh://there/system?{MARK}',
+            f'qemu+ssh://there/system#{MARK}',
+            f'a:{MARK}@{"x" * 1000}',
+        ):
+            for address in ({'dest_uri': uri}, {'dest_uri': 'qemu+tls://10.0.0.2/system', 'migrate_uri': uri}):
+                self.assertEqual('failed', self.make({**here, **address}, 'live_migrate'))
         client = rpc.client(self.transport, '1.0', timeout=10).prepare(server=self.host_name)
         for method, version in (('no_such_method', '1.0'), ('attach_volume', '9.0'), ('list_instances', '1.0')):
             try:

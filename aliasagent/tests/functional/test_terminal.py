@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+from unittest import mock
 
 from aliasagent.tests import base
 from aliasagent.tests.unit.shell import base as shell
@@ -16,12 +17,19 @@ from aliasagent.tests.unit.shell import base as shell
 COLUMNS = 80
 #: Runs the command with each line that it is given, and with an agent that takes its time.
 SCRIPT = """
-import sys
+import os, sys
 from aliasagent.shell import agent, main
 from aliasagent.tests.unit.shell import test_formats
+
+class API(test_formats.API):
+    def list_instances(self, ctxt):
+        guests = super().list_instances(ctxt)
+        return guests + [guests[0] | {'name': os.environ['GUEST']}] if 'GUEST' in os.environ else guests
+
 for line in sys.argv[1:]:
-    api = test_formats.API(*['running'] * 5, 'succeeded')
-    code = main.AliasAgentApp(lambda options: agent.Agent(api, timeout=60)).run(line.split())
+    api = API(*['running'] * 5, 'succeeded')
+    main.AliasAgentApp.__init__.__defaults__ = (lambda options: agent.Agent(api, timeout=60),)
+    code = main.main(line.split())
     if code:
         sys.exit(code)
 """
@@ -77,6 +85,28 @@ class TerminalTestCase(base.TestCase):
         lines = said.splitlines()
         self.assertLess(COLUMNS, len(lines[0]))
         self.assertIn('succeeded', lines)
+
+    def test_a_reader_that_has_ended(self) -> None:
+        """As after "| head -1": no word, and the exit code of what SIGPIPE ends (issue 13, number 28)."""
+        # of a long help argparse itself does not say that it was not written
+        for line, codes in (('operation list', {141}), ('--help', {0, 141})):
+            command, environment = self.command(line)
+            ours, its = os.pipe()
+            os.close(ours)
+            with os.fdopen(its, 'wb') as closed:
+                done = subprocess.run(
+                    command, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=60, env=environment, check=False
+                )
+            self.assertEqual('', done.stderr, line)
+            self.assertIn(done.returncode, codes, line)
+
+    def test_a_name_that_the_output_has_no_characters_for(self) -> None:
+        """It is escaped, as the format wants it (issue 13, number 28)."""
+        with mock.patch.dict(os.environ, PYTHONIOENCODING='ascii', GUEST='web\u00e9'):
+            said, errors = self.piped(*(f'guest list -f {name}' for name in ('table', 'json', 'yaml')))
+        self.assertEqual('', errors)
+        for shown in (r'| web\xe9 |', r'"name": "web\u00e9"', r'name: "web\xE9"'):
+            self.assertIn(shown, re.sub(' +', ' ', said))
 
     def test_no_colours_in_a_pipe(self) -> None:
         said, errors = self.piped(WAIT, 'operation list', 'reconcile web1', 'help volume attach', '--help')

@@ -12,6 +12,7 @@ import libvirt
 import testtools
 
 from aliasagent import exception
+from aliasagent.devices.bounds import Bounds
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.interface import Interface
 from aliasagent.reconcile import apply
@@ -129,7 +130,7 @@ class MigrateTest(moving.MovingCase, testtools.TestCase):
         nics = ''.join(harness.interface_xml(BRIDGE, mac) for mac in macs.values())
         instance = self.side.new_guest(nics, state='started')
         known = records.of_inventory({'ports': [{'id': port, 'address': mac} for port, mac in macs.items()]})
-        Mover(self.host, str(self.directory)).migrate(
+        Mover(self.host, str(self.directory), within=Bounds.everything).migrate(
             instance, self.there.uri, f'unix://{self.directory}/migration', unsafe=True, records=known
         )
         self.stand_at(self.there)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
+from aliasagent.devices.bounds import Bounds
 from aliasagent.tests.parts import processes
 from aliasagent.tests.parts import unprivileged
 
@@ -52,7 +53,7 @@ class Agent:
             'operations': {'journal': str(self.journal)},
             'reconcile': {'save_directory': str(directory / 'save')},
             # The tests' disks are wherever the tests are; what is refused is a test of its own.
-            'allowed': {'paths': '/', 'pci': '*', 'mdevs': '*', 'usb': '*', 'scsi': '*'},
+            'allowed': {kind: ', '.join(patterns) for kind, patterns in vars(Bounds.everything()).items()},
         }
         for group, values in (options or {}).items():
             self.options.setdefault(group, {}).update(values)

@@ -23,7 +23,7 @@ FLOORS = (
     ('reconcile',),
     ('virt',),
     ('devices',),
-    ('rpc', 'rpc_server'),
+    ('rpc', 'rpc_parts', 'rpc_server'),
     ('conf',),
     ('context', 'exception', 'version'),
 )

@@ -11,6 +11,7 @@ import time
 import types
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 from aliasagent import conf
 from aliasagent import reports
@@ -41,6 +42,7 @@ class ReportsTestCase(base.TestCase):
         conf.CONF.set_override('transport_url', SECRET)
         self.addCleanup(conf.CONF.clear_override, 'transport_url')
         self.reports = reports.Reports(conf.CONF)
+        self.addCleanup(self.reports.close)
         before = signal.getsignal(signal.SIGUSR2)
         self.addCleanup(signal.signal, signal.SIGUSR2, before)
         self.written = io.StringIO()
@@ -161,6 +163,34 @@ class ReportsTestCase(base.TestCase):
             self.assertEqual('', self.written.getvalue())
             os.utime(path, (time.time() + 60, time.time() + 60))
             self.wait_written('Guru Meditation')
+
+    def test_a_watched_file_that_is_gone_for_a_while(self) -> None:
+        """Nothing is written to standard error, and a report is made when the file is back (issue 13, number 27)."""
+        path = pathlib.Path(self.make_directory()) / 'report'
+        path.touch()
+        self.set_option('file_event_handler', str(path))
+        with self.error_taken():
+            self.reports.start()
+            path.unlink()
+            self.wait_for(lambda: f'No report is made until {path} can be read' in self.log.output, 'that it is gone')
+            path.touch()
+            os.utime(path, (time.time() + 60, time.time() + 60))
+            self.wait_written('Guru Meditation')
+        self.assertNotIn('Traceback (most recent', self.written.getvalue())
+
+    def test_a_report_that_cannot_be_made(self) -> None:
+        with mock.patch.object(self.reports, 'make', side_effect=OSError('full'), autospec=True):
+            self.reports.start()
+            os.kill(os.getpid(), signal.SIGUSR2)
+            self.wait_for(lambda: 'The report could not be made' in self.log.output, 'that it failed')
+        with self.error_taken():
+            os.kill(os.getpid(), signal.SIGUSR2)
+            self.wait_written('Guru Meditation')
+
+    def test_it_can_be_closed(self) -> None:
+        self.reports.start()
+        self.reports.close()
+        self.assertNotIn('reports', [thread.name for thread in threading.enumerate()])
 
     def test_a_file_that_is_not_there(self) -> None:
         self.set_option('file_event_handler', '/nowhere/at/all')

@@ -95,12 +95,12 @@ NO_IDS: tuple[Any, ...] = (
 #: What is wrong for a field, by its place.
 WRONG: dict[str, tuple[Any, ...]] = {
     'instance_uuid': NO_UUIDS,
-    'volume_id': NO_UUIDS,
-    'port_id': NO_UUIDS,
+    'volume_id': NO_IDS,
+    'port_id': NO_IDS,
     'device_id': NO_IDS,
     'operation_id': NO_IDS,
     'connection_info': (None, [], 'x', 1),
-    'connection_info.driver_volume_type': (None, '', 'floppy', 1, [], 'x' * (1 << 20)),
+    'connection_info.driver_volume_type': (None, '', 'a\n', 1, [], 'x' * (1 << 20)),
     'connection_info.data': (None, [], 'x', 1),
     'connection_info.data.access_mode': ('rwx', 1, [], True),
     'connection_info.serial': (1, [], {}),
@@ -108,7 +108,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     'disk_bus': ('', 'ide', 'VIRTIO', 1, []),
     'device_type': ('', 'floppy', None, 1, []),
     'port': (None, [], 'x', 1),
-    'port.id': NO_UUIDS,
+    'port.id': NO_IDS,
     'port.address': ('', 'x', 'fa:16:3e:00:00', '01:00:00:00:00:01', '00:00:00:00:00:00', 'fa:16:3e:00:00:0g', None, 1),
     'port.vif_type': (None, '', 'carrier-pigeon', 1, []),
     'states': (None, 'failed', 1),
@@ -281,6 +281,13 @@ class SecretTestCase(ContractTestCase):
         self.assertNotIn(SECRET, json.dumps(kept))
         self.assertEqual('/dev/sdx', kept['connection_info']['data']['device_path'])
         self.assertEqual('kept', kept['connection_info']['data']['encryption']['secret_uuid'])
+
+    def test_a_uri_is_not_repeated(self) -> None:
+        for name in ('dest_uri', 'migrate_uri'):
+            for uri in (f'qemu+ssh://root:{SECRET}@there/system ', [SECRET], {SECRET: SECRET}, 7):
+                error = self.refused('live_migrate', {**GOOD['live_migrate'], name: uri})
+                self.assertEqual(name, error.kwargs['field'])
+                self.assertNotIn(SECRET, str(error))
 
     def test_a_field_for_a_secret_is_not_repeated(self) -> None:
         path = ('connection_info', 'data', 'secret_uuid')

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a request may name of the host."""
 
+import dataclasses
 from typing import Any
 
 from aliasagent import exception
@@ -28,21 +29,46 @@ class NeedsTestCase(base.TestCase):
         self.assertEqual('connection_info.mount_point_base', share[0])
         self.assertTrue(share[2].startswith('/etc/') and share[2].endswith('/c'))
         self.assertEqual(
-            [('connection_info.data.socket', 'paths', '/run/s')], self.names(volume('nbd', {'socket': '/run/s'}))
+            [('connection_info.data.socket', 'sockets', '/run/s')],
+            self.names(volume('nbd', {'socket': '/run/s', 'host': 'a'})),
         )
 
-    def test_a_volume_elsewhere_needs_nothing_here(self) -> None:
-        iscsi = {'target_portal': '192.0.2.1:3260', 'target_iqn': 'iqn.2001-04.com.example:a', 'target_lun': 0}
-        for kind, data in (('iscsi', iscsi), ('rbd', {'name': 'a/b'}), ('nbd', {'host': 'a'})):
-            self.assertEqual([], self.names(volume(kind, data)))
+    def test_every_host_that_a_volume_is_on(self) -> None:
+        iscsi = {'target_iqn': 'iqn.2001-04.com.example:a', 'target_lun': 0}
+        data = 'connection_info.data'
+        for kind, asked, expected in (
+            ('iscsi', {**iscsi, 'target_portal': '192.0.2.1:3260'}, [(f'{data}.target_portal', '192.0.2.1')]),
+            ('iscsi', {**iscsi, 'target_portal': '[::1]:3260'}, [(f'{data}.target_portal', '::1')]),
+            ('nbd', {'host': '[2001:db8::1]', 'port': 1}, [(f'{data}.host', '2001:db8::1')]),
+            ('rbd', {'name': 'a/b'}, []),
+            ('rbd', {'name': 'a/b', 'hosts': ['a', '[::1]']}, [(f'{data}.hosts.0', 'a'), (f'{data}.hosts.1', '::1')]),
+        ):
+            self.assertEqual(
+                [(field, 'storage_hosts', host) for field, host in expected], self.names(volume(kind, asked))
+            )
+        # the host has logged in: QEMU opens a device of it
+        (only,) = self.names(volume('iscsi', {**iscsi, 'target_portal': '192.0.2.1:3260', 'device_path': '/dev/sdb'}))
+        self.assertEqual('paths', only[1])
 
     def test_ports(self) -> None:
-        self.assertEqual([], self.names({'port': {**PORT, 'vif_type': 'bridge', 'bridge': 'br0'}}))
+        for name, kind, more in (
+            ('bridge', 'bridges', {'vif_type': 'bridge'}),
+            ('bridge', 'bridges', {'vif_type': 'ovs'}),
+            ('network', 'networks', {'vif_type': 'network'}),
+            ('macvtap_source', 'interfaces', {'vif_type': 'macvtap', 'macvtap_mode': 'passthrough'}),
+            ('devname', 'taps', {'vif_type': 'tap'}),
+        ):
+            self.assertEqual([(f'port.{name}', kind, 'eth0')], self.names({'port': {**PORT, **more, name: 'eth0'}}))
+        port = {**PORT, 'vif_type': 'bridge', 'bridge': 'br0', 'devname': 'eth0'}
+        self.assertEqual(
+            [('port.bridge', 'bridges', 'br0'), ('port.devname', 'taps', 'eth0')], self.names({'port': port})
+        )
+        self.assertEqual(1, len(self.names({'port': {**port, 'devname': None}})))
         for kind in ('hw_veb', 'hostdev'):
             port = {**PORT, 'vif_type': kind, 'pci_slot': '00000000:AF:12.5'}
             self.assertEqual([('port.pci_slot', 'pci', '0000:af:12.5')], self.names({'port': port}))
         port = {**PORT, 'vif_type': 'vhostuser', 'vhostuser_socket': '/run/s'}
-        self.assertEqual([('port.vhostuser_socket', 'paths', '/run/s')], self.names({'port': port}))
+        self.assertEqual([('port.vhostuser_socket', 'sockets', '/run/s')], self.names({'port': port}))
 
     def test_host_devices(self) -> None:
         mdev = 'A1B2C3D4-0000-4000-8000-000000000001'
@@ -67,7 +93,8 @@ class BoundsTestCase(base.TestCase):
         return bounds.Bounds(**{kind: patterns}).allows(bounds.Need('field', kind, name))
 
     def test_nothing_is_allowed_that_is_not_said_to_be(self) -> None:
-        for kind, name in (('paths', '/dev/sdb'), ('pci', '0000:06:12.5'), ('mdevs', 'x'), ('usb', 'x'), ('scsi', 'x')):
+        for field in dataclasses.fields(bounds.Bounds):
+            kind, name = field.name, '/dev/sdb' if field.name in bounds.OF_PATHS else 'x'
             need = bounds.Need('hostdev.address', kind, name)
             error = self.assertRaises(exception.InvalidInput, bounds.Bounds().check, [need])
             self.assertEqual('hostdev.address', error.kwargs['field'])
@@ -104,6 +131,12 @@ class BoundsTestCase(base.TestCase):
         )
         for name, pattern, expected in cases:
             self.assertEqual(expected, self.allows('pci', name, pattern), f'{name} {pattern}')
+
+    def test_capital_letters_make_another_name_of_an_interface(self) -> None:
+        self.assertTrue(self.allows('usb', '1D6B:0002', '1d6b:*'))
+        for kind in ('bridges', 'networks', 'interfaces', 'taps'):
+            self.assertTrue(self.allows(kind, 'brq1', 'brq*'))
+            self.assertFalse(self.allows(kind, 'BRQ1', 'brq*'))
 
     def test_an_allowed_directory_is_so_by_its_real_name(self) -> None:
         links = {'/srv/volumes': '/data/volumes', '/srv': '/data'}

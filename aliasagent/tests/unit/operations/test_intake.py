@@ -3,6 +3,8 @@
 
 import threading
 
+import fixtures
+
 from aliasagent import exception
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.model import Accepted
@@ -76,6 +78,19 @@ class IntakeTestCase(base.TestCase):
             self.runner.error = error
             self.assertRaises(type(error), self.intake.submit, operation('two'))
         self.assertEqual(1, len(self.runner.taken))
+
+    def test_a_submit_may_overtake_a_cast_that_waits(self) -> None:
+        """The contract says so: what has to be in order is sent in one way (issue 13, number 26)."""
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.intake._PAUSE', 3600.0))
+        self.runner.error = BUSY
+        cast, _errors = self.take()
+        self.wait_for(lambda: self.intake.is_held, 'the cast waits')
+        self.wait_for(lambda: self.runner.asked, 'there was no room for it')
+        self.runner.error = None
+        self.intake.submit(operation('two'))
+        self.intake.close()
+        cast.join()
+        self.assertEqual(['two', 'one'], [taken for taken, _most in self.runner.taken])
 
     def test_who_cannot_ask_again_waits(self) -> None:
         for error in (BUSY, FULL):

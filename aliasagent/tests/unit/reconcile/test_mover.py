@@ -9,6 +9,7 @@ from unittest import mock
 import libvirt
 
 from aliasagent import exception
+from aliasagent.devices.bounds import Bounds
 from aliasagent.devices.domain import Domain
 from aliasagent.reconcile import records
 from aliasagent.reconcile.mover import Mover
@@ -55,7 +56,7 @@ class MoverTestCase(base.TestCase):
         host.start()
         self.addCleanup(host.close)
         self.assertTrue(host.wait_connected(base.PATIENCE))
-        return Mover(host, self.directory, ask)
+        return Mover(host, self.directory, ask, within=Bounds.everything)
 
     def aliases(self, guest: FakeGuest) -> list[str]:
         return self.fake.guests[guest.uuid].aliases()
@@ -91,7 +92,7 @@ class MoverTestCase(base.TestCase):
 
     def test_what_the_agent_knows_goes_with_a_guest_that_moves(self) -> None:
         host: Any = StubHost(XMLDesc=f'<domain><devices>{NICS}</devices></domain>')
-        Mover(host, self.directory, lambda _instance: known(*MACS)).migrate('guest', DEST)
+        Mover(host, self.directory, lambda _instance: known(*MACS), within=Bounds.everything).migrate('guest', DEST)
         _uri, parameters, _flags = host.asked()
         found = [device.alias for device in Domain.parse(parameters[libvirt.VIR_MIGRATE_PARAM_DEST_XML]).devices()]
         self.assertEqual([f'ua-{port}' for port in PORTS], found)
@@ -115,12 +116,32 @@ class MoverTestCase(base.TestCase):
 
     def test_a_guest_that_moves_has_them_there_on_both_sides(self) -> None:
         host: Any = StubHost(XMLDesc=f'<domain><devices>{NICS}</devices></domain>')
-        mover = Mover(host, self.directory)
+        mover = Mover(host, self.directory, within=Bounds.everything)
         mover.migrate('guest', DEST, records=known(*MACS))
         _uri, parameters, _flags = host.asked()
         for name in (libvirt.VIR_MIGRATE_PARAM_DEST_XML, libvirt.VIR_MIGRATE_PARAM_PERSIST_XML):
             found = [device.alias for device in Domain.parse(parameters[name]).devices()]
             self.assertEqual([f'ua-{port}' for port in PORTS], found)
+
+    def test_a_guest_goes_to_no_host_that_is_not_allowed(self) -> None:
+        host: Any = StubHost()
+        begun: list[None] = []
+        within = Bounds(migration_hosts=('10.0.0.0/8', 'there'))
+        for mover, dest_uri, migrate_uri, field in (
+            (Mover(host, self.directory), DEST, None, 'dest_uri'),
+            (Mover(host, self.directory, within=lambda: within), 'qemu+tls://192.0.2.1/system', None, 'dest_uri'),
+            (Mover(host, self.directory, within=lambda: within), 'qemu+tls://127.1/system', None, 'dest_uri'),
+            (Mover(host, self.directory, within=lambda: within), f'{DEST}?command=/bin/sh', None, 'dest_uri'),
+            (Mover(host, self.directory, within=lambda: within), DEST, 'tcp://127.0.0.1', 'migrate_uri'),
+            (Mover(host, self.directory, within=lambda: within), DEST, 'unix:///run/x', 'migrate_uri'),
+        ):
+            error = self.assertRaises(
+                exception.InvalidInput, mover.migrate, 'guest', dest_uri, migrate_uri, begin=lambda: begun.append(None)
+            )
+            self.assertEqual(field, error.kwargs['field'])
+        self.assertEqual([], begun)
+        self.assertNotIn('migrateToURI3', [call[0] for call in host.domain.calls])
+        Mover(host, self.directory, within=lambda: within).migrate('guest', DEST, 'tcp://10.0.0.2')
 
     def test_one_that_was_on_its_way_when_the_agent_ended_is_not_sent_again(self) -> None:
         mover = self.start()

@@ -137,14 +137,16 @@ class ShellTestCase(base.BaseTestCase):
         self.addCleanup(setattr, main.AliasAgentApp.LOG, 'handlers', list(main.AliasAgentApp.LOG.handlers))
         self.addCleanup(logging.getLogger().setLevel, logging.getLogger().level)
 
-    def run_command(self, *argv: str, api: FakeComputeAPI | None = None, timeout: float = 60) -> Result:
+    def run_command(
+        self, *argv: str, api: FakeComputeAPI | None = None, timeout: float = 60, stdout: io.StringIO | None = None
+    ) -> Result:
         """Run the command with ``api`` behind it."""
 
         def connect(options: argparse.Namespace) -> agent.Agent:
             self.options = options
             return agent.Agent(api or FakeComputeAPI(), timeout=timeout)  # type: ignore[arg-type]
 
-        stdout, stderr = io.StringIO(), io.StringIO()
+        stdout, stderr = stdout or io.StringIO(), io.StringIO()
         app = main.AliasAgentApp(connect, stdout=stdout, stderr=stderr)
         # argparse has no other way
         with fixtures.MonkeyPatch('sys.stderr', stderr), fixtures.MonkeyPatch('sys.stdout', stdout):

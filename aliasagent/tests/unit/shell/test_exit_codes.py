@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the command ends with, and that all that describes it says the same."""
 
+import io
 import pathlib
 import re
+from typing import Any
 
 import fixtures
+import oslo_messaging
 
+from aliasagent import context
 from aliasagent import exception
 from aliasagent.shell import errors
 from aliasagent.tests.unit.shell import base
@@ -72,6 +76,49 @@ class ExitCodesTestCase(base.ShellTestCase):
                 raise KeyboardInterrupt
 
         self.assert_ends(130, 'guest', 'list', api=Interrupted())
+
+    def test_130_interrupted_while_the_request_is_sent(self) -> None:
+        """The agent may have it: the operation can be asked for (issue 13, number 28)."""
+
+        class Interrupted(base.FakeComputeAPI):
+            def submit(self, ctxt: context.RequestContext, action: str, **arguments: Any) -> dict[str, Any]:
+                super().submit(ctxt, action, **arguments)
+                raise KeyboardInterrupt
+
+            def detach_volume(self, ctxt: context.RequestContext, **arguments: Any) -> None:
+                self.submit(ctxt, 'detach_volume', **arguments)
+
+        for wait in ((), ('--wait',)):
+            api = Interrupted()
+            done = self.run_command(*DETACH, *wait, api=api)
+            self.assertEqual(130, done.code)
+            self.assertIn(f'"aliasagent operation show {api.contexts[0].operation_id}" tells', done.stderr)
+
+    def test_3_the_answer_is_lost(self) -> None:
+        class Silent(base.FakeComputeAPI):
+            def submit(self, ctxt: context.RequestContext, action: str, **arguments: Any) -> dict[str, Any]:
+                super().submit(ctxt, action, **arguments)
+                raise oslo_messaging.MessagingTimeout
+
+        api = Silent()
+        done = self.run_command(*DETACH, '--wait', api=api)
+        self.assertEqual(3, done.code)
+        self.assertIn(f'"aliasagent operation show {api.contexts[0].operation_id}" tells', done.stderr)
+
+    def test_141_nobody_reads_the_output(self) -> None:
+        """As programs that do not handle SIGPIPE, and without a word (issue 13, number 28)."""
+
+        class Closed(io.StringIO):
+            def write(self, _text: str) -> int:
+                raise BrokenPipeError
+
+        done = self.run_command('guest', 'list', stdout=Closed())
+        self.assertEqual((141, ''), (done.code, done.stderr))
+        self.assertIn(141, described(errors.EXIT_CODES))
+        # That the operation failed counts more than that nobody reads the table.
+        done = self.run_command(*DETACH, '--wait', api=base.FakeComputeAPI('failed'), stdout=Closed())
+        self.assertEqual(1, done.code)
+        self.assertIn('the target vdb is taken', done.stderr)
 
     def test_each_code_is_tested_here(self) -> None:
         tested = {int(found[1]) for name in dir(self) if (found := re.match(r'test_(\d+)_', name))}

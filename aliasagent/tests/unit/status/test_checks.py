@@ -2,6 +2,7 @@
 """The checks before an upgrade."""
 
 import sqlite3
+import threading
 from unittest import mock
 
 import libvirt
@@ -46,11 +47,16 @@ class ChecksTestCase(base.TestCase):
         result = dict(checks.Checks._upgrade_checks)[check](self.checks)
         self.assertEqual(code, result.code, result.details)
         for word in words:
-            self.assertIn(word, result.details)
+            self.assertIn(word, str(result.details))
         self.assertNotIn('secret', str(result.details))
 
     def test_a_hypervisor_that_can(self) -> None:
         self.assert_said('Hypervisor', Code.SUCCESS, 'libvirt 9.0.0, QEMU 7.2.22')
+
+    def test_the_mounts_of_the_host(self) -> None:
+        for doubt, code in ((None, Code.SUCCESS), ('run it in the namespace of the host', Code.WARNING)):
+            with mock.patch('aliasagent.virt.mounts.doubt', autospec=True, return_value=doubt):
+                self.assert_said('Host mounts', code, *filter(None, [doubt]))
 
     def test_a_hypervisor_that_is_too_old_or_another(self) -> None:
         for method, answer in (('getLibVersion', 4_003_999), ('getType', 'LXC')):
@@ -66,6 +72,31 @@ class ChecksTestCase(base.TestCase):
         self.checks = checks.Checks(conf.CONF, lambda: 0.1, refuse)
         for check in ('Hypervisor', 'Guests', 'Duplicate aliases'):
             self.assert_said(check, Code.FAILURE, 'cannot be reached')
+
+    def test_why_a_hypervisor_is_not_reached(self) -> None:
+        """Libvirt's own words, without the password of the URI (issue 13, number 28)."""
+
+        def refuse(uri: str) -> object:
+            raise libvirt.libvirtError(f'no polkit agent available to authenticate {uri}')
+
+        self.set('uri', 'qemu+ssh://nova:secret@host/system', 'libvirt')
+        self.checks = checks.Checks(conf.CONF, lambda: 0.1, refuse)
+        self.assert_said(
+            'Hypervisor',
+            Code.FAILURE,
+            'no connection to qemu+ssh://nova:***@host/system within 0.1 s: no polkit agent available',
+        )
+
+    def test_a_hypervisor_that_gives_no_reason(self) -> None:
+        test_is_over = threading.Event()
+        self.addCleanup(test_is_over.set)
+
+        def hang(_uri: str) -> object:
+            test_is_over.wait(base.PATIENCE)
+            raise libvirt.libvirtError('down')
+
+        self.checks = checks.Checks(conf.CONF, lambda: 0.1, hang)
+        self.assert_said('Hypervisor', Code.FAILURE, 'within 0.1 s, and no reason was given')
 
     def test_a_broker_that_is_down(self) -> None:
         self.assert_said('Message broker', Code.FAILURE, '127.0.0.1:1')

@@ -193,6 +193,17 @@ class InUseTestCase(CheckTestCase):
         for name, where in (('sda1', '/'), ('sda', '/'), ('by-id', '/'), ('sda2', '/srv/a b'), ('dm-0', '/srv/a b')):
             self.assert_refused(self.inside / name, f'in use by the host itself: mounted at {where}')
 
+    def test_what_the_host_has_mounted_is_refused_in_a_container(self) -> None:
+        """The table of the process itself has the mounts of the container (issue 13, number 15)."""
+        proc = self.directory / 'proc'
+        (proc / '1').mkdir()
+        (proc / 'self' / 'mountinfo').rename(proc / '1' / 'mountinfo')
+        (proc / 'self' / 'mountinfo').write_text(
+            '1 1 0:50 / / rw - overlay overlay rw\n2 1 8:32 / /mine rw - ext4 c rw\n'
+        )
+        self.assert_refused(self.inside / 'sda1', 'in use by the host itself: mounted at /')
+        self.assert_refused(self.inside / 'sdc', 'in use by the host itself: mounted at /mine')
+
     def test_swap_is_refused(self) -> None:
         self.assert_refused(self.inside / 'sdb', 'in use by the host itself: swap space')
 

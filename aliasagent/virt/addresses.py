@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The addresses behind the names of hosts in a request, where they decide whether a host is allowed.
+
+QEMU and libvirt resolve the name once more. Between the two only whoever runs the name service can change the answer.
+"""
+
+import socket
+
+from aliasagent.devices import bounds
+from aliasagent.devices import hosts
+
+
+def check(need: bounds.Need, within: bounds.Bounds) -> None:
+    """Refuse a host whose addresses are out of bounds.
+
+    :raises InvalidInput: the host is out of bounds, or has no address that is known here.
+    """
+    patterns = within.of(need.kind)
+    if not hosts.must_be_resolved(need.name, patterns):
+        return
+    found = _resolve(need)
+    if not hosts.allows(need.name, found, patterns):
+        raise need.refused(
+            f'{need.name} has the address {", ".join(sorted(found))}, which the option [allowed] {need.kind} does not '
+            'let pass'
+        )
+
+
+def _resolve(need: bounds.Need) -> set[str]:
+    try:
+        found = socket.getaddrinfo(need.name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise need.refused(f'the addresses of {need.name} cannot be looked up: {error}') from error
+    # Without the zone of a link-local address.
+    return {str(address[0]).partition('%')[0] for _family, _type, _protocol, _name, address in found}
