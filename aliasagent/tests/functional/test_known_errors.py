@@ -79,6 +79,8 @@ class KnownErrorsTestCase(base.TestCase):
             ('timeout', 0.1, 'unplug'),
             ('attempts', 1, 'unplug'),
             ('paths', [str(self.directory)], 'allowed'),
+            ('bridges', ['br0'], 'allowed'),
+            ('migration_hosts', ['b'], 'allowed'),
             ('pci', [GOOD['attach_hostdev']['hostdev']['address']], 'allowed'),
         ):
             conf.CONF.set_override(name, value, group)

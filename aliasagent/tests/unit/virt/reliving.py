@@ -2,7 +2,6 @@
 """Guests of the fake that are saved and restored, and what is left of them."""
 
 import pathlib
-import threading
 from collections.abc import Callable
 
 from aliasagent import exception
@@ -10,6 +9,7 @@ from aliasagent.devices.domain import Domain
 from aliasagent.tests import base
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.virt import events
 from aliasagent.virt import jobs
 from aliasagent.virt import relive
 from aliasagent.virt import saved_guest
@@ -49,10 +49,10 @@ class RelivingTestCase(base.TestCase):
     def settle(self) -> None:
         """Wait until this host has heard of all that happened: an agent that is started anew hears nothing of it."""
         self.assertTrue(self.fake.settle())
-        heard = threading.Event()
-        self.host.subscribe(lambda _event: heard.set())
-        self.fake.add_guest(running=False)
-        self.assertTrue(heard.wait(base.PATIENCE))
+        heard: list[events.Event] = []
+        self.host.subscribe(heard.append)
+        last = events.LifecycleChanged(self.fake.add_guest(running=False).uuid, events.Lifecycle.DEFINED)
+        self.wait_for(lambda: last in heard, 'the last event')
 
     def path(self, guest: FakeGuest) -> pathlib.Path:
         transient = '' if guest.persistent else '.transient'

@@ -11,6 +11,7 @@ from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.virt import destination
+from aliasagent.virt import events
 from aliasagent.virt import jobs
 from aliasagent.virt import migrate
 from aliasagent.virt.host import Host
@@ -56,6 +57,14 @@ class FollowTestCase(base.TestCase):
 
         self.here.before['jobStats'] = look
 
+    def settle(self) -> None:
+        """Wait until this host has heard of all that happened: an agent that is started anew hears nothing of it."""
+        self.assertTrue(self.here.settle())
+        heard: list[events.Event] = []
+        self.host.subscribe(heard.append)
+        last = events.LifecycleChanged(self.here.add_guest(running=False).uuid, events.Lifecycle.DEFINED)
+        self.wait_for(lambda: last in heard, 'the last event')
+
     def arrive(self, guest: FakeGuest) -> FakeGuest:
         return self.there.add_guest(instance_uuid=guest.uuid)
 
@@ -96,7 +105,7 @@ class FollowTestCase(base.TestCase):
             guest = self.moving(persistent=persistent)
             guest.migrate_away()
             self.arrive(guest)
-            self.here.settle()
+            self.settle()
             self.follow(guest)
         self.assertEqual([DEST, DEST], self.opened)
         self.assertEqual([], self.there.connections)
@@ -111,7 +120,7 @@ class FollowTestCase(base.TestCase):
         self.there.down = True
         guest = self.moving()
         guest.migrate_away()
-        self.here.settle()
+        self.settle()
         words = self.fails(guest)
         self.assertIn('whether it arrived cannot be told', words)
         self.assertIn('look at the destination', words)
