@@ -62,6 +62,14 @@ def interface(bridge: str, alias: str | None = None, mac: str | None = MAC) -> s
     )
 
 
+def tap(name: str, alias: str, managed: str = '') -> str:
+    kept = f" managed='{managed}'" if managed else ''
+    return (
+        f"<interface type='ethernet'><mac address='{MAC}'/><target dev='{name}'{kept}/>"
+        f"<model type='virtio'/>{_alias(alias)}</interface>"
+    )
+
+
 def pci_hostdev(alias: str | None = None, slot: str = '0x1e') -> str:
     return (
         "<hostdev mode='subsystem' type='pci' managed='yes'><source>"
@@ -177,6 +185,10 @@ class HypervisorContract(testtools.TestCase):
 
     def bridge(self) -> str:
         """The name of a bridge that is there."""
+        raise NotImplementedError
+
+    def tap(self) -> str:
+        """The name of a tap that others than libvirt made."""
         raise NotImplementedError
 
     # What the tests use

@@ -20,6 +20,7 @@ from aliasagent.tests.contract.hypervisor import mdev
 from aliasagent.tests.contract.hypervisor import pci_hostdev
 from aliasagent.tests.contract.hypervisor import rng
 from aliasagent.tests.contract.hypervisor import scsi_hostdev
+from aliasagent.tests.contract.hypervisor import tap
 from aliasagent.tests.contract.hypervisor import user_aliases
 
 
@@ -268,6 +269,58 @@ class AttachContract(hypervisor.HypervisorContract):
             with self.refused(code, words, libvirt.VIR_FROM_DOMAIN):
                 self.new_guest(running=False, devices=devices)
         self.new_guest(running=False, devices=scsi_hostdev() + a)
+
+    def scsi_controllers(self, domain: Any, inactive: bool = False) -> list[str | None]:
+        devices = hypervisor.devices(domain, inactive)
+        found = [device for device in devices if (device.tag, device.get('type')) == ('controller', 'scsi')]
+        return [device.get('model') for device in sorted(found, key=lambda device: device.get('index', ''))]
+
+    def test_the_eighth_scsi_disk_brings_a_controller_of_another_model_on_each_side(self) -> None:
+        domain = self.new_guest()
+        domain.attachDeviceFlags(disk(self.disk_file('h'), 'sdh', 'ua-h'), BOTH)
+        self.assertEqual(['virtio-scsi', 'virtio-scsi'], self.scsi_controllers(domain))
+        self.assertEqual(['virtio-scsi', 'lsilogic'], self.scsi_controllers(domain, inactive=True))
+        bridges = [device for device in hypervisor.devices(domain, True) if device.get('model') == 'pcie-to-pci-bridge']
+        self.assertEqual(1, len(bridges))
+        for inactive in (False, True):
+            device = find(domain, 'ua-h', inactive)
+            assert device is not None
+            places = [(address.get('controller'), address.get('unit')) for address in device.iterfind('address')]
+            self.assertEqual([('1', '0')], places)
+
+    def test_a_disk_that_names_its_unit_brings_none(self) -> None:
+        domain = self.new_guest()
+        for name, unit in (('sdh', 7), ('sdi', 255)):
+            domain.attachDeviceFlags(disk(self.disk_file(name), name, f'ua-{name}', unit=unit), BOTH)
+            self.assertEqual(str(unit), self.unit_of(domain, f'ua-{name}'))
+        for inactive in (False, True):
+            self.assertEqual(['virtio-scsi'], self.scsi_controllers(domain, inactive))
+
+    def test_the_eighth_scsi_host_device_brings_a_controller_too(self) -> None:
+        domain = self.new_guest(running=False)
+        for lun in range(8):
+            domain.attachDeviceFlags(scsi_hostdev(f'ua-{lun}', lun=lun), CONFIG)
+        self.assertEqual(['virtio-scsi', 'virtio-scsi'], self.scsi_controllers(domain, inactive=True))
+
+    def test_a_tap_that_others_made_is_taken_only_if_they_keep_it(self) -> None:
+        domain, name = self.new_guest(), self.tap()
+        with self.unchanged(domain), self.refused(55, 'interface already exists', libvirt.VIR_FROM_NONE):
+            domain.attachDeviceFlags(tap(name, 'ua-1'), BOTH)
+        domain.attachDeviceFlags(tap(name, 'ua-1', managed='no'), BOTH)
+        for inactive in (False, True):
+            device = find(domain, 'ua-1', inactive)
+            assert device is not None
+            self.assertEqual([(name, 'no')], [(it.get('dev'), it.get('managed')) for it in device.iterfind('target')])
+
+    def test_a_tap_that_others_are_to_keep_must_be_there(self) -> None:
+        domain = self.new_guest()
+        missing = "managed='no' but specified dev doesn't exist"
+        with self.unchanged(domain), self.refused(1, missing, libvirt.VIR_FROM_QEMU):
+            domain.attachDeviceFlags(tap('aa-no-tap', 'ua-1', managed='no'), BOTH)
+        domain.attachDeviceFlags(tap('aa-tap', 'ua-1'), BOTH)
+        device = find(domain, 'ua-1')
+        assert device is not None
+        self.assertEqual([('aa-tap', None)], [(it.get('dev'), it.get('managed')) for it in device.iterfind('target')])
 
     def test_interfaces_may_share_a_mac(self) -> None:
         domain = self.new_guest()

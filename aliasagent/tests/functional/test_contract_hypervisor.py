@@ -50,6 +50,11 @@ class _OnTheFake(hypervisor.HypervisorContract):
     def save_path(self) -> str:
         return f'/saved/{uuid.uuid4()}'
 
+    def tap(self) -> str:
+        name = f'tap-{len(self.hypervisor.taps)}'
+        self.hypervisor.taps.add(name)
+        return name
+
     def bridge(self) -> str:
         return 'br0'
 

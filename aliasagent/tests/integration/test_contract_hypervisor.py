@@ -106,6 +106,11 @@ class _OnLibvirt(hypervisor.HypervisorContract):
     def save_path(self) -> str:
         return str(self.directory / f'{uuid.uuid4()}.save')
 
+    def tap(self) -> str:
+        name = materials.make_tap()
+        self.addCleanup(materials.remove_bridge, name)
+        return name
+
     def bridge(self) -> str:
         return self.shared_bridge
 

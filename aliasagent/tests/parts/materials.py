@@ -45,6 +45,16 @@ def remove_bridge(name: str) -> None:
         processes.run('ip', 'link', 'delete', name)
 
 
+def make_tap() -> str:
+    """Make a tap as a control plane would, and return its name, which nothing else on this machine has.
+
+    :raises PartFailed: it could not be made
+    """
+    name = f'tap{uuid.uuid4().hex[:10]}'
+    processes.run('ip', 'tuntap', 'add', 'dev', name, 'mode', 'tap')
+    return name
+
+
 def records(disk: pathlib.Path) -> set[int]:
     """The numbers of the whole records that a writing guest has on its disk.
 

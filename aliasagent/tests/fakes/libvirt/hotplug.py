@@ -120,7 +120,7 @@ def detach_xml(guest: FakeGuest, xml: str, flags: int) -> str | None:
 
 
 def _match(where: etree._Element, wanted: etree._Element, no_disk: str) -> etree._Element:
-    """A disk by its target alone, an interface by MAC; the rest by alias or as the first of its kind."""
+    """A disk by its target alone, an interface by MAC, a controller by its index; the rest by alias or kind."""
     if wanted.tag == 'disk':
         target = definition.target_of(wanted)
         disk = definition.disk_at(where, target)
@@ -136,6 +136,8 @@ def _match(where: etree._Element, wanted: etree._Element, no_disk: str) -> etree
         return hostdev
     alias = aliases.alias_of(wanted)
     for device in where.iterfind(f'devices/{wanted.tag}'):
+        if wanted.tag == 'controller' and any(device.get(name) != wanted.get(name) for name in ('type', 'index')):
+            continue
         if alias is None or aliases.alias_of(device) == alias:
             return device
     raise errors.missing_device('matching device not found')

@@ -55,6 +55,8 @@ class FakeHypervisor:
         self.source_exists: Callable[[str], bool] = lambda path: path not in self.missing_sources
         self.missing_bridges: set[str] = set()
         self.bridge_exists: Callable[[str], bool] = lambda bridge: bridge not in self.missing_bridges
+        self.taps: set[str] = set()
+        """The taps that others than libvirt made on the host."""
         self.passthrough = True
         """Whether the host has VFIO."""
         self.xml_detach_wait = 0.2
@@ -263,6 +265,8 @@ class FakeHypervisor:
         if kind in ('hostdev', 'vhostuser', 'user'):
             return
         target = interface.find('target')
+        if kind == 'ethernet' and target is not None:
+            self._check_tap(target)
         if target is None:
             target = etree.Element('target')
             model = interface.find('model')
@@ -273,6 +277,14 @@ class FakeHypervisor:
         if not target.get('dev'):
             target.set('dev', f'{"macvtap" if kind == "direct" else "vnet"}{self._taps}')
             self._taps += 1
+
+    def _check_tap(self, target: etree._Element) -> None:
+        """A tap that libvirt is to make must not be there; one that others keep must."""
+        name, there = target.get('dev', ''), target.get('dev') in self.taps
+        if target.get('managed') == 'no' and not there:
+            raise errors.internal("target managed='no' but specified dev doesn't exist", libvirt.VIR_FROM_QEMU)
+        if target.get('managed') != 'no' and there:
+            raise errors.invalid_state(f'The {name} interface already exists', libvirt.VIR_FROM_NONE)
 
     def emit(self, event: int, guest: FakeGuest, *arguments: typing.Any, delay: float = 0) -> None:
         """Tell every connection that asked, from the event thread. Who asks later hears nothing of it."""

@@ -101,7 +101,8 @@ class RefusedTestCase(ApplyTestCase):
         def change(*_arguments: object) -> None:
             nonlocal count
             count += 1
-            xml = OTHER.replace('sdx', f'sdx{chr(97 + count // 26)}{chr(97 + count % 26)}')
+            name = f'vdx{chr(97 + count // 26)}{chr(97 + count % 26)}'
+            xml = OTHER.replace('sdx', name).replace('scsi', 'virtio')
             domain = self.fake.open().lookupByUUIDString(self.inside.uuid)
             domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
