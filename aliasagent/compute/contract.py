@@ -123,7 +123,7 @@ def _known_connection(connection_info: Any) -> Any:
         return connection_info
     result = _known(connection_info, {name: schema for name, schema in members.items() if name != 'data'})
     if 'data' in connection_info:
-        own = schemas.VOLUME_DATA.get(connection_info.get('driver_volume_type', ''), {})
+        own = schemas.VOLUME_DATA.get(connection_info.get('driver_volume_type', ''), schemas.OTHER_VOLUME_DATA)
         common = schemas.CONNECTION_INFO['properties']['data']
         result['data'] = _known(connection_info['data'], {**_listed(common), **_listed(own)})
     return result
@@ -145,6 +145,12 @@ def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:
             reason = f'is not of type {" or ".join(_words(wanted))}'
         case 'enum':
             reason = 'is not one of ' + ', '.join(str(value) for value in wanted if value is not None)
+        case 'minimum' | 'maximum':
+            reason = f'is {"below" if error.validator == "minimum" else "above"} {wanted}'
+        case 'minItems' | 'maxItems':
+            reason = f'has {"less" if error.validator == "minItems" else "more"} than {wanted} members'
+        case 'uniqueItems':
+            reason = 'has a member twice'
         case 'format':
             reason = f'is not {formats.FORMATS[wanted][0]}'
         case _:

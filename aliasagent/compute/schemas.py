@@ -54,15 +54,17 @@ _BLOCK_SIZE: Schema = {'enum': [None, *(512 << shift for shift in range(13))]}
 
 _FILE_FORMAT: Schema = {'enum': [None, 'raw', 'qcow2']}
 _DEVICE: Schema = {'properties': {'device_path': _PATH}, 'required': ['device_path']}
+_FILE: Schema = {'properties': {'device_path': _PATH, 'format': _FILE_FORMAT}, 'required': ['device_path']}
 _HAS_DEVICE: Schema = {'required': ['device_path']}
 
 #: What ``connection_info['data']`` must hold, by ``driver_volume_type``.
 VOLUME_DATA: dict[str, Schema] = {
-    'file': {
-        'properties': {'device_path': _PATH, 'format': _FILE_FORMAT},
-        'required': ['device_path'],
-    },
+    'file': _FILE,
     'local': _DEVICE,
+    'gpfs': _FILE,
+    'quobyte': _FILE,
+    'smbfs': _FILE,
+    'vzstorage': _FILE,
     'nfs': {
         'properties': {'format': _FILE_FORMAT},
         'if': _HAS_DEVICE,
@@ -99,34 +101,45 @@ VOLUME_DATA: dict[str, Schema] = {
     },
     'fibre_channel': _DEVICE,
     'rbd': {
-        'properties': {
-            'name': _string('name'),
-            'hosts': {'type': ['array', 'null'], 'items': _string('host'), 'maxItems': 64},
-            'ports': {'type': ['array', 'null'], 'items': _TCP_PORT, 'maxItems': 64},
-            'auth_enabled': {'type': ['boolean', 'null']},
-            'auth_username': _nullable(_string('name')),
-            'secret_type': {'enum': [None, 'ceph']},
-            'secret_uuid': _nullable(_UUID),
-        },
-        'required': ['name'],
-        'if': {'properties': {'auth_enabled': {'const': True}}, 'required': ['auth_enabled']},
-        'then': {
-            'properties': {'auth_username': {'type': 'string'}, 'secret_uuid': {'type': 'string'}},
-            'required': ['auth_username', 'secret_uuid'],
+        'if': _HAS_DEVICE,
+        'then': _DEVICE,
+        'else': {
+            'properties': {
+                'name': _string('name'),
+                'hosts': {'type': ['array', 'null'], 'items': _string('host'), 'maxItems': 64},
+                'ports': {'type': ['array', 'null'], 'items': _TCP_PORT, 'maxItems': 64},
+                'auth_enabled': {'type': ['boolean', 'null']},
+                'auth_username': _nullable(_string('name')),
+                'secret_type': {'enum': [None, 'ceph']},
+                'secret_uuid': _nullable(_UUID),
+            },
+            'required': ['name'],
+            'if': {'properties': {'auth_enabled': {'const': True}}, 'required': ['auth_enabled']},
+            'then': {
+                'properties': {'auth_username': {'type': 'string'}, 'secret_uuid': {'type': 'string'}},
+                'required': ['auth_username', 'secret_uuid'],
+            },
         },
     },
     'nbd': {
-        'properties': {'export': _nullable(_string('name'))},
-        'if': {'required': ['socket']},
-        'then': {'properties': {'socket': _PATH}},
-        'else': {'properties': {'host': _string('host'), 'port': _nullable(_TCP_PORT)}, 'required': ['host']},
+        'if': _HAS_DEVICE,
+        'then': _DEVICE,
+        'else': {
+            'properties': {'export': _nullable(_string('name'))},
+            'if': {'required': ['socket']},
+            'then': {'properties': {'socket': _PATH}},
+            'else': {'properties': {'host': _string('host'), 'port': _nullable(_TCP_PORT)}, 'required': ['host']},
+        },
     },
 }
+
+#: What it must hold for any other type: the block device that os-brick made of the volume.
+OTHER_VOLUME_DATA: Schema = _DEVICE
 
 CONNECTION_INFO: Schema = {
     'type': 'object',
     'properties': {
-        'driver_volume_type': {'enum': list(VOLUME_DATA)},
+        'driver_volume_type': _string('name'),
         'data': {
             'type': 'object',
             'properties': {
@@ -156,6 +169,8 @@ CONNECTION_INFO: Schema = {
                     'cache': {'enum': ['none', 'writeback', 'writethrough', 'directsync', 'unsafe']},
                     'io': {'enum': ['native', 'threads', 'io_uring']},
                     'iothread': _integer(1, 2**31 - 1),
+                    # The most that QEMU's virtio devices have.
+                    'queues': _integer(1, 1024),
                     'boot_order': _integer(1, 2**31 - 1),
                 },
             )
@@ -164,6 +179,13 @@ CONNECTION_INFO: Schema = {
     'required': ['driver_volume_type', 'data'],
     'allOf': [
         *_by('driver_volume_type', {kind: {'properties': {'data': data}} for kind, data in VOLUME_DATA.items()}),
+        {
+            'if': {
+                'properties': {'driver_volume_type': {'not': {'enum': list(VOLUME_DATA)}}},
+                'required': ['driver_volume_type'],
+            },
+            'then': {'properties': {'data': OTHER_VOLUME_DATA}},
+        },
         {
             # Without os-brick's path, an NFS file is where os-brick would mount its share.
             'if': {
@@ -176,11 +198,21 @@ CONNECTION_INFO: Schema = {
 }
 
 _PORT: Schema = {
-    'id': _UUID,
+    'id': _string('device-id'),
     'address': _string('mac-address'),
     'vif_type': {'type': 'string'},
 }
-_VLAN = {'vlan': _nullable(_integer(1, 4094))}
+_LINK_STATE = {'link_state': {'enum': [None, 'up', 'down']}}
+
+
+def _vlan(minimum: int, maximum: int) -> Schema:
+    """One VLAN, or a list of those that a trunk carries."""
+    one: Schema = {'minimum': minimum, 'maximum': maximum}
+    trunk: Schema = {'items': _integer(1, 4094), 'minItems': 1, 'maxItems': 4094, 'uniqueItems': True}
+    return {'vlan': {'type': ['integer', 'array', 'null'], **one, **trunk}}
+
+
+_VLAN = _vlan(1, 4094)
 _MTU = {'mtu': _nullable(_integer(68, 65535))}
 _DEVNAME = {'devname': _nullable(_string('interface-name'))}
 _MODEL = {'model': {'enum': ['virtio', 'e1000', 'e1000e', 'rtl8139']}}
@@ -189,16 +221,22 @@ _QUEUES = {'queues': _nullable(_integer(1, 256))}
 _RATE = _integer(1, 2**32 - 1)
 _LIMITS = _nullable(_object({'average': _RATE}, {'peak': _RATE, 'burst': _RATE}))
 _BANDWIDTH = {'bandwidth': _nullable(_object({}, {'inbound': _LIMITS, 'outbound': _LIMITS}))}
-_TAP = {**_DEVNAME, **_MTU, **_MODEL, **_QUEUES, **_BANDWIDTH}
-_SRIOV = _object({**_PORT, 'pci_slot': _string('pci-address')}, _VLAN)
+_TAP = {**_DEVNAME, **_MTU, **_MODEL, **_QUEUES, **_BANDWIDTH, **_LINK_STATE}
+_SRIOV = _object(
+    {**_PORT, 'pci_slot': _string('pci-address')}, {**_VLAN, **_LINK_STATE, 'managed': {'type': 'boolean'}}
+)
 
 #: What a port holds, by ``vif_type``.
 VIF_TYPES: dict[str, Schema] = {
     'bridge': _object({**_PORT, 'bridge': _string('interface-name')}, _TAP),
     'ovs': _object(
-        {**_PORT, 'bridge': _string('interface-name')}, {**_TAP, **_VLAN, 'ovs_interfaceid': _nullable(_UUID)}
+        {**_PORT, 'bridge': _string('interface-name')},
+        # 0 is no tag, as Neutron has it; 4095 is the VLAN of ports that may not reach anything.
+        {**_TAP, **_vlan(0, 4095), 'ovs_interfaceid': _nullable(_UUID)},
     ),
-    'tap': _object({**_PORT, 'devname': _string('interface-name')}, {**_MTU, **_MODEL, **_QUEUES, **_BANDWIDTH}),
+    'tap': _object(
+        {**_PORT, 'devname': _string('interface-name')}, {**_MTU, **_MODEL, **_QUEUES, **_BANDWIDTH, **_LINK_STATE}
+    ),
     'macvtap': _object(
         {**_PORT, 'macvtap_source': _string('interface-name')},
         {
@@ -208,6 +246,7 @@ VIF_TYPES: dict[str, Schema] = {
             **_QUEUES,
             **_BANDWIDTH,
             **_VLAN,
+            **_LINK_STATE,
         },
     ),
     'hw_veb': _SRIOV,
@@ -220,6 +259,7 @@ VIF_TYPES: dict[str, Schema] = {
             **_MTU,
             'model': {'enum': ['virtio']},
             **_QUEUES,
+            **_LINK_STATE,
         },
     ),
     'network': _object({**_PORT, 'network': _string('name')}, {**_TAP, **_VLAN}),
@@ -295,7 +335,7 @@ INVENTORY: Schema = _object(
 #: The arguments of each method, by its name.
 METHODS: dict[str, Schema] = {
     'attach_volume': _object(
-        {**_INSTANCE, 'volume_id': _UUID, 'connection_info': CONNECTION_INFO},
+        {**_INSTANCE, 'volume_id': _string('device-id'), 'connection_info': CONNECTION_INFO},
         {
             'device_name': _nullable(_string('device-name')),
             'disk_bus': {'enum': [None, 'virtio', 'scsi', 'sata', 'usb']},
@@ -304,8 +344,8 @@ METHODS: dict[str, Schema] = {
     ),
     'attach_interface': _object({**_INSTANCE, 'port': PORT}),
     'attach_hostdev': _object({**_INSTANCE, 'device_id': _string('device-id'), 'hostdev': HOSTDEV}),
-    'detach_volume': _object({**_INSTANCE, 'volume_id': _UUID}),
-    'detach_interface': _object({**_INSTANCE, 'port_id': _UUID}),
+    'detach_volume': _object({**_INSTANCE, 'volume_id': _string('device-id')}),
+    'detach_interface': _object({**_INSTANCE, 'port_id': _string('device-id')}),
     'detach': _object({**_INSTANCE, 'device_id': _string('device-id')}),
     'reconcile_instance': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),
     'reconcile_plan': _object(_INSTANCE, {'inventory': _nullable(INVENTORY)}),

@@ -18,6 +18,9 @@ _DEFAULT_PORTS = {
 }  # fmt: skip
 
 
+#: Protocols whose names alone say what is meant: monitors and portals come and go.
+_KNOWN_WITHOUT_HOSTS = frozenset({'iscsi', 'rbd'})
+
 #: Buses whose disks stay for as long as the guest runs.
 NEVER_UNPLUGGED = frozenset({'fdc', 'ide', 'sata'})
 
@@ -54,6 +57,9 @@ class Disk(base.Device):
     rawio = properties.yes_no('@rawio')
 
     driver_name = properties.text('driver/@name')
+    queues = properties.integer('driver/@queues')
+    #: Whether what the device reads and writes goes through the guest's IOMMU.
+    iommu = properties.on_off('driver/@iommu')
     driver_type = properties.text('driver/@type')
     cache = properties.text('driver/@cache')
     io = properties.text('driver/@io')
@@ -127,8 +133,9 @@ class Disk(base.Device):
     def source(self) -> str | None:
         """Where the data is, in one word that is the same in each of the disk's definitions.
 
-        A path; ``protocol:name@hosts``, with the hosts in order and default ports filled in; ``volume:pool/name``;
-        None for an empty drive.
+        A path; ``rbd:pool/image`` and ``iscsi:target/lun``, which are the same by whichever host they are reached;
+        ``protocol:name@hosts`` of other protocols, with the hosts in order and default ports filled in;
+        ``volume:pool/name``; None for an empty drive.
         """
         source = self.element.find('source')
         if source is None:
@@ -151,7 +158,31 @@ class Disk(base.Device):
             name += f'?{query}'
         if (snapshot := source.find('snapshot')) is not None:
             name += f'#{snapshot.get("name")}'
+        if protocol in _KNOWN_WITHOUT_HOSTS:
+            return f'{protocol}:{name}'
         return f'{protocol}:{name}@{",".join(sorted(host.word(protocol) for host in self.hosts))}'
+
+    @property
+    def path(self) -> str | None:
+        """The file or block device of this host in which the data is; None if it is elsewhere."""
+        return None if self.source_protocol is not None else self.source_file or self.source_block
+
+    @property
+    def other_paths(self) -> list[str]:
+        """The files and block devices of this host that the disk is based on, and that it is being copied to."""
+        found = (*self.element.iterfind('.//backingStore/source'), *self.element.iterfind('mirror/source'))
+        return [path for source in found if (path := source.get('file') or source.get('dev')) is not None]
+
+    @property
+    def encryption(self) -> tuple[str, ...]:
+        """How QEMU decrypts the data, and with which secret; empty if it does not. Nova writes it beside the source."""
+        found = self.element.find('source/encryption')
+        if found is None:
+            found = self.element.find('encryption')
+        if found is None:
+            return ()
+        secret = found.find('secret')
+        return (found.get('format', ''), '' if secret is None else secret.get('uuid', '').lower())
 
     @property
     def source_texts(self) -> list[str]:

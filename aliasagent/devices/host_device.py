@@ -24,6 +24,12 @@ def host_device(device_id: str, hostdev: Request) -> Hostdev:
     return device
 
 
+def decided(hostdev: Request) -> dict[str, str]:
+    """The device's properties that a request decides, each with its field."""
+    names = {'managed': 'managed', 'driver': 'driver_name', 'model': 'model'}
+    return {names[field]: f'hostdev.{field}' for field in names if field in hostdev}
+
+
 def _pci(device: Hostdev, hostdev: Request) -> None:
     # Managed: libvirt takes it from the host's driver and gives it back.
     device.managed = hostdev.get('managed', True)

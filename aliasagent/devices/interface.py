@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network interfaces (libvirt, formatdomain, "Network interfaces")."""
 
+from collections.abc import Iterable
+
+from lxml import etree
+
 from aliasagent.devices import base
 from aliasagent.devices import pci
 from aliasagent.devices import properties
@@ -39,10 +43,13 @@ class Interface(base.Device):
 
     virtualport_type = properties.text('virtualport/@type')
     interfaceid = properties.text('virtualport/parameters/@interfaceid')
-    vlan_tag = properties.integer('vlan/tag/@id')
+    vlan_trunk = properties.yes_no('vlan/@trunk')
+    link_state = properties.text('link/@state')
 
     driver_name = properties.text('driver/@name')
     queues = properties.integer('driver/@queues')
+    #: Whether what the device reads and writes goes through the guest's IOMMU.
+    iommu = properties.on_off('driver/@iommu')
     boot_order = properties.integer('boot/@order')
 
     #: Average and peak in KiB/s, burst in KiB; inbound is what the guest receives.
@@ -61,6 +68,20 @@ class Interface(base.Device):
     @host_address.setter
     def host_address(self, address: str) -> None:
         pci.write(xml.child_made(self.element, 'source'), address, type_needed=True)
+
+    @property
+    def vlan_tags(self) -> tuple[int, ...]:
+        """The VLANs of the port: none for untagged, one, or all that a trunk carries."""
+        tags = (tag.get('id', '') for tag in self.element.iterfind('vlan/tag'))
+        return tuple(int(tag) for tag in tags if tag.isdecimal())
+
+    @vlan_tags.setter
+    def vlan_tags(self, tags: Iterable[int]) -> None:
+        found = self.element.find('vlan')
+        if found is not None:
+            properties.remove(found)
+        for tag in tags:
+            etree.SubElement(xml.child_made(self.element, 'vlan'), 'tag', id=str(tag))
 
     @property
     def target(self) -> str | None:

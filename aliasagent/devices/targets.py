@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names of disks inside a guest: which bus a name belongs to, where it leads, and which one is free."""
 
+import re
 from collections.abc import Container
 from itertools import count
 
@@ -12,6 +13,7 @@ DEFAULT_BUS = 'virtio'
 _DEFAULT_BUSES = {'disk': DEFAULT_BUS, 'lun': 'scsi', 'cdrom': 'scsi'}
 #: The letters that a bus's disk names begin with.
 _PREFIXES = {'virtio': 'vd', 'scsi': 'sd', 'sata': 'sd', 'usb': 'sd'}
+_NAME = re.compile('[a-z]d([a-z]{1,3})')
 #: Where libvirt places a disk by its name: so many to a controller, in the order of the names.
 _UNITS = {'scsi': 7, 'sata': 6}
 
@@ -60,6 +62,17 @@ def leading_to(address: xml.Element | None, bus: str) -> str | None:
     if controller < 0 or any(middle) or unit not in range(_UNITS[bus]):
         return None
     return _PREFIXES[bus] + _letters(controller * _UNITS[bus] + unit)
+
+
+def number(target: str) -> int | None:
+    """The number that a name counts as: ``sda`` is 0, ``sdaa`` is 26; None if it is no such name."""
+    found = _NAME.fullmatch(target)
+    if found is None:
+        return None
+    counted = 0
+    for letter in found[1]:
+        counted = counted * 26 + ord(letter) - ord('a') + 1
+    return counted - 1
 
 
 def _letters(index: int) -> str:

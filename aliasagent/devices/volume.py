@@ -19,13 +19,11 @@ from aliasagent.devices.disk import Host
 Data = dict[str, Any]
 
 #: The buses that each kind of device can be on.
-_BUSES = {
+BUSES = {
     'disk': ('virtio', 'scsi', 'sata', 'usb'),
     'lun': ('scsi',),
     'cdrom': ('scsi', 'sata', 'usb'),
 }
-#: The kinds of volume that can be behind a path of this host.
-_WITH_PATH = ('file', 'local', 'nfs', 'fibre_channel', 'iscsi', 'nbd')
 #: With these QEMU goes past the host's page cache, without which there is no native I/O.
 _DIRECT_CACHES = ('none', 'directsync')
 
@@ -36,16 +34,16 @@ def disk_for_volume(volume_id: str, connection_info: Data, *, target: str, bus: 
     :param connection_info: valid by :data:`aliasagent.compute.schemas.CONNECTION_INFO`.
     :raises InvalidInput: the parts do not go together.
     """
-    if bus not in _BUSES[device_type]:
+    if bus not in BUSES[device_type]:
         raise exception.InvalidInput(
-            field='disk_bus', reason=f'a {device_type} is on bus {" or ".join(_BUSES[device_type])}, not {bus}'
+            field='disk_bus', reason=f'a {device_type} is on bus {" or ".join(BUSES[device_type])}, not {bus}'
         )
     data = connection_info['data']
     disk = Disk.new()
     disk.device = device_type
     disk.driver_name = 'qemu'
     disk.driver_type = 'raw'
-    _SOURCES[connection_info['driver_volume_type']](disk, connection_info)
+    _source(connection_info)(disk, connection_info)
     disk.target_dev = target
     disk.bus = bus
     disk.discard = 'unmap' if data.get('discard') else None
@@ -68,8 +66,8 @@ def disk_for_volume(volume_id: str, connection_info: Data, *, target: str, bus: 
 
 def local_path(connection_info: Data) -> str | None:
     """The path on this host that has to be there before the disk can be attached; None if the source is elsewhere."""
-    kind = connection_info['driver_volume_type']
-    return None if kind == 'nbd' else next(iter(host_paths(connection_info).values()), None)
+    is_socket = connection_info['driver_volume_type'] == 'nbd' and 'device_path' not in connection_info['data']
+    return None if is_socket else next(iter(host_paths(connection_info).values()), None)
 
 
 def host_paths(connection_info: Data) -> dict[str, str]:
@@ -77,9 +75,41 @@ def host_paths(connection_info: Data) -> dict[str, str]:
     kind, data = connection_info['driver_volume_type'], connection_info['data']
     if kind == 'nfs' and 'device_path' not in data:
         return {'connection_info.mount_point_base': _nfs_path(connection_info)}
-    name = 'socket' if kind == 'nbd' else 'device_path'
-    path = data.get(name) if kind in _WITH_PATH else None
+    name = 'socket' if kind == 'nbd' and 'device_path' not in data else 'device_path'
+    path = data.get(name)
     return {f'connection_info.data.{name}': path} if isinstance(path, str) else {}
+
+
+def is_block(connection_info: Data) -> bool:
+    """Whether the volume is a block device of this host."""
+    return _source(connection_info) is _block
+
+
+def decided(connection_info: Data, device_name: str | None, disk_bus: str | None) -> dict[str, str]:
+    """The disk's properties that a request decides, each with its field.
+
+    What the data are and what the guest may do to them is decided even if nothing is said: it is a raw, unencrypted
+    disk then that the guest may write, and has alone.
+    """
+    data, options = connection_info['data'], connection_info.get('disk') or {}
+    fields = {
+        'device': 'device_type',
+        'driver_type': 'connection_info.data.format',
+        'encryption': 'connection_info.data.encryption',
+        'readonly': 'connection_info.data.access_mode',
+        'shareable': 'connection_info.multiattach',
+        'serial': 'serial',
+    }
+    if disk_bus is not None:
+        fields['bus'] = 'disk_bus'
+    if device_name is not None:
+        fields['target_dev'] = 'device_name'
+    for name in ('discard', 'logical_block_size', 'physical_block_size'):
+        if data.get(name) is not None:
+            fields[name] = f'connection_info.data.{name}'
+    if data.get('qos_specs') is not None:
+        fields |= {name: f'connection_info.data.qos_specs.{name}' for name in qos.KEYS}
+    return fields | {name: f'connection_info.disk.{name}' for name in options}
 
 
 def is_image(connection_info: Data) -> bool:
@@ -120,6 +150,11 @@ def _set_driver(disk: Disk, options: Data) -> None:
     if disk.iothread is not None and disk.bus != 'virtio':
         raise exception.InvalidInput(
             field='connection_info.disk.iothread', reason=f'a disk on bus {disk.bus} has none, on virtio it has'
+        )
+    disk.queues = options.get('queues')
+    if disk.queues is not None and disk.bus != 'virtio':
+        raise exception.InvalidInput(
+            field='connection_info.disk.queues', reason=f'a disk on bus {disk.bus} has one, on virtio it has several'
         )
 
 
@@ -168,9 +203,6 @@ def _block(disk: Disk, connection_info: Data) -> None:
 
 def _iscsi(disk: Disk, connection_info: Data) -> None:
     data = connection_info['data']
-    if 'device_path' in data:  # os-brick has logged the host in
-        _block(disk, connection_info)
-        return
     disk.type = 'network'
     disk.source_protocol = 'iscsi'
     disk.source_name = f'{data["target_iqn"]}/{data["target_lun"]}'
@@ -214,13 +246,19 @@ def _set_auth(disk: Disk, data: Data, secret_type: str) -> None:
     disk.auth_secret_uuid = data['secret_uuid'].lower()
 
 
-#: How the source of each ``driver_volume_type`` is written.
-_SOURCES: dict[str, Callable[[Disk, Data], None]] = {
+#: How the source of each ``driver_volume_type`` is written that QEMU can reach by itself.
+_SOURCES: dict[str, Callable[[Disk, Data], None]] = {'iscsi': _iscsi, 'rbd': _rbd, 'nbd': _nbd}
+#: Of these the path is a file's. Of all others, also of those that are not known here, it is a block device's: os-brick
+#: makes one of whatever it connects the host to.
+_FILES: dict[str, Callable[[Disk, Data], None]] = {
     'file': _file,
-    'local': _block,
     'nfs': _nfs,
-    'iscsi': _iscsi,
-    'fibre_channel': _block,
-    'rbd': _rbd,
-    'nbd': _nbd,
+    **dict.fromkeys(('gpfs', 'quobyte', 'smbfs', 'vzstorage'), _file),
 }
+
+
+def _source(connection_info: Data) -> Callable[[Disk, Data], None]:
+    kind = connection_info['driver_volume_type']
+    if kind in _FILES:
+        return _FILES[kind]
+    return _block if 'device_path' in connection_info['data'] else _SOURCES[kind]

@@ -14,6 +14,7 @@ _MEMBERS = {
     'devname': 'devname',
     'mtu': 'mtu',
     'model': 'model',
+    'vlan': 'vlan',
 }
 
 
@@ -28,7 +29,7 @@ class InterfaceAttach(base.RequestCommand):
     example = 'aliasagent interface attach web1 91f04c6a-... --mac 52:54:00:12:34:56 --bridge br0 --wait'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument('port_id', metavar='PORT_ID', help="the port's UUID")
+        parser.add_argument('port_id', metavar='PORT_ID', help="the port's id, a UUID in most clouds")
         parser.add_argument('--mac', metavar='ADDRESS', help='the MAC address that the guest sees')
         parser.add_argument('--bridge', metavar='NAME', help="the bridge on the agent's host that it is plugged into")
         parser.add_argument(
@@ -42,6 +43,13 @@ class InterfaceAttach(base.RequestCommand):
             '--model', choices=('virtio', 'e1000', 'e1000e', 'rtl8139'), help='what the guest sees; virtio by default'
         )
         parser.add_argument(
+            '--vlan',
+            type=int,
+            metavar='TAG',
+            help='the VLAN of a port of Open vSwitch, 0 for none; by default 4095, in which it reaches nothing until '
+            'it is tagged',
+        )
+        parser.add_argument(
             '--port', metavar='JSON|@FILE', help='the whole port, of any vif_type that the contract knows'
         )
 
@@ -53,7 +61,7 @@ class InterfaceDetach(base.RequestCommand):
     """Take the interface of a port out of a guest."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument('port_id', metavar='PORT_ID', help="the port's UUID")
+        parser.add_argument('port_id', metavar='PORT_ID', help="the port's id, a UUID in most clouds")
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
         return 'detach_interface', parsed_args.port_id, {'port_id': parsed_args.port_id}

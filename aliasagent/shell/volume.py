@@ -17,7 +17,7 @@ class VolumeAttach(base.RequestCommand):
     example = 'aliasagent volume attach web1 7d3c2b9e-... --file /srv/volumes/data.raw --bus scsi --wait'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument('volume', metavar='VOLUME_ID', help="the volume's UUID")
+        parser.add_argument('volume', metavar='VOLUME_ID', help="the volume's id, a UUID in most clouds")
         where = parser.add_mutually_exclusive_group(required=True)
         where.add_argument('--file', metavar='PATH', help='a file (raw unless --file-format says otherwise)')
         where.add_argument('--block', metavar='PATH', help='a block device')
@@ -53,7 +53,7 @@ class VolumeDetach(base.RequestCommand):
     """Take the disk of a volume out of a guest."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument('volume', metavar='VOLUME_ID', help="the volume's UUID")
+        parser.add_argument('volume', metavar='VOLUME_ID', help="the volume's id, a UUID in most clouds")
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
         return 'detach_volume', parsed_args.volume, {'volume_id': parsed_args.volume}

@@ -97,6 +97,16 @@ class AgentContract(AgentCase):
         self.assert_on_both(guest, volume)
         self.assert_succeeded(self.done('detach_volume', guest, volume))
 
+    def test_ids_that_are_no_uuids_come_and_go_by_their_own_verbs(self) -> None:
+        guest, port = self.hypervisor.new_guest(), {**self.port(), 'id': 'nic_0'}
+        connection = harness.file_connection(self.hypervisor.new_file())
+        self.assert_succeeded(self.done('attach_volume', guest, 'rootdisk', connection, disk_bus='scsi'))
+        self.assert_succeeded(self.done('attach_interface', guest, port))
+        self.assert_on_both(guest, 'rootdisk', 'nic_0')
+        self.assert_succeeded(self.done('detach_volume', guest, 'rootdisk'))
+        self.assert_succeeded(self.done('detach_interface', guest, 'nic_0'))
+        self.assert_on_both(guest)
+
     def test_bad_input_names_the_field_and_changes_nothing(self) -> None:
         guest = self.hypervisor.new_guest(state='started')
         volume, file = harness.new_id(), harness.file_connection(self.hypervisor.new_file())
@@ -107,13 +117,13 @@ class AgentContract(AgentCase):
         for method, arguments, field in (
             ('attach_volume', {**good, 'instance_uuid': 'guest-1'}, 'instance_uuid'),
             ('attach_volume', {**good, 'instance_uuid': f'{guest}\n'}, 'instance_uuid'),
-            ('attach_volume', {**good, 'volume_id': 'not-a-uuid'}, 'volume_id'),
+            ('attach_volume', {**good, 'volume_id': 'not an id'}, 'volume_id'),
             ('attach_volume', {**good, 'volume_id': None}, 'volume_id'),
             ('attach_volume', {**good, 'volume_id': 7}, 'volume_id'),
             ('attach_volume', {'instance_uuid': guest, 'volume_id': volume}, 'connection_info'),
             ('attach_volume', {**good, 'connection_info': {'data': {}}}, 'connection_info.driver_volume_type'),
-            ('attach_volume', {**good, 'connection_info': {**file, 'driver_volume_type': 'floppy'}},
-             'connection_info.driver_volume_type'),
+            ('attach_volume', {**good, 'connection_info': {'driver_volume_type': 'floppy', 'data': {}}},
+             'connection_info.data.device_path'),
             ('attach_volume', {**good, 'connection_info': {**file, 'data': {}}}, 'connection_info.data.device_path'),
             ('attach_volume', {**good, 'connection_info': harness.file_connection('relative.img')},
              'connection_info.data.device_path'),

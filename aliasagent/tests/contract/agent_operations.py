@@ -84,7 +84,7 @@ class OperationsContract(agent.AgentCase):
         guest, ctxt = self.hypervisor.new_guest(state='started'), RequestContext()
         before = self.xml(guest)
         for action, arguments, field in (
-            ('attach_volume', {**self.arguments(guest), 'volume_id': 'x'}, 'volume_id'),
+            ('attach_volume', {**self.arguments(guest), 'volume_id': 'a b'}, 'volume_id'),
             ('detach', {'instance_uuid': guest}, 'device_id'),
             ('dance', {'instance_uuid': guest}, 'operation.action'),
             ('submit', {'operation': {}}, 'operation.action'),

@@ -14,7 +14,7 @@ _SECRET = '6fc0a1d6-51f8-4b4a-8f7c-5d6d0b3a5e11'
 
 VOLUMES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     'local': ({'driver_volume_type': 'local', 'data': {'device_path': '/dev/null'}}, {}),
-    'local lun': ({'driver_volume_type': 'local', 'data': {'device_path': '/dev/null'}}, {'device_type': 'lun'}),
+    'local lun': ({'driver_volume_type': 'local', 'data': {'device_path': '/dev/zero'}}, {'device_type': 'lun'}),
     'iscsi': (
         {
             'driver_volume_type': 'iscsi',

@@ -89,7 +89,12 @@ class PortTestCase(SchemasTestCase):
             self.port(f'port.{name}', {**bridge, name: value})
         self.port('port.bandwidth.inbound.average', {**bridge, 'bandwidth': {'inbound': {'peak': 5}}})
         self.port('port.bandwidth.sideways', {**bridge, 'bandwidth': {'sideways': None}})
-        self.port('port.vlan', {**golden.PORTS['interface-ovs'], 'vlan': 4095})
+        for vlan in (4096, -1, '7', True, [], [5, 5]):
+            self.port('port.vlan', {**golden.PORTS['interface-ovs'], 'vlan': vlan})
+        for tag in (0, 4095, '5', True):
+            self.port('port.vlan.0', {**golden.PORTS['interface-ovs'], 'vlan': [tag]})
+        for vlan in (0, 4095):
+            self.port('port.vlan', {**golden.PORTS['interface-macvtap'], 'vlan': vlan})
 
 
 class ConnectionInfoTestCase(SchemasTestCase):

@@ -67,7 +67,13 @@ _DATA: dict[str, st.SearchStrategy[Json]] = {
         _merged(_target, st.fixed_dictionaries({**_secrets, 'auth_method': st.just('CHAP')})),
     ),
     'fibre_channel': _device,
+    **{
+        kind: _merged(_device, _members(format=st.sampled_from([None, 'raw', 'qcow2'])))
+        for kind in ('gpfs', 'quobyte', 'smbfs', 'vzstorage')
+    },
+    'nvmeof': _device,
     'rbd': st.one_of(
+        _device,
         _merged(
             st.fixed_dictionaries({'name': names}),
             _members(hosts=st.lists(_hosts, max_size=3), ports=st.lists(_tcp_ports, max_size=3)),
@@ -76,6 +82,7 @@ _DATA: dict[str, st.SearchStrategy[Json]] = {
     ),
     'nbd': _merged(
         st.one_of(
+            _device,
             st.fixed_dictionaries({'socket': paths}),
             _merged(st.fixed_dictionaries({'host': _hosts}), _members(port=st.none() | _tcp_ports)),
         ),
@@ -97,6 +104,7 @@ _disk_options = _members(
     cache=st.sampled_from(['none', 'writeback', 'writethrough', 'directsync', 'unsafe']),
     io=st.sampled_from(['native', 'threads', 'io_uring']),
     iothread=st.integers(1, 8),
+    queues=st.integers(1, 1024),
     boot_order=st.integers(1, 8),
 )
 
@@ -104,7 +112,7 @@ _disk_options = _members(
 @st.composite
 def volumes(draw: st.DrawFn) -> Json:
     """What ``disk_for_volume`` takes beside the id."""
-    kind = draw(st.sampled_from(sorted(schemas.VOLUME_DATA)))
+    kind = draw(st.sampled_from(sorted(_DATA)))
     bus = draw(st.sampled_from(['virtio', 'scsi', 'sata', 'usb']))
     info: Json = {
         'driver_volume_type': kind,
@@ -130,7 +138,9 @@ _OPTIONAL: dict[str, st.SearchStrategy[Any]] = {
     'model': _models,
     'queues': st.none() | st.integers(1, 256),
     'bandwidth': st.none() | _members(inbound=_limit, outbound=_limit),
-    'vlan': st.none() | st.integers(1, 4094),
+    'vlan': st.none() | st.integers(1, 4094) | st.lists(st.integers(1, 4094), min_size=1, max_size=4, unique=True),
+    'link_state': st.sampled_from([None, 'up', 'down']),
+    'managed': st.booleans(),
     'ovs_interfaceid': st.none() | uuids,
     'macvtap_mode': st.sampled_from(['bridge', 'vepa', 'private', 'passthrough']),
     'vhostuser_mode': st.sampled_from(['client', 'server']),

@@ -40,13 +40,13 @@ class SourceTestCase(base.TestCase):
     def test_the_order_of_the_hosts_does_not_matter(self) -> None:
         one, two = "<host name='a' port='6789'/>", "<host name='B' port='6790'/>"
         texts = [
-            f"<disk type='network'><source protocol='rbd' name='pool/image'>{hosts}</source></disk>"
+            f"<disk type='network'><source protocol='gluster' name='pool/image'>{hosts}</source></disk>"
             for hosts in (one + two, two + one, f'{one}<config file="/etc/ceph.conf"/>{two.lower()}')
         ]
-        self.check('rbd:pool/image@a:6789,b:6790', *texts)
+        self.check('gluster:pool/image@a:6789,b:6790', *texts)
 
     def test_default_ports(self) -> None:
-        for protocol, name, port in (('nbd', 'data', 10809), ('iscsi', 'iqn.2001-04.com.example:a/0', 3260)):
+        for protocol, name, port in (('nbd', 'data', 10809), ('gluster', 'volume/a', 24007)):
             self.check(
                 f'{protocol}:{name}@a:{port}',
                 *(
@@ -55,13 +55,29 @@ class SourceTestCase(base.TestCase):
                     for written in ('', f" port='{port}'", " port='0'", f" port='{port}' transport='tcp'")
                 ),
             )
-        self.check('rbd:a@b:', "<disk type='network'><source protocol='rbd' name='a'><host name='b'/></source></disk>")
+
+    def test_monitors_and_portals_do_not_matter(self) -> None:
+        for protocol, name in (('rbd', 'pool/image'), ('iscsi', 'iqn.2001-04.com.example:a/1')):
+            self.check(
+                f'{protocol}:{name}',
+                *(
+                    f"<disk type='network'><source protocol='{protocol}' name='{name}'>{hosts}</source></disk>"
+                    for hosts in ('', "<host name='a'/>", "<host name='b' port='6789'/><host name='c'/>")
+                ),
+            )
+
+    def test_what_a_disk_is_based_on(self) -> None:
+        text = """<disk><source file='/top'/><mirror type='block'><source dev='/dev/copy'/></mirror>
+            <backingStore type='file'><source file='/middle'/>
+              <backingStore type='network'><source protocol='rbd' name='a/b'/><backingStore/></backingStore>
+            </backingStore></disk>"""
+        self.assertEqual(['/middle', '/dev/copy'], disk.Disk(xml.parse(text)).other_paths)
 
     def test_ipv6(self) -> None:
         self.check(
-            'iscsi:iqn.2001-04.com.example:a/1@[2001:db8::1]:3260',
+            'nbd:a@[2001:db8::1]:10809',
             *(
-                f"<disk><source protocol='iscsi' name='iqn.2001-04.com.example:a/1'><host name='{name}'/></source>"
+                f"<disk><source protocol='nbd' name='a'><host name='{name}'/></source>"
                 '</disk>'
                 for name in ('2001:db8::1', '[2001:DB8::1]')
             ),
@@ -69,7 +85,7 @@ class SourceTestCase(base.TestCase):
 
     def test_a_target_without_a_lun_is_lun_0(self) -> None:
         self.check(
-            'iscsi:iqn.2001-04.com.example:a/0@h:3260',
+            'iscsi:iqn.2001-04.com.example:a/0',
             "<disk><source protocol='iscsi' name='iqn.2001-04.com.example:a'><host name='h'/></source></disk>",
             "<disk><source protocol='iscsi' name='iqn.2001-04.com.example:a/0'><host name='h'/></source></disk>",
         )

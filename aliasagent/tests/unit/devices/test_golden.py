@@ -15,8 +15,9 @@ from aliasagent.tests import base
 from aliasagent.tests.unit.devices import golden
 
 #: What requests do not speak of, but devices may have.
-NOT_ASKED_FOR = {'Disk.sgio', 'Disk.rawio', 'Disk.source_pool', 'Disk.source_volume'} | {
+NOT_ASKED_FOR = {'Disk.sgio', 'Disk.rawio', 'Disk.source_pool', 'Disk.source_volume', 'Disk.iommu'} | {
     'Interface.target_managed',
+    'Interface.iommu',
     'Interface.boot_order',
 }
 

@@ -169,12 +169,14 @@ class SupportsTestCase(base.TestCase):
         view = device("<interface><mac address='FA:16:3E:00:00:01'/></interface>")
         self.assertEqual(Evidence.MAC, identity.supports(view, Claim(kind='interface', mac='fa:16:3e:00:00:01')))
 
-    def test_a_network_source_is_told_by_its_hosts_too(self) -> None:
+    def test_a_network_source_is_told_by_its_hosts_too_unless_its_name_says_all(self) -> None:
         text = "<disk type='network'><source protocol='{}' name='pool/a'><host name='{}' port='1'/></source></disk>"
-        view = device(text.format('rbd', 'one'))
-        for other in (text.format('rbd', 'two'), text.format('nbd', 'one')):
+        view = device(text.format('nbd', 'one'))
+        for other in (text.format('nbd', 'two'), text.format('rbd', 'one')):
             self.assertIsNone(identity.supports(view, identity.claim(device(other))))
-        self.assertEqual(Evidence.SOURCE, identity.supports(view, identity.claim(device(text.format('rbd', 'one')))))
+        self.assertEqual(Evidence.SOURCE, identity.supports(view, identity.claim(device(text.format('nbd', 'one')))))
+        image = device(text.format('rbd', 'one'))
+        self.assertEqual(Evidence.SOURCE, identity.supports(image, identity.claim(device(text.format('rbd', 'two')))))
 
     @given(strategies.devices, strategies.devices)
     def test_another_kind_is_never_it(self, first: xml.Element, second: xml.Element) -> None:

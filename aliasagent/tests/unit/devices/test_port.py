@@ -65,4 +65,4 @@ class PortTestCase(base.TestCase):
 
     def test_a_macvtap_is_tagged_in_passthrough_only(self) -> None:
         self.refused('port.vlan', 'macvtap', vlan=5)
-        self.assertEqual(5, build('macvtap', vlan=5, macvtap_mode='passthrough').vlan_tag)
+        self.assertEqual((5,), build('macvtap', vlan=5, macvtap_mode='passthrough').vlan_tags)

@@ -126,5 +126,5 @@ class LocalPathTestCase(base.TestCase):
 
     def test_elsewhere(self) -> None:
         self.assertIsNone(self.path('iscsi', {'target_portal': '192.0.2.1:3260'}))
-        self.assertIsNone(self.path('rbd', {'name': 'a/b', 'device_path': '/dev/rbd0'}))
+        self.assertIsNone(self.path('rbd', {'name': 'a/b'}))
         self.assertIsNone(self.path('nbd', {'socket': '/run/nbd'}))

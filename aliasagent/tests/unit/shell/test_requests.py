@@ -97,6 +97,23 @@ class SendTestCase(base.ShellTestCase):
         port = {'id': base.PORT, 'address': base.MAC, 'vif_type': 'bridge', 'bridge': 'br0', 'mtu': 1400}
         self.assertEqual({'instance_uuid': base.WEB, 'port': port}, arguments)
 
+    def test_a_port_of_open_vswitch(self) -> None:
+        argv = ('--mac', base.MAC, '--bridge', 'br-int', '--vif-type', 'ovs', '--vlan', '0')
+        _, arguments = self.sent('interface', 'attach', base.WEB, base.PORT, *argv)
+        self.assertEqual(('ovs', 0), (arguments['port']['vif_type'], arguments['port']['vlan']))
+
+    def test_ids_that_are_no_uuids(self) -> None:
+        nic = ('--mac', base.MAC, '--bridge', 'br0')
+        for argv, sent in (
+            (('volume', 'attach', base.WEB, 'rootdisk', '--file', '/a'), 'rootdisk'),
+            (('volume', 'detach', base.WEB, 'rootdisk'), 'rootdisk'),
+            (('interface', 'attach', base.WEB, 'nic_0', *nic), 'nic_0'),
+            (('interface', 'detach', base.WEB, 'nic_0'), 'nic_0'),
+        ):
+            _, arguments = self.sent(*argv)
+            port = arguments.get('port', {})
+            self.assertEqual(sent, arguments.get('volume_id') or arguments.get('port_id') or port.get('id'))
+
     def test_interface_attach_port(self) -> None:
         text = f'{{"address": "{base.MAC}", "vif_type": "bridge", "bridge": "br0", "devname": "tap1"}}'
         _, arguments = self.sent('interface', 'attach', base.WEB, base.PORT, '--port', text)
@@ -155,7 +172,7 @@ class BadInputTestCase(base.ShellTestCase):
         volume = ('volume', 'attach', base.WEB)
         interface = ('interface', 'attach', base.WEB, base.PORT, '--bridge', 'br0')
         for field, argv in (
-            ('volume_id:', (*volume, 'x', '--file', '/a')),
+            ('volume_id:', (*volume, 'x/y', '--file', '/a')),
             ('connection_info.data.device_path:', (*volume, base.VOLUME, '--file', 'a')),
             ('connection_info.driver_volume_type: is missing', (*volume, base.VOLUME, '--connection-info', '{}')),
             ('port.address:', (*interface, '--mac', '01:00:00:00:00:00')),

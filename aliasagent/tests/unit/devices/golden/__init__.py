@@ -83,7 +83,7 @@ VOLUMES: dict[str, Json] = {
             'physical_block_size': 4096,
             'access_mode': 'ro',
         },
-        disk={'iothread': 1, 'boot_order': 1},
+        disk={'iothread': 1, 'boot_order': 1, 'queues': 4},
     ),
     'disk-block-limits-total': _volume(
         'fibre_channel',
@@ -180,6 +180,7 @@ PORTS: dict[str, Json] = {
             'outbound': {'average': 128, 'peak': 256, 'burst': 256},
         },
     ),
+    'interface-ovs-trunk': _port('ovs', bridge='br-int', vlan=[10, 20], link_state='down'),
     'interface-tap': _port('tap', devname='tap91f04c6a-7c', mtu=1500),
     'interface-macvtap': _port('macvtap', macvtap_source='eth0', macvtap_mode='passthrough', vlan=101),
     'interface-hostdev': _port('hw_veb', pci_slot='0000:06:12.5', vlan=42),
