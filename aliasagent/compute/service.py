@@ -68,7 +68,13 @@ class ComputeService(service.Service):
             on_retry=self.metrics.unplug_retried,
             on_timeout=self.metrics.unplug_timed_out,
         )
-        self._driver = Driver(self._host, self._unplugs, self._patience, self._within)
+        self._driver = Driver(
+            self._host,
+            self._unplugs,
+            self._patience,
+            self._within,
+            dead_vlan=lambda: bool(conf.libvirt.ovs_dead_vlan),
+        )
         self._reconciler = Reconciler(self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known)
         self._mover = Mover(self._host, conf.reconcile.save_directory, self._known)
         self._runner = Runner(

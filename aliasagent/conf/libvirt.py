@@ -25,6 +25,16 @@ OPTS: list[cfg.Opt] = [
         help='Seconds for which an operation waits for a hypervisor that went away while the operation was under way, '
         'before it fails.',
     ),
+    cfg.BoolOpt(
+        'ovs_dead_vlan',
+        default=True,
+        mutable=True,
+        help='Whether an Open vSwitch port is plugged with tag 4095 if its request names no VLAN. Without a tag, the '
+        'guest could receive and send in all VLANs of the switch until the port is tagged. The Neutron agent drops '
+        'what comes from VLAN 4095, and sets the tag of the network when it has found the port. Switch this off only '
+        'where nothing tags ports, such as on a switch without Neutron; there, a request can also name VLAN 0 for an '
+        'untagged port.',
+    ),
 ]
 
 

@@ -3,9 +3,11 @@
 
 from aliasagent import exception
 from aliasagent.devices import base
+from aliasagent.devices import differences
 from aliasagent.devices import identity
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.domain import Found
+from aliasagent.virt import sources
 from aliasagent.virt.guest import Definitions
 
 
@@ -41,20 +43,30 @@ def known(device_id: str, found: Found, at_home: Domain | None, abroad: Domain |
     return there
 
 
-def check_same(instance: str, device_id: str, wanted: base.Device, found: Found) -> None:
-    """See that the device that goes by an id is the one that is to be attached.
+def check_same(
+    instance: str, device_id: str, wanted: base.Device, decided: differences.Decided, found: base.Device
+) -> None:
+    """See that the device that goes by an id is the one that is asked for, in all that the request decides.
 
-    :raises DeviceConflict: it is another one.
+    :param decided: the properties that count, with their fields.
+    :raises DeviceConflict: it is another device, or the same in another way; the words name the field.
     """
-    for what, have, want in (
-        ('kind', found.device.kind, wanted.kind),
-        ('source', found.device.source, wanted.source),
-        ('MAC address', identity.claim(found.device).mac, identity.claim(wanted).mac),
-    ):
-        if have != want:
-            raise exception.DeviceConflict(
-                instance=instance, device=device_id, reason=f'it is attached with {what} {have}, asked for is {want}'
-            )
+    difference = (
+        _differs('kind', found.kind, wanted.kind)
+        or (None if sources.same(found, wanted) else _differs('source', found.source, wanted.source))
+        or _differs('MAC address', identity.claim(found).mac, identity.claim(wanted).mac)
+        or differences.first(found, wanted, decided)
+    )
+    if difference is not None:
+        raise exception.DeviceConflict(
+            instance=instance,
+            device=device_id,
+            reason=f'it is attached with {difference.field} {difference.have}, asked for is {difference.want}',
+        )
+
+
+def _differs(field: str, have: str | None, want: str | None) -> differences.Difference | None:
+    return None if have == want else differences.Difference(field, str(have), str(want))
 
 
 def check_can_go(

@@ -107,6 +107,17 @@ class AgentContract(AgentCase):
         self.assert_succeeded(self.done('detach_interface', guest, 'nic_0'))
         self.assert_on_both(guest)
 
+    def test_a_request_that_is_delivered_again_is_done_and_another_one_is_not(self) -> None:
+        guest, volume = self.hypervisor.new_guest(state='started'), harness.new_id()
+        connection = harness.file_connection(self.hypervisor.new_file(), access_mode='ro')
+        for _ in range(2):
+            self.assert_succeeded(self.done('attach_volume', guest, volume, connection, disk_bus='scsi'))
+            before = self.xml(guest)
+        other = {**connection, 'data': {**connection['data'], 'access_mode': 'rw'}}
+        operation = self.done('attach_volume', guest, volume, other, disk_bus='scsi')
+        self.assert_failed(operation, 'DeviceConflict', 'access_mode ro, asked for is rw')
+        self.assert_untouched(guest, before)
+
     def test_bad_input_names_the_field_and_changes_nothing(self) -> None:
         guest = self.hypervisor.new_guest(state='started')
         volume, file = harness.new_id(), harness.file_connection(self.hypervisor.new_file())

@@ -51,6 +51,12 @@ class Hypervisor(Protocol):
     def bridge(self) -> str:
         """A bridge's name."""
 
+    def new_tap(self) -> str:
+        """The name of a tap that a control plane made."""
+
+    def has_tap(self, name: str) -> bool:
+        """Whether the host has a network interface of this name."""
+
 
 class DriverCase:
     """The driver on a hypervisor. Mixed with a test case, which calls :meth:`set_up_driver`."""
@@ -81,7 +87,15 @@ class DriverCase:
         self.unplugs = Unplugs(self.host, on_late=lambda instance, device: self.late.append((instance, device)))
         self.addCleanup(self.unplugs.close)
         self.within = Bounds.everything()
-        self.driver = Driver(self.host, self.unplugs, lambda: self.patience, lambda: self.within)
+        self.dead_vlan = True
+        self.driver = Driver(
+            self.host,
+            self.unplugs,
+            lambda: self.patience,
+            lambda: self.within,
+            dead_vlan=lambda: self.dead_vlan,
+            tap_exists=lambda name: self.hypervisor.has_tap(name),
+        )
 
     # What the tests do
 

@@ -50,6 +50,14 @@ class FakeSide:
     def bridge(self) -> str:
         return 'br-fake'
 
+    def new_tap(self) -> str:
+        name = f'tap-{len(self.fake.taps)}'
+        self.fake.taps.add(name)
+        return name
+
+    def has_tap(self, name: str) -> bool:
+        return name in self.fake.taps
+
     def reset(self, guest: str) -> None:
         self.fake.open().lookupByUUIDString(guest).reset(0)
 

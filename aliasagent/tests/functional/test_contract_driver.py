@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import fixtures
 import testtools
 
+from aliasagent.tests.contract import driver_again
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
 from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
+from aliasagent.tests.contract import driver_places
 from aliasagent.tests.contract import harness
 from aliasagent.tests.contract import reconcile
 from aliasagent.tests.contract import reconcile_special
@@ -33,6 +35,14 @@ class OnFake(harness.DriverCase, testtools.TestCase):
 
 class AttachTest(OnFake, driver_attach.AttachContract):
     """Attach."""
+
+
+class AgainTest(OnFake, driver_again.AgainContract):
+    """Attach of what is there."""
+
+
+class PlacesTest(OnFake, driver_places.PlacesContract):
+    """Where devices go."""
 
 
 class DetachTest(OnFake, driver_detach.DetachContract):

@@ -18,6 +18,7 @@ from aliasagent.tests.parts import guest as guests
 from aliasagent.tests.parts import libvirtd
 from aliasagent.tests.parts import materials
 from aliasagent.virt import host
+from aliasagent.virt import taps
 
 
 class RealSide:
@@ -34,6 +35,7 @@ class RealSide:
         self.connection = host.open_libvirt(self.uri)
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=self.parts.directory))
         self.made: list[guests.TestGuest] = []
+        self.taps_made: list[str] = []
 
     def open(self, uri: str) -> Any:
         return host.open_libvirt(uri)
@@ -80,6 +82,14 @@ class RealSide:
     def _bridge(self) -> str:
         return materials.make_bridge()
 
+    def new_tap(self) -> str:
+        name = materials.make_tap()
+        self.taps_made.append(name)
+        return name
+
+    def has_tap(self, name: str) -> bool:
+        return taps.exists(name)
+
     def reset(self, guest: str) -> None:
         """Press a guest's reset button."""
         self.connection.lookupByUUIDString(guest).reset()
@@ -104,6 +114,8 @@ class RealSide:
         for guest in self.made:
             if guest is not booted:
                 guest.destroy()
+        while self.taps_made:
+            materials.remove_bridge(self.taps_made.pop())
         self.made = [] if booted is None else [booted]
         if booted is not None and self._has_hot_plugged(booted):
             booted.destroy()

@@ -10,10 +10,12 @@ from typing import ClassVar
 
 import libvirt
 
+from aliasagent.tests.contract import driver_again
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
 from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
+from aliasagent.tests.contract import driver_places
 from aliasagent.tests.contract import harness
 from aliasagent.tests.contract import reconcile
 from aliasagent.tests.contract import reconcile_special
@@ -24,6 +26,14 @@ from aliasagent.tests.parts import processes
 
 class AttachTest(base.OnLibvirt, driver_attach.AttachContract):
     """Attach."""
+
+
+class AgainTest(base.OnLibvirt, driver_again.AgainContract):
+    """Attach of what is there."""
+
+
+class PlacesTest(base.OnLibvirt, driver_places.PlacesContract):
+    """Where devices go."""
 
 
 class DetachTest(base.OnLibvirt, driver_detach.DetachContract):

@@ -7,6 +7,7 @@ from typing import Any
 import libvirt_qemu  # type: ignore[import-untyped]
 
 from aliasagent import exception
+from aliasagent.devices import drives
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 
@@ -47,12 +48,13 @@ class LeftInQemuTest(base.OnLibvirt):
         self.detach(self.guest, volume)
         self.assert_on_both(self.guest)
 
-    def test_a_disk_is_where_this_one_has_to_go(self) -> None:
+    def test_a_disk_is_where_the_name_of_this_one_leads(self) -> None:
         self.leave_disk(f'ua-{harness.new_id()}', 0)
-        before = self.xml(self.guest)
-        error = self.assertRaises(exception.AttachFailed, self.attach, self.guest, device_name='/dev/sda')
-        self.assertIn('goes when the guest is switched off', str(error))
-        self.assert_untouched(self.guest, before)
+        volume = self.attach(self.guest, device_name='/dev/sda')
+        self.assert_on_both(self.guest, volume)
+        for domain in (self.live(self.guest), self.persistent(self.guest)):
+            (disk,) = domain.by_alias(f'ua-{volume}')
+            self.assertEqual(('sda', drives.Place(0, 7)), (disk.target, drives.place_of(disk)))
 
     def test_it_is_this_disk_itself(self) -> None:
         volume = harness.new_id()

@@ -138,12 +138,29 @@ class OpenVSwitchTest(base.OnLibvirt):
         self.assert_plugged()
 
     def test_a_vlan_is_the_ports_tag(self) -> None:
-        tagged, plain = self.attach_ovs(vlan=42), self.attach_ovs()
+        tagged, plain = self.attach_ovs(vlan=42), self.attach_ovs(vlan=0)
         ports = self.ports()
         self.assertEqual((42, None), (ports[tagged].tag, ports[plain].tag))
         self.detach(self.uuid, tagged)
         self.assert_plugged(plain)
         self.detach(self.uuid, plain)
+
+    def test_a_port_without_a_vlan_is_in_the_dead_one_until_the_switch_is_told_another(self) -> None:
+        port = self.attach_ovs()
+        self.assertEqual(4095, self.ports()[port].tag)
+        self.switch.vsctl('set', 'Port', self.ports()[port].name, 'tag=7')  # as Neutron's agent does
+        before = self.xml(self.uuid)
+        self.attach_ovs(id=port)
+        self.assert_untouched(self.uuid, before)
+        self.assertEqual(7, self.ports()[port].tag)
+        self.detach(self.uuid, port)
+
+    def test_a_trunk_carries_its_vlans(self) -> None:
+        port = self.attach_ovs(vlan=[10, 20], link_state='down')
+        name = self.ports()[port].name
+        self.assertEqual('[10, 20]', self.switch.vsctl('get', 'Port', name, 'trunks').strip())
+        self.assertIsNone(self.ports()[port].tag)
+        self.detach(self.uuid, port)
 
     def test_the_switch_may_know_the_port_by_another_id(self) -> None:
         known = harness.new_id()

@@ -47,9 +47,9 @@ STARTED = (
     Step('start was told', f'{_OPERATIONS}.journal:Journal.told'),
 )
 ATTACH = (
-    Step('attach', 'aliasagent.virt.driver:Driver._attach'),
+    Step('attach', 'aliasagent.virt.attach:Attacher._attach'),
     Step('libvirt attaches', 'aliasagent.virt.guest:Guest.attach'),
-    Step('read back', 'aliasagent.virt.driver:Driver._read_back'),
+    Step('read back', 'aliasagent.virt.attach:Attacher._read_back'),
 )
 #: What a detach does until it is up to the guest.
 ASK = (

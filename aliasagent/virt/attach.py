@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attach: a device goes to both sides, live and persistent, in one call, and is read back.
+
+What the guest has already is compared with what is asked for: an attach that would change nothing succeeds only if the
+device is as the request wants it. What is asked for twice is refused.
+"""
+
+import dataclasses
+import functools
+import logging
+import operator
+import os
+from collections.abc import Callable
+from typing import Any
+
+from aliasagent import exception
+from aliasagent.devices import alias
+from aliasagent.devices import base
+from aliasagent.devices import bounds
+from aliasagent.devices import differences
+from aliasagent.devices import disk as disks
+from aliasagent.devices import drives
+from aliasagent.devices import host_device
+from aliasagent.devices import interface as interfaces
+from aliasagent.devices import port as ports
+from aliasagent.devices import targets
+from aliasagent.devices import volume
+from aliasagent.devices.domain import Found
+from aliasagent.virt import conflicts
+from aliasagent.virt import errors
+from aliasagent.virt import lookup
+from aliasagent.virt import paths
+from aliasagent.virt.guest import Definitions
+from aliasagent.virt.guest import Guest
+from aliasagent.virt.guest import Side
+from aliasagent.virt.host import Host
+from aliasagent.virt.unplug import Unplugs
+
+LOG = logging.getLogger(__name__)
+
+#: How often an attach is tried, if each time something came in between; or if QEMU has something in the way, of which
+#: there may be more.
+_ATTEMPTS, _ATTEMPTS_AROUND = 3, 8
+_LEFT_IN_QEMU = (
+    "the guest's QEMU has kept something of an attach during which libvirtd was killed, and libvirt does not know it; "
+    'it goes when the guest is switched off'
+)
+_NO_ROOM = (
+    'it has no SCSI controller with room{where}; attach it to bus virtio, or give the guest a controller of model '
+    'virtio-scsi while it is shut off'
+)
+
+
+@dataclasses.dataclass
+class _Avoid:
+    """Names and places that no definition shows as taken, and QEMU refused."""
+
+    names: set[str] = dataclasses.field(default_factory=set)
+    places: set[drives.Place] = dataclasses.field(default_factory=set)
+
+    def add(self, device: base.Device) -> bool:
+        """Avoid what a device was to have; False if that is nothing new."""
+        place = drives.place_of(device)
+        if place is not None and place not in self.places:
+            self.places.add(place)
+        elif device.target in (None, *self.names):
+            return False
+        if device.target is not None:
+            self.names.add(device.target)
+        return True
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """What an attach asks for."""
+
+    device_id: str
+    #: Makes the device so that it fits the guest as it was just read, with none of the names that are to be avoided.
+    build: Callable[[Definitions, _Avoid], base.Device]
+    #: The device's properties that the request decides, with their fields.
+    decided: differences.Decided
+    #: Refuses what may not be attached.
+    check: Callable[[], None]
+
+
+class Attacher:
+    """Plugs devices into the guests of a host.
+
+    :param within: what may be attached, asked at each attach.
+    :param dead_vlan: whether an Open vSwitch port that names no VLAN may reach nothing, asked at each attach.
+    :param tap_exists: whether this host has a network interface of this name.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        unplugs: Unplugs,
+        within: Callable[[], bounds.Bounds],
+        *,
+        dead_vlan: Callable[[], bool],
+        tap_exists: Callable[[str], bool],
+    ) -> None:
+        self._host = host
+        self._unplugs = unplugs
+        self._within = within
+        self._dead_vlan = dead_vlan
+        self._tap_exists = tap_exists
+
+    def attach_volume(
+        self,
+        instance: str,
+        volume_id: str,
+        connection_info: dict[str, Any],
+        device_name: str | None = None,
+        disk_bus: str | None = None,
+        device_type: str = 'disk',
+    ) -> None:
+        """Plug a volume in. See :meth:`attach`.
+
+        :raises InvalidInput: the parts of the request do not go together, or the path is not on this host, or not one
+            that may be attached.
+        """
+        needs = bounds.needs({'connection_info': connection_info})
+
+        def check() -> None:
+            paths.check(needs, self._within())
+            path = volume.local_path(connection_info)
+            if path is not None and not os.path.exists(path):
+                raise needs[0].refused(f'{path} does not exist on this host')
+            if path is not None and volume.is_block(connection_info) and os.path.isfile(path):
+                raise needs[0].refused(f'{path} is a file, and driver_volume_type stands for a block device')
+
+        name = None if device_name is None else targets.split(device_name)
+        asked_bus = disk_bus or targets.default_bus(name, device_type)
+        if name is not None:
+            targets.check(name, asked_bus)
+
+        def disk(definitions: Definitions, avoid: _Avoid) -> base.Device:
+            bus, target = asked_bus, name
+            if target is None and (has := _disk_of(definitions, volume_id)) is not None:
+                # What is not asked for is as on the side that has it already.
+                target = has.target
+                bus = has.bus if disk_bus is None and has.bus in volume.BUSES[device_type] else bus
+            if target is None:
+                target = _free_name(definitions, bus, avoid)
+            return volume.disk_for_volume(volume_id, connection_info, target=target, bus=bus, device_type=device_type)
+
+        decided = volume.decided(connection_info, device_name, disk_bus)
+        self._attach(instance, _Request(volume_id, disk, decided, check))
+
+    def attach_interface(self, instance: str, port: dict[str, Any]) -> None:
+        """Plug the interface of a port in. See :meth:`attach_volume` for the errors."""
+        needs = bounds.needs({'port': port})
+        request = _Request(
+            port['id'],
+            lambda *_read: ports.interface_for_port(port, dead_vlan=self._dead_vlan()),
+            ports.decided(port),
+            lambda: paths.check(needs, self._within()),
+        )
+        self._attach(instance, request)
+
+    def attach_hostdev(self, instance: str, device_id: str, hostdev: dict[str, Any]) -> None:
+        """Give the guest a device of this host. See :meth:`attach_volume` for the errors."""
+        needs = bounds.needs({'hostdev': hostdev})
+        request = _Request(
+            device_id,
+            lambda *_read: host_device.host_device(device_id, hostdev),
+            host_device.decided(hostdev),
+            lambda: paths.check(needs, self._within()),
+        )
+        self._attach(instance, request)
+
+    def _attach(self, instance: str, request: _Request) -> None:
+        """Plug a device in, on each side where it is not yet, and read it back.
+
+        :raises DeviceConflict: another device goes by this id, or this one is there in another way, or what is behind
+            it is in the guest as another device.
+        :raises GuestBusy: the guest is being migrated, was saved with its devices, or was asked to release this one.
+        :raises AttachFailed: libvirt refused, or the alias did not land. Neither side has the device then, or the words
+            say what is left.
+        """
+        guest, device_id = self._host.guest(instance), request.device_id
+        avoid = _Avoid()
+        tried = Side(0)
+        for attempt in range(1, _ATTEMPTS_AROUND + 1):
+            definitions = guest.definitions()
+            if definitions.live is None:
+                guest.refuse_if_saved()
+            else:
+                guest.refuse_if_migrating()
+                self._unplugs.refuse_if_leaving(instance, alias.make(device_id))
+            device = request.build(definitions, avoid)
+            found = conflicts.find(guest, definitions, device_id, device)
+            for has in found.values():
+                lookup.check_same(guest.uuid, device_id, device, request.decided, has.device)
+            missing = definitions.there & ~functools.reduce(operator.or_, found, Side(0))
+            if not missing:
+                LOG.info('Instance %s has device %s', instance, device_id)
+                return
+            request.check()
+            conflicts.refuse_double(guest, device_id, device, definitions, found)
+            conflicts.refuse_if_taken(guest, device_id, device, definitions, missing)
+            self._fit(guest, device_id, device, definitions, found, missing, avoid)
+            tried |= missing
+            try:
+                guest.attach(device.to_xml(), missing)
+            except (exception.HypervisorUnavailable, exception.GuestBusy):
+                raise
+            except exception.HypervisorError as error:
+                now = guest.definitions()
+                # It was started or stopped since it was read, or a call of an agent that was killed took effect late.
+                restarted = isinstance(error, errors.InvalidOperation) and now.there != definitions.there
+                late = missing & _sides_with(now, device_id)
+                if (restarted or late) and attempt < _ATTEMPTS:
+                    continue
+                # What QEMU has and libvirt does not know shows in no definition; another place goes around it.
+                elsewhere = isinstance(error, errors.PlaceLeft) and avoid.add(device)
+                if (elsewhere or isinstance(error, errors.NameLeft)) and attempt < _ATTEMPTS_AROUND:
+                    continue
+                raise _attach_failed(guest, device_id, tried & _sides_with(now, device_id), error) from error
+            there = self._read_back(guest, device_id, missing, persistent=definitions.persistent is not None)
+            LOG.info('Attached %s to instance %s', device.describe(), instance)
+            if there in definitions.there:
+                return
+            # Started since it was read, it may have been started without the device.
+        raise exception.AttachFailed(instance=instance, device=device_id, reason='the guest is started all the time')
+
+    def _fit(
+        self,
+        guest: Guest,
+        device_id: str,
+        device: base.Device,
+        definitions: Definitions,
+        found: dict[Side, Found],
+        missing: Side,
+        avoid: _Avoid,
+    ) -> None:
+        """Make a device fit the guest, and what the guest has of it on its other side.
+
+        :raises AttachFailed: there is no place for it.
+        """
+        if any(domain.root.find('launchSecurity') is not None for _side, domain in definitions.sides()):
+            _through_iommu(device)
+        if isinstance(device, interfaces.Interface) and device.type == 'ethernet' and device.target_dev is not None:
+            live = found.get(Side.LIVE)
+            if live is not None and isinstance(live.device, interfaces.Interface):
+                device.target_managed = live.device.target_managed
+            elif self._tap_exists(device.target_dev):
+                # Whoever made the tap keeps it: libvirt neither makes nor removes it.
+                device.target_managed = False
+        if device.drive_bus == drives.BUS:
+            place = _place(device, definitions, found, missing, avoid)
+            if place is None:
+                where = ' in both its definitions' if len(definitions.sides()) > 1 else ''
+                raise exception.AttachFailed(
+                    instance=guest.uuid, device=device_id, reason=_NO_ROOM.format(where=where)
+                )
+            drives.put(device, place)
+
+    def _read_back(self, guest: Guest, device_id: str, attached: Side, *, persistent: bool) -> Side:
+        """See that the alias is where the device was attached: libvirt drops one that it does not like silently.
+
+        :return: which definitions the guest has by now.
+        """
+        definitions = guest.definitions(persistent=persistent)
+        # A guest that was stopped since has no live side to look at.
+        lost = attached & definitions.there & ~_sides_with(definitions, device_id)
+        if lost:
+            raise exception.AttachFailed(
+                instance=guest.uuid,
+                device=device_id,
+                reason=f'libvirt took the device, but its alias is not in the {conflicts.words(lost)}; '
+                'the device may be there',
+            )
+        return definitions.there
+
+
+def _through_iommu(device: base.Device) -> None:
+    """Have a virtio device of a guest whose memory is encrypted ask the IOMMU, without which it cannot be used."""
+    match device:
+        case disks.Disk(bus='virtio') | interfaces.Interface(model='virtio'):
+            device.iommu = True
+        case _:
+            pass
+
+
+def _place(
+    device: base.Device, definitions: Definitions, found: dict[Side, Found], missing: Side, avoid: _Avoid
+) -> drives.Place | None:
+    """Where a SCSI device goes: where the guest's other side has it, else to a place that is free on both."""
+    lacking = [domain for side, domain in definitions.sides() if side in missing]
+    for has in found.values():
+        place = drives.place_of(has.device)
+        if place is not None and place not in avoid.places and drives.has_place(lacking, place):
+            return place
+    domains = lacking if found else [domain for _side, domain in definitions.sides()]
+    return drives.free_place(domains, device.target, avoid.places)
+
+
+def _sides_with(definitions: Definitions, device_id: str) -> Side:
+    """The sides on which exactly one device carries the id's alias."""
+    name = alias.make(device_id)
+    there = Side(0)
+    for side, domain in definitions.sides():
+        if len(domain.by_alias(name)) == 1:
+            there |= side
+    return there
+
+
+def _attach_failed(guest: Guest, device_id: str, left: Side, error: Exception) -> exception.AttachFailed:
+    """The error for an attach that libvirt refused, with what it left behind, if anything."""
+    reason = f'{error}; it is left in the {conflicts.words(left)}' if left else str(error)
+    if isinstance(error, errors.LeftInQemu):
+        reason = f'{reason}; {_LEFT_IN_QEMU}'
+    return exception.AttachFailed(instance=guest.uuid, device=device_id, reason=reason)
+
+
+def _disk_of(definitions: Definitions, volume_id: str) -> disks.Disk | None:
+    """The disk of a volume, on one side or the other; None if neither has it."""
+    for _side, domain in definitions.sides():
+        try:
+            found = domain.find(volume_id)
+        except exception.Conflict:
+            continue  # judged when it is known, too, what the disk looks like
+        if found is not None and isinstance(found.device, disks.Disk):
+            return found.device
+    named = (it for _side, domain in definitions.sides() for it in domain.by_alias(alias.make(volume_id)))
+    return next((it for it in named if isinstance(it, disks.Disk)), None)
+
+
+def _free_name(definitions: Definitions, bus: str, avoid: _Avoid) -> str:
+    """What to call a new disk: a name that is free on both sides."""
+    taken = {target for _side, domain in definitions.sides() for target in domain.taken_targets(bus)}
+    return targets.first_free(bus, taken | avoid.names)

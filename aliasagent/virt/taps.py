@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network interfaces that this host has."""
+
+import pathlib
+
+_NET = pathlib.Path('/sys/class/net')
+
+
+def exists(name: str) -> bool:
+    """Whether the host has a network interface of this name, such as a tap that Neutron made for a port."""
+    return (_NET / name).exists()
