@@ -82,8 +82,7 @@ def add_scsi_controllers(definition: etree._Element, device: etree._Element, may
             continue
         controller = etree.Element('controller', type='scsi', index=str(index), model=model)
         if model == _OWN_MODEL and is_q35(definition):
-            bridge = _bridge(definition, may_add_ports)
-            bus, slot = bridge, _free_slot_behind(definition, bridge)
+            bus, slot = _behind_a_bridge(definition, may_add_ports)
         else:
             bus, slot = _free_pci(definition, may_add_ports)
         _set_pci(controller, bus, slot)
@@ -92,22 +91,21 @@ def add_scsi_controllers(definition: etree._Element, device: etree._Element, may
         _devices(definition).append(controller)
 
 
-def _bridge(definition: etree._Element, may_add_ports: bool) -> int:
-    """The bridge for devices of conventional PCI, made if there is none."""
+def _behind_a_bridge(definition: etree._Element, may_add_ports: bool) -> tuple[int, int]:
+    """A free slot for a device of conventional PCI, behind a bridge that is made if there is none with room."""
+    taken = _taken_pci(definition)
     for controller in definition.iterfind('devices/controller[@model="pcie-to-pci-bridge"]'):
-        return int(controller.get('index', '0'))
+        bridge = int(controller.get('index', '0'))
+        for slot in range(1, 32):
+            if (bridge, slot) not in taken:
+                return bridge, slot
     bus, slot = _free_pci(definition, may_add_ports)
     number = _highest_pci(definition) + 1
     _devices(definition).append(etree.Element('controller', type='pci', index=str(number), model='pcie-root-port'))
-    bridge = etree.Element('controller', type='pci', index=str(number + 1), model='pcie-to-pci-bridge')
-    _set_pci(bridge, bus, slot)
-    _devices(definition).append(bridge)
-    return number + 1
-
-
-def _free_slot_behind(definition: etree._Element, bridge: int) -> int:
-    taken = _taken_pci(definition)
-    return next(slot for slot in range(1, 32) if (bridge, slot) not in taken)
+    made = etree.Element('controller', type='pci', index=str(number + 1), model='pcie-to-pci-bridge')
+    _set_pci(made, bus, slot)
+    _devices(definition).append(made)
+    return number + 1, 1
 
 
 def _set_pci(device: etree._Element, bus: int, slot: int) -> None:
