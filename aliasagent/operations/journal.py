@@ -10,7 +10,6 @@ What is to be told about an operation is written with it, in the same transactio
 
 import contextlib
 import dataclasses
-import json
 import os
 import sqlite3
 import threading
@@ -18,16 +17,14 @@ import time
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
-from typing import Any
-from typing import TypeVar
 
 from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.operations import rows
 from aliasagent.operations.layouts import LAYOUTS
 from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import Accepted
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Notice
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import Phase
@@ -35,16 +32,10 @@ from aliasagent.operations.model import State
 
 VERSION = len(LAYOUTS)
 
-_COLUMNS = (
-    'id, action, instance, device, arguments, state, error_class, error, accepted_at, started_at, finished_at, '
-    'attempts, request_id, released_at, asked'
-)
-_VALUES = ', '.join(f':{name}' for name in _COLUMNS.split(', '))
 _HOW_TO_GO_ON = (
     'move it away, with its -wal and -shm, and start the agent again: it begins with an empty one, and what had been '
     'accepted and not done has to be asked for anew (sqlite3 FILE .recover may still show it)'
 )
-_Text = TypeVar('_Text', str, str | None)
 #: How many operations are forgotten at once: the journal is locked meanwhile.
 _BATCH = 1000
 
@@ -108,15 +99,15 @@ class Journal:
         now = self._clock()
         new = dataclasses.replace(
             operation,
-            device=_storable(operation.device),
-            error=_storable(operation.error),
+            device=rows.storable(operation.device),
+            error=rows.storable(operation.error),
             accepted_at=now,
             finished_at=now if operation.is_finished else None,
-            request_id=_storable(operation.request_id),
+            request_id=rows.storable(operation.request_id),
         )
         added = db.execute(
-            f'INSERT INTO operations ({_COLUMNS}) VALUES ({_VALUES}) ON CONFLICT (id) DO NOTHING',  # nosec B608
-            vars(new) | {'arguments': json.dumps(new.arguments), 'asked': None},
+            f'INSERT INTO operations ({rows.COLUMNS}) VALUES ({rows.VALUES}) ON CONFLICT (id) DO NOTHING',  # nosec B608
+            rows.values_of(new),
         ).rowcount
         if not added:
             (known,) = self._select(db, 'WHERE id = ?', operation.id)
@@ -134,7 +125,7 @@ class Journal:
             (attempts,) = db.execute(
                 'UPDATE operations SET state = ?, started_at = coalesce(started_at, ?), attempts = attempts + 1, '
                 'asked = coalesce(?, asked) WHERE id = ? RETURNING attempts',
-                (State.RUNNING, self._clock(), _dumped(asked), operation_id),
+                (State.RUNNING, self._clock(), rows.dumped(asked), operation_id),
             ).fetchone()
             if attempts == 1:
                 self._notice(db, operation_id, Phase.START)
@@ -142,13 +133,13 @@ class Journal:
     def found(self, operation_id: str, asked: DeviceFingerprint) -> None:
         """Record the device that a detach is about to take out, if its guest has changed since the detach began."""
         with self._transaction() as db:
-            db.execute('UPDATE operations SET asked = ? WHERE id = ?', (_dumped(asked), operation_id))
+            db.execute('UPDATE operations SET asked = ? WHERE id = ?', (rows.dumped(asked), operation_id))
 
     def finish(self, operation_id: str, error: BaseException | None = None) -> None:
         """Record an operation's outcome; what was refused before work on it began, began and ended at once."""
         outcome: tuple[str | None, ...] = (State.SUCCEEDED, None, None)
         if error is not None:
-            outcome = (State.FAILED, type(error).__name__, _storable(str(error)))
+            outcome = (State.FAILED, type(error).__name__, rows.storable(str(error)))
         with self._transaction() as db:
             (attempts,) = db.execute('SELECT attempts FROM operations WHERE id = ?', (operation_id,)).fetchone()
             db.execute(
@@ -170,7 +161,7 @@ class Journal:
             begun = (
                 'NOT EXISTS (SELECT 1 FROM operations AS begun WHERE begun.instance = failed.instance AND '  # nosec B608
                 'begun.device = failed.device AND begun.sequence > failed.sequence AND begun.state = ? '
-                f'AND begun.action IN ({_marks(attaches)}))'
+                f'AND begun.action IN ({rows.marks(attaches)}))'
             )
             where = f'instance = ? AND device = ? AND {begun}'
             for operation in self._overdue(db, where, instance, device, State.RUNNING, *attaches):
@@ -229,12 +220,12 @@ class Journal:
         return self._select(
             db,
             f'AS failed WHERE {condition} AND state = ? AND released_at IS NULL '  # nosec B608
-            f'AND action IN ({_marks(detaches)}) '
+            f'AND action IN ({rows.marks(detaches)}) '
             # An older release did not record what it asked for.
             "AND (json_extract(asked, '$.run') IS NOT NULL OR asked IS NULL AND error_class = ?) "
             'AND NOT EXISTS (SELECT 1 FROM operations AS later WHERE later.instance = failed.instance '
             'AND later.device = failed.device AND later.sequence > failed.sequence AND later.state = ? '
-            f'AND later.action IN ({_marks(changes)})) ORDER BY sequence',
+            f'AND later.action IN ({rows.marks(changes)})) ORDER BY sequence',
             *values,
             State.FAILED,
             *detaches,
@@ -262,7 +253,7 @@ class Journal:
         if instance is not None:
             conditions['instance = ?'] = (instance,)
         if states:
-            conditions[f'state IN ({_marks(states)})'] = tuple(states)
+            conditions[f'state IN ({rows.marks(states)})'] = tuple(states)
         if since is not None:
             conditions['accepted_at >= ?'] = (since,)
         if until is not None:
@@ -279,8 +270,8 @@ class Journal:
             last = self._select(
                 db,
                 'WHERE sequence IN (SELECT max(sequence) FROM operations WHERE instance = ? AND '  # nosec B608
-                f'(state = ? AND action IN ({_marks(attaches)}) OR '
-                f'(state != ? OR released_at IS NOT NULL) AND action IN ({_marks(detaches)})) GROUP BY device)',
+                f'(state = ? AND action IN ({rows.marks(attaches)}) OR '
+                f'(state != ? OR released_at IS NOT NULL) AND action IN ({rows.marks(detaches)})) GROUP BY device)',
                 instance,
                 State.SUCCEEDED,
                 *attaches,
@@ -298,10 +289,10 @@ class Journal:
         forgotten = 0
         attaches, changes = sorted(ATTACHES), sorted(ATTACHES | DETACHES)
         in_force = (
-            f'state = ? AND action IN ({_marks(attaches)}) AND NOT EXISTS (SELECT 1 FROM operations AS later '
+            f'state = ? AND action IN ({rows.marks(attaches)}) AND NOT EXISTS (SELECT 1 FROM operations AS later '
             'WHERE later.instance = operations.instance AND later.device = operations.device '
             'AND later.sequence > operations.sequence AND (later.state = ? OR later.released_at IS NOT NULL) '
-            f'AND later.action IN ({_marks(changes)}))'
+            f'AND later.action IN ({rows.marks(changes)}))'
         )
         while True:
             with self._transaction() as db:
@@ -323,14 +314,14 @@ class Journal:
     def notices(self, limit: int = 100) -> list[Notice]:
         """What is to be told, the oldest first."""
         with self._transaction() as db:
-            rows = db.execute(
+            noticed = db.execute(
                 'SELECT n.sequence, n.phase, o.id FROM notices n JOIN operations o ON o.sequence = n.operation '
                 'ORDER BY n.sequence LIMIT ?',
                 (limit,),
             ).fetchall()
             return [
                 Notice(sequence, Phase(phase), self._select(db, 'WHERE id = ?', operation_id)[0])
-                for sequence, phase, operation_id in rows
+                for sequence, phase, operation_id in noticed
             ]
 
     def told(self, notice: Notice) -> None:
@@ -348,12 +339,9 @@ class Journal:
             self.noticed.set()
 
     def _select(self, db: sqlite3.Connection, where: str, *values: object) -> list[Operation]:
-        rows = db.execute(f'SELECT {_COLUMNS} FROM operations {where}', values).fetchall()  # nosec B608
+        found = db.execute(f'SELECT {rows.COLUMNS} FROM operations {where}', values).fetchall()  # nosec B608
         try:
-            return [
-                Operation(id_, Action(action), instance, device, json.loads(arguments), State(state), *rest)
-                for id_, action, instance, device, arguments, state, *rest in map(_with_asked_loaded, rows)
-            ]
+            return [rows.loaded(row) for row in found]
         except ValueError as error:
             raise exception.JournalError(path=self.path, reason=f'a record in it makes no sense: {error}') from error
 
@@ -386,25 +374,3 @@ def _words(error: Exception) -> str:
     if getattr(error, 'sqlite_errorcode', None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return f'{error}; {_HOW_TO_GO_ON}'
     return str(error)
-
-
-def _dumped(asked: DeviceFingerprint | None) -> str | None:
-    return None if asked is None else json.dumps(asked.to_dict())
-
-
-def _with_asked_loaded(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    *others, asked = row
-    return *others, None if asked is None else DeviceFingerprint.from_dict(json.loads(asked))
-
-
-def _marks(values: Collection[object]) -> str:
-    """The place-holders for so many values.
-
-    All SQL of the journal is made of constants and of these, never of values: what bandit fears (B608) is not there.
-    """
-    return ', '.join('?' * len(values))
-
-
-def _storable(text: _Text) -> _Text:
-    """A text as SQLite can hold it: JSON may carry half a character, and no record must be lost for that."""
-    return text if text is None else text.encode('utf-8', 'backslashreplace').decode()

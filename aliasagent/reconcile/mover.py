@@ -93,11 +93,15 @@ class Mover:
         :param begin: called when the guest was looked at and is about to move, or to be followed.
         :param begun_before: libvirt may have carried on with it while we were away, and is only followed.
         """
+
+        def check() -> None:
+            paths.check(uris.needs({'dest_uri': dest_uri, 'migrate_uri': migrate_uri}), self._within())
+
         if begun_before:
             begin()
-            migrate.follow(self._host, instance, dest_uri)
+            migrate.follow(self._host, instance, dest_uri, check)
             return
-        paths.check(uris.needs({'dest_uri': dest_uri, 'migrate_uri': migrate_uri}), self._within())
+        check()
         migrate.migrate(
             self._host,
             instance,

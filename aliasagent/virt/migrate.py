@@ -116,7 +116,7 @@ def progress(host: Host, instance: str) -> Progress | None:
         raise _not_running('look how far the migration is', instance) from error
 
 
-def follow(host: Host, instance: str, dest_uri: str) -> None:
+def follow(host: Host, instance: str, dest_uri: str, check: Callable[[], None] = lambda: None) -> None:
     """Wait for a migration that an earlier process began: libvirtd carries it on when its client is gone.
 
     One look that finds it on no way does not say that it stays: one that has left is stopped first, and gone later.
@@ -124,6 +124,7 @@ def follow(host: Host, instance: str, dest_uri: str) -> None:
     is libvirt's own word while it is followed, or the guest at the other host.
 
     :param dest_uri: the destination's libvirtd.
+    :param check: refuses a destination that may not be connected to.
     :raises HypervisorUnavailable: nothing is known meanwhile.
     :raises HypervisorError: the guest is here, and not on its way; or it is gone, and has not arrived; or whether it
         has cannot be told.
@@ -135,7 +136,7 @@ def follow(host: Host, instance: str, dest_uri: str) -> None:
             _wait_until_it_stays(host, instance)
         except exception.InstanceNotFound as error:
             if not watch.ended_by(events.Cause.MIGRATED, begun, _TOLD):
-                _see_that_it_arrived(host, instance, dest_uri, error)
+                _see_that_it_arrived(host, instance, dest_uri, check, error)
             LOG.info('Instance %s has moved to another host', instance)
             return
     # Not begun again: somebody may have had it stay here.
@@ -178,7 +179,9 @@ def _is_on_its_way(host: Host, instance: str) -> bool:
         return True
 
 
-def _see_that_it_arrived(host: Host, instance: str, dest_uri: str, gone: exception.InstanceNotFound) -> None:
+def _see_that_it_arrived(
+    host: Host, instance: str, dest_uri: str, check: Callable[[], None], gone: exception.InstanceNotFound
+) -> None:
     """See that a guest that is gone runs at the other host.
 
     :raises HypervisorError: it does not, or that cannot be told.
@@ -186,6 +189,7 @@ def _see_that_it_arrived(host: Host, instance: str, dest_uri: str, gone: excepti
     try:
         # Again, for it may have been let pass by an earlier release.
         uris.check_uris(dest_uri)
+        check()
         runs = destination.runs(host, dest_uri, instance)
     except (exception.HypervisorError, exception.InvalidInput) as error:
         reason = (

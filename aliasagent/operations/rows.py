@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operations as rows of the journal."""
+
+import json
+from collections.abc import Collection
+from typing import Any
+from typing import TypeVar
+
+from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.operations.model import Action
+from aliasagent.operations.model import Operation
+from aliasagent.operations.model import State
+
+#: In the order of :class:`Operation`'s members.
+COLUMNS = (
+    'id, action, instance, device, arguments, state, error_class, error, accepted_at, started_at, finished_at, '
+    'attempts, request_id, released_at, asked'
+)
+VALUES = ', '.join(f':{name}' for name in COLUMNS.split(', '))
+_Text = TypeVar('_Text', str, str | None)
+
+
+def values_of(operation: Operation) -> dict[str, Any]:
+    """The values of an operation's columns, by name."""
+    written = {'arguments': json.dumps(operation.arguments), 'asked': dumped(operation.asked)}
+    return vars(operation) | written
+
+
+def loaded(row: tuple[Any, ...]) -> Operation:
+    """The operation of a row.
+
+    :raises ValueError: the row makes no sense.
+    """
+    id_, action, instance, device, arguments, state, *rest, asked = row
+    found = None if asked is None else DeviceFingerprint.from_dict(json.loads(asked))
+    values = (id_, Action(action), instance, device, json.loads(arguments), State(state), *rest, found)
+    return Operation(*values)
+
+
+def dumped(asked: DeviceFingerprint | None) -> str | None:
+    """What is kept of a device that a detach found."""
+    return None if asked is None else json.dumps(asked.to_dict())
+
+
+def marks(values: Collection[object]) -> str:
+    """The place-holders for so many values.
+
+    All SQL of the journal is made of constants and of these, never of values: what bandit fears (B608) is not there.
+    """
+    return ', '.join('?' * len(values))
+
+
+def storable(text: _Text) -> _Text:
+    """A text as SQLite can hold it: JSON may carry half a character, and no record must be lost for that."""
+    return text if text is None else text.encode('utf-8', 'backslashreplace').decode()
