@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent without its message bus on the fake hypervisor, which can die and be started again."""
 
+import functools
 import pathlib
 from typing import Any
 
 from aliasagent.devices.bounds import Bounds
+from aliasagent.operations import knowledge
+from aliasagent.operations import told
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.model import Action
@@ -13,6 +16,7 @@ from aliasagent.operations.model import State
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
+from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base as tests_base
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
@@ -42,8 +46,15 @@ class RigCase(tests_base.TestCase):
         self.assertTrue(self.host.wait_connected(harness.SOON))
         self.lanes = Lanes(4)
         self.unplugs = Unplugs(self.host, on_late=lambda *who: self.runner.release(*who))
-        driver = Driver(self.host, self.unplugs, lambda: self.patience, Bounds.everything)
-        reconciler = Reconciler(self.host, self.lanes.submit, self.lanes.submit_if_idle)
+        journal = self.journal
+
+        def known(instance: str) -> list[Record]:
+            return knowledge.of_guest(journal, instance)
+
+        driver = Driver(self.host, self.unplugs, lambda: self.patience, Bounds.everything, known)
+        reconciler = Reconciler(
+            self.host, self.lanes.submit, self.lanes.submit_if_idle, known, functools.partial(told.keep, journal)
+        )
         self.reconciler = reconciler
         mover = Mover(self.host, str(self.directory / 'save'))
         self.runner = Runner(

@@ -3,6 +3,7 @@
 
 import copy
 import functools
+import threading
 from collections.abc import Callable
 
 import fixtures
@@ -194,6 +195,79 @@ class LateTest(NotLiveYetCase):
             self.wait_released(late)
             self.assert_outcome(self.detach(guest, device), None)
             self.assert_outcome(self.detach(guest, device), 'DeviceNotFound')
+
+
+class AttachedMeanwhileTest(NotLiveYetCase):
+    def test_a_release_that_was_seen_before_an_attach_is_not_recorded_after_it(self) -> None:
+        """Found by the history machine: the look may be older than the attach that brings the device back."""
+        volume, path = harness.new_id(), self.side.new_file()
+        guest = self.side.deaf_guest()
+        self.assert_outcome(self.attach_disk(guest, volume, path), None)
+        detach = self.detach(guest, volume)
+        self.assert_outcome(detach, 'DetachTimeout')
+        release, seen, go_on = Journal.release, threading.Event(), threading.Event()
+
+        def slow(journal: Journal, *who: str) -> None:
+            seen.set()
+            go_on.wait(harness.SOON)
+            release(journal, *who)
+
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.journal.Journal.release', slow))
+        self.addCleanup(go_on.set)
+        # The look finds the device gone, and takes its time to record it.
+        self.inside(guest).remove_live(f'ua-{volume}')
+        self.assertTrue(seen.wait(harness.SOON))
+        attach = self.attach_disk(guest, volume, path)
+        self.wait_for(lambda: self.inside(guest).need_live().findall('devices/disk'), 'the disk is there again')
+        go_on.set()
+        self.assert_outcome(attach, None)
+        self.assertIsNone(self.journal.get(detach).released_at)
+
+    def test_a_release_that_an_attach_held_up_is_recorded_when_that_has_failed(self) -> None:
+        volume, path = harness.new_id(), self.side.new_file()
+        guest = self.side.deaf_guest()
+        self.assert_outcome(self.attach_disk(guest, volume, path), None)
+        detach = self.detach(guest, volume)
+        self.assert_outcome(detach, 'DetachTimeout')
+
+        def release_first(*_arguments: object) -> None:
+            del self.side.fake.before['isPersistent']
+            self.inside(guest).remove_live(f'ua-{volume}')
+            self.assertTrue(self.side.fake.settle())
+
+        self.side.fake.before['isPersistent'] = release_first
+        self.side.fake.fail_next('attachDeviceFlags', harness.libvirt_error(1, 'no'))
+        self.assertIsNotNone(self.wait(self.attach_disk(guest, volume, path)).error_class)
+        self.wait_for(lambda: self.journal.get(detach).released_at is not None, 'it is recorded as released')
+
+
+class KnownTest(RigCase):
+    """What the agent knows of a device settles what the device's own evidence cannot."""
+
+    def test_a_migrated_volume_that_this_agent_attached_can_be_detached(self) -> None:
+        """Cinder keeps its id, and it lies in what is named after another one."""
+        volume, other = harness.new_id(), harness.new_id()
+        path = self.directory / f'volume-{other}'
+        path.touch()
+        guest = self.side.new_guest()
+        self.assert_outcome(self.attach_disk(guest, volume, str(path)), None)
+        self.assert_outcome(self.detach(guest, other), 'DeviceNotFound')
+        self.restart_agent()
+        self.assert_outcome(self.detach(guest, volume), None)
+        self.assertEqual((0, 0), (self.persistent_count(guest, 'disk'), self.live_count(guest, 'disk')))
+
+    def test_one_that_another_client_attached_can_be_when_an_inventory_says_so(self) -> None:
+        volume, other = harness.new_id(), harness.new_id()
+        path = self.directory / f'volume-{other}'
+        path.touch()
+        guest = self.side.new_guest(harness.disk_xml(str(path), 'vdb', serial=volume, alias=f'ua-{volume}'))
+        for device in (volume, other):
+            done = self.assert_outcome(self.detach(guest, device), 'DeviceConflict', volume)
+            self.assertIn(other, done.error or '')
+        inventory = {'volumes': [{'id': volume, 'target': 'vdb'}]}
+        self.assert_outcome(self.ask(Action.RECONCILE_INSTANCE, guest, '', inventory=inventory), None)
+        self.restart_agent()
+        self.assert_outcome(self.detach(guest, volume), None)
 
 
 class FullDiskTest(RigCase):

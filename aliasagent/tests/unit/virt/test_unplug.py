@@ -82,6 +82,7 @@ class EventTestCase(UnplugTestCase):
     def test_after_its_end_it_can_be_asked_for_again(self) -> None:
         first = self.start()
         self.host.tell(events.DeviceRemovalFailed(GUEST, ALIAS))
+        self.assert_failed(first, exception.DetachFailed)
         second = self.start()
         self.assertIsNot(first, second)
         self.go()
