@@ -264,18 +264,21 @@ class Journal:
             return self._select(db, f'{where} ORDER BY sequence DESC LIMIT ?', *values, limit)[::-1]
 
     def attached(self, instance: str) -> list[Operation]:
-        """Of each device that a guest was given here and was not told to release since, the attach."""
+        """Of each device that a guest was given here and has not released since, as far as is known, the attach.
+
+        A detach that has not ended does not count: it is the one that asks, or is done after what asks.
+        """
         attaches, detaches = sorted(ATTACHES), sorted(DETACHES)
         with self._transaction() as db:
             last = self._select(
                 db,
                 'WHERE sequence IN (SELECT max(sequence) FROM operations WHERE instance = ? AND '  # nosec B608
                 f'(state = ? AND action IN ({rows.marks(attaches)}) OR '
-                f'(state != ? OR released_at IS NOT NULL) AND action IN ({rows.marks(detaches)})) GROUP BY device)',
+                f'(state = ? OR released_at IS NOT NULL) AND action IN ({rows.marks(detaches)})) GROUP BY device)',
                 instance,
                 State.SUCCEEDED,
                 *attaches,
-                State.FAILED,
+                State.SUCCEEDED,
                 *detaches,
             )
         return [operation for operation in last if operation.action in ATTACHES]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aliasagent.devices import domain
 from aliasagent.devices import identity
+from aliasagent.devices import names
 from aliasagent.devices import xml
 from aliasagent.devices.identity import Evidence
 from aliasagent.devices.identity import Record
@@ -144,7 +145,10 @@ class ClaimTestCase(base.TestCase):
         kept = identity.lasting(device, device_id)
         if kept is not None:
             self.assertTrue(kept.fits(device))
-            self.assertEqual((None, None), (kept.target, kept.address))
+            self.assertIsNone(kept.address)
+        if kept.target is not None:
+            self.assertEqual('interface', kept.kind)
+            self.assertFalse(names.is_made_up(kept.target))
 
     def test_a_name_of_the_kernels_is_not_kept(self) -> None:
         for source in ("dev='/dev/sdb'", "protocol='nbd' name='x'"):

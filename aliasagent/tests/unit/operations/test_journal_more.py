@@ -200,9 +200,14 @@ class AttachedTestCase(JournalTestCase):
         self.journal = self.open()
         self.assertEqual(later, self.journal.get('1').asked)
 
-    def test_a_detach_that_is_not_done_may_have_taken_it(self) -> None:
+    def test_a_detach_that_is_not_done_leaves_it(self) -> None:
+        """It is the detach itself that asks whose the device is."""
         self.do('1', Action.ATTACH_VOLUME, 'a')
         self.journal.accept(operation('2', action=Action.DETACH, device='a'))
+        self.assertEqual(['1'], self.attached())
+        self.journal.start('2', LIVE)
+        self.assertEqual(['1'], self.attached())
+        self.journal.finish('2')
         self.assertEqual([], self.attached())
 
     def test_of_another_guest(self) -> None:
