@@ -32,6 +32,8 @@ class Calls:
 
     def before_call(self, method: str, arguments: tuple[object, ...]) -> None:
         """See what a call will meet."""
+        if method == 'restoreFlags':
+            self._judge_restore(str(arguments[0]))
         guest = self._facts.hypervisor.guest_of(method, arguments)
         self._before = None if guest is None else guest.config
         if guest is None:
@@ -40,8 +42,6 @@ class Calls:
             self._judge_alias(guest, str(arguments[1]), int(str(arguments[2])))
         elif method == 'detachDeviceFlags':
             self._judge_place(guest, str(arguments[1]), int(str(arguments[2])))
-        elif method == 'restoreFlags' and not self._facts.chronicle.is_saved(guest.uuid):
-            self._facts.lie('old memory', f'guest {guest.uuid[:8]} is restored, and has run since it was saved')
         elif method == 'attachDeviceFlags':
             device = chronicle.truth(definition.parse_device(str(arguments[1])))
             if device is None or not self._facts.is_asked(guest.uuid, device, ATTACHES):
@@ -64,6 +64,14 @@ class Calls:
         self._facts.readings[guest.uuid, CONFIG if inactive else LIVE] = self._facts.now
         if guest.live is None:
             self._facts.readings[guest.uuid, LIVE] = self._facts.now
+
+    def _judge_restore(self, path: str) -> None:
+        uuid, _image = self._facts.hypervisor.saved.get(path, ('', ''))
+        guest = self._facts.hypervisor.guests.get(uuid)
+        if guest is not None and guest.active:
+            return  # libvirt refuses
+        if uuid and not self._facts.chronicle.is_saved(uuid):
+            self._facts.lie('old memory', f'guest {uuid[:8]} is restored, and has run since it was saved')
 
     def _judge_alias(self, guest: FakeGuest, alias: str, flags: int) -> None:
         for side, tree, flag in (

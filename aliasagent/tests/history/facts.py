@@ -2,6 +2,7 @@
 """What a history's judges know in common."""
 
 import dataclasses
+import re
 from typing import Any
 
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
@@ -13,6 +14,8 @@ WINDOW = 0.05
 #: How an operation ends.
 FINAL = frozenset({'succeeded', 'failed'})
 
+_IDS = re.compile(r'\(operation [0-9]+\)|[0-9a-f-]{8,}|net[0-9]+|virtio-disk[0-9]+|_volume|_interface|_hostdev')
+
 
 @dataclasses.dataclass(frozen=True)
 class Lie:
@@ -21,6 +24,11 @@ class Lie:
     rule: str
     words: str
     at: float
+
+    @property
+    def kind(self) -> str:
+        """What it has in common with others of its kind: all but who and what it is about."""
+        return f'{self.rule}: {_IDS.sub("", self.words)}'
 
 
 @dataclasses.dataclass

@@ -221,7 +221,7 @@ class Oracle:
             what = 'was attached since' if live.since > ended else 'has it'
             self._facts.lie('false release', f'{op.words} is said to be released, and the running guest {what}')
             return
-        if config is not None and config.since > ended:
+        if config is not None and config.since > ended and not came_by_other(config, ended):
             self._facts.lie('false release', f'{op.words} is said to be released, and it was attached since')
             return
         last = self._facts.chronicle.last(op.guest, LIVE, op.device)

@@ -70,10 +70,10 @@ def replay(seed: int, log: bool, *, shorten: bool) -> int:
         lies = _show(f'seed {seed}', history, log)
         if not lies or not shorten:
             return 1 if lies else 0
-        wanted = lies[0].rule
+        wanted = lies[0].kind
 
         def is_same(shorter: History) -> bool:
-            return any(lie.rule == wanted for lie in run.run(shorter))
+            return any(lie.kind == wanted for lie in run.run(shorter))
 
         shortest = shrink.shrink(history, is_same)
         print()
