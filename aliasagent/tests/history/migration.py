@@ -63,8 +63,9 @@ _migrate.__name__ = 'migrateToURI3'
 @contextlib.contextmanager
 def possible() -> Iterator[None]:
     """Have the fake's guests migrate inside."""
-    FakeDomain.migrateToURI3 = remote(_migrate)  # type: ignore[attr-defined]
+    refusing = FakeDomain.migrateToURI3
+    setattr(FakeDomain, _migrate.__name__, remote(_migrate))
     try:
         yield
     finally:
-        del FakeDomain.migrateToURI3  # type: ignore[attr-defined]
+        setattr(FakeDomain, _migrate.__name__, refusing)

@@ -146,9 +146,9 @@ class ClaimTestCase(base.TestCase):
         if kept is not None:
             self.assertTrue(kept.fits(device))
             self.assertIsNone(kept.address)
-        if kept.target is not None:
-            self.assertEqual('interface', kept.kind)
-            self.assertFalse(names.is_made_up(kept.target))
+            if kept.target is not None:
+                self.assertEqual('interface', kept.kind)
+                self.assertFalse(names.is_made_up(kept.target))
 
     def test_a_name_of_the_kernels_is_not_kept(self) -> None:
         for source in ("dev='/dev/sdb'", "protocol='nbd' name='x'"):
