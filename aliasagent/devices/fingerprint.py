@@ -76,20 +76,22 @@ class DeviceFingerprint:
             sits_there = live.by_alias(self.alias)
             if sits_there and self._is_it(device_id, sits_there[0], live):
                 return sits_there[0]
-        found = live.find(device_id)
-        if found is not None or run == self.run:
-            return None if found is None else found.device
-        return self._by_looks(device_id, live, self.live or self.persistent)
+            # What is doubtful is another device: the one that was asked for is not there.
+            return _proven(device_id, live)
+        return self._elsewhere(device_id, live)
 
     def find_persistent(self, device_id: str, persistent: Domain) -> base.Device | None:
         """Find the device in a persistent config, as :meth:`find_live` does in a running guest."""
-        found = persistent.find(device_id)
-        if found is not None or self.persistent is None:
-            return None if found is None else found.device
-        found = persistent.find(device_id, self.persistent)
-        if found is None or identity.claim(found.device) == self.persistent:
-            return None if found is None else found.device
-        raise self._conflict(device_id, persistent, found.device)
+        proven = _proven(device_id, persistent)
+        if proven is not None or self.persistent is None:
+            return proven
+        own = (None, alias.make(device_id))
+        alike = [
+            found
+            for found in persistent.devices()
+            if found.alias in own and identity.claim(found) == self.persistent
+        ]
+        return alike[0] if len(alike) == 1 else self._elsewhere(device_id, persistent)
 
     def _is_it(self, device_id: str, device: base.Device, live: Domain) -> bool:
         """Judge whether what has the alias in the run that was asked is the device.
@@ -108,24 +110,28 @@ class DeviceFingerprint:
         if verdict is identity.Verdict.NO or device.target != self.target or now.address != before.address:
             return False
         if verdict is identity.Verdict.CANNOT_TELL:
-            raise self._conflict(device_id, live, device)
+            raise self._conflict(device_id, live, device.describe())
         return True
 
-    def _by_looks(self, device_id: str, domain: Domain, looks: identity.Claim | None) -> base.Device | None:
-        """Find the device in another run by what is known of it.
+    def _elsewhere(self, device_id: str, domain: Domain) -> base.Device | None:
+        """Find the device in a definition that it may have changed in, by its own word and by what is known of it.
 
-        :raises DeviceConflict: what looks like it carries nothing that says whose it is.
+        :raises DeviceConflict: what may be it does not say, or not without contradiction, whose it is.
         """
-        found = None if looks is None else domain.find(device_id, looks)
+        looks = self.live or self.persistent
+        try:
+            found = domain.find(device_id) or (None if looks is None else domain.find(device_id, looks))
+        except exception.DeviceConflict as error:
+            raise self._conflict(device_id, domain, 'a device whose evidence contradicts itself') from error
         if found is not None and found.evidence in identity.WEAK:
-            raise self._conflict(device_id, domain, found.device)
+            raise self._conflict(device_id, domain, found.device.describe())
         return None if found is None else found.device
 
-    def _conflict(self, device_id: str, domain: Domain, device: base.Device) -> exception.DeviceConflict:
+    def _conflict(self, device_id: str, domain: Domain, device: str) -> exception.DeviceConflict:
         return exception.DeviceConflict(
             instance=domain.uuid,
             device=device_id,
-            reason=f'{device.describe()} may be it, and may be another device; it is left alone',
+            reason=f'{device} may be it, and may be another device; it is left alone',
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,6 +152,15 @@ class DeviceFingerprint:
             _claim(record.get('live')),
             _claim(record.get('persistent')),
         )
+
+
+def _proven(device_id: str, domain: Domain) -> base.Device | None:
+    """The device that is that of an id beyond doubt."""
+    try:
+        found = domain.find(device_id)
+    except exception.DeviceConflict:
+        return None
+    return None if found is None else found.device
 
 
 def _claim(record: dict[str, Any] | None) -> identity.Claim | None:

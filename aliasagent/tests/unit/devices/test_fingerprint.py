@@ -80,6 +80,12 @@ class SameRunTestCase(base.TestCase):
         self.assert_found('vdc', fingerprint, disk('/a', alias='virtio-disk2', serial=VOLUME, target='vdc'))
 
 
+    def test_another_device_that_is_doubtful_is_not_it(self) -> None:
+        """Its serial says that it is the volume, its source that it is another one: it was there before, too."""
+        swapped = disk(f'/v/volume-{OTHER}', alias='virtio-disk2', serial=VOLUME, target='vdc')
+        self.assert_found(None, found(disk(alias=f'ua-{VOLUME}')), swapped)
+
+
 class OtherRunTestCase(base.TestCase):
     def test_the_alias_of_another_run_says_nothing(self) -> None:
         fingerprint = found(disk(alias='virtio-disk1'))
@@ -89,6 +95,14 @@ class OtherRunTestCase(base.TestCase):
         for live in (disk(alias='virtio-disk1'), nic(alias='net0')):
             fingerprint = found(live)
             self.assertRaises(exception.DeviceConflict, fingerprint.find_live, VOLUME, domain(live), NEXT_RUN)
+
+    def test_what_says_that_it_is_and_that_it_is_not_may_be_it(self) -> None:
+        swapped = disk(f'/v/volume-{OTHER}', serial=VOLUME)
+        fingerprint = found(disk(alias='virtio-disk1'))
+        error = self.assertRaises(
+            exception.DeviceConflict, fingerprint.find_live, VOLUME, domain(swapped), NEXT_RUN
+        )
+        self.assertNotIn('nothing was changed', str(error))
 
     def test_what_says_that_it_is_the_device_is_it(self) -> None:
         fingerprint = found(disk(alias='virtio-disk1'))
