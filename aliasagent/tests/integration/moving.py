@@ -71,7 +71,7 @@ class MovingCase(harness.DriverCase):
             side.directory,
             side.parts.guest_image,
             devices=harness.disk_xml(str(disk), 'vda', serial=volume)
-            + harness.disk_xml(str(scsi_disk), 'sda')
+            + harness.disk_xml(str(scsi_disk), 'sda', serial=scsi_volume)
             + harness.interface_xml(bridge, mac, target=f'tap{port[:11]}'),
             metadata='<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"><nova:ports>'
             f'<nova:port uuid="{port}"/></nova:ports></nova:instance>',

@@ -8,6 +8,8 @@ from lxml import etree
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
+from aliasagent.devices.identity import Evidence
+from aliasagent.devices.identity import Record
 from aliasagent.reconcile import apply
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
@@ -119,12 +121,15 @@ class LunTest(base.OnLibvirt):
             self.assertIn("scsi-block 'lun' devices do not support the serial property", str(error))
             self.assert_untouched(self.uuid, before)
 
-    def test_one_from_before_aliases_keeps_what_we_do_not_know_and_is_found_by_its_name(self) -> None:
+    def test_one_without_alias_keeps_what_we_do_not_know_and_gets_its_alias_by_an_inventory(self) -> None:
         target = self.target()
         self.host.guest(self.uuid).attach(self.xml_of_old(target), BOTH)
         self.assert_seen()
         before = self.xml(self.uuid)
-        self.attach_lun(target)  # it has it
+        # The name of its target is no proof that it is the volume: somebody who knows has to say so.
+        for ask in (self.attach_lun, lambda _target: self.detach(self.uuid, self.volume, 'disk')):
+            self.assertRaises(exception.DeviceConflict, ask, target)
+        self.assertEqual([], apply.reconcile(self.host.guest(self.uuid)).given)
         self.assert_untouched(self.uuid, before)
         live, saved = (_lun(Domain.parse(text)) for text in before)
         for text in (live, saved):
@@ -132,7 +137,8 @@ class LunTest(base.OnLibvirt):
                           f'<iqn name="iqn.2020-01.org.example:{self.volume}">'):  # fmt: skip
                 self.assertIn(words, text)
 
-        self.assertEqual(1, len(apply.reconcile(self.host.guest(self.uuid)).given))
+        told = Record(self.volume, 'disk', Evidence.INVENTORY, target='sdc')
+        self.assertEqual(1, len(apply.reconcile(self.host.guest(self.uuid), [told]).given))
         self.assertEqual((set(), {self.volume}), self.ids(self.uuid))
         file_volume = self.attach(self.uuid)
         self.assertEqual((live, saved), (_lun(self.live(self.uuid)), _lun(self.persistent(self.uuid))))

@@ -91,7 +91,9 @@ class StatusTest(testtools.TestCase):
         self.assertEqual((1, {'hypervisor', 'broker', 'agent', 'queue'}), (code, set(trouble)))
         code, found = self.check()
         self.assertEqual(2, code)
-        self.assertEqual({'Journal'}, {name for name, (result, _words) in found.items() if result == 0})
+        good = {name for name, (result, _words) in found.items() if result == 0}
+        # Whether the host's mounts can be seen depends on where the tests run.
+        self.assertEqual({'Journal'}, good - {'Host mounts'})
         self.assertNotIn('secret', str(found) + str(trouble))
 
     def test_a_journal_of_a_newer_release(self) -> None:

@@ -79,7 +79,6 @@ class SameRunTestCase(base.TestCase):
         self.assert_found('vdb', fingerprint, disk('/b', alias='virtio-disk1', serial=VOLUME))
         self.assert_found('vdc', fingerprint, disk('/a', alias='virtio-disk2', serial=VOLUME, target='vdc'))
 
-
     def test_another_device_that_is_doubtful_is_not_it(self) -> None:
         """Its serial says that it is the volume, its source that it is another one: it was there before, too."""
         swapped = disk(f'/v/volume-{OTHER}', alias='virtio-disk2', serial=VOLUME, target='vdc')
