@@ -77,9 +77,9 @@ class DeviceFingerprint:
             if sits_there and self._is_it(device_id, sits_there[0], live):
                 return sits_there[0]
         found = live.find(device_id)
-        if found is not None or run == self.run:
-            return None if found is None else found.device
-        return self._by_looks(device_id, live, self.live or self.persistent)
+        if found is not None:
+            return found.device
+        return self._by_looks(device_id, live, self.live or self.persistent, is_same_run=run == self.run)
 
     def find_persistent(self, device_id: str, persistent: Domain) -> base.Device | None:
         """Find the device in a persistent config, as :meth:`find_live` does in a running guest."""
@@ -111,15 +111,19 @@ class DeviceFingerprint:
             raise self._conflict(device_id, live, device)
         return True
 
-    def _by_looks(self, device_id: str, domain: Domain, looks: identity.Claim | None) -> base.Device | None:
-        """Find the device in another run by what is known of it.
+    def _by_looks(
+        self, device_id: str, domain: Domain, looks: identity.Claim | None, *, is_same_run: bool
+    ) -> base.Device | None:
+        """Find the device by what is known of it: in another run, or where another client has plugged it in again.
 
         :raises DeviceConflict: what looks like it carries nothing that says whose it is.
         """
         found = None if looks is None else domain.find(device_id, looks)
-        if found is not None and found.evidence in identity.WEAK:
-            raise self._conflict(device_id, domain, found.device)
-        return None if found is None else found.device
+        if looks is None or found is None or found.evidence not in identity.WEAK:
+            return None if found is None else found.device
+        if is_same_run and found.evidence is identity.Evidence.MAC and _sits_elsewhere(found.device, looks):
+            return None  # another port may have the MAC address, and one that stays plugged in stays where it is
+        raise self._conflict(device_id, domain, found.device)
 
     def _conflict(self, device_id: str, domain: Domain, device: base.Device) -> exception.DeviceConflict:
         return exception.DeviceConflict(
@@ -152,3 +156,8 @@ def _claim(record: dict[str, Any] | None) -> identity.Claim | None:
     if record is None:
         return None
     return identity.Claim(**{name: record[name] for name in _CLAIM_FIELDS if name in record})
+
+
+def _sits_elsewhere(device: base.Device, looks: identity.Claim) -> bool:
+    """Whether a device is not where one was that looked the same."""
+    return device.target != looks.target or identity.claim(device).address != looks.address

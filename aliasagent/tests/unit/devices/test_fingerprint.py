@@ -53,7 +53,13 @@ class SameRunTestCase(base.TestCase):
     def test_a_user_alias_says_it_all(self) -> None:
         fingerprint = found(disk(alias=f'ua-{VOLUME}'))
         self.assert_found('vdb', fingerprint, disk('/snapshot', alias=f'ua-{VOLUME}'))
-        self.assert_found(None, fingerprint, disk(alias='virtio-disk1'))
+        self.assert_found(None, fingerprint, disk('/b', alias='virtio-disk1'))
+
+    def test_what_another_client_may_have_plugged_in_again_is_not_said_to_be_gone(self) -> None:
+        fingerprint = found(disk(alias=f'ua-{VOLUME}'))
+        for again in (disk(alias='virtio-disk1'), disk(alias='virtio-disk2', target='vdc')):
+            self.assertRaises(exception.DeviceConflict, fingerprint.find_live, VOLUME, domain(again), RUN)
+        self.assert_found(None, fingerprint, disk(alias='virtio-disk1', serial=OTHER))
 
     def test_an_alias_of_libvirt_counts_with_what_the_device_looks_like(self) -> None:
         for live, another in (
