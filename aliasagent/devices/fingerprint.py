@@ -83,11 +83,9 @@ class DeviceFingerprint:
 
     def find_persistent(self, device_id: str, persistent: Domain) -> base.Device | None:
         """Find the device in a persistent config, as :meth:`find_live` does in a running guest."""
-        found = persistent.find(device_id)
-        if found is not None or self.persistent is None:
-            return None if found is None else found.device
-        found = persistent.find(device_id, self.persistent)
-        if found is None or identity.claim(found.device) == self.persistent:
+        looks = self.persistent or self.live
+        found = persistent.find(device_id) or persistent.find(device_id, looks)
+        if found is None or found.evidence not in identity.WEAK or identity.claim(found.device) == self.persistent:
             return None if found is None else found.device
         raise self._conflict(device_id, persistent, found.device)
 

@@ -120,9 +120,10 @@ class PersistentTestCase(base.TestCase):
         )
         self.assertRaises(exception.DeviceConflict, fingerprint.find_persistent, VOLUME, domain(nic()))
 
-    def test_where_it_was_not_only_its_own_word_counts(self) -> None:
+    def test_where_it_was_not_what_looks_like_it_may_be_it(self) -> None:
         fingerprint = found(disk(alias=f'ua-{VOLUME}'))
-        self.assertIsNone(fingerprint.find_persistent(VOLUME, domain(disk())))
+        self.assertRaises(exception.DeviceConflict, fingerprint.find_persistent, VOLUME, domain(disk()))
+        self.assertIsNone(fingerprint.find_persistent(VOLUME, domain(disk('/b'), disk(serial=OTHER))))
         self.assertIsNotNone(fingerprint.find_persistent(VOLUME, domain(disk(serial=VOLUME))))
 
 
