@@ -80,6 +80,11 @@ class SameRunTestCase(base.TestCase):
             exception.DeviceConflict, fingerprint.find_live, VOLUME, domain(disk('/b', alias='virtio-disk1')), RUN
         )
 
+    def test_a_disk_keeps_its_serial_while_it_is_plugged_in(self) -> None:
+        fingerprint = found(disk(alias='virtio-disk1', serial=VOLUME))
+        self.assert_found(None, fingerprint, disk('/b', alias='virtio-disk1'))
+        self.assert_found(None, found(disk(alias='virtio-disk1')), disk('/b', alias='virtio-disk1', serial=OTHER))
+
     def test_a_disk_that_says_that_it_is_the_volume_is_it(self) -> None:
         fingerprint = found(disk(alias='virtio-disk1', serial=VOLUME))
         self.assert_found('vdb', fingerprint, disk('/b', alias='virtio-disk1', serial=VOLUME))
