@@ -85,8 +85,12 @@ class DeviceFingerprint:
         """Find the device in a persistent config, as :meth:`find_live` does in a running guest."""
         looks = self.persistent or self.live
         found = persistent.find(device_id) or persistent.find(device_id, looks)
-        if found is None or found.evidence not in identity.WEAK or identity.claim(found.device) == self.persistent:
+        if found is None or found.evidence not in identity.WEAK:
             return None if found is None else found.device
+        # Nothing keeps it there: by then another one of its MAC address, or of a name like /dev/sdb, may have its place.
+        lasts = found.evidence is identity.Evidence.HOST_ADDRESS or identity.lasting(found.device, device_id)
+        if lasts and identity.claim(found.device) == self.persistent:
+            return found.device
         raise self._conflict(device_id, persistent, found.device)
 
     def _is_it(self, device_id: str, device: base.Device, live: Domain) -> bool:

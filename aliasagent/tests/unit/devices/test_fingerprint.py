@@ -125,6 +125,12 @@ class PersistentTestCase(base.TestCase):
         )
         self.assertRaises(exception.DeviceConflict, fingerprint.find_persistent, VOLUME, domain(nic()))
 
+    def test_the_next_one_may_look_the_same(self) -> None:
+        """Found by the history machine: a port that was made anew has the MAC and the place of the one before."""
+        for saved in (nic(), disk('/dev/sdb')):
+            fingerprint = found(saved, saved)
+            self.assertRaises(exception.DeviceConflict, fingerprint.find_persistent, VOLUME, domain(saved))
+
     def test_where_it_was_not_what_looks_like_it_may_be_it(self) -> None:
         fingerprint = found(disk(alias=f'ua-{VOLUME}'))
         self.assertRaises(exception.DeviceConflict, fingerprint.find_persistent, VOLUME, domain(disk()))
