@@ -16,6 +16,7 @@ from aliasagent.devices import alias
 from aliasagent.devices import base
 from aliasagent.devices import identity
 from aliasagent.devices.domain import Domain
+from aliasagent.devices.domain import Found
 
 _CLAIM_FIELDS = tuple(field.name for field in dataclasses.fields(identity.Claim))
 
@@ -72,26 +73,53 @@ class DeviceFingerprint:
         :raises DeviceConflict: something is there that may be the device, and may be another one.
         :raises AmbiguousDevice: several devices say that they are it.
         """
-        if run == self.run and self.alias is not None:
+        is_same_run = run == self.run
+        if is_same_run and self.alias is not None:
             sits_there = live.by_alias(self.alias)
             if sits_there and self._is_it(device_id, sits_there[0], live):
                 return sits_there[0]
-            # What is doubtful is another device: the one that was asked for is not there.
-            return _proven(device_id, live)
-        return self._elsewhere(device_id, live)
+        looks = self.live or self.persistent
+        found = self._find(device_id, live, looks, doubts_count=not is_same_run)
+        if found is None or found.evidence not in identity.WEAK:
+            return None if found is None else found.device
+        if is_same_run and found.evidence is identity.Evidence.MAC and looks and _sits_elsewhere(found.device, looks):
+            return None  # another port may have the MAC address, and one that stays plugged in stays where it is
+        # Another run may have it, or another client has plugged it in again.
+        raise self._conflict(device_id, live, found.device.describe())
 
     def find_persistent(self, device_id: str, persistent: Domain) -> base.Device | None:
         """Find the device in a persistent config, as :meth:`find_live` does in a running guest."""
-        proven = _proven(device_id, persistent)
-        if proven is not None or self.persistent is None:
-            return proven
-        own = (None, alias.make(device_id))
-        alike = [
-            found
-            for found in persistent.devices()
-            if found.alias in own and identity.claim(found) == self.persistent
-        ]
-        return alike[0] if len(alike) == 1 else self._elsewhere(device_id, persistent)
+        found = self._find(device_id, persistent, self.persistent or self.live, doubts_count=False)
+        if found is None or found.evidence not in identity.WEAK:
+            return None if found is None else found.device
+        # Nothing keeps it there: by then another one of its MAC address, or of a name like /dev/sdb, may have its place.
+        lasts = found.evidence is identity.Evidence.HOST_ADDRESS or identity.lasting(found.device, device_id)
+        if lasts and identity.claim(found.device) == self.persistent:
+            return found.device
+        raise self._conflict(device_id, persistent, found.device.describe())
+
+    def _find(
+        self, device_id: str, domain: Domain, looks: identity.Claim | None, *, doubts_count: bool
+    ) -> Found | None:
+        """Find the device by its id, or else by what is known of it.
+
+        :param doubts_count: whether a device that does not look like it, and whose evidence names it and another id,
+            may be it. Where the device itself was, such a one is another device: it was there, too.
+        :raises DeviceConflict: there is one.
+        """
+        doubt: exception.DeviceConflict | None = None
+        for known in (None, looks):
+            try:
+                found = domain.find(device_id, known)
+            except exception.DeviceConflict as error:
+                doubt = error
+            else:
+                doubt = None
+                if found is not None:
+                    return found
+        if doubt is None or not doubts_count:
+            return None
+        raise self._conflict(device_id, domain, 'a device whose evidence contradicts itself') from doubt
 
     def _is_it(self, device_id: str, device: base.Device, live: Domain) -> bool:
         """Judge whether what has the alias in the run that was asked is the device.
@@ -112,20 +140,6 @@ class DeviceFingerprint:
         if verdict is identity.Verdict.CANNOT_TELL:
             raise self._conflict(device_id, live, device.describe())
         return True
-
-    def _elsewhere(self, device_id: str, domain: Domain) -> base.Device | None:
-        """Find the device in a definition that it may have changed in, by its own word and by what is known of it.
-
-        :raises DeviceConflict: what may be it does not say, or not without contradiction, whose it is.
-        """
-        looks = self.live or self.persistent
-        try:
-            found = domain.find(device_id) or (None if looks is None else domain.find(device_id, looks))
-        except exception.DeviceConflict as error:
-            raise self._conflict(device_id, domain, 'a device whose evidence contradicts itself') from error
-        if found is not None and found.evidence in identity.WEAK:
-            raise self._conflict(device_id, domain, found.device.describe())
-        return None if found is None else found.device
 
     def _conflict(self, device_id: str, domain: Domain, device: str) -> exception.DeviceConflict:
         return exception.DeviceConflict(
@@ -154,16 +168,12 @@ class DeviceFingerprint:
         )
 
 
-def _proven(device_id: str, domain: Domain) -> base.Device | None:
-    """The device that is that of an id beyond doubt."""
-    try:
-        found = domain.find(device_id)
-    except exception.DeviceConflict:
-        return None
-    return None if found is None else found.device
-
-
 def _claim(record: dict[str, Any] | None) -> identity.Claim | None:
     if record is None:
         return None
     return identity.Claim(**{name: record[name] for name in _CLAIM_FIELDS if name in record})
+
+
+def _sits_elsewhere(device: base.Device, looks: identity.Claim) -> bool:
+    """Whether a device is not where one was that looked the same."""
+    return device.target != looks.target or identity.claim(device).address != looks.address

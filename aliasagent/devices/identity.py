@@ -332,10 +332,10 @@ def same(one: Claim, other: Claim) -> Verdict:
     """Judge whether two looks at what sits in one place of one run of a guest show one device.
 
     The place (its alias in that run) is the same, so what is alike in all it carries is the same device. What differs
-    in something that cannot change while it is plugged in is another device. A disk of which only the source differs
-    may be the same one with a snapshot on it, or the next one.
+    in something that cannot change while it is plugged in is another device, and so is one that has come by a serial
+    or lost it. A disk of which only the source differs may be the same one with a snapshot on it, or the next one.
     """
-    if are_apart(one, other):
+    if are_apart(one, other) or (one.serial, one.wwn) != (other.serial, other.wwn):
         return Verdict.NO
     return Verdict.YES if one == other else Verdict.CANNOT_TELL
 

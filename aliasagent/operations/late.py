@@ -42,6 +42,14 @@ class LateWriter:
                 self._thread = threading.Thread(target=self._run, name='late-writer', daemon=True)
                 self._thread.start()
 
+    def flush(self) -> None:
+        """Write now what waits to be written.
+
+        :raises JournalError: some of it still cannot be written.
+        """
+        with self._lock:
+            self._write_waiting()
+
     def close(self) -> None:
         """Try no more."""
         self._closing.set()
@@ -56,12 +64,15 @@ class LateWriter:
         while not self._closing.wait(RETRY_SECONDS):
             with self._lock:
                 try:
-                    while self._unwritten:
-                        self._unwritten[0]()
-                        self._unwritten.popleft()
+                    self._write_waiting()
                 except exception.JournalError:
                     LOG.debug('%d outcomes still cannot be written', len(self._unwritten))
                 else:
                     LOG.info('All outcomes are written')
                     self._thread = None
                     return
+
+    def _write_waiting(self) -> None:
+        while self._unwritten:
+            self._unwritten[0]()
+            self._unwritten.popleft()

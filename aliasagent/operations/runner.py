@@ -302,7 +302,8 @@ class Runner:
     def _begin(self, operation: Operation, asked: DeviceFingerprint | None = None) -> bool:
         """Record that work begins, before it does: after a crash it is known what may have happened.
 
-        With no journal nothing begins. It is waited for.
+        With no journal nothing begins. It is waited for. Outcomes and late releases that wait for it are written first:
+        they are of what came before, and of the guest as it was then.
 
         :param asked: the device that a detach is about to take out.
         :return: whether it was waited for: what was read of the guest before is old.
@@ -314,6 +315,7 @@ class Runner:
         said = ''
         while True:
             try:
+                self._late_writer.flush()
                 if begun is None:
                     self._journal.start(operation.id, asked)
                 elif asked is not None:

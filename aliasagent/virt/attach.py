@@ -21,6 +21,7 @@ from aliasagent.devices import differences
 from aliasagent.devices import disk as disks
 from aliasagent.devices import drives
 from aliasagent.devices import host_device
+from aliasagent.devices import identity
 from aliasagent.devices import interface as interfaces
 from aliasagent.devices import port as ports
 from aliasagent.devices import targets
@@ -219,13 +220,14 @@ class Attacher:
                 if (elsewhere or isinstance(error, errors.NameLeft)) and attempt < _ATTEMPTS_AROUND:
                     continue
                 raise _attach_failed(guest, device_id, tried & _sides_with(now, device_id), error) from error
-            there = self._read_back(guest, device_id, missing, persistent=definitions.persistent is not None)
+            now = self._read_back(guest, device_id, missing, persistent=definitions.persistent is not None)
             LOG.info('Attached %s to instance %s', device.describe(), instance)
-            if there in definitions.there:
+            # Started since it was read, it may have been started without the device. Where the device was before, it
+            # may have been taken out since.
+            if now.there in definitions.there and _still_there(now, device_id, device, found):
                 self._unplugs.forget(instance, device_id)
                 return
-            # Started since it was read, it may have been started without the device.
-        raise exception.AttachFailed(instance=instance, device=device_id, reason='the guest is started all the time')
+        raise exception.AttachFailed(instance=instance, device=device_id, reason='the guest is changed all the time')
 
     def _fit(
         self,
@@ -259,10 +261,10 @@ class Attacher:
                 )
             drives.put(device, place)
 
-    def _read_back(self, guest: Guest, device_id: str, attached: Side, *, persistent: bool) -> Side:
+    def _read_back(self, guest: Guest, device_id: str, attached: Side, *, persistent: bool) -> Definitions:
         """See that the alias is where the device was attached: libvirt drops one that it does not like silently.
 
-        :return: which definitions the guest has by now.
+        :return: the guest's definitions as they are by now.
         """
         definitions = guest.definitions(persistent=persistent)
         # A guest that was stopped since has no live side to look at.
@@ -274,7 +276,7 @@ class Attacher:
                 reason=f'libvirt took the device, but its alias is not in the {conflicts.words(lost)}; '
                 'the device may be there',
             )
-        return definitions.there
+        return definitions
 
 
 def _through_iommu(device: base.Device) -> None:
@@ -307,6 +309,12 @@ def _sides_with(definitions: Definitions, device_id: str) -> Side:
         if len(domain.by_alias(name)) == 1:
             there |= side
     return there
+
+
+def _still_there(now: Definitions, device_id: str, device: base.Device, found: dict[Side, Found]) -> bool:
+    """Whether the device is where it was found before it was attached to the other side."""
+    known = identity.claim(device)
+    return all(domain.find(device_id, known) is not None for side, domain in now.sides() if side in found)
 
 
 def _attach_failed(guest: Guest, device_id: str, left: Side, error: Exception) -> exception.AttachFailed:

@@ -28,7 +28,7 @@ def find(guest: Guest, definitions: Definitions, device_id: str, device: base.De
     """The device on the sides that have it already.
 
     :raises DeviceConflict: there is one that may be it, and does not say whose it is.
-    :raises AmbiguousDevice: several could be it.
+    :raises AmbiguousDevice: several could be it, in one definition or in both together.
     """
     known = identity.claim(device)
     if known.mac is not None and not any(_has(domain, device_id) for _side, domain in definitions.sides()):
@@ -38,6 +38,9 @@ def find(guest: Guest, definitions: Definitions, device_id: str, device: base.De
     found = {
         side: it for side, domain in definitions.sides() if (it := domain.find(device_id, known)) is not None
     }
+    for it in found.values():
+        if it.evidence in identity.WEAK:
+            _refuse_double_look(device_id, it, definitions)
     if found and all(it.evidence in identity.WEAK for it in found.values()):
         # It could be this device from before aliases, or another that looks the same. Were it given this id here, a
         # detach might take another's device; were it taken for this one, a detach would not find it.
@@ -48,6 +51,22 @@ def find(guest: Guest, definitions: Definitions, device_id: str, device: base.De
             reason=f'{it.device.describe()} has the same {it.evidence} and no alias that says whose it is',
         )
     return found
+
+
+def _refuse_double_look(device_id: str, found: Found, definitions: Definitions) -> None:
+    """Refuse a device that is known by its look alone where the guest has several that look the same.
+
+    One definition may lack one of them, and have only the other.
+
+    :raises AmbiguousDevice: it has.
+    """
+    for _side, domain in definitions.sides():
+        if domain.has_double(found.device):
+            raise exception.AmbiguousDevice(
+                instance=domain.uuid,
+                device=device_id,
+                candidates=f'{found.device.describe()} has the {found.evidence} of several devices',
+            )
 
 
 def _has(domain: Domain, device_id: str) -> bool:

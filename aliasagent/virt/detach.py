@@ -99,12 +99,11 @@ class Detach:
         if persistent is not None:
             self._detach_persistent(persistent.device)
             self._left = leaving.LEFT_LIVE_ONLY
-            if run is None:
-                return None  # if it was started since it was read, it has the device
+            if live is None:
+                return None  # if it was started since it was read, or another client was there, it has the device
         elif self._asked is not None and self._asked.persistent is not None:
             self._left = leaving.LEFT_LIVE_ONLY
-        if live is None:
-            return self._done()
+        assert live is not None, 'what the guest has in neither definition is gone'
         assert self._recorded is not None
         return self._unplug(live.device, self._recorded)
 

@@ -139,11 +139,16 @@ class Guest:
         :param persistent: whether the guest is, if that was asked a moment ago.
         :raises GuestUnreadable: one of them could not be read or makes no sense. Nothing is known of the devices then.
         """
-        current = self._read(0)
-        live = current if current.is_live else None
+        # NOTE: the persistent config first, for it is what a guest is started with. Read the other way round, a device
+        # that is in neither definition may be in the guest: started meanwhile, and taken out of its config after that.
         if not (self.is_persistent() if persistent is None else persistent):
-            return Definitions(live=live, persistent=None)
-        return Definitions(live=live, persistent=self._read(libvirt.VIR_DOMAIN_XML_INACTIVE) if live else current)
+            saved = None
+        else:
+            saved = self._read(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        current = self._read(0)
+        if current.is_live:
+            return Definitions(live=current, persistent=saved)
+        return Definitions(live=None, persistent=None if saved is None else current)
 
     def live_definition(self) -> Domain | None:
         """The running guest's definition; None if it does not run.

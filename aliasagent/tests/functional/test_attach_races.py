@@ -6,6 +6,8 @@ from collections.abc import Callable
 import fixtures
 
 from aliasagent import exception
+from aliasagent.tests.contract import harness
+from aliasagent.tests.fakes.libvirt import hotplug
 from aliasagent.tests.functional.test_contract_driver import OnFake
 from aliasagent.virt import errors
 from aliasagent.virt.guest import Guest
@@ -71,3 +73,34 @@ class AttachRacesTest(OnFake):
         volume = self.attach(guest)
         self.assert_on_both(guest, volume)
         self.assertEqual([Side.LIVE | Side.PERSISTENT, Side.LIVE], asked)
+
+    def test_the_side_that_had_it_loses_it(self) -> None:
+        """The running guest has the device, its persistent config gets it, and the guest gives it up meanwhile."""
+        guest = self.hypervisor.new_guest(state='started')
+        volume, path = harness.new_id(), self.hypervisor.new_file()
+        self.driver.attach_volume(guest, volume, harness.file_connection(path), disk_bus='virtio')
+        self.host.guest(guest).detach(f'ua-{volume}', Side.PERSISTENT)
+
+        def lose(view: Guest, xml: str, sides: Side) -> None:
+            self.attach_call(view, xml, sides)
+            self.side.fake.guests[guest].remove_live(f'ua-{volume}')
+
+        asked = self.at_first(lose)
+        self.driver.attach_volume(guest, volume, harness.file_connection(path), disk_bus='virtio')
+        self.assert_on_both(guest, volume)
+        self.assertEqual([Side.PERSISTENT, Side.LIVE], asked)
+
+    def test_one_of_two_ports_with_its_mac_is_not_taken_for_it(self) -> None:
+        """Which of the two the running guest has, nothing says."""
+        mac, bridge = harness.new_mac(), self.hypervisor.bridge()
+        guest = self.hypervisor.new_guest(harness.interface_xml(bridge, mac))
+        port = self.port(mac)
+        for device in (port['id'], harness.new_id()):
+            named = harness.interface_xml(bridge, mac, alias=f'ua-{device}')
+            hotplug.attach(self.side.fake.guests[guest], named, int(Side.PERSISTENT))
+        config = self.side.fake.guests[guest].need_config()
+        first = config.findall('devices/interface')[0]
+        first.getparent().remove(first)  # type: ignore[union-attr]
+        before = self.xml(guest)
+        self.assertRaises(exception.AmbiguousDevice, self.driver.attach_interface, guest, port)
+        self.assert_untouched(guest, before)

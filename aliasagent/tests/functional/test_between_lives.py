@@ -204,6 +204,22 @@ class StartedMeanwhileTest(OnFake):
         harness.outcome(self.driver.detach(guest, volume, begin=self.starting(guest)))
         self.assertEqual(set(), self.live(guest).disk_targets() | self.persistent(guest).disk_targets())
 
+    def test_one_of_a_device_that_the_guest_gets_meanwhile_takes_it_out(self) -> None:
+        volume, path = harness.new_id(), self.hypervisor.new_file()
+        xml = harness.disk_xml(path, 'sdb', serial=volume)
+        guest = self.hypervisor.new_guest(state='started')
+        inside = self.side.fake.guests[guest]
+        hotplug.attach(inside, xml, int(Side.PERSISTENT))
+        rest = [Side.LIVE]
+
+        def begin(_found: DeviceFingerprint) -> bool:
+            if rest:
+                hotplug.attach(inside, xml, int(rest.pop()))
+            return False
+
+        harness.outcome(self.driver.detach(guest, volume, begin=begin))
+        self.assertEqual(set(), self.live(guest).disk_targets() | self.persistent(guest).disk_targets())
+
     def test_an_attach_goes_on_with_the_running_guest(self) -> None:
         guest = self.hypervisor.new_guest(state='shut off')
         starts = [guest]

@@ -12,8 +12,10 @@ from unittest import mock
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
+from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.runner import Runner
 from aliasagent.tests import base
 from aliasagent.tests.history import draw
 from aliasagent.tests.history import run
@@ -117,6 +119,8 @@ class OracleTest(HistoryTestCase):
                 real(guest, alias, side)
 
         self.replace(Guest, 'detach', detach)
+        # The agent would see it when it looks whether the device is gone.
+        self.replace(DeviceFingerprint, 'find_persistent', lambda real, *args: None)
         self.assert_seen('false success', 'succeeded, and the device is in the persistent config')
 
     def test_nothing_is_attached(self) -> None:
@@ -132,6 +136,10 @@ class OracleTest(HistoryTestCase):
 
         self.replace(Journal, 'finish', finish)
         self.assert_seen('false release', 'and the running guest has it')
+
+    def test_what_goes_late_is_not_noticed(self) -> None:
+        self.replace(Runner, 'release', lambda real, *args: None)
+        self.assert_seen('late release', 'and the device is gone')
 
     def test_another_device_is_taken_out(self) -> None:
         def detach(real: Any, guest: Guest, alias: str, side: Side) -> None:

@@ -13,6 +13,8 @@ from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Action
+from aliasagent.operations.model import State
+from aliasagent.operations.runner import Runner
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt import hotplug
@@ -205,14 +207,14 @@ class AttachedMeanwhileTest(NotLiveYetCase):
         self.assert_outcome(self.attach_disk(guest, volume, path), None)
         detach = self.detach(guest, volume)
         self.assert_outcome(detach, 'DetachTimeout')
-        release, seen, go_on = Journal.release, threading.Event(), threading.Event()
+        release, seen, go_on = Runner.release, threading.Event(), threading.Event()
 
-        def slow(journal: Journal, *who: str) -> None:
+        def slow(runner: Runner, *who: str) -> None:
             seen.set()
             go_on.wait(harness.SOON)
-            release(journal, *who)
+            release(runner, *who)
 
-        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.journal.Journal.release', slow))
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.runner.Runner.release', slow))
         self.addCleanup(go_on.set)
         # The look finds the device gone, and takes its time to record it.
         self.inside(guest).remove_live(f'ua-{volume}')
@@ -239,6 +241,36 @@ class AttachedMeanwhileTest(NotLiveYetCase):
         self.side.fake.fail_next('attachDeviceFlags', harness.libvirt_error(1, 'no'))
         self.assertIsNotNone(self.wait(self.attach_disk(guest, volume, path)).error_class)
         self.wait_for(lambda: self.journal.get(detach).released_at is not None, 'it is recorded as released')
+
+
+    def test_nothing_begins_while_a_release_waits_to_be_written(self) -> None:
+        """Found by the history machine: the release was recorded, and told, after a later attach had begun."""
+        volume, path = harness.new_id(), self.side.new_file()
+        guest = self.side.deaf_guest()
+        self.assert_outcome(self.attach_disk(guest, volume, path), None)
+        detach = self.detach(guest, volume)
+        self.assert_outcome(detach, 'DetachTimeout')
+        release, full, tried = Journal.release, [True], threading.Event()
+
+        def try_to(journal: Journal, *who: str) -> None:
+            tried.set()
+            if full:
+                raise exception.JournalError(path='x', reason='full')
+            release(journal, *who)
+
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.journal.Journal.release', try_to))
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.runner.RETRY_SECONDS', 0.01))
+        self.inside(guest).remove_live(f'ua-{volume}')
+        self.assertTrue(tried.wait(harness.SOON))
+        attach = self.attach_disk(guest, volume, path)
+        tried.clear()
+        self.assertTrue(tried.wait(harness.SOON))
+        self.assertEqual((State.ACCEPTED, 0), (self.journal.get(attach).state, self.live_count(guest, 'disk')))
+        full.clear()
+        done = self.assert_outcome(attach, None)
+        released_at, started_at = self.journal.get(detach).released_at, done.started_at
+        assert released_at is not None and started_at is not None
+        self.assertLessEqual(released_at, started_at)
 
 
 class KnownTest(RigCase):

@@ -226,9 +226,11 @@ class _Drawing:
 
     def _swap(self, what: str, thing: str, guest: int) -> Step:
         others = _DISKS if THINGS[thing].kind == 'disk' else _PORTS
-        # Nobody could tell a port without its alias from another one with the same MAC address in its place.
-        mac = THINGS[thing].mac
-        other = self._random.choice([one for one in others if one != thing and (not mac or THINGS[one].mac != mac)])
+        # In one run, nobody could tell a port without its alias from another one with its MAC address in its place.
+        mac = THINGS[thing].mac if what == 'swap live' else ''
+        others = [one for one in others if one != thing and (not mac or THINGS[one].mac != mac)]
+        doubles = [one for one in others if one in _DOUBLES] if thing in _DOUBLES else []
+        other = self._random.choice(doubles if doubles and self._often(60) else others)
         return Step(what, guest, thing, value=float(self._often(60)), word=other)
 
     def _migrate(self, what: str, _thing: str, guest: int) -> Step:

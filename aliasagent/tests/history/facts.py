@@ -11,6 +11,8 @@ from aliasagent.tests.history.hypervisor import Hypervisor
 
 #: Seconds between a reading and the call that is made because of it, at most.
 WINDOW = 0.05
+#: Seconds in which what could not be written is written once the disk is free, at most.
+RETRIES = 1.5
 #: How an operation ends.
 FINAL = frozenset({'succeeded', 'failed'})
 
@@ -81,8 +83,10 @@ class Facts:
         self.readings: dict[tuple[str, str], float] = {}
         #: When another client, or the guest itself, last changed a guest.
         self._touched: dict[str, float] = {}
-        #: When the disk was full last, from and to.
-        self.full_since, self.full_until = -1.0, -1.0
+        #: When the disk was full last, from and to. Once more before all was written, it is the same time.
+        self.full_since, self.full_until = -1e9, -1e9
+        #: Whether a device has gone of which libvirt told nobody.
+        self.is_untold = False
         #: What another client has asked a running guest to release, with the guest's run.
         self._asked_by_others: set[tuple[str, int, str]] = set()
 
@@ -93,6 +97,16 @@ class Facts:
     def lie(self, rule: str, words: str) -> None:
         """Write down something untrue."""
         self.lies.append(Lie(rule, words, self.hypervisor.scheduler.now))
+
+    def disk_is_full(self) -> None:
+        """The disk is full from now on."""
+        is_full = self.full_until < self.full_since
+        if not is_full and self.now - self.full_until > RETRIES:
+            self.full_since = self.now
+
+    def disk_is_free(self) -> None:
+        """The disk is full no more."""
+        self.full_until = self.now
 
     def touched(self, guest: str) -> None:
         """Another client, or the guest itself, does something."""
@@ -118,13 +132,6 @@ class Facts:
         """Whether another client has changed the guest between the agent's reading and its call, which followed."""
         read_at = self.read_at(guest, side)
         return self.now - read_at <= WINDOW and self._touched.get(guest, -1.0) >= read_at
-
-    def is_overtaken(self, op: Op, actions: frozenset[Any]) -> bool:
-        """Whether a later operation on the device has begun before the outcome of this one could be written."""
-        return any(
-            other.is_about(op.guest, op.device, actions) and other.sequence > op.sequence and other.begun is not None
-            for other in self.ops.values()
-        )
 
 
 def came_by_other(stay: Stay, since: float) -> bool:

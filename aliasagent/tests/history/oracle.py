@@ -7,11 +7,13 @@
 * failed: what the words say is left is left, what they say is gone is gone; an attach whose words name nothing has left
   nothing; "not found" is not said of a device that says itself whose it is, nor of one that was asked for already;
 * released: the device is gone with its run, and was not attached since;
+* late releases: in the end each device that a running guest was asked for in vain, and that is gone since, is said to
+  be released, or was attached or detached by a later operation;
 * calls: the agent asks for, writes to and gives aliases to the devices only that an operation under way names, each its
   own alias, and reconciling changes aliases only;
 * operations: none is lost, doubled or without an end, and one guest's begin in the order in which they were accepted.
 
-Three things are not the agent's fault, and as little as can be is counted as one of them:
+Some things are not the agent's fault, and as little as can be is counted as one of them:
 
 * libvirt has no compare-and-swap. A call that libvirt matches by a place (a target, a MAC address, an alias of its
   own) may meet another device if another client changed the guest after the agent's last reading of that definition,
@@ -19,10 +21,14 @@ Three things are not the agent's fault, and as little as can be is counted as on
   calls travel.
 * What another client puts into the guest, or takes out of it, after the operation began is not the operation's doing.
 * What happens after the agent's last reading of a definition, it cannot know when it writes what is left.
+* A device of which nothing but its look is known may be what stands there without a word of whose it is: of that one
+  the agent need not notice that it is gone.
 """
 
 import sqlite3
 from typing import Any
+
+import libvirt
 
 from aliasagent import exception
 from aliasagent.operations.model import ATTACHES
@@ -40,12 +46,21 @@ from aliasagent.tests.history.facts import Facts
 from aliasagent.tests.history.facts import Op
 from aliasagent.tests.history.facts import came_by_other
 from aliasagent.tests.history.hypervisor import Hypervisor
+from aliasagent.tests.history.plan import THINGS
+from aliasagent.tests.history.plan import Thing
 from aliasagent.virt import errors
 
 #: Seconds after a device went in which the agent may not have heard of it.
 SOON = 1.0
-#: Seconds in which what could not be written is written once the disk is free, at most.
-RETRIES = 1.5
+#: Why a guest is shut off that may go on with its devices, or has done so elsewhere; or libvirt has forgotten why.
+_GOES_ON = frozenset(
+    {
+        libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN,
+        libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED,
+        libvirt.VIR_DOMAIN_SHUTOFF_SAVED,
+        libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT,
+    }
+)
 _COLUMNS = 'sequence, id, action, instance, device, state, error_class, error, attempts, released_at'
 
 
@@ -85,8 +100,6 @@ class Oracle:
     def _judge_order(self, op: Op) -> None:
         for other in self._facts.ops.values():
             if other.guest == op.guest and other.sequence < op.sequence and other.state == 'accepted':
-                if max(self._facts.full_since, self._facts.full_until) + RETRIES >= other.accepted:
-                    continue  # it has ended, and that could not be written yet
                 self._facts.lie('order', f'{op.words} begins before {other.words}')
 
     def _judge_outcome(self, op: Op) -> None:
@@ -114,8 +127,6 @@ class Oracle:
             stay = self._facts.chronicle.there(op.guest, side, op.device)
             if stay is None or came_by_other(stay, begun):
                 continue
-            if stay.by == 'agent' and self._facts.is_overtaken(op, ATTACHES):
-                continue
             self._facts.lie('false success', f'{op.words} succeeded, and the device is in the {side}')
         for stay in self._facts.chronicle.of(op.guest, LIVE, op.device):
             is_late = stay.until is not None and stay.until > begun
@@ -127,8 +138,7 @@ class Oracle:
         there = {side: self._facts.chronicle.there(op.guest, side, op.device) for side in (CONFIG, LIVE)}
         config, live = there[CONFIG], there[LIVE]
         if 'gone from the persistent config' in said and config is not None:
-            overtaken = config.by == 'agent' and self._facts.is_overtaken(op, ATTACHES)
-            if not came_by_other(config, begun) and not overtaken:
+            if not came_by_other(config, begun):
                 self._facts.lie('untrue words', f'{op.words}: {said!r}, and it is in the persistent config')
         if 'still in the running guest' in said and live is None:
             last = self._facts.chronicle.last(op.guest, LIVE, op.device)
@@ -173,13 +183,11 @@ class Oracle:
         for side, tree in ((CONFIG, guest.config), (LIVE, guest.live)):
             if tree is None or self._facts.chronicle.there(op.guest, side, op.device) is not None:
                 continue
-            if self._facts.is_overtaken(op, DETACHES):
-                continue
             if not self._was_taken(op, side):
                 self._facts.lie('false success', f'{op.words} succeeded, and the device is not in the {side}')
         element = chronicle.element_of(guest.live, op.device)
         alias = None if element is None else aliases.alias_of(element)
-        if alias is None or alias not in guest.pending or self._facts.is_overtaken(op, DETACHES):
+        if alias is None or alias not in guest.pending:
             return
         if not self._facts.is_asked_by_other(guest.uuid, guest.id, op.device):
             self._facts.lie('false success', f'{op.words} succeeded, and the guest was asked to release the device')
@@ -230,6 +238,32 @@ class Oracle:
 
     # The end
 
+    def judge_releases(self) -> None:
+        """Whether each late release was noticed: nothing has been in the way for a while."""
+        for op in self._facts.ops.values():
+            if op.action in DETACHES and op.state == 'failed' and op.released_at is None and op.begun is not None:
+                self._judge_unnoticed(op, op.began)
+
+    def _judge_unnoticed(self, op: Op, begun: float) -> None:
+        guest = self._facts.hypervisor.guests.get(op.guest)
+        stays = self._facts.chronicle.of(op.guest, LIVE, op.device)
+        was_asked = any(stay.since < begun and (stay.until is None or stay.until > begun) for stay in stays)
+        is_there = any(self._facts.chronicle.there(op.guest, side, op.device) for side in (LIVE, CONFIG))
+        if guest is None or not was_asked or is_there or stays[-1].how in chronicle.CARRIED_ON:
+            return
+        if not guest.active and (guest.managed_save or guest.reason in _GOES_ON):
+            return  # how the guest stopped is not known to libvirt any more, or it has moved
+        if _may_be_there(guest, THINGS[op.device]):
+            return
+        if any(
+            other.is_about(op.guest, op.device, ATTACHES | DETACHES)
+            and other.sequence > op.sequence
+            and other.state == 'succeeded'
+            for other in self._facts.ops.values()
+        ):
+            return
+        self._facts.lie('late release', f'{op.words} failed as {op.error_class}: {op.error!r}, and the device is gone')
+
     def judge_end(self, accepted: set[str], refused: set[str]) -> None:
         """Whether each operation has come to one end.
 
@@ -255,4 +289,17 @@ def _says(element: Any, device: str) -> bool:
         element.findtext('serial'),
         None if parameters is None else parameters.get('interfaceid'),
         None if address is None else address.get('uuid'),
+    )
+
+
+def _may_be_there(guest: FakeGuest, thing: Thing) -> bool:
+    """Whether a guest has something without a word of whose it is, and nothing tells that from a device that is gone."""
+    if thing.form not in ('source', 'name', 'mac'):
+        return False
+    return any(
+        THINGS[device].kind == thing.kind
+        and not (aliases.alias_of(element) or '').startswith('ua-')
+        and not _says(element, device)
+        for tree in (guest.config, guest.live)
+        for device, element in chronicle.found(tree)
     )

@@ -104,6 +104,7 @@ def _live_migrate(world: 'World', step: Step) -> None:
 
 def _behave(world: 'World', step: Step) -> None:
     guest = _guest(world, step)
+    world.oracle.facts.is_untold |= step.word == 'event lost'
     guest.unplug = {
         'quick': Unplug(),
         'slow': Unplug(delay=step.value, scsi_too=True),
@@ -270,6 +271,7 @@ def _swap_live(world: 'World', step: Step) -> None:
         raise Impossible
     target = definition.target_of(element)
     world.oracle.facts.asked_by_other(guest, step.thing)
+    world.oracle.facts.is_untold |= bool(step.value)
     guest.remove_live(aliases.alias_of(element) or '', told=not step.value)
     world.hypervisor.observe_all()
     hotplug.attach(guest, other.xml(False, target or _free_target(guest), None), LIVE)

@@ -32,6 +32,8 @@ from aliasagent.tests.history.scheduler import Scheduler
 _POINT_SECONDS = 12.0
 #: Seconds in which all operations must have come to their end when nothing is in the way any more.
 _SETTLE_SECONDS = 1500.0
+#: Seconds in which an agent is there that was ended, and in which it notices what has gone.
+_START_SECONDS, _HEAR_SECONDS = 60.0, 70.0
 _MOST_TURNS = 150_000
 #: Calls that tell nothing to whoever reads a history.
 _NOT_SHOWN = READS | {
@@ -96,7 +98,9 @@ class World:
         self.scheduler.run(1e9, lambda: script.ended, _MOST_TURNS)
         end = self.scheduler.now + _SETTLE_SECONDS
         self.scheduler.spawn(self._settle, self.scheduler.world)
-        self.scheduler.run(end, self._has_settled, self.scheduler.turns + _MOST_TURNS)
+        if self.scheduler.run(end, self._has_settled, self.scheduler.turns + _MOST_TURNS):
+            self._hear()
+            self.oracle.judge_releases()
         self.oracle.judge_end(self.cast_ids | self.answered, self.refused)
         for life, error in self.scheduler.crashes:
             self.oracle.facts.lies.append(Lie('crash', f'a thread of {life} ended: {error!r}', self.scheduler.now))
@@ -127,6 +131,17 @@ class World:
         if self.broker.messages or len(self.oracle.facts.ops) < len(self.cast_ids | self.answered):
             return False
         return not any(op.is_under_way for op in self.oracle.facts.ops.values())
+
+    def _hear(self) -> None:
+        """Let the agent notice what it has not noticed yet, of which libvirt may have told nobody."""
+        self.scheduler.run(self.scheduler.now + _START_SECONDS, self._is_ready, self.scheduler.turns + _MOST_TURNS)
+        if self.oracle.facts.is_untold:
+            self.hypervisor.lose_connections()
+        self.scheduler.run(self.scheduler.now + _HEAR_SECONDS, lambda: False, self.scheduler.turns + _MOST_TURNS)
+
+    def _is_ready(self) -> bool:
+        one = self.agent
+        return one is not None and one.endpoint is not None and not one.is_stopping
 
     # The agent
 
@@ -174,12 +189,12 @@ class World:
 
     def fill_disk(self, seconds: float) -> None:
         self.disk.is_full = True
-        self.oracle.facts.full_since = self.scheduler.now
+        self.oracle.facts.disk_is_full()
         self.scheduler.at(seconds, self.disk_is_free)
 
     def disk_is_free(self) -> None:
         self.disk.is_full = False
-        self.oracle.facts.full_until = self.scheduler.now
+        self.oracle.facts.disk_is_free()
 
     # Requests
 

@@ -53,7 +53,13 @@ class SameRunTestCase(base.TestCase):
     def test_a_user_alias_says_it_all(self) -> None:
         fingerprint = found(disk(alias=f'ua-{VOLUME}'))
         self.assert_found('vdb', fingerprint, disk('/snapshot', alias=f'ua-{VOLUME}'))
-        self.assert_found(None, fingerprint, disk(alias='virtio-disk1'))
+        self.assert_found(None, fingerprint, disk('/b', alias='virtio-disk1'))
+
+    def test_what_another_client_may_have_plugged_in_again_is_not_said_to_be_gone(self) -> None:
+        fingerprint = found(disk(alias=f'ua-{VOLUME}'))
+        for again in (disk(alias='virtio-disk1'), disk(alias='virtio-disk2', target='vdc')):
+            self.assertRaises(exception.DeviceConflict, fingerprint.find_live, VOLUME, domain(again), RUN)
+        self.assert_found(None, fingerprint, disk(alias='virtio-disk1', serial=OTHER))
 
     def test_an_alias_of_libvirt_counts_with_what_the_device_looks_like(self) -> None:
         for live, another in (
@@ -73,6 +79,11 @@ class SameRunTestCase(base.TestCase):
         self.assertRaises(
             exception.DeviceConflict, fingerprint.find_live, VOLUME, domain(disk('/b', alias='virtio-disk1')), RUN
         )
+
+    def test_a_disk_keeps_its_serial_while_it_is_plugged_in(self) -> None:
+        fingerprint = found(disk(alias='virtio-disk1', serial=VOLUME))
+        self.assert_found(None, fingerprint, disk('/b', alias='virtio-disk1'))
+        self.assert_found(None, found(disk(alias='virtio-disk1')), disk('/b', alias='virtio-disk1', serial=OTHER))
 
     def test_a_disk_that_says_that_it_is_the_volume_is_it(self) -> None:
         fingerprint = found(disk(alias='virtio-disk1', serial=VOLUME))
@@ -127,9 +138,16 @@ class PersistentTestCase(base.TestCase):
         )
         self.assertRaises(exception.DeviceConflict, fingerprint.find_persistent, VOLUME, domain(nic()))
 
-    def test_where_it_was_not_only_its_own_word_counts(self) -> None:
+    def test_the_next_one_may_look_the_same(self) -> None:
+        """Found by the history machine: a port that was made anew has the MAC and the place of the one before."""
+        for saved in (nic(), disk('/dev/sdb')):
+            fingerprint = found(saved, saved)
+            self.assertRaises(exception.DeviceConflict, fingerprint.find_persistent, VOLUME, domain(saved))
+
+    def test_where_it_was_not_what_looks_like_it_may_be_it(self) -> None:
         fingerprint = found(disk(alias=f'ua-{VOLUME}'))
-        self.assertIsNone(fingerprint.find_persistent(VOLUME, domain(disk())))
+        self.assertRaises(exception.DeviceConflict, fingerprint.find_persistent, VOLUME, domain(disk()))
+        self.assertIsNone(fingerprint.find_persistent(VOLUME, domain(disk('/b'), disk(serial=OTHER))))
         self.assertIsNotNone(fingerprint.find_persistent(VOLUME, domain(disk(serial=VOLUME))))
 
 

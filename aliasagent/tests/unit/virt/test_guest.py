@@ -71,6 +71,18 @@ class DefinitionsTestCase(base.TestCase):
         self.assertNotIn(('XMLDesc', libvirt.VIR_DOMAIN_XML_INACTIVE), domain.calls)
         self.assertIsNone(view.persistent_text())
 
+    def test_started_and_changed_between_two_calls_it_has_what_it_was_started_with(self) -> None:
+        """A device that it was started with is taken out of its config at once: the live definition has to show it."""
+        without = '<domain><name>without</name></domain>'
+        now = ["<domain id='6'><name>without</name></domain>", "<domain id='7'><name>with</name></domain>"]
+
+        def read(flags: int) -> str:
+            live = now.pop(0) if len(now) > 1 else now[0]
+            return without if flags & libvirt.VIR_DOMAIN_XML_INACTIVE else live
+
+        view, _domain = guest(XMLDesc=read, isPersistent=1)
+        self.assertIn('with', self.names(view.definitions()))
+
     def test_shut_off(self) -> None:
         view, _domain = guest(XMLDesc=SAVED, isPersistent=1)
         self.assertEqual((None, 'saved'), self.names(view.definitions()))
