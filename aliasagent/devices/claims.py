@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a device looks like, to the definition that has it and to somebody who speaks of it."""
+"""What a device looks like in a definition, and what a record or an inventory says of it."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What somebody who knows says of one device: whose it is, and how to tell it from others.
+    """What a record or an inventory says of one device: whose it is, and how to tell it from others.
 
     A record fits a device of its kind that agrees with everything it says. A target and an address in the guest count
     here: an inventory speaks of this guest as it is now.
@@ -101,7 +101,7 @@ def claim(device: base.Device) -> Claim:
 
 
 def is_source(device: base.Device, text: str) -> bool:
-    """Whether a source that somebody names is that of the device.
+    """Whether a source that a record or an inventory names is that of the device.
 
     As the agent writes it; or ``pool/image`` of a Ceph image or of a volume in a storage pool, without where it can be
     had: the monitors of a Ceph cluster are not what tells one image from another.

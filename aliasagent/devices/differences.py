@@ -23,7 +23,7 @@ _UNSAID: Mapping[str, object] = {
     'queues': 1,
 }
 _WORDS: Mapping[str, Mapping[object, str]] = {'readonly': {True: 'ro', False: 'rw'}}
-#: The properties that somebody else may have left out: without one the device can be meant all the same.
+#: The properties that another client may have left out: without one it can still be the device that is meant.
 _MAY_BE_UNSAID = frozenset({'serial', 'interfaceid'})
 
 

@@ -2,7 +2,7 @@
 """A guest's definition: its devices, and finding one of them.
 
 Two look-ups, in this order and no other: by user alias, then by identity. Which device is whose is judged by
-:mod:`aliasagent.devices.identity` alone. A device that carries somebody else's alias is never found as a fallback.
+:mod:`aliasagent.devices.identity` alone. A device that carries another's alias is never found as a fallback.
 """
 
 import collections
@@ -217,7 +217,7 @@ class Domain:
         found = Found(device, identity.Evidence.ALIAS)
         judgement = identity.judge(device, frozenset(), records)
         is_it = judgement.whose is not None and judgement.whose.evidence is identity.Evidence.ALIAS
-        # What somebody asks for by its looks is this very device, whatever its source is named after.
+        # A request that describes this very device means it, whatever its source is named after.
         if is_it or (known is not None and identity.supports(device, known) is not None):
             return found
         raise self._doubtful(device_id, [(found, judgement)])

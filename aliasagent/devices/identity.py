@@ -8,7 +8,7 @@ evidence               worth         why
 =====================  ============  ==================================================================================
 user alias             proof         libvirt keeps it with the device; but a volume that Nova swapped has the alias of
                                      the one before
-serial that is a UUID  proof         whoever attached the disk wrote it; but a volume that Nova swapped has the serial
+serial that is a UUID  proof         the attaching client wrote it; but a volume that Nova swapped has the serial
                                      of the one before
 interfaceid            proof         Open vSwitch finds the port by it
 tap, vhu or nic name   proof         only if it names one port alone of those in Nova's metadata of the guest
@@ -16,7 +16,7 @@ mdev UUID              proof         a mediated device is its UUID
 ``volume-<uuid>`` as   hint          a volume that Cinder migrated or retyped keeps its id, and lies in what is named
 the source's last part               after another; other copies can have the name, too
 record of its attach   word          this agent attached it, and nothing else can have taken over what the record says
-inventory              last word     somebody who knows says so, now or earlier; a newer inventory replaces an older one
+inventory              last word     the control plane says so, now or earlier; a newer inventory replaces an older one
 source, host address,  recognition   tell that two definitions show one device; they say nothing of whose it is
 MAC
 target, slot, order    nothing       the next device has the same ones
@@ -82,7 +82,7 @@ class Evidence(enum.StrEnum):
 
 #: What tells two devices apart only as long as nothing else looks the same.
 WEAK = frozenset({Evidence.SOURCE, Evidence.HOST_ADDRESS, Evidence.MAC})
-#: What somebody said, the last word first.
+#: What records and inventories say, the last word first.
 _WORDS = (Evidence.INVENTORY, Evidence.EARLIER_INVENTORY, Evidence.ATTACH)
 #: The words that are stronger than what a device says of itself, where that contradicts itself.
 _INVENTORIES = frozenset({Evidence.INVENTORY, Evidence.EARLIER_INVENTORY})

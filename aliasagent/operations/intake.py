@@ -68,7 +68,7 @@ class Intake:
         """Take an operation in, however long it takes: its sender is gone and cannot ask again.
 
         Whoever brings it waits here, and so leaves the next one where it is: with the broker. One that was refused has
-        to be recorded like the others, or whoever waits for its outcome would never learn it.
+        to be recorded like the others, or a client that waits for its outcome would never learn it.
 
         :raises JournalError: the agent stops, and the journal still cannot be written. The operation was not taken.
         """

@@ -152,7 +152,7 @@ class Journal:
             self._notice(db, operation_id, Phase.END if error is None else Phase.ERROR)
 
     def release(self, instance: str, device: str) -> None:
-        """Record that a guest has let go of a device after its detaches had failed.
+        """Record that a guest has released a device after its detaches had failed.
 
         Nothing is recorded once an attach of the device has begun: it may be there again.
         """

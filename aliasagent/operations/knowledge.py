@@ -2,7 +2,7 @@
 """What the agent knows of a guest's devices: what inventories said, and what it attached itself.
 
 A device that the agent attached lacks its alias only if the guest was somewhere else meanwhile, or its definition
-was written anew by somebody who does not know aliases; or its alias is doubted for what its source is named after.
+was written anew by a client that does not know aliases; or its alias is doubted for what its source is named after.
 Only what no other device can have taken over by then counts: a volume's file or the stable name of its block device,
 and a port's MAC address together with the address of its function or the name that was asked for its tap. A MAC address
 or the address of a host device alone, a name like ``/dev/sdb``, or an NBD server is the next one's tomorrow.

@@ -190,7 +190,7 @@ class Runner:
         return len(unfinished)
 
     def _watch(self, overdue: Iterable[Operation]) -> None:
-        """Have it noticed when guests let go of what they were asked for in vain."""
+        """Follow devices that guests were asked to release in vain."""
         for operation in overdue:
             with _under(operation):
                 may_still_go = operation.error_class not in _NOTHING_ASKED

@@ -15,7 +15,7 @@ from aliasagent.devices.domain import Domain
 #: The kinds that stand for something outside the guest, so that somebody may ask for them by its id.
 KINDS = frozenset({'disk', 'interface', 'hostdev'})
 
-#: What somebody who knows says of one device.
+#: What a record or an inventory says of one device.
 Record = identity.Record
 
 _DECIDES = 'an inventory that names it decides'

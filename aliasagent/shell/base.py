@@ -185,7 +185,7 @@ class RequestCommand(AgentShow):
         try:
             code = super().run(parsed_args)
         except BrokenPipeError:
-            # The failure counts more than that nobody reads the table.
+            # The failure counts more than the table that is not read.
             if self._failure is None:
                 raise
         if self._failure is not None:

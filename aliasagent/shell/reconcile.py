@@ -105,7 +105,7 @@ class Reconcile(base.AgentLister):
         except errors.Silent as error:
             reason = str(error)
             self.agent.guests()  # ends it all if the agent answers nothing any more
-        # The other guests are looked at nevertheless.
+        # The other guests are still read.
         return _not_seen(instance, reason)
 
     def _relive(self, instance: str, inventory: base.Json | None, look: base.Json, *, dry_run: bool) -> base.Json:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The addresses behind the names of hosts in a request, where they decide whether a host is allowed.
 
-QEMU and libvirt resolve the name once more. Between the two only whoever runs the name service can change the answer.
+QEMU and libvirt resolve the name once more. Only the operator of the name service can change the answer in between.
 """
 
 import socket

@@ -139,7 +139,7 @@ def follow(host: Host, instance: str, dest_uri: str, check: Callable[[], None] =
                 _see_that_it_arrived(host, instance, dest_uri, check, error)
             LOG.info('Instance %s has moved to another host', instance)
             return
-    # Not begun again: somebody may have had it stay here.
+    # Not begun again: an operator may have aborted it.
     raise exception.HypervisorError(action='migrate', reason='it was interrupted, and the guest is still here')
 
 

@@ -10,7 +10,7 @@ them. So a guest is restored only if it is proven that it has not run since. Wha
 * A persistent guest is shut off "because it was saved" until it is started. libvirtd forgets that when it is started
   anew.
 
-Of a transient guest libvirt keeps nothing once it is down. When nobody has watched it, it may have been restored by
+Of a transient guest libvirt keeps nothing once it is down. If no agent has watched it, it may have been restored by
 hand, or started anew, and have ended since. So its file alone proves nothing.
 """
 
@@ -181,7 +181,7 @@ class SavedGuest:
         return self._certain_since is not None and self._watch.has_not_started(self._certain_since, self._number)
 
     def _was_saved(self) -> bool:
-        """Whether the run in the file has ended with its save, and not because somebody stopped the guest meanwhile."""
+        """Whether the run in the file has ended with its save, and not because the guest was stopped meanwhile."""
         if not self._is_down and self._certain_since is not None:
             self._is_down = self._watch.ended_by(events.Cause.SAVED, self._certain_since, _TOLD)
         return self._is_down
@@ -212,7 +212,7 @@ def _make(directory: pathlib.Path) -> None:
         directory.mkdir(mode=0o700)
     except OSError as error:
         if directory.is_dir():
-            return  # somebody else has made it meanwhile
+            return  # another process has made it meanwhile
         raise exception.InvalidInput(
             field='directory', reason=f'{directory} is no directory on this host, nor can it be made: {error.strerror}'
         ) from error
