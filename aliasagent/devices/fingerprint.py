@@ -59,6 +59,10 @@ class DeviceFingerprint:
             merged, run=before.run, alias=before.alias, target=before.target, live=before.live
         )
 
+    def of_any_run(self) -> Self:
+        """What the device looks like, without the run that it is gone from."""
+        return dataclasses.replace(self, run=None, alias=None, target=None)
+
     @property
     def is_live(self) -> bool:
         """Whether a running guest had the device."""

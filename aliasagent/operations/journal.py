@@ -168,8 +168,8 @@ class Journal:
                 db.execute('UPDATE operations SET released_at = ? WHERE id = ?', (self._clock(), operation.id))
                 self._notice(db, operation.id, Phase.RELEASED)
 
-    def is_released(self, instance: str, device: str) -> bool:
-        """Whether the last that is known of a device is that the guest has let go of it after its detach had failed."""
+    def released(self, instance: str, device: str) -> Operation | None:
+        """The failed detach after which a guest has let go of a device; None if that is not the last that is known."""
         with self._transaction() as db:
             last = self._select(
                 db,
@@ -179,7 +179,7 @@ class Journal:
                 device,
                 State.SUCCEEDED,
             )
-        return bool(last) and last[0].released_at is not None
+        return last[0] if last and last[0].released_at is not None else None
 
     def get(self, operation_id: str) -> Operation:
         """One operation.

@@ -265,22 +265,24 @@ class Runner:
     def _detach(self, operation: Operation, kind: str | None = None) -> 'futures.Future[None] | None':
         """Begin when the device was found, with a record of it: what is gone on with is that very device."""
         begin = functools.partial(self._begin, operation)
+        detach = functools.partial(self._driver.detach, operation.instance, operation.device, kind, begin=begin)
         try:
-            return self._driver.detach(
-                operation.instance, operation.device, kind, asked=operation.asked, begin=begin
-            )
+            return detach(asked=operation.asked)
         except exception.DeviceNotFound:
-            # Whoever asks once more for what the guest has released late is told that it is done.
-            if not self._is_released(operation):
+            # Whoever asks once more for what the guest has released late is told that it is done, unless another
+            # client has plugged it in since, with nothing that says whose it is.
+            released = self._released(operation)
+            if released is None:
                 raise
-            return None
+            return None if released.asked is None else detach(asked=released.asked.of_any_run())
 
-    def _is_released(self, operation: Operation) -> bool:
+    def _released(self, operation: Operation) -> Operation | None:
+        """The earlier detach after which the guest has released the device; None if it is not known of any."""
         try:
-            return self._journal.is_released(operation.instance, operation.device)
+            return self._journal.released(operation.instance, operation.device)
         except exception.JournalError as error:
             LOG.warning('It is not known whether %s was released late: %s', operation.device, error)
-            return False
+            return None
 
     def _of_move(self, operation: Operation) -> dict[str, Any]:
         """Begin when the guest was looked at: a move that was begun before is gone on with, and not begun anew."""

@@ -198,6 +198,19 @@ class LateTest(NotLiveYetCase):
             self.assert_outcome(self.detach(guest, device), None)
             self.assert_outcome(self.detach(guest, device), 'DeviceNotFound')
 
+    def test_unless_another_client_has_plugged_it_in_again(self) -> None:
+        """Found by the history machine: what went late was there again without alias, and was said to be gone."""
+        path, device = self.side.new_file(), harness.new_id()
+        guest = self.not_live_yet(device, harness.disk_xml(path, 'vdb'))
+        late = self.detach(guest, device)
+        self.assert_outcome(late, 'DetachTimeout')
+        self.unplug_at_last(guest)
+        self.wait_released(late)
+        sides = int(Side.LIVE | Side.PERSISTENT)
+        hotplug.attach(self.inside(guest), harness.disk_xml(path, 'vdb'), sides)
+        self.assert_outcome(self.detach(guest, device), 'DeviceConflict', 'may be it')
+        self.assertEqual((1, 1), (self.persistent_count(guest, 'disk'), self.live_count(guest, 'disk')))
+
 
 class AttachedMeanwhileTest(NotLiveYetCase):
     def test_a_release_that_was_seen_before_an_attach_is_not_recorded_after_it(self) -> None:

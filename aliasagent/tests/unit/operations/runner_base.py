@@ -79,6 +79,8 @@ class StubDriver:
         self.told.append(asked)
         if not isinstance(self.first[0] if self.first else self.answer, exception.DeviceNotFound):
             begin(self.found)
+        elif asked is not None and not asked.is_live:
+            return None  # there was one, in an earlier run, and it is gone
         return self._do('detach', instance, device_id, kind)
 
 

@@ -182,13 +182,13 @@ class AttachedTestCase(JournalTestCase):
 
     def test_what_is_known_last_of_a_device(self) -> None:
         self.do('1', Action.DETACH, 'a', exception.DetachFailed(instance=GUEST, device='a', reason='x'))
-        self.assertFalse(self.journal.is_released(GUEST, 'a'))
+        self.assertIsNone(self.journal.released(GUEST, 'a'))
         self.journal.release(GUEST, 'a')
-        self.assertTrue(self.journal.is_released(GUEST, 'a'))
+        self.assertIsNotNone(self.journal.released(GUEST, 'a'))
         self.do('2', Action.DETACH, 'a', exception.DeviceNotFound(instance=GUEST, device='a'))
-        self.assertTrue(self.journal.is_released(GUEST, 'a'))
+        self.assertIsNotNone(self.journal.released(GUEST, 'a'))
         self.do('3', Action.ATTACH_VOLUME, 'a')
-        self.assertFalse(self.journal.is_released(GUEST, 'a'))
+        self.assertIsNone(self.journal.released(GUEST, 'a'))
 
     def test_what_a_detach_found_survives(self) -> None:
         self.journal.accept(operation('1', action=Action.DETACH))

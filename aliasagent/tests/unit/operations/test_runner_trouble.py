@@ -289,5 +289,6 @@ class ReleaseTestCase(RunnerTestCase):
         self.runner.release(GUEST, VOLUME)
         self.runner.accept(operation('three'))
         self.assert_outcome(State.SUCCEEDED, operation_id='three')
+        self.assertEqual([None, FOUND.of_any_run()], self.driver.told[-2:])
         self.runner.accept(operation('four'))
         self.assert_outcome(State.FAILED, 'DeviceNotFound', 'four')
