@@ -108,6 +108,10 @@ class Facts:
         """The disk is full no more."""
         self.full_until = self.now
 
+    def writable_until(self, begun: float) -> float:
+        """Until when the outcome of an operation that was begun then could be written: it may be as old as that."""
+        return self.full_since if self.full_since > begun else self.now
+
     def touched(self, guest: str) -> None:
         """Another client, or the guest itself, does something."""
         self._touched[guest] = self.now

@@ -144,9 +144,7 @@ class Oracle:
             last = self._facts.chronicle.last(op.guest, LIVE, op.device)
             read_at = self._facts.read_at(op.guest, LIVE)
             carried = last is not None and last.how in chronicle.CARRIED_ON
-            known = min(read_at, self._facts.now - SOON)
-            if self._facts.full_since > begun:
-                known = min(known, self._facts.full_since)  # since then it may have been known and could not be written
+            known = min(read_at, self._facts.now - SOON, self._facts.writable_until(begun))
             late = last is not None and last.until is not None and last.until >= known
             if not carried and not late:
                 self._facts.lie('untrue words', f'{op.words}: {said!r}, and it is not in the running guest')
@@ -194,7 +192,7 @@ class Oracle:
 
     def _was_taken(self, op: Op, side: str) -> bool:
         """Whether what an attach has attached is not there by another client's doing."""
-        read_at = self._facts.read_at(op.guest, LIVE)
+        read_at = min(self._facts.read_at(op.guest, LIVE), self._facts.writable_until(op.began))
         if side == LIVE and self._facts.chronicle.run_since.get(op.guest, 0.0) > read_at:
             return True
         for stay in self._facts.chronicle.of(op.guest, side, op.device):

@@ -32,8 +32,8 @@ from aliasagent.tests.history.scheduler import Scheduler
 _POINT_SECONDS = 12.0
 #: Seconds in which all operations must have come to their end when nothing is in the way any more.
 _SETTLE_SECONDS = 1500.0
-#: Seconds in which an agent is there that was ended, and in which it notices what has gone.
-_START_SECONDS, _HEAR_SECONDS = 60.0, 70.0
+#: Seconds in which an agent is there that was ended, a guest does what it was asked, and the agent has looked at it.
+_START_SECONDS, _HEAR_SECONDS, _LOOK_SECONDS = 60.0, 70.0, 10.0
 _MOST_TURNS = 150_000
 #: Calls that tell nothing to whoever reads a history.
 _NOT_SHOWN = READS | {
@@ -135,9 +135,13 @@ class World:
     def _hear(self) -> None:
         """Let the agent notice what it has not noticed yet, of which libvirt may have told nobody."""
         self.scheduler.run(self.scheduler.now + _START_SECONDS, self._is_ready, self.scheduler.turns + _MOST_TURNS)
+        self._let_pass(_HEAR_SECONDS)
         if self.oracle.facts.is_untold:
             self.hypervisor.lose_connections()
-        self.scheduler.run(self.scheduler.now + _HEAR_SECONDS, lambda: False, self.scheduler.turns + _MOST_TURNS)
+            self._let_pass(_LOOK_SECONDS)
+
+    def _let_pass(self, seconds: float) -> None:
+        self.scheduler.run(self.scheduler.now + seconds, lambda: False, self.scheduler.turns + _MOST_TURNS)
 
     def _is_ready(self) -> bool:
         one = self.agent
