@@ -46,6 +46,7 @@ _STEPS: tuple[tuple[str, int], ...] = (
     ('start', 6),
     ('stop', 5),
     ('power off', 2),
+    ('crash', 1),
     ('reset', 3),
     ('suspend', 2),
     ('resume', 2),
