@@ -292,7 +292,7 @@ class Journal:
         forgotten = 0
         attaches, changes = sorted(ATTACHES), sorted(ATTACHES | DETACHES)
         in_force = (
-            f'state = ? AND action IN ({rows.marks(attaches)}) AND NOT EXISTS (SELECT 1 FROM operations AS later '
+            f'state = ? AND action IN ({rows.marks(attaches)}) AND NOT EXISTS (SELECT 1 FROM operations AS later '  # nosec B608
             'WHERE later.instance = operations.instance AND later.device = operations.device '
             'AND later.sequence > operations.sequence AND (later.state = ? OR later.released_at IS NOT NULL) '
             f'AND later.action IN ({rows.marks(changes)}))'

@@ -255,7 +255,6 @@ class AttachedMeanwhileTest(NotLiveYetCase):
         self.assertIsNotNone(self.wait(self.attach_disk(guest, volume, path)).error_class)
         self.wait_for(lambda: self.journal.get(detach).released_at is not None, 'it is recorded as released')
 
-
     def test_nothing_begins_while_a_release_waits_to_be_written(self) -> None:
         """Found by the history machine: the release was recorded, and told, after a later attach had begun."""
         volume, path = harness.new_id(), self.side.new_file()
