@@ -96,7 +96,7 @@ class DeviceFingerprint:
         found = self._find(device_id, persistent, self.persistent or self.live, doubts_count=False)
         if found is None or found.evidence not in identity.WEAK:
             return None if found is None else found.device
-        # Nothing keeps it there: another of its MAC address, or of a name like /dev/sdb, may have its place by then.
+        # Another one may have its place by then, with its MAC address or with the name /dev/sdb.
         lasts = found.evidence is identity.Evidence.HOST_ADDRESS or identity.lasting(found.device, device_id)
         if lasts and identity.claim(found.device) == self.persistent:
             return found.device

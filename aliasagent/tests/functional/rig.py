@@ -19,12 +19,18 @@ from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base as tests_base
 from aliasagent.tests.contract import harness
+from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.functional import base
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import Patience
 from aliasagent.virt.unplug import Unplugs
+
+_PCI = """
+<hostdev mode='subsystem' type='pci' managed='yes'>
+  <source><address domain='0x0000' bus='0x06' slot='0x12' function='0x6'/></source>
+</hostdev>"""
 
 
 class RigCase(tests_base.TestCase):
@@ -117,3 +123,36 @@ class RigCase(tests_base.TestCase):
 
     def persistent_count(self, guest: str, kind: str) -> int:
         return len(self.inside(guest).need_config().findall(f'devices/{kind}'))
+
+
+class NotLiveYetCase(RigCase):
+    """Guests that were reconciled and not started since: the alias is in the persistent config only."""
+
+    def not_live_yet(self, device: str, xml: str) -> str:
+        """A running guest with a device of which only the persistent config says whose it is."""
+        guest = self.side.new_guest(xml)
+        (element,) = [
+            element
+            for element in self.inside(guest).need_config().iterfind('devices/*')
+            if element.tag in ('disk', 'interface', 'hostdev')
+        ]
+        aliases.set_alias(element, f'ua-{device}')
+        self.inside(guest).unplug.never = True
+        return guest
+
+    def guests(self) -> list[tuple[str, str, str]]:
+        """A guest, the id and the kind of its device, for each way in which it is known while running."""
+        found = []
+        for kind, xml in (
+            ('interface', harness.interface_xml('br-fake', harness.new_mac())),
+            ('disk', harness.disk_xml(self.side.new_file(), 'vdb')),
+            ('hostdev', _PCI),
+        ):
+            device = harness.new_id()
+            found.append((self.not_live_yet(device, xml), device, kind))
+        return found
+
+    def unplug_at_last(self, guest: str) -> None:
+        """The guest does what it was asked to."""
+        for alias in list(self.inside(guest).pending):
+            self.inside(guest).remove_live(alias)

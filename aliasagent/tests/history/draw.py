@@ -39,12 +39,14 @@ _POINTS = (
 _STEPS: tuple[tuple[str, int], ...] = (
     ('detach', 30),
     ('attach', 15),
+    ('attach what is there', 1),
     ('reconcile', 4),
     ('reconcile live', 3),
     ('behave', 13),
     ('start', 6),
     ('stop', 5),
     ('power off', 2),
+    ('crash', 1),
     ('reset', 3),
     ('suspend', 2),
     ('resume', 2),
@@ -195,6 +197,9 @@ class _Drawing:
         generic = what == 'detach' and self._often(30)
         return Step(what, guest, thing, value=float(generic), word='submit' if self._often(20) else '')
 
+    def _volume(self, what: str, _thing: str, guest: int) -> Step:
+        return Step(what, guest, self._random.choice(_DISKS))
+
     def _reconcile(self, what: str, _thing: str, guest: int) -> Step:
         return Step(what, guest, value=float(self._often(50)))
 
@@ -251,6 +256,7 @@ class _Drawing:
 _DRAWERS: dict[str, Callable[[_Drawing, str, str, int], Step]] = {
     'detach': _Drawing._request,
     'attach': _Drawing._request,
+    'attach what is there': _Drawing._volume,
     'reconcile': _Drawing._reconcile,
     'reconcile live': _Drawing._reconcile,
     'behave': _Drawing._manner,

@@ -137,9 +137,8 @@ class Oracle:
         said, begun = op.error or '', op.began
         there = {side: self._facts.chronicle.there(op.guest, side, op.device) for side in (CONFIG, LIVE)}
         config, live = there[CONFIG], there[LIVE]
-        if 'gone from the persistent config' in said and config is not None:
-            if not came_by_other(config, begun):
-                self._facts.lie('untrue words', f'{op.words}: {said!r}, and it is in the persistent config')
+        if 'gone from the persistent config' in said and config is not None and not came_by_other(config, begun):
+            self._facts.lie('untrue words', f'{op.words}: {said!r}, and it is in the persistent config')
         if 'still in the running guest' in said and live is None:
             last = self._facts.chronicle.last(op.guest, LIVE, op.device)
             read_at = self._facts.read_at(op.guest, LIVE)
@@ -291,7 +290,7 @@ def _says(element: Any, device: str) -> bool:
 
 
 def _may_be_there(guest: FakeGuest, thing: Thing) -> bool:
-    """Whether a guest has something without a word of whose it is, and nothing tells that from a device that is gone."""
+    """Whether a guest has something that says not whose it is, and nothing tells that from a device that is gone."""
     if thing.form not in ('source', 'name', 'mac'):
         return False
     return any(

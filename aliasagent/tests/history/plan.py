@@ -74,7 +74,8 @@ class Thing:
         match self.kind:
             case 'disk':
                 connection = {'driver_volume_type': 'file', 'data': {'device_path': self.source, 'format': 'raw'}}
-                return {'volume_id': self.id, 'connection_info': connection, 'disk_bus': 'virtio'}
+                bus = 'scsi' if self.number == VOLUMES - 1 else 'virtio'
+                return {'volume_id': self.id, 'connection_info': connection, 'disk_bus': bus}
             case 'interface':
                 port = {'id': self.id, 'address': self.mac, 'vif_type': 'bridge', 'bridge': 'br0', 'mtu': self.mtu}
                 if self.form == 'ovs':
@@ -185,6 +186,11 @@ def guest_uuid(number: int) -> str:
     return f'a{number:07x}-0000-4000-8000-{number:012x}'
 
 
+def root_source(number: int) -> str:
+    """What a guest's first disk is on: that is nobody's volume."""
+    return str(DISKS / f'root-{number}.raw')
+
+
 def guest_xml(guest: Guest, number: int, live: bool) -> str:
     """One of a guest's definitions at the begin."""
     devices = []
@@ -207,15 +213,18 @@ def guest_xml(guest: Guest, number: int, live: bool) -> str:
 <os><type arch='x86_64' machine='q35'>hvm</type></os><devices>
 <controller type='pci' index='0' model='pcie-root'/>{_ROOT_PORTS}<controller type='usb' model='none'/>
 <controller type='scsi' index='0' model='virtio-scsi'/><memballoon model='none'/>
+<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{root_source(number)}'/>
+<target dev='vda' bus='virtio'/>{_ROOT_ADDRESS}</disk>
 {''.join(devices)}</devices></domain>"""
 
 
+_ROOT_ADDRESS = "<address type='pci' domain='0x0000' bus='0x09' slot='0x00' function='0x0'/>"
 _ROOT_PORTS = ''.join(f"<controller type='pci' index='{number}' model='pcie-root-port'/>" for number in range(1, 10))
 
 
 def make_files() -> None:
     """Make the files of the volumes, if they are not there."""
     DISKS.mkdir(mode=0o700, exist_ok=True)
-    for thing in THINGS.values():
-        if thing.source:
-            pathlib.Path(thing.source).touch()
+    for source in (*(thing.source for thing in THINGS.values()), *map(root_source, range(GUESTS))):
+        if source:
+            pathlib.Path(source).touch()

@@ -16,6 +16,7 @@ from aliasagent.tests.history import chronicle
 from aliasagent.tests.history.plan import THINGS
 from aliasagent.tests.history.plan import Step
 from aliasagent.tests.history.plan import guest_uuid
+from aliasagent.tests.history.plan import root_source
 
 if TYPE_CHECKING:
     from aliasagent.tests.history.world import World
@@ -61,6 +62,12 @@ def _attach(world: 'World', step: Step) -> None:
     thing = THINGS[step.thing]
     method = {'disk': 'attach_volume', 'interface': 'attach_interface', 'hostdev': 'attach_hostdev'}[thing.kind]
     _ask(world, step, method, thing.arguments())
+
+
+def _attach_what_is_there(world: 'World', step: Step) -> None:
+    """Ask for what the guest has as its first disk: under the id of a volume, the guest must not get it twice."""
+    connection = {'driver_volume_type': 'file', 'data': {'device_path': root_source(step.guest), 'format': 'raw'}}
+    _ask(world, step, 'attach_volume', {'volume_id': step.thing, 'connection_info': connection, 'disk_bus': 'virtio'})
 
 
 def _detach(world: 'World', step: Step) -> None:
@@ -313,6 +320,7 @@ def _nothing(world: 'World', step: Step) -> None:
 
 _STEPS: dict[str, Callable[['World', Step], None]] = {
     'attach': _attach,
+    'attach what is there': _attach_what_is_there,
     'detach': _detach,
     'reconcile': _reconcile,
     'reconcile live': _reconcile,

@@ -159,6 +159,7 @@ class FakeGuest:
     def migrate_away(self) -> None:
         """A live migration has ended: the guest runs elsewhere, and is not defined here any more."""
         with self.hypervisor.lock:
+            self.need_live()
             self.config = None
             self.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
 

@@ -43,7 +43,7 @@ class MovesTestCase(base.TestCase):
         for number in range(50):
             self.move(str(number))
         self.wait_for(lambda: len(self.begun) == 2, 'two')
-        self.assertEqual(before + 2, threading.active_count())
+        self.assertLessEqual(threading.active_count(), before + 2)
 
     def test_one_that_fails_gives_its_turn_up(self) -> None:
         def fail() -> None:

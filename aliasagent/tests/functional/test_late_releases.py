@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest releases after its detach has failed: noticed, recorded, and not taken for what is there again."""
+
+import threading
+
+import fixtures
+
+from aliasagent import exception
+from aliasagent.operations.journal import Journal
+from aliasagent.operations.model import State
+from aliasagent.operations.runner import Runner
+from aliasagent.tests.contract import harness
+from aliasagent.tests.fakes.libvirt import hotplug
+from aliasagent.tests.functional.rig import NotLiveYetCase
+from aliasagent.virt.guest import Side
+
+
+class LateTest(NotLiveYetCase):
+    def legacy(self, serial: str) -> str:
+        guest = self.side.new_guest(harness.disk_xml(self.side.new_file(), 'vdb', serial=serial))
+        self.inside(guest).unplug.never = True
+        return guest
+
+    def wait_released(self, operation: str) -> None:
+        self.wait_for(lambda: self.journal.get(operation).released_at is not None, 'it is recorded as released')
+
+    def test_after_a_restart_nothing_is_released_that_the_guest_has(self) -> None:
+        volume = harness.new_id()
+        guests = [(self.legacy(volume), volume, 'disk'), *self.guests()]
+        operations = []
+        for guest, device, _kind in guests:
+            operations.append(self.detach(guest, device))
+            self.assert_outcome(operations[-1], 'DetachTimeout')
+        self.restart_agent()
+        self.side.fake.drop_connections()
+        for (guest, device, _kind), operation in zip(guests, operations, strict=True):
+            self.assert_outcome(self.detach(guest, device), 'DetachTimeout')
+            self.assertIsNone(self.journal.get(operation).released_at)
+        for (guest, _device, kind), operation in zip(guests, operations, strict=True):
+            self.unplug_at_last(guest)
+            self.wait_released(operation)
+            self.assertEqual(0, self.live_count(guest, kind))
+
+    def test_what_may_go_at_any_moment_is_not_attached(self) -> None:
+        """Whether its guest has a user alias for it, and whether the agent was restarted since."""
+        for restart in (False, True):
+            for aliased in (False, True):
+                volume, path = harness.new_id(), self.side.new_file()
+                guest = self.side.new_guest(
+                    harness.disk_xml(path, 'vdb', serial=volume, alias=f'ua-{volume}' if aliased else '')
+                )
+                self.inside(guest).unplug.never = True
+                detach = self.detach(guest, volume)
+                self.assert_outcome(detach, 'DetachTimeout')
+                if restart:
+                    self.restart_agent()
+                self.assert_outcome(self.attach_disk(guest, volume, path), 'GuestBusy', 'at any moment')
+                self.assertEqual(0, self.persistent_count(guest, 'disk'))
+                self.unplug_at_last(guest)
+                self.wait_released(detach)
+                self.assert_outcome(self.attach_disk(guest, volume, path), None)
+                self.assertEqual((1, 1), (self.persistent_count(guest, 'disk'), self.live_count(guest, 'disk')))
+
+    def test_what_was_refused_and_attached_again_is_not_released_with_the_end_of_its_guest(self) -> None:
+        for restart in (False, True):
+            volume, path = harness.new_id(), self.side.new_file()
+            guest = self.side.new_guest()
+            self.assert_outcome(self.attach_disk(guest, volume, path), None)
+            self.inside(guest).unplug.refuse = 1
+            refused = self.detach(guest, volume)
+            self.assert_outcome(refused, 'DetachFailed', 'refused')
+            self.assert_outcome(self.attach_disk(guest, volume, path), None)
+            if restart:
+                self.restart_agent()
+            self.inside(guest).destroy()
+            self.assertTrue(self.side.fake.settle())
+            # whatever was to follow has been done when the next operation on this guest is
+            self.assert_outcome(self.detach(guest, volume), None)
+            self.assertIsNone(self.journal.get(refused).released_at)
+
+    def test_a_detach_that_is_refused_hides_none_that_timed_out(self) -> None:
+        guest, volume = self.side.deaf_guest(), harness.new_id()
+        self.assert_outcome(self.attach_disk(guest, volume, self.side.new_file()), None)
+        timed_out = self.detach(guest, volume)
+        self.assert_outcome(timed_out, 'DetachTimeout')
+        self.side.fake.fail_next('detachDeviceAlias', harness.libvirt_error(1, 'no'))
+        refused = self.detach(guest, volume)
+        self.assert_outcome(refused, 'DetachFailed')
+        self.restart_agent()
+        self.unplug_at_last(guest)
+        self.wait_released(timed_out)
+        self.wait_released(refused)
+
+    def test_asked_once_more_for_what_went_late_it_is_done(self) -> None:
+        for guest, device, _kind in self.guests():
+            late = self.detach(guest, device)
+            self.assert_outcome(late, 'DetachTimeout')
+            self.unplug_at_last(guest)
+            self.wait_released(late)
+            self.assert_outcome(self.detach(guest, device), None)
+            self.assert_outcome(self.detach(guest, device), 'DeviceNotFound')
+
+    def test_unless_another_client_has_plugged_it_in_again(self) -> None:
+        """Found by the history machine: what went late was there again without alias, and was said to be gone."""
+        path, device = self.side.new_file(), harness.new_id()
+        guest = self.not_live_yet(device, harness.disk_xml(path, 'vdb'))
+        late = self.detach(guest, device)
+        self.assert_outcome(late, 'DetachTimeout')
+        self.unplug_at_last(guest)
+        self.wait_released(late)
+        sides = int(Side.LIVE | Side.PERSISTENT)
+        hotplug.attach(self.inside(guest), harness.disk_xml(path, 'vdb'), sides)
+        self.assert_outcome(self.detach(guest, device), 'DeviceConflict', 'may be it')
+        self.assertEqual((1, 1), (self.persistent_count(guest, 'disk'), self.live_count(guest, 'disk')))
+
+
+class AttachedMeanwhileTest(NotLiveYetCase):
+    def test_a_release_that_was_seen_before_an_attach_is_not_recorded_after_it(self) -> None:
+        """Found by the history machine: the look may be older than the attach that brings the device back."""
+        volume, path = harness.new_id(), self.side.new_file()
+        guest = self.side.deaf_guest()
+        self.assert_outcome(self.attach_disk(guest, volume, path), None)
+        detach = self.detach(guest, volume)
+        self.assert_outcome(detach, 'DetachTimeout')
+        release, seen, go_on = Runner.release, threading.Event(), threading.Event()
+
+        def slow(runner: Runner, *who: str) -> None:
+            seen.set()
+            go_on.wait(harness.SOON)
+            release(runner, *who)
+
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.runner.Runner.release', slow))
+        self.addCleanup(go_on.set)
+        # The look finds the device gone, and takes its time to record it.
+        self.inside(guest).remove_live(f'ua-{volume}')
+        self.assertTrue(seen.wait(harness.SOON))
+        attach = self.attach_disk(guest, volume, path)
+        self.wait_for(lambda: self.inside(guest).need_live().findall('devices/disk'), 'the disk is there again')
+        go_on.set()
+        self.assert_outcome(attach, None)
+        self.assertIsNone(self.journal.get(detach).released_at)
+
+    def test_a_release_that_an_attach_held_up_is_recorded_when_that_has_failed(self) -> None:
+        volume, path = harness.new_id(), self.side.new_file()
+        guest = self.side.deaf_guest()
+        self.assert_outcome(self.attach_disk(guest, volume, path), None)
+        detach = self.detach(guest, volume)
+        self.assert_outcome(detach, 'DetachTimeout')
+
+        def release_first(*_arguments: object) -> None:
+            del self.side.fake.before['isPersistent']
+            self.inside(guest).remove_live(f'ua-{volume}')
+            self.assertTrue(self.side.fake.settle())
+
+        self.side.fake.before['isPersistent'] = release_first
+        self.side.fake.fail_next('attachDeviceFlags', harness.libvirt_error(1, 'no'))
+        self.assertIsNotNone(self.wait(self.attach_disk(guest, volume, path)).error_class)
+        self.wait_for(lambda: self.journal.get(detach).released_at is not None, 'it is recorded as released')
+
+    def test_nothing_begins_while_a_release_waits_to_be_written(self) -> None:
+        """Found by the history machine: the release was recorded, and told, after a later attach had begun."""
+        volume, path = harness.new_id(), self.side.new_file()
+        guest = self.side.deaf_guest()
+        self.assert_outcome(self.attach_disk(guest, volume, path), None)
+        detach = self.detach(guest, volume)
+        self.assert_outcome(detach, 'DetachTimeout')
+        release, full, tried = Journal.release, [True], threading.Event()
+
+        def try_to(journal: Journal, *who: str) -> None:
+            tried.set()
+            if full:
+                raise exception.JournalError(path='x', reason='full')
+            release(journal, *who)
+
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.journal.Journal.release', try_to))
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.runner.RETRY_SECONDS', 0.01))
+        self.inside(guest).remove_live(f'ua-{volume}')
+        self.assertTrue(tried.wait(harness.SOON))
+        attach = self.attach_disk(guest, volume, path)
+        tried.clear()
+        self.assertTrue(tried.wait(harness.SOON))
+        self.assertEqual((State.ACCEPTED, 0), (self.journal.get(attach).state, self.live_count(guest, 'disk')))
+        full.clear()
+        done = self.assert_outcome(attach, None)
+        released_at, started_at = self.journal.get(detach).released_at, done.started_at
+        assert released_at is not None and started_at is not None
+        self.assertLessEqual(released_at, started_at)
