@@ -121,6 +121,21 @@ class GoneTest(NotLiveYetCase):
             self.assert_outcome(self.detach(guest, volume), None)
 
 
+class OneOnlyTest(NotLiveYetCase):
+    def test_a_detach_takes_out_one_device(self) -> None:
+        """Not the next one that says it is the same: a disk whose volume Nova has swapped keeps the old serial."""
+        for state in ('running', 'shut off'):
+            volume = harness.new_id()
+            guest = self.side.new_guest(
+                harness.disk_xml(self.side.new_file(), 'vdb', alias=f'ua-{volume}')
+                + harness.disk_xml(self.side.new_file(), 'vdc', serial=volume),
+                state=state,
+            )
+            done = self.wait(self.detach(guest, volume))
+            live = self.live_count(guest, 'disk') if state == 'running' else 1
+            self.assertEqual((1, 1), (live, self.persistent_count(guest, 'disk')), f'{state}: {done.error}')
+
+
 class AskedTest(NotLiveYetCase):
     """What an earlier process has asked a guest for, and this one could not go on with."""
 
