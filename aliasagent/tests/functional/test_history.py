@@ -198,5 +198,6 @@ class OracleTest(HistoryTestCase):
             return any('and the device is not in the' in lie.words for lie in run.run(history))
 
         shortest = shrink.shrink(draw.history(seed), is_same)
-        self.assertEqual(['attach'], [step.what for step in shortest.steps])
+        (step,) = shortest.steps
+        self.assertIn(step.what, ('attach', 'attach what is there'))
         self.assertEqual(1, len(shortest.guests))
