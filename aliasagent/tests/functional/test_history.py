@@ -20,6 +20,7 @@ from aliasagent.tests import base
 from aliasagent.tests.history import draw
 from aliasagent.tests.history import run
 from aliasagent.tests.history import shrink
+from aliasagent.tests.history.agent import Broker
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
@@ -140,6 +141,10 @@ class OracleTest(HistoryTestCase):
     def test_what_goes_late_is_not_noticed(self) -> None:
         self.replace(Runner, 'release', lambda real, *args: None)
         self.assert_seen('late release', 'and the device is gone')
+
+    def test_an_outcome_is_not_told(self) -> None:
+        self.replace(Broker, 'error', lambda real, *args: None)
+        self.assert_seen('notifications', "was told as ['start']")
 
     def test_another_device_is_taken_out(self) -> None:
         def detach(real: Any, guest: Guest, alias: str, side: Side) -> None:
