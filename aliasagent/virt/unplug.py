@@ -133,6 +133,12 @@ class Unplugs:
         with self._lock:
             self._overdue.pop((instance, device_id), None)
 
+    def may_still_go(self, instance: str, device_id: str) -> bool | None:
+        """Whether a request that a guest has not answered may still take a device out; None if it is not followed."""
+        with self._lock:
+            overdue = self._overdue.get((instance, device_id))
+        return None if overdue is None else overdue.may_still_go
+
     def asked(self, instance: str, device_id: str) -> DeviceFingerprint | None:
         """The device as it was when the guest was asked to release it and did not; None if it was not asked."""
         with self._lock:
@@ -159,7 +165,8 @@ class Unplugs:
         with self._lock:
             overdue = self._overdue.get((instance, device_id))
         run = runs.run_of(live)
-        if overdue is None or not overdue.may_still_go or overdue.device.run != run:
+        # An earlier release did not record in which run it asked.
+        if overdue is None or not overdue.may_still_go or overdue.device.run not in (None, run):
             return
         if overdue.device.find_live(device_id, live, run) is not None:
             raise exception.GuestBusy(
@@ -322,7 +329,7 @@ class Unplugs:
         return self._see_persistent(unplug, persistent)
 
     def _see_persistent(self, unplug: Unplug, persistent: Domain | None) -> tuple[Seen, Exception | None]:
-        if persistent is None or unplug.device.find_persistent(unplug.device_id, persistent) is None:
+        if persistent is None or unplug.device.find_persistent(unplug.device_id, persistent, was_removed=True) is None:
             return Seen.GONE, None
         return Seen.LOST, unplug.lost(_PUT_BACK)
 

@@ -64,7 +64,8 @@ class HangingTestCase(base.TestCase):
 
         def run() -> None:
             try:
-                future.set_result(call())
+                call()
+                future.set_result(None)
             except Exception as error:  # noqa: BLE001 - it is the outcome
                 future.set_exception(error)
 
