@@ -358,12 +358,15 @@ class Runner:
         with self._counting:
             self._unfinished.pop(operation.id, None)
             begun_at = self._begun.pop(operation.id, None)
-            self._begun_as.pop(operation.id, None)
+            begun_as = self._begun_as.pop(operation.id, operation)
         error = None if error is None else exception.public(error)
         self._on_finished(operation, error, None if begun_at is None else time.monotonic() - begun_at)
         self._late_writer.write(functools.partial(self._journal.finish, operation.id, error))
         if error is not None and operation.action in ATTACHES:
             self._watch_again(operation)
+        elif error is not None and begun_as.asked is not None and begun_as.asked.is_live:
+            # Also if this start of it did not come to ask the guest: an earlier one may have.
+            self._watch([dataclasses.replace(begun_as, error_class=type(error).__name__)])
 
 
 def _under(operation: Operation) -> 'contextlib.AbstractContextManager[None]':

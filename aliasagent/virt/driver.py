@@ -146,9 +146,9 @@ class Driver:
         ).run()
 
     def watch(self, instance: str, device_id: str, asked: DeviceFingerprint | None, may_still_go: bool) -> None:
-        """Notice when a running guest lets go of a device after all, whose detach an earlier process gave up.
+        """Notice when a running guest lets go of a device after all, whose detach has failed.
 
-        :param asked: the device as that process found it; None if it did not record that.
+        :param asked: the device as the detach found it; None if that was not recorded.
         :param may_still_go: whether the guest may still answer what it was asked.
         """
         self._unplugs.watch(instance, device_id, asked, may_still_go)

@@ -111,16 +111,17 @@ class Unplugs:
         return unplug.future
 
     def watch(self, instance: str, device_id: str, device: DeviceFingerprint | None, may_still_go: bool) -> None:
-        """Follow a device that an earlier process could not get out: the guest may still release it.
+        """Follow a device that a detach could not get out, of this process or an earlier one: the guest may release it.
 
-        :param device: as that process found it; None if it did not record that.
-        :param may_still_go: whether a request of that process may still be answered.
+        :param device: as the detach found it; None if that was not recorded.
+        :param may_still_go: whether a request of that detach may still be answered.
         """
         unplug = Unplug(instance, device_id, device or DeviceFingerprint(), Patience(0.0, 0), may_still_go=may_still_go)
         with self._lock:
             before = self._overdue.setdefault(unplug.key, unplug)
             before.may_still_go = before.may_still_go or may_still_go
-            if device is not None:
+            # What was asked for by this process is known better than by what was recorded before.
+            if device is not None and not before.future.done():
                 before.device = device
         if before is unplug:
             self._submit(self._look_after, unplug)
