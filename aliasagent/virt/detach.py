@@ -109,10 +109,14 @@ class Detach:
 
     def _find(self, definitions: Definitions) -> tuple[Found | None, Found | None]:
         """The device, live and persistent: by its id, or as the one that this detach began with."""
-        live, persistent = lookup.both(definitions, self._device_id, self._records)
         before = self._recorded or self._asked
         if before is None:
-            return live, persistent
+            return lookup.both(definitions, self._device_id, self._records)
+        try:
+            live, persistent = lookup.both(definitions, self._device_id, self._records)
+        except exception.Conflict:
+            # What settled it may be gone from one side by now. Where what was recorded does not settle it, that raises.
+            live = persistent = None
         if live is None and definitions.live is not None:
             live = _as_found(before.find_live(self._device_id, definitions.live, runs.run_of(definitions.live)))
         if persistent is None and definitions.persistent is not None:
