@@ -326,8 +326,8 @@ def may_be(device: base.Device, looks: Claim, *, is_same_run: bool, counts_place
     It may be if it has the same source, MAC address or address of the host, or is in the same place of the guest, and
     nothing that stays as it is tells the two apart. The source of a disk does not stay: a snapshot changes it.
 
-    :param is_same_run: a device keeps its place and its serial while it is plugged in. So a MAC address elsewhere is that
-        of another interface: two ports may have one.
+    :param is_same_run: a device keeps its place and its serial while it is plugged in. So a MAC address elsewhere is
+        that of another interface: two ports may have one.
     :param counts_place: whether what is in its place may be it; not if it was seen to be taken out of there.
     """
     now = claim(device)

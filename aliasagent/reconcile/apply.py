@@ -159,7 +159,7 @@ def finish(begun: Draft) -> Report:
             # What is written now would be lost where the guest goes to, and an update waits 30 s for libvirt's lock.
             guest.refuse_if_migrating()
         _sleep(max(0.0, read_at + _QUIET - time.monotonic()))
-        now = guest.saved_text()
+        now = guest.persistent_text()
         for step in todo:
             if now != text:
                 disturbed += 1
@@ -169,12 +169,17 @@ def finish(begun: Draft) -> Report:
             reason = _give(guest, text, definition, step, step.alias, known)
             if reason is not None:
                 refused[step.alias] = reason
-            now = guest.saved_text()
+            now = guest.persistent_text()
+            if now is None:
+                break
             if exchange.without(now, step.alias) == text:
                 text = now
             elif domain.Domain.parse(now).differs_in_aliases_only(definition):
                 text = now  # libvirt sorts the devices anew when it writes them for the second time
                 break
+        if now is None:
+            # Undefined meanwhile. A write of its whole definition would define it again.
+            return _of_transient(guest, known)
         if now != text:
             read_at = time.monotonic()
             if refused:
