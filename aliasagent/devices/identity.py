@@ -84,6 +84,7 @@ class Evidence(enum.StrEnum):
 WEAK = frozenset({Evidence.SOURCE, Evidence.HOST_ADDRESS, Evidence.MAC})
 #: What records and inventories say, the last word first.
 _WORDS = (Evidence.INVENTORY, Evidence.EARLIER_INVENTORY, Evidence.ATTACH)
+WORDS = frozenset(_WORDS)
 #: The words that are stronger than what a device says of itself, where that contradicts itself.
 _INVENTORIES = frozenset({Evidence.INVENTORY, Evidence.EARLIER_INVENTORY})
 

@@ -43,7 +43,7 @@ class Driver:
 
     :param patience: asked at each detach, so that a changed option counts at once.
     :param within: what may be attached, asked at each attach.
-    :param known: what is known from elsewhere of a guest's devices, asked at each detach.
+    :param known: what is known from elsewhere of a guest's devices, asked at each attach and detach.
     :param dead_vlan: whether an Open vSwitch port that names no VLAN may reach nothing, asked at each attach.
     :param tap_exists: whether this host has a network interface of this name.
     """
@@ -63,7 +63,7 @@ class Driver:
         self._unplugs = unplugs
         self._patience = patience
         self._known = known
-        self._attacher = attach.Attacher(host, unplugs, within, dead_vlan=dead_vlan, tap_exists=tap_exists)
+        self._attacher = attach.Attacher(host, unplugs, within, known, dead_vlan=dead_vlan, tap_exists=tap_exists)
 
     def wait_connected(self, timeout: float) -> bool:
         """Wait for a hypervisor that went away; False after so many seconds without."""
