@@ -55,7 +55,8 @@ class ToldTestCase(base.TestCase):
         self.assert_kept(record('other', '/srv/y'), record(B, '/srv/z'), record(A, '/srv/z', serial=A))
 
     def test_what_an_earlier_release_kept_and_the_next_device_has_is_left_out(self) -> None:
-        told.keep(self.journal, GUEST, [Record(A, 'disk', 'earlier inventory', serial='DATA'), record(B, 'iscsi:iqn/1')])
+        only_serial = Record(A, 'disk', 'earlier inventory', serial='DATA')
+        told.keep(self.journal, GUEST, [only_serial, record(B, 'iscsi:iqn/1')])
         self.assert_kept()
 
     def test_it_ends_with_the_device(self) -> None:
