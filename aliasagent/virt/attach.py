@@ -97,6 +97,8 @@ class _Look:
     device: base.Device
     #: What the guest has of it already.
     found: dict[Side, Found]
+    #: What was known from elsewhere.
+    records: Records
 
     @property
     def missing(self) -> Side:
@@ -204,15 +206,14 @@ class Attacher:
             say what is left.
         """
         guest, device_id = self._host.guest(instance), request.device_id
-        records = tuple(self._known(instance))
         avoid = _Avoid()
         tried = Side(0)
         for attempt in range(1, _ATTEMPTS_AROUND + 1):
-            look = self._look(guest, request, records, avoid)
+            look = self._look(guest, request, avoid)
             if look.missing:
                 request.check()
                 # Meanwhile others may have changed the guest.
-                look = self._look(guest, request, records, avoid)
+                look = self._look(guest, request, avoid)
             definitions, device, found, missing = look.definitions, look.device, look.found, look.missing
             if not missing:
                 LOG.info('Instance %s has device %s', instance, device_id)
@@ -242,12 +243,12 @@ class Attacher:
             LOG.info('Attached %s to instance %s', device.describe(), instance)
             # Started since it was read, it may have been started without the device. Where the device was before, it
             # may have been taken out since.
-            if now.there in definitions.there and _still_there(now, device_id, device, found, records):
+            if now.there in definitions.there and _still_there(now, device_id, look):
                 self._unplugs.forget(instance, device_id)
                 return
         raise exception.AttachFailed(instance=instance, device=device_id, reason='the guest is changed all the time')
 
-    def _look(self, guest: Guest, request: _Request, records: Records, avoid: _Avoid) -> _Look:
+    def _look(self, guest: Guest, request: _Request, avoid: _Avoid) -> _Look:
         """Read what the guest has of a device.
 
         :raises: what :meth:`_attach` raises, if it cannot be attached now.
@@ -259,11 +260,12 @@ class Attacher:
         else:
             guest.refuse_if_migrating()
             self._unplugs.refuse_if_leaving(guest.uuid, device_id, definitions.live)
+        records = tuple(self._known(guest.uuid))
         device = request.build(definitions, avoid, records)
         found = conflicts.find(guest, definitions, device_id, device, records)
         for has in found.values():
             lookup.check_same(guest.uuid, device_id, device, request.decided, has.device)
-        return _Look(definitions, device, found)
+        return _Look(definitions, device, found, records)
 
     def _fit(
         self,
@@ -347,12 +349,12 @@ def _sides_with(definitions: Definitions, device_id: str) -> Side:
     return there
 
 
-def _still_there(
-    now: Definitions, device_id: str, device: base.Device, found: dict[Side, Found], records: Records
-) -> bool:
+def _still_there(now: Definitions, device_id: str, look: _Look) -> bool:
     """Whether the device is where it was found before it was attached to the other side."""
-    known = identity.claim(device)
-    return all(domain.find(device_id, known, records) is not None for side, domain in now.sides() if side in found)
+    known = identity.claim(look.device)
+    return all(
+        domain.find(device_id, known, look.records) is not None for side, domain in now.sides() if side in look.found
+    )
 
 
 def _attach_failed(guest: Guest, device_id: str, left: Side, error: Exception) -> exception.AttachFailed:
