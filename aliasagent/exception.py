@@ -145,11 +145,11 @@ class DetachFailed(HypervisorError):
 
 
 class DetachTimeout(DetachFailed):
-    """The guest did not let go of the device in time. It may still do so later."""
+    """The guest was not seen to let go of the device in time. It may still do so later."""
 
     template = (
-        'device {device} of instance {instance} was not released by the guest within {attempts} attempts of '
-        '{timeout} s each; {left}'
+        'device {device} of instance {instance} was not seen to be released by the guest within {attempts} '
+        'attempts of {timeout} s each; {left}'
     )
     retryable = True
 

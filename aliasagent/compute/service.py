@@ -61,7 +61,11 @@ class ComputeService(service.Service):
     def __init__(self, conf: cfg.ConfigOpts, *, host: Host | None = None) -> None:
         super().__init__()
         self._conf = conf
-        self._host = host or Host(conf.libvirt.uri, reconnect_interval=conf.libvirt.reconnect_interval)
+        self._host = host or Host(
+            conf.libvirt.uri,
+            reconnect_interval=conf.libvirt.reconnect_interval,
+            max_calls=conf.libvirt.max_calls,
+        )
         notifier = rpc.notifier(conf, conf.host)
         self._journal_lock = JournalLock(conf.operations.journal)
         try:

@@ -15,8 +15,8 @@ from aliasagent import exception
 from aliasagent.devices import alias
 from aliasagent.devices import base
 from aliasagent.devices import identity
+from aliasagent.devices import names
 from aliasagent.devices.domain import Domain
-from aliasagent.devices.domain import Found
 
 _CLAIM_FIELDS = tuple(field.name for field in dataclasses.fields(identity.Claim))
 
@@ -75,55 +75,72 @@ class DeviceFingerprint:
         :param live: the guest's running definition as it was just read.
         :param run: the run that this is the definition of.
         :raises DeviceConflict: something is there that may be the device, and may be another one.
-        :raises AmbiguousDevice: several devices say that they are it.
         """
         is_same_run = run == self.run
         if is_same_run and self.alias is not None:
             sits_there = live.by_alias(self.alias)
             if sits_there and self._is_it(device_id, sits_there[0], live):
                 return sits_there[0]
+        # A user alias stays with its device for as long as that is plugged in.
+        is_out = is_same_run and alias.is_user(self.alias)
         looks = self.live or self.persistent
-        found = self._find(device_id, live, looks, doubts_count=not is_same_run)
-        if found is None or found.evidence not in identity.WEAK:
-            return None if found is None else found.device
-        if is_same_run and found.evidence is identity.Evidence.MAC and looks and _sits_elsewhere(found.device, looks):
-            return None  # another port may have the MAC address, and one that stays plugged in stays where it is
-        # Another run may have it, or another client has plugged it in again.
-        raise self._conflict(device_id, live, found.device.describe())
+        return self._among(device_id, live, looks, is_same_run=is_same_run, counts_place=not is_out)
 
-    def find_persistent(self, device_id: str, persistent: Domain) -> base.Device | None:
-        """Find the device in a persistent config, as :meth:`find_live` does in a running guest."""
-        found = self._find(device_id, persistent, self.persistent or self.live, doubts_count=False)
-        if found is None or found.evidence not in identity.WEAK:
-            return None if found is None else found.device
-        # Another one may have its place by then, with its MAC address or with the name /dev/sdb.
-        lasts = found.evidence is identity.Evidence.HOST_ADDRESS or identity.lasting(found.device, device_id)
-        if lasts and identity.claim(found.device) == self.persistent:
-            return found.device
-        raise self._conflict(device_id, persistent, found.device.describe())
+    def find_persistent(
+        self, device_id: str, persistent: Domain, *, was_removed: bool = False
+    ) -> base.Device | None:
+        """Find the device in a persistent config, as :meth:`find_live` does in a running guest.
 
-    def _find(
-        self, device_id: str, domain: Domain, looks: identity.Claim | None, *, doubts_count: bool
-    ) -> Found | None:
-        """Find the device by its id, or else by what is known of it.
-
-        :param doubts_count: whether a device that does not look like it, and whose evidence names it and another id,
-            may be it. Where the device itself was, such a one is another device: it was there, too.
-        :raises DeviceConflict: there is one.
+        :param was_removed: it was taken out of there: what is in its place since is another one.
         """
-        doubt: exception.DeviceConflict | None = None
-        for known in (None, looks):
-            try:
-                found = domain.find(device_id, known)
-            except exception.DeviceConflict as error:
-                doubt = error
-            else:
-                doubt = None
-                if found is not None:
-                    return found
-        if doubt is None or not doubts_count:
-            return None
-        raise self._conflict(device_id, domain, 'a device whose evidence contradicts itself') from doubt
+        if self.persistent is not None and not was_removed:
+            # A name that the next device has tomorrow, or a MAC address alone, says nothing after a while.
+            same = [
+                found
+                for found in persistent.devices()
+                if found.alias is None
+                and identity.claim(found) == self.persistent
+                and (self.persistent.host_address is not None or identity.lasting(found, device_id) is not None)
+            ]
+            if len(same) == 1:
+                return same[0]
+        looks = self.persistent or self.live
+        return self._among(device_id, persistent, looks, is_same_run=False, counts_place=not was_removed)
+
+    def _among(
+        self,
+        device_id: str,
+        domain: Domain,
+        looks: identity.Claim | None,
+        *,
+        is_same_run: bool,
+        counts_place: bool,
+    ) -> base.Device | None:
+        """Find the device among all of a definition, by its own alias, or as what says that it is it and looks so.
+
+        :param looks: what is known of it; None if nothing is.
+        :raises DeviceConflict: something says that it is the device and does not look so, or looks so and does not say
+            it.
+        """
+        named = domain.by_alias(alias.make(device_id))
+        if named:
+            return named[0]
+        ports = domain.ports()
+        for device in domain.devices():
+            if device.is_claimed or (looks is not None and device.kind != looks.kind):
+                continue
+            whose = identity.judge(device, ports).whose
+            says_so = whose is not None and names.normal(whose.device_id) == names.normal(device_id)
+            if whose is not None and not says_so:
+                continue  # it is another's
+            looks_so = looks is None or identity.may_be(
+                device, looks, is_same_run=is_same_run, counts_place=counts_place
+            )
+            if says_so and looks_so:
+                return device
+            if says_so or (looks is not None and looks_so):
+                raise self._conflict(device_id, domain, device.describe())
+        return None
 
     def _is_it(self, device_id: str, device: base.Device, live: Domain) -> bool:
         """Judge whether what has the alias in the run that was asked is the device.
@@ -133,17 +150,17 @@ class DeviceFingerprint:
         if alias.is_user(self.alias):
             return True
         whose = identity.identify(device, live.ports())
-        if whose is not None and whose.device_id == device_id.lower():
+        if whose is not None and names.normal(whose.device_id) == names.normal(device_id):
             return True
         now = identity.claim(device)
         before = self.live or now
-        verdict = identity.same(now, before)
         # Within a run a device keeps its place and what it is called.
-        if verdict is identity.Verdict.NO or device.target != self.target or now.address != before.address:
+        if device.target != self.target or now.address != before.address:
             return False
+        verdict = identity.same(now, before)
         if verdict is identity.Verdict.CANNOT_TELL:
             raise self._conflict(device_id, live, device.describe())
-        return True
+        return verdict is identity.Verdict.YES
 
     def _conflict(self, device_id: str, domain: Domain, device: str) -> exception.DeviceConflict:
         return exception.DeviceConflict(
@@ -176,8 +193,3 @@ def _claim(record: dict[str, Any] | None) -> identity.Claim | None:
     if record is None:
         return None
     return identity.Claim(**{name: record[name] for name in _CLAIM_FIELDS if name in record})
-
-
-def _sits_elsewhere(device: base.Device, looks: identity.Claim) -> bool:
-    """Whether a device is not where one was that looked the same."""
-    return device.target != looks.target or identity.claim(device).address != looks.address

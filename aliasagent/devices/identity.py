@@ -320,6 +320,28 @@ def lasting_port(device: interface.Interface, device_id: str, told_by: Evidence)
     return Record(device_id, device.kind, told_by, mac=look.mac, host_address=look.host_address, target=tap)
 
 
+def may_be(device: base.Device, looks: Claim, *, is_same_run: bool, counts_place: bool) -> bool:
+    """Whether a device may be the one that looked so, in another definition or at another time.
+
+    It may be if it has the same source, MAC address or address of the host, or is in the same place of the guest, and
+    nothing that stays as it is tells the two apart. The source of a disk does not stay: a snapshot changes it.
+
+    :param is_same_run: a device keeps its place and its serial while it is plugged in. So a MAC address in another place
+        is that of another interface: two ports may have one.
+    :param counts_place: whether what is in its place may be it; not if it was seen to be taken out of there.
+    """
+    now = claim(device)
+    if are_apart(now, looks) or (is_same_run and (now.serial, now.wwn) != (looks.serial, looks.wwn)):
+        return False
+    sits_there = any(
+        have is not None and have == want for have, want in ((now.target, looks.target), (now.address, looks.address))
+    )
+    evidence = supports(device, looks)
+    if is_same_run and evidence is Evidence.MAC:
+        return sits_there
+    return evidence is not None or (sits_there and counts_place)
+
+
 class Verdict(enum.Enum):
     """The answer to a question of identity."""
 

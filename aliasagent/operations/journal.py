@@ -135,8 +135,13 @@ class Journal:
         with self._transaction() as db:
             db.execute('UPDATE operations SET asked = ? WHERE id = ?', (rows.dumped(asked), operation_id))
 
-    def finish(self, operation_id: str, error: BaseException | None = None) -> None:
-        """Record an operation's outcome; what was refused before work on it began, began and ended at once."""
+    def finish(
+        self, operation_id: str, error: BaseException | None = None, may_still_go: bool | None = None
+    ) -> None:
+        """Record an operation's outcome; what was refused before work on it began, began and ended at once.
+
+        :param may_still_go: of a failed detach, whether its guest may still answer a request to release the device.
+        """
         outcome: tuple[str | None, ...] = (State.SUCCEEDED, None, None)
         if error is not None:
             outcome = (State.FAILED, type(error).__name__, rows.storable(str(error)))
@@ -144,8 +149,8 @@ class Journal:
             (attempts,) = db.execute('SELECT attempts FROM operations WHERE id = ?', (operation_id,)).fetchone()
             db.execute(
                 'UPDATE operations SET state = ?, error_class = ?, error = ?, started_at = coalesce(started_at, ?), '
-                'finished_at = ?, attempts = max(attempts, 1) WHERE id = ?',
-                (*outcome, self._clock(), self._clock(), operation_id),
+                'finished_at = ?, may_still_go = ?, attempts = max(attempts, 1) WHERE id = ?',
+                (*outcome, self._clock(), self._clock(), may_still_go, operation_id),
             )
             if attempts == 0:
                 self._notice(db, operation_id, Phase.START)

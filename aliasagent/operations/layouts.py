@@ -32,9 +32,10 @@ LAYOUTS = (
     );
     CREATE INDEX notices_operation ON notices (operation);
     """,
-    # The device as a detach found it (JSON, DeviceFingerprint).
+    # The device as a detach found it (JSON, DeviceFingerprint); whether its guest may still answer a failed one.
     """
     ALTER TABLE operations ADD COLUMN asked TEXT;
+    ALTER TABLE operations ADD COLUMN may_still_go INTEGER;
     """,
     # What inventories said of devices (aliasagent.operations.told), until the device is taken out or put in anew.
     """

@@ -14,7 +14,7 @@ from aliasagent.operations.model import State
 #: In the order of :class:`Operation`'s members.
 COLUMNS = (
     'id, action, instance, device, arguments, state, error_class, error, accepted_at, started_at, finished_at, '
-    'attempts, request_id, released_at, asked'
+    'attempts, request_id, released_at, asked, may_still_go'
 )
 VALUES = ', '.join(f':{name}' for name in COLUMNS.split(', '))
 _Text = TypeVar('_Text', str, str | None)
@@ -31,9 +31,10 @@ def loaded(row: tuple[Any, ...]) -> Operation:
 
     :raises ValueError: the row makes no sense.
     """
-    id_, action, instance, device, arguments, state, *rest, asked = row
+    id_, action, instance, device, arguments, state, *rest, asked, may_still_go = row
+    open_ = None if may_still_go is None else bool(may_still_go)
     found = None if asked is None else DeviceFingerprint.from_dict(json.loads(asked))
-    values = (id_, Action(action), instance, device, json.loads(arguments), State(state), *rest, found)
+    values = (id_, Action(action), instance, device, json.loads(arguments), State(state), *rest, found, open_)
     return Operation(*values)
 
 

@@ -37,6 +37,8 @@ from aliasagent.virt.jobs import Stopping
 LOG = logging.getLogger(__name__)
 
 
+#: Seconds after which what was read of a guest is old, because its record took so long.
+_OLD_SECONDS = 0.02
 #: The errors after which a guest has no request to release a device that it may still answer: it or libvirt refused, or
 #: it was not asked.
 _NOTHING_ASKED = frozenset(
@@ -93,6 +95,8 @@ class Runner:
         self._begun: dict[str, float] = {}
         #: The same operations, as the journal has them since they were begun.
         self._begun_as: dict[str, Operation] = {}
+        #: The detaches whose guests an earlier process may have asked.
+        self._taken_up: set[str] = set()
         self._closing = threading.Event()
         self._late_writer = LateWriter()
         self._actions: dict[Action, Callable[[Operation], futures.Future[None] | None]] = {
@@ -186,6 +190,8 @@ class Runner:
         for operation in unfinished:
             with _under(operation):
                 LOG.info('Taken up after a restart: %s', _words(operation))
+                if operation.asked is not None:
+                    self._taken_up.add(operation.id)
                 self._submit(operation)
         return len(unfinished)
 
@@ -193,7 +199,9 @@ class Runner:
         """Follow devices that guests were asked to release in vain."""
         for operation in overdue:
             with _under(operation):
-                may_still_go = operation.error_class not in _NOTHING_ASKED
+                may_still_go = operation.may_still_go
+                if may_still_go is None:  # of an older release
+                    may_still_go = operation.error_class not in _NOTHING_ASKED
                 self._driver.watch(operation.instance, operation.device, operation.asked, may_still_go)
 
     def _watch_again(self, attach: Operation) -> None:
@@ -272,6 +280,11 @@ class Runner:
             # Whoever asks once more for what the guest has released late is told that it is done, unless another
             # client has plugged it in since, with nothing that says whose it is.
             released = self._released(operation)
+            if released is None and operation.state is State.RUNNING and operation.asked is None:
+                reason = 'an older release has begun it and did not record what it found: see whether the guest has it'
+                raise exception.DetachFailed(
+                    instance=operation.instance, device=operation.device, reason=reason
+                ) from None
             if released is None:
                 raise
             return None if released.asked is None else detach(asked=released.asked.of_any_run())
@@ -314,7 +327,7 @@ class Runner:
         begun = self._begun_as.get(operation.id)
         if begun is not None and asked in (None, begun.asked):
             return False
-        said = ''
+        said, began = '', time.monotonic()
         while True:
             try:
                 self._late_writer.flush()
@@ -337,7 +350,7 @@ class Runner:
             self._begun.setdefault(operation.id, time.monotonic())
         if said:
             LOG.info('Begun after all: %s', _words(operation))
-        return bool(said)
+        return bool(said) or time.monotonic() - began > _OLD_SECONDS
 
     def _on_done(
         self, operation: Operation, pending: 'futures.Future[None]', finished: 'futures.Future[None]'
@@ -358,12 +371,30 @@ class Runner:
         with self._counting:
             self._unfinished.pop(operation.id, None)
             begun_at = self._begun.pop(operation.id, None)
-            self._begun_as.pop(operation.id, None)
+            asked = self._begun_as.pop(operation.id, operation).asked
         error = None if error is None else exception.public(error)
         self._on_finished(operation, error, None if begun_at is None else time.monotonic() - begun_at)
-        self._late_writer.write(functools.partial(self._journal.finish, operation.id, error))
+        may_still_go = self._follow(operation, asked, error) if error is not None else None
+        self._late_writer.write(functools.partial(self._journal.finish, operation.id, error, may_still_go))
         if error is not None and operation.action in ATTACHES:
             self._watch_again(operation)
+
+    def _follow(self, operation: Operation, asked: DeviceFingerprint | None, error: BaseException) -> bool | None:
+        """Follow the device of a detach that has failed, as long as a running guest has it.
+
+        :param asked: the device as the detach found it.
+        :return: whether the guest may still answer a request to release it; None if there is none.
+        """
+        gone = isinstance(error, exception.InstanceNotFound)
+        if operation.action not in DETACHES or asked is None or not asked.is_live or gone:
+            return None
+        may_still_go = self._driver.may_still_go(operation.instance, operation.device)
+        if may_still_go is None:
+            # It failed before the guest was asked here; an earlier process may have asked it.
+            may_still_go = operation.id in self._taken_up
+            self._driver.watch(operation.instance, operation.device, asked, may_still_go)
+        self._taken_up.discard(operation.id)
+        return may_still_go
 
 
 def _under(operation: Operation) -> 'contextlib.AbstractContextManager[None]':

@@ -20,39 +20,48 @@ class GuestCallers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[str, collections.deque[Call]] = {}
+        self._waiting: dict[str, collections.deque[tuple[Call, threading.Event]]] = {}
         self._closed = False
 
-    def submit(self, instance: str, call: Call) -> bool:
-        """Make a call after the others about this guest; False if it is not made any more."""
+    def submit(self, instance: str, call: Call) -> threading.Event | None:
+        """Make a call after the others about this guest; None if it is not made any more.
+
+        The event is set when the call has returned, or is not made any more.
+        """
+        returned = threading.Event()
         with self._lock:
             if self._closed:
-                return False
+                return None
             waiting = self._waiting.get(instance)
             if waiting is not None:
-                waiting.append(call)
-                return True
-            self._waiting[instance] = collections.deque([call])
+                waiting.append((call, returned))
+                return returned
+            self._waiting[instance] = collections.deque([(call, returned)])
         # A daemon: a call that hangs in libvirt must not keep the process from ending.
         threading.Thread(target=self._run, args=(instance,), name=f'guest-{instance}', daemon=True).start()
-        return True
+        return returned
 
     def close(self) -> None:
         """Make no more calls. One that is being made is not waited for: it may hang."""
         with self._lock:
             self._closed = True
             for waiting in self._waiting.values():
+                for _call, returned in waiting:
+                    returned.set()
                 waiting.clear()
 
     def _run(self, instance: str) -> None:
-        while (call := self._next(instance)) is not None:
+        while (following := self._next(instance)) is not None:
+            call, returned = following
             try:
                 call()
             except Exception:
                 # NOTE: calls account for their own errors; this one is a bug, and must not end the calls after it.
                 LOG.exception('A call about instance %s failed', instance)
+            finally:
+                returned.set()
 
-    def _next(self, instance: str) -> Call | None:
+    def _next(self, instance: str) -> tuple[Call, threading.Event] | None:
         with self._lock:
             waiting = self._waiting[instance]
             if waiting:

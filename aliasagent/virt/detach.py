@@ -66,11 +66,16 @@ class Detach:
         self._patience = patience
         self._device_id = device_id
         self._kind = kind
-        self._asked = asked or unplugs.asked(instance, device_id)
+        #: The device that this detach began with, in an earlier process or at an earlier look.
+        self._own = asked
+        #: The device as an earlier detach found it, which the guest was asked for and has not released.
+        self._earlier = unplugs.asked(instance, device_id)
         self._begin = begin
         self._records = tuple(records)
         #: What was recorded last by this process.
         self._recorded: DeviceFingerprint | None = None
+        #: Whether the device was taken out of the persistent config here.
+        self._is_removed = False
         self._left = leaving.LEFT
 
     def run(self) -> 'futures.Future[None]':
@@ -99,25 +104,45 @@ class Detach:
         if persistent is not None:
             self._detach_persistent(persistent.device)
             self._left = leaving.LEFT_LIVE_ONLY
+            self._is_removed = True
+            self._own = self._recorded
             if live is None:
                 return None  # if it was started since it was read, or another client was there, it has the device
-        elif self._asked is not None and self._asked.persistent is not None:
+        elif self._before is not None and self._before.persistent is not None:
             self._left = leaving.LEFT_LIVE_ONLY
         assert live is not None, 'what the guest has in neither definition is gone'
         assert self._recorded is not None
         return self._unplug(live.device, self._recorded)
 
+    @property
+    def _before(self) -> DeviceFingerprint | None:
+        """What is known of the device from an earlier look."""
+        return self._recorded or self._own or self._earlier
+
     def _find(self, definitions: Definitions) -> tuple[Found | None, Found | None]:
-        """The device, live and persistent: by its id, or as the one that this detach began with."""
+        """The device, live and persistent: by its id; once anything may have been changed, the one that it began with.
+
+        A detach takes out one device, and not the next one that says that it is the same.
+        """
+        if self._own is not None:
+            return self._find_again(definitions, self._recorded or self._own)
         live, persistent = lookup.both(definitions, self._device_id, self._records)
-        before = self._recorded or self._asked
-        if before is None:
+        if self._earlier is None or (live is not None and persistent is not None):
             return live, persistent
-        if live is None and definitions.live is not None:
-            live = _as_found(before.find_live(self._device_id, definitions.live, runs.run_of(definitions.live)))
-        if persistent is None and definitions.persistent is not None:
-            persistent = _as_found(before.find_persistent(self._device_id, definitions.persistent))
-        return live, persistent
+        earlier_live, earlier_persistent = self._find_again(definitions, self._earlier)
+        return live or earlier_live, persistent or earlier_persistent
+
+    def _find_again(
+        self, definitions: Definitions, before: DeviceFingerprint
+    ) -> tuple[Found | None, Found | None]:
+        live = persistent = None
+        if definitions.live is not None:
+            live = before.find_live(self._device_id, definitions.live, runs.run_of(definitions.live))
+        if definitions.persistent is not None:
+            persistent = before.find_persistent(
+                self._device_id, definitions.persistent, was_removed=self._is_removed
+            )
+        return _as_found(live), _as_found(persistent)
 
     def _gone(self, definitions: Definitions) -> 'futures.Future[None]':
         """The device is nowhere: done if there was one to take out, and the guest does not keep it somewhere else.
@@ -125,7 +150,7 @@ class Detach:
         :raises DeviceNotFound: there was none.
         :raises DetachFailed: the guest may go on with it.
         """
-        before = self._recorded or self._asked
+        before = self._before
         if before is None:
             raise exception.DeviceNotFound(instance=self._guest.uuid, device=self._device_id)
         if definitions.live is None and before.is_live:
@@ -139,7 +164,7 @@ class Detach:
 
         What an earlier look found on a side that has lost it by now is kept: it says what was asked for.
         """
-        before = self._recorded or self._asked
+        before = self._before
         if before is not None:
             found = found.completed_by(before)
         if found == self._recorded:

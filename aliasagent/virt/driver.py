@@ -145,6 +145,10 @@ class Driver:
             records=self._known(instance),
         ).run()
 
+    def may_still_go(self, instance: str, device_id: str) -> bool | None:
+        """Whether a guest may still release a device whose detach has failed; None if that is not followed here."""
+        return self._unplugs.may_still_go(instance, device_id)
+
     def watch(self, instance: str, device_id: str, asked: DeviceFingerprint | None, may_still_go: bool) -> None:
         """Notice when a running guest lets go of a device after all, whose detach an earlier process gave up.
 

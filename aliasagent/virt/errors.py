@@ -14,6 +14,10 @@ import libvirt
 from aliasagent import exception
 
 
+class ConnectionLost(exception.HypervisorUnavailable):
+    """The connection that the call was made over was lost, though the first one stands."""
+
+
 class UnplugPending(exception.HypervisorError):
     """The guest was already asked to release the device, and has not answered yet."""
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """One guest: its state, its live and its persistent definition, and the calls that change its devices."""
 
+import contextlib
 import dataclasses
 import enum
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,6 +60,8 @@ _GOES_ON = frozenset(
 #: Sets the aliases that a definition's devices lack, in place, given the guest's other definition; returns the aliases
 #: that it set, and on what evidence.
 Rewrite = Callable[[Domain, Domain | None], dict[str, str]]
+#: Lends a handle on the same guest for one call: :meth:`aliasagent.virt.connections.Connections.lend`.
+Lend = Callable[[Any], contextlib.AbstractContextManager[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,26 +102,29 @@ class Guest:
 
     Every method raises :exc:`InstanceNotFound` if the guest is gone, and :exc:`HypervisorUnavailable` if the hypervisor
     does not answer.
+
+    :param lend: lends a handle for each call: the guest's own, unless too many calls hang on its connection.
     """
 
-    def __init__(self, domain: Any, is_alive: Callable[[], bool]) -> None:
+    def __init__(self, domain: Any, is_alive: Callable[[], bool], lend: Lend = contextlib.nullcontext) -> None:
         self._domain = domain
         self._is_alive = is_alive
+        self._lend = lend
         self.uuid: str = domain.UUIDString()
         self.name: str = domain.name()
 
     def is_active(self) -> bool:
-        with self._translated('look whether the guest runs'):
-            return bool(self._domain.isActive())
+        with self._call('look whether the guest runs') as domain:
+            return bool(domain.isActive())
 
     def is_persistent(self) -> bool:
-        with self._translated('look whether the guest is persistent'):
-            return bool(self._domain.isPersistent())
+        with self._call('look whether the guest is persistent') as domain:
+            return bool(domain.isPersistent())
 
     def state(self) -> str:
         """The guest's state in a word or two."""
-        with self._translated('read the state of the guest'):
-            state, _reason = self._domain.state()
+        with self._call('read the state of the guest') as domain:
+            state, _reason = domain.state()
         return _STATES.get(state, f'state {state}')
 
     def stopped_by(self) -> events.Cause | None:
@@ -125,11 +132,11 @@ class Guest:
 
         libvirtd forgets the reason when it is started anew; then only an image that it manages itself shows a save.
         """
-        with self._translated('read the state of the guest'):
-            state, reason = self._domain.state()
+        with self._call('read the state of the guest') as domain:
+            state, reason = domain.state()
             if state != libvirt.VIR_DOMAIN_SHUTOFF:
                 return None
-            if reason == libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN and self._domain.hasManagedSaveImage():
+            if reason == libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN and domain.hasManagedSaveImage():
                 return events.Cause.SAVED
         return _STOPPED_BY.get(reason, events.Cause.OTHER)
 
@@ -186,8 +193,8 @@ class Guest:
 
         :raises HypervisorError: libvirt refused.
         """
-        with self._translated('define'):
-            self._domain.connect().defineXML(xml)
+        with self._call('define') as domain:
+            domain.connect().defineXML(xml)
 
     def movable_text(self) -> str | None:
         """The running guest's definition with its secrets, fit to go on with elsewhere; None if it does not run.
@@ -202,27 +209,27 @@ class Guest:
 
     def memory(self) -> int:
         """How much memory the guest has at the moment, in bytes."""
-        with self._translated('look how much memory the guest has'):
-            return int(self._domain.info()[2]) * 1024
+        with self._call('look how much memory the guest has') as domain:
+            return int(domain.info()[2]) * 1024
 
     def save(self, path: str) -> None:
         """Stop the guest and write its memory and definition to a new file (virDomainSaveFlags).
 
         :raises HypervisorError: libvirt refused, and the guest goes on.
         """
-        with self._translated('save'):
-            self._domain.saveFlags(path, None, 0)
+        with self._call('save') as domain:
+            domain.saveFlags(path, None, 0)
 
     def number(self) -> int:
         """libvirt's number of the run that the guest was in when it was looked up; -1 if it did not run."""
-        with self._translated('look which run of the guest this is'):
-            return int(self._domain.ID())
+        with errors.translated('look which run of the guest this is', self.uuid, self._is_alive):
+            return int(self._domain.ID())  # the handle knows it
 
     def is_being_saved(self) -> bool:
         """Whether libvirt is at saving the running guest to a file."""
         action = 'look whether the guest is being saved'
-        with self._translated(action):
-            if tuple(self._domain.state()) == _SAVING:
+        with self._call(action) as domain:
+            if tuple(domain.state()) == _SAVING:
                 return True
         try:
             job = self._job(action)
@@ -232,13 +239,13 @@ class Guest:
 
     def is_saved(self) -> bool:
         """Whether the guest has not run since it was saved to a file that somebody named."""
-        with self._translated('look whether the guest is saved'):
-            return tuple(self._domain.state()) == _SAVED and not self._domain.hasManagedSaveImage()
+        with self._call('look whether the guest is saved') as domain:
+            return tuple(domain.state()) == _SAVED and not domain.hasManagedSaveImage()
 
     def goes_on_from_save(self) -> bool:
         """Whether libvirt says of the running guest that it has in memory what it had at its last save."""
-        with self._translated('read the state of the guest'):
-            return tuple(self._domain.state()) in _GOES_ON
+        with self._call('read the state of the guest') as domain:
+            return tuple(domain.state()) in _GOES_ON
 
     def migrate(self, dest_uri: str, parameters: Mapping[str, object], flags: int) -> None:
         """Move the guest to another host (virDomainMigrateToURI3); returns when it is there.
@@ -246,8 +253,10 @@ class Guest:
         :raises HypervisorError: it could not be moved; the words are libvirt's.
         """
         try:
-            with self._translated('migrate'):
-                self._domain.migrateToURI3(dest_uri, dict(parameters), flags)
+            with self._call('migrate') as domain:
+                domain.migrateToURI3(dest_uri, dict(parameters), flags)
+        except errors.ConnectionLost:
+            raise
         except exception.HypervisorUnavailable as error:
             if not self._is_alive():
                 raise
@@ -262,8 +271,8 @@ class Guest:
     def _job(self, action: str) -> dict[str, int]:
         """What libvirt says of the job that it is at; of a guest that another host sends it says nothing but that."""
         try:
-            with self._translated(action):
-                stats: dict[str, int] = self._domain.jobStats()
+            with self._call(action) as domain:
+                stats: dict[str, int] = domain.jobStats()
                 return stats
         except exception.Unsupported:
             return {'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED, 'operation': _MIGRATION_IN}
@@ -273,8 +282,8 @@ class Guest:
 
         :raises HypervisorError: nothing is, or it cannot be ended.
         """
-        with self._translated('abort'):
-            self._domain.abortJob()
+        with self._call('abort') as domain:
+            domain.abortJob()
 
     def refuse_if_migrating(self) -> None:
         """Stop here while the running guest is on its way from or to another host.
@@ -291,10 +300,10 @@ class Guest:
 
         :raises GuestBusy: it will.
         """
-        with self._translated('look whether the guest was saved'):
-            if self._domain.hasManagedSaveImage():
+        with self._call('look whether the guest was saved') as domain:
+            if domain.hasManagedSaveImage():
                 how = 'drop what was saved ("virsh managedsave-remove")'
-            elif tuple(self._domain.state()) == _SAVED:
+            elif tuple(domain.state()) == _SAVED:
                 how = 'restore it from its file first'
             else:
                 return
@@ -311,8 +320,8 @@ class Guest:
         """
         action = 'look what is under way with the guest'
         try:
-            with self._translated(action):
-                state = tuple(self._domain.state())
+            with self._call(action) as domain:
+                state = tuple(domain.state())
             return state == _SAVING or bool(self._job(action).get('type'))
         except errors.InvalidOperation:
             return False  # it does not run
@@ -333,8 +342,8 @@ class Guest:
 
         :raises HypervisorError: libvirt refused.
         """
-        with self._translated('attach'):
-            self._domain.attachDeviceFlags(xml, int(sides))
+        with self._call('attach') as domain:
+            domain.attachDeviceFlags(xml, int(sides))
 
     def detach(self, alias: str, side: Side) -> None:
         """Remove a device by its alias (virDomainDetachDeviceAlias).
@@ -343,16 +352,16 @@ class Guest:
 
         :raises HypervisorError: libvirt refused.
         """
-        with self._translated('detach'):
-            self._domain.detachDeviceAlias(alias, int(side))
+        with self._call('detach') as domain:
+            domain.detachDeviceAlias(alias, int(side))
 
     def detach_persistent_xml(self, xml: str) -> None:
         """Remove a device that has no alias from the saved definition, by its whole XML as just read from there.
 
         :raises HypervisorError: libvirt refused.
         """
-        with self._translated('detach'):
-            self._domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+        with self._call('detach') as domain:
+            domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
     def update_persistent(self, xml: str) -> None:
         """Change a disk or interface in the saved definition (virDomainUpdateDeviceFlags).
@@ -361,8 +370,8 @@ class Guest:
 
         :raises HypervisorError: libvirt refused.
         """
-        with self._translated('update'):
-            self._domain.updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+        with self._call('update') as domain:
+            domain.updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
     def _read(self, flags: int) -> Domain:
         try:
@@ -374,12 +383,15 @@ class Guest:
 
     def _read_text(self, flags: int) -> str:
         try:
-            with self._translated('read the definition of the guest'):
-                return str(self._domain.XMLDesc(flags))
+            with self._call('read the definition of the guest') as domain:
+                return str(domain.XMLDesc(flags))
         except exception.HypervisorUnavailable:
             raise
         except (exception.HypervisorError, exception.Unsupported) as error:
             raise exception.GuestUnreadable(instance=self.uuid, reason=error) from error
 
-    def _translated(self, action: str) -> Any:
-        return errors.translated(action, self.uuid, self._is_alive)
+    @contextlib.contextmanager
+    def _call(self, action: str) -> Iterator[Any]:
+        """Lend the domain for a call to libvirt, whose errors become ours."""
+        with errors.translated(action, self.uuid, self._is_alive), self._lend(self._domain) as domain:
+            yield domain

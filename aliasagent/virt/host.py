@@ -5,6 +5,7 @@ libvirt's events arrive in the thread of its event loop, which must never wait; 
 told to the listeners from a thread of our own.
 """
 
+import contextlib
 import dataclasses
 import logging
 import queue
@@ -17,6 +18,8 @@ import libvirt
 from aliasagent import exception
 from aliasagent.virt import errors
 from aliasagent.virt import events
+from aliasagent.virt.connections import Connections
+from aliasagent.virt.connections import stands
 from aliasagent.virt.guest import Guest
 
 LOG = logging.getLogger(__name__)
@@ -73,13 +76,6 @@ def _dotted(number: int) -> str:
     return f'{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}'
 
 
-def _stands(connection: Any) -> bool:
-    try:
-        return bool(connection.isAlive())
-    except libvirt.libvirtError:
-        return False
-
-
 _event_loop_lock = threading.Lock()
 _event_loop: threading.Thread | None = None
 
@@ -109,17 +105,25 @@ class Host:
     :param reconnect_interval: seconds between two attempts to reach it.
     :param settle: seconds to leave a daemon alone that has just come up: libvirtd 9.0 crashes if a running guest's
         device is detached before it has found its way back to the guest's QEMU.
+    :param max_calls: how many calls are made at the same time.
     """
 
     def __init__(
-        self, uri: str, *, reconnect_interval: float = 2.0, settle: float = 1.0, opener: Opener = open_libvirt
+        self,
+        uri: str,
+        *,
+        reconnect_interval: float = 2.0,
+        settle: float = 1.0,
+        max_calls: int = 16,
+        opener: Opener = open_libvirt,
     ) -> None:
         self.uri = uri
+        self._max_calls = max_calls
         self._interval = reconnect_interval
         self._settle = settle
         self._open = opener
         self._lock = threading.Lock()
-        self._connection: Any = None
+        self._connections: Connections | None = None
         self._connected = threading.Event()
         self._closing = threading.Event()
         self._waits_end = threading.Event()
@@ -164,35 +168,45 @@ class Host:
         for thread in self._threads:
             thread.join()
         with self._lock:
-            connection, self._connection = self._connection, None
+            connections, self._connections = self._connections, None
         self._connected.set()  # wakes whoever waits for it
         self._connected.clear()
-        if connection is not None:
-            connection.close()
+        if connections is not None:
+            connections.close(with_first=True)
 
     @property
     def is_connected(self) -> bool:
         return self._connected.is_set()
 
     def connection(self) -> Any:
-        """The libvirt connection.
+        """The libvirt connection that events come over. For calls use :meth:`call`.
 
         :raises HypervisorUnavailable: there is none at the moment.
         """
+        return self._current().first
+
+    def call(self) -> contextlib.AbstractContextManager[Any]:
+        """Lend a libvirt connection for one call: the one that events come over, unless too many calls hang on it.
+
+        :raises HypervisorUnavailable: there is none at the moment.
+        """
+        return self._current().call()
+
+    def _current(self) -> Connections:
         with self._lock:
-            if self._connection is None:
+            if self._connections is None:
                 raise exception.HypervisorUnavailable(reason=f'no connection to {self.uri}')
-            return self._connection
+            return self._connections
 
     def is_alive(self) -> bool:
         """Whether the connection still stands; if not, it is given up, and made anew in the background."""
         with self._lock:
-            connection = self._connection
-        if connection is None:
+            connections = self._connections
+        if connections is None:
             return False
-        alive = _stands(connection)
+        alive = stands(connections.first)
         if not alive:
-            self._give_up(connection)
+            self._give_up(connections.first)
         return alive
 
     def open_other(self, uri: str) -> Any:
@@ -207,8 +221,7 @@ class Host:
 
         :raises HypervisorUnavailable: it did not answer.
         """
-        connection = self.connection()
-        with errors.translated('ask for the version', '', self.is_alive):
+        with errors.translated('ask for the version', '', self.is_alive), self.call() as connection:
             return Version(connection.getType(), connection.getLibVersion(), connection.getVersion())
 
     def guest(self, instance: str) -> Guest:
@@ -217,18 +230,18 @@ class Host:
         :raises InstanceNotFound: the hypervisor answered that there is none.
         :raises HypervisorUnavailable: it did not answer.
         """
-        connection = self.connection()
-        with errors.translated('look up the guest', instance, self.is_alive):
-            return Guest(connection.lookupByUUIDString(instance), self.is_alive)
+        connections = self._current()
+        with errors.translated('look up the guest', instance, self.is_alive), connections.call() as connection:
+            return Guest(connection.lookupByUUIDString(instance), self.is_alive, connections.lend)
 
     def guests(self) -> list[Guest]:
         """All guests, running or not.
 
         :raises HypervisorUnavailable: the hypervisor did not answer.
         """
-        connection = self.connection()
-        with errors.translated('list the guests', '', self.is_alive):
-            return [Guest(domain, self.is_alive) for domain in connection.listAllDomains(0)]
+        connections = self._current()
+        with errors.translated('list the guests', '', self.is_alive), connections.call() as connection:
+            return [Guest(domain, self.is_alive, connections.lend) for domain in connection.listAllDomains(0)]
 
     def _keep_connected(self) -> None:
         last_reason = None
@@ -260,11 +273,10 @@ class Host:
             self._lost.wait()
 
     def _connect(self) -> Any:
-        connection = self._open(self.uri)
+        """Open the connection that events come over."""
+        connection = self._open_kept_alive()
         try:
             connection.registerCloseCallback(self._on_closed, None)
-            if connection.setKeepAlive(_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT) != 0:
-                LOG.debug('%s needs no keepalive', self.uri)
             for event_id, callback in (
                 (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
                 (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot),
@@ -277,25 +289,37 @@ class Host:
             raise
         return connection
 
+    def _open_kept_alive(self) -> Any:
+        connection = self._open(self.uri)
+        try:
+            if connection.setKeepAlive(_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT) != 0:
+                LOG.debug('%s needs no keepalive', self.uri)
+        except libvirt.libvirtError:
+            connection.close()
+            raise
+        return connection
+
     def _publish(self, connection: Any) -> bool:
         """Let everybody use a connection; False if it stands no more.
 
         When it is lost before that, _on_closed finds nothing to give up. So it is asked once more afterwards: from then
         on whatever ends it gives it up.
         """
-        if not _stands(connection):
+        if not stands(connection):
             return False
         with self._lock:
-            self._connection = connection
+            self._connections = Connections(connection, self._open_kept_alive, self._max_calls)
             self._connected.set()
         return self.is_alive()
 
     def _give_up(self, connection: Any) -> None:
         with self._lock:
-            if self._connection is not connection:
+            connections = self._connections
+            if connections is None or connections.first is not connection:
                 return
-            self._connection = None
+            self._connections = None
             self._connected.clear()
+        connections.close(with_first=False)
         LOG.warning('Lost the connection to the hypervisor at %s', self.uri)
         self._lost.set()
 

@@ -25,6 +25,9 @@ the device is there                    a restart             wait a moment, ask 
 the device is there                    a removal             go on waiting: another device of its alias went
 =====================================  ====================  ===========================================
 
+While libvirt does not answer a request or a look at all, each deadline uses up an attempt, and the last one ends it:
+timed out.
+
 An event is never more than a hint to look: it may be of an earlier device of the same alias, or of an earlier run of
 the guest.
 """
@@ -42,6 +45,10 @@ from aliasagent.devices.fingerprint import DeviceFingerprint
 
 LEFT = 'it is still in the running guest'
 LEFT_LIVE_ONLY = 'it is gone from the persistent config and still in the running guest'
+LEFT_UNKNOWN = (
+    'libvirt does not answer about this guest, so it is not known whether the running guest still has the device'
+)
+LEFT_UNKNOWN_LIVE_ONLY = f'it is gone from the persistent config; {LEFT_UNKNOWN}'
 
 #: Seconds to wait before a guest is asked again that was reset or started, or whose hot-plug controller is busy (for up
 #: to 5 s). A guest that is reset releases the device by itself, and libvirtd 9.0 crashes (it uses the device after it
@@ -118,8 +125,8 @@ class Unplug:
     #: Seconds from now to the next deadline, and its number, so that an older one is known to be void.
     wait: float = 0.0
     deadline: int = 0
-    #: Whether a look at the guest is being taken, and has not come back.
-    is_looking: bool = False
+    #: Whether libvirt is asked something about the guest, and has not answered.
+    is_calling: bool = False
     #: Whether a request that the guest has not answered may still take the device out.
     may_still_go: bool = False
     #: When the guest was asked first, in seconds since the epoch.
@@ -173,10 +180,13 @@ class Unplug:
                 return Next.ASK if self.attempts < self.patience.attempts else Next.TIME_OUT
 
     def after_silence(self) -> Next:
-        """Decide what follows a deadline while libvirt has not come back from the last look."""
+        """Decide what follows a deadline while libvirt has not answered the last request or look."""
         self.wait = self.patience.timeout
         self.attempts += 1
-        return Next.END if self.attempts > self.patience.attempts else Next.WAIT
+        if self.attempts <= self.patience.attempts:
+            return Next.WAIT
+        self.left = LEFT_UNKNOWN_LIVE_ONLY if self.left == LEFT_LIVE_ONLY else LEFT_UNKNOWN
+        return Next.TIME_OUT
 
     def failed(self, reason: object) -> exception.DetachFailed:
         """The error of a detach that has ended without the device going."""

@@ -182,8 +182,9 @@ class SavedGuest:
 
     def definition(self) -> Domain:
         """The definition in the file, with its secrets."""
-        with errors.translated('read the saved definition', self.instance, self._host.is_alive):
-            text = self._host.connection().saveImageGetXMLDesc(str(self.path), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
+        action = 'read the saved definition'
+        with errors.translated(action, self.instance, self._host.is_alive), self._host.call() as connection:
+            text = connection.saveImageGetXMLDesc(str(self.path), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
         return Domain.parse(text)
 
     def restore(self, xml: str | None) -> None:
@@ -195,8 +196,8 @@ class SavedGuest:
         """
         if not self.is_latest():
             raise MayHaveRun(action='restore', reason=f'the guest does not run; {self.advice}')
-        with errors.translated('restore', self.instance, self._host.is_alive):
-            self._host.connection().restoreFlags(str(self.path), xml, 0)
+        with errors.translated('restore', self.instance, self._host.is_alive), self._host.call() as connection:
+            connection.restoreFlags(str(self.path), xml, 0)
 
     def _is_certain(self) -> bool:
         return self._certain_since is not None and self._watch.has_not_started(self._certain_since, self._number)

@@ -44,8 +44,9 @@ _KEPT = {
     events.Cause.SAVED: 'the guest was saved with it',
     events.Cause.UNKNOWN: 'libvirt does not say how the guest stopped: if it was saved to a file, it goes on with it',
 }
+#: Seconds to wait for libvirt's reply to the first request. It takes milliseconds, unless the guest's QEMU hangs.
+_REPLY = 5.0
 _PUT_BACK = 'another client has put it into the persistent config again; detach it again'
-_NO_ANSWER = 'libvirt does not answer about this guest'
 
 
 class Unplugs:
@@ -104,10 +105,12 @@ class Unplugs:
             before = self._overdue.pop(unplug.key, None)
             unplug.may_still_go = before is not None and before.may_still_go
         if aliases.is_user(unplug.alias):
-            self._logged(functools.partial(self._ask, guest=guest), unplug)
+            returned = self._call_soon(unplug, functools.partial(self._ask, guest=guest))
         else:
             # An alias that libvirt made may be another device's by now.
-            self._logged(functools.partial(self._look, why=Why.DEADLINE), unplug)
+            returned = self._look_soon(unplug, Why.DEADLINE)
+        if returned is not None:
+            returned.wait(_REPLY)
         return unplug.future
 
     def watch(self, instance: str, device_id: str, device: DeviceFingerprint | None, may_still_go: bool) -> None:
@@ -123,12 +126,18 @@ class Unplugs:
             if device is not None:
                 before.device = device
         if before is unplug:
-            self._submit(self._look_after, unplug)
+            self._submit(unplug, self._look_after)
 
     def forget(self, instance: str, device_id: str) -> None:
         """Follow a device no more: it was attached again."""
         with self._lock:
             self._overdue.pop((instance, device_id), None)
+
+    def may_still_go(self, instance: str, device_id: str) -> bool | None:
+        """Whether a request that a guest has not answered may still take a device out; None if it is not followed."""
+        with self._lock:
+            overdue = self._overdue.get((instance, device_id))
+        return None if overdue is None else overdue.may_still_go
 
     def asked(self, instance: str, device_id: str) -> DeviceFingerprint | None:
         """The device as it was when the guest was asked to release it and did not; None if it was not asked."""
@@ -144,7 +153,7 @@ class Unplugs:
 
     def under_way(self) -> list[Unplug]:
         """What is on its way out."""
-        return self._pending_of()
+        return self._of(self._pending, None, None)
 
     def refuse_if_leaving(self, instance: str, device_id: str, live: Domain) -> None:
         """Stop here if a guest was asked to release a device, has not done so in time, and may do so at any moment.
@@ -156,7 +165,8 @@ class Unplugs:
         with self._lock:
             overdue = self._overdue.get((instance, device_id))
         run = runs.run_of(live)
-        if overdue is None or not overdue.may_still_go or overdue.device.run != run:
+        # An earlier release did not record in which run it asked.
+        if overdue is None or not overdue.may_still_go or overdue.device.run not in (None, run):
             return
         if overdue.device.find_live(device_id, live, run) is not None:
             raise exception.GuestBusy(
@@ -173,8 +183,13 @@ class Unplugs:
             self._pending.clear()
 
     def _ask(self, unplug: Unplug, guest: Guest | None = None) -> None:
+        if unplug.future.done():
+            return  # it was given up before its turn came
         unplug.attempts += 1
         reply = Reply.TAKEN
+        # From here on the guest may get the request, even if libvirt never replies.
+        before, unplug.may_still_go = unplug.may_still_go, True
+        unplug.is_calling = True
         try:
             (guest or self._host.guest(unplug.instance)).detach(unplug.alias, Side.LIVE)
         except errors.UnplugPending as error:
@@ -182,7 +197,9 @@ class Unplugs:
         except errors.UnplugBusy as error:
             LOG.debug('Instance %s cannot release %s yet: %s', unplug.instance, unplug.alias, error)
             reply = Reply.BUSY
+            unplug.may_still_go = before
         except exception.Unsupported as error:
+            unplug.may_still_go = before
             # Of a request that cannot be, nothing must be done: if something is, it is a failure.
             self._end(unplug, error if unplug.left == LEFT else unplug.failed(error))
         except exception.InstanceNotFound as error:
@@ -190,11 +207,11 @@ class Unplugs:
         except (exception.HypervisorUnavailable, exception.GuestBusy) as error:
             LOG.warning('Instance %s could not be asked to release %s: %s', unplug.instance, unplug.alias, error)
             reply = Reply.NO_ANSWER
-            # The request may have been sent before the connection was lost.
-            unplug.may_still_go = True
         except exception.HypervisorError as error:
+            unplug.may_still_go = before
             self._look(unplug, Why.REFUSAL, unplug.failed(error))
             return
+        unplug.is_calling = False
         if not unplug.future.done() and unplug.after_reply(reply) is Next.WAIT:
             self._set_deadline(unplug)
 
@@ -206,24 +223,26 @@ class Unplugs:
     def _on_deadline(self, unplug: Unplug, number: int) -> None:
         if unplug.deadline != number or unplug.future.done():
             return
-        if not unplug.is_looking:
+        if not unplug.is_calling:
             self._look_soon(unplug, Why.DEADLINE)
         elif unplug.after_silence() is Next.WAIT:
             self._set_deadline(unplug)
         else:
-            unplug.left = _NO_ANSWER
             self._time_out(unplug)
 
     def _look_soon(
         self, unplug: Unplug, why: Why, error: Exception | None = None, ended: events.Cause | None = None
-    ) -> None:
+    ) -> threading.Event | None:
         """Look at a guest from a thread of its own."""
-        if why is Why.DEADLINE:
-            unplug.is_looking = True
-            # Should libvirt hang, this ends as well.
-            unplug.wait = unplug.patience.timeout
-            self._set_deadline(unplug)
-        self._submit(lambda each: self._look(each, why, error, ended), unplug)
+        look = functools.partial(self._look, why=why, error=error, ended=ended)
+        return self._call_soon(unplug, look) if why is Why.DEADLINE else self._submit(unplug, look)
+
+    def _call_soon(self, unplug: Unplug, function: Callable[[Unplug], None]) -> threading.Event | None:
+        """As :meth:`_submit`, with a deadline: should libvirt hang, this ends as well."""
+        unplug.is_calling = True
+        unplug.wait = unplug.patience.timeout
+        self._set_deadline(unplug)
+        return self._submit(unplug, function)
 
     def _look(
         self, unplug: Unplug, why: Why, error: Exception | None = None, ended: events.Cause | None = None
@@ -236,7 +255,7 @@ class Unplugs:
         if unplug.future.done():
             return
         seen, reason = self._see(unplug, ended)
-        unplug.is_looking = False
+        unplug.is_calling = False
         if unplug.future.done():
             return  # it was given up meanwhile
         match unplug.after_look(why, seen):
@@ -305,13 +324,12 @@ class Unplugs:
     def _see_stopped(
         self, unplug: Unplug, cause: events.Cause, persistent: Domain | None
     ) -> tuple[Seen, Exception | None]:
-        kept = _KEPT.get(cause)
-        if kept is not None:
+        if (kept := _KEPT.get(cause)) is not None:
             return Seen.LOST, unplug.lost(kept)
         return self._see_persistent(unplug, persistent)
 
     def _see_persistent(self, unplug: Unplug, persistent: Domain | None) -> tuple[Seen, Exception | None]:
-        if persistent is None or unplug.device.find_persistent(unplug.device_id, persistent) is None:
+        if persistent is None or unplug.device.find_persistent(unplug.device_id, persistent, was_removed=True) is None:
             return Seen.GONE, None
         return Seen.LOST, unplug.lost(_PUT_BACK)
 
@@ -320,7 +338,7 @@ class Unplugs:
             case events.DeviceRemoved(instance, alias):
                 self._hint(Why.REMOVAL, instance, alias)
             case events.DeviceRemovalFailed(instance, alias):
-                for unplug in (*self._pending_of(instance, alias), *self._overdue_of(instance, alias)):
+                for unplug in (*self._of(self._pending, instance, alias), *self._of(self._overdue, instance, alias)):
                     unplug.may_still_go = False
                     if not unplug.future.done():
                         self._look_soon(unplug, Why.REFUSAL, unplug.failed('the guest refused to release it'))
@@ -335,10 +353,10 @@ class Unplugs:
         self, why: Why, instance: str | None = None, alias: str | None = None, ended: events.Cause | None = None
     ) -> None:
         """Look at what an event may be about; it may be about what was there before the guest was asked."""
-        for unplug in self._pending_of(instance, alias):
+        for unplug in self._of(self._pending, instance, alias):
             self._look_soon(unplug, why, ended=ended)
-        for unplug in self._overdue_of(instance, alias):
-            self._submit(lambda each: self._look_after(each, ended), unplug)
+        for unplug in self._of(self._overdue, instance, alias):
+            self._submit(unplug, functools.partial(self._look_after, ended=ended))
 
     def _look_after(self, unplug: Unplug, ended: events.Cause | None = None) -> None:
         """See whether an overdue device has gone."""
@@ -358,18 +376,15 @@ class Unplugs:
             LOG.info('Instance %s has released %s after all', unplug.instance, unplug.device_id)
             self._on_late(unplug.instance, unplug.device_id)
 
-    def _pending_of(self, instance: str | None = None, alias: str | None = None) -> list[Unplug]:
+    def _of(self, unplugs: dict[tuple[str, str], Unplug], instance: str | None, alias: str | None) -> list[Unplug]:
         with self._lock:
-            return [unplug for unplug in self._pending.values() if _is_of(unplug, instance, alias)]
+            return [it for it in unplugs.values() if instance in (None, it.instance) and alias in (None, it.alias)]
 
-    def _overdue_of(self, instance: str | None, alias: str | None) -> list[Unplug]:
-        with self._lock:
-            return [unplug for unplug in self._overdue.values() if _is_of(unplug, instance, alias)]
-
-    def _submit(self, function: Callable[[Unplug], None], unplug: Unplug) -> None:
-        if not self._callers.submit(unplug.instance, lambda: self._logged(function, unplug)):
-            with context.bound(unplug.context):
-                LOG.debug('Not looked at any more: %s of instance %s', unplug.device_id, unplug.instance)
+    def _submit(self, unplug: Unplug, function: Callable[[Unplug], None]) -> threading.Event | None:
+        returned = self._callers.submit(unplug.instance, lambda: self._logged(function, unplug))
+        if returned is None:
+            LOG.debug('Not looked at any more: %s of instance %s', unplug.device_id, unplug.instance)
+        return returned
 
     def _logged(self, function: Callable[[Unplug], None], unplug: Unplug) -> None:
         with context.bound(unplug.context):
@@ -390,7 +405,3 @@ class Unplugs:
             unplug.future.set_result(None)
         else:
             unplug.future.set_exception(error)
-
-
-def _is_of(unplug: Unplug, instance: str | None, alias: str | None) -> bool:
-    return instance in (None, unplug.instance) and alias in (None, unplug.alias)

@@ -12,7 +12,7 @@ from aliasagent.operations.model import Operation
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt import domain_xml
-from aliasagent.tests.functional.test_word_of_the_agent import NotLiveYetCase
+from aliasagent.tests.functional.rig import NotLiveYetCase
 from aliasagent.virt import paths
 from aliasagent.virt.guest import Side
 from aliasagent.virt.leaving import Patience

@@ -8,7 +8,9 @@
   nothing; "not found" is not said of a device that says itself whose it is, nor of one that was asked for already;
 * released: the device is gone with its run, and was not attached since;
 * late releases: in the end each device that a running guest was asked for in vain, and that is gone since, is said to
-  be released, or was attached or detached by a later operation;
+  be released, or was attached or detached by a later operation; but for guests that are gone, or have moved, or that
+  libvirt does not know of how they stopped;
+* notifications: each outcome, and each late release, is told, and nothing else is;
 * calls: the agent asks for, writes to and gives aliases to the devices only that an operation under way names, each its
   own alias, and reconciling changes aliases only;
 * operations: none is lost, doubled or without an end, and one guest's begin in the order in which they were accepted.
@@ -240,6 +242,18 @@ class Oracle:
         for op in self._facts.ops.values():
             if op.action in DETACHES and op.state == 'failed' and op.released_at is None and op.begun is not None:
                 self._judge_unnoticed(op, op.began)
+
+    def judge_notifications(self, notified: list[tuple[str, dict[str, Any]]]) -> None:
+        """Whether what was told of each operation is what became of it, each thing at least once and in order."""
+        told: dict[str, list[str]] = {}
+        for event_type, payload in notified:
+            told.setdefault(payload['operation_id'], []).append(event_type.rpartition('.')[2])
+        for op in self._facts.ops.values():
+            wanted = ['end' if op.state == 'succeeded' else 'error']
+            wanted += ['released'] if op.released_at is not None else []
+            phases = list(dict.fromkeys(told.get(op.id, ())))
+            if phases not in (['start', *wanted], wanted):  # what was refused as it came in has not begun
+                self._facts.lie('notifications', f'{op.words} is {op.state}, and was told as {phases}')
 
     def _judge_unnoticed(self, op: Op, begun: float) -> None:
         guest = self._facts.hypervisor.guests.get(op.guest)

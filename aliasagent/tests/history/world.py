@@ -101,6 +101,7 @@ class World:
         if self.scheduler.run(end, self._has_settled, self.scheduler.turns + _MOST_TURNS):
             self._hear()
             self.oracle.judge_releases()
+            self.oracle.judge_notifications(self.broker.notified)
         self.oracle.judge_end(self.cast_ids | self.answered, self.refused)
         for life, error in self.scheduler.crashes:
             self.oracle.facts.lies.append(Lie('crash', f'a thread of {life} ended: {error!r}', self.scheduler.now))

@@ -99,7 +99,14 @@ class SameRunTestCase(base.TestCase):
 class OtherRunTestCase(base.TestCase):
     def test_the_alias_of_another_run_says_nothing(self) -> None:
         fingerprint = found(disk(alias='virtio-disk1'))
-        self.assertIsNone(fingerprint.find_live(VOLUME, domain(disk('/b', alias='virtio-disk1')), NEXT_RUN))
+        elsewhere = disk('/b', alias='virtio-disk1', target='vdx')
+        self.assertIsNone(fingerprint.find_live(VOLUME, domain(elsewhere), NEXT_RUN))
+
+    def test_what_is_in_its_place_may_be_it_with_a_snapshot(self) -> None:
+        """A guest that was saved and restored has its devices in their places."""
+        fingerprint = found(disk(alias='virtio-disk1'))
+        there = disk('/snapshot', alias='virtio-disk1')
+        self.assertRaises(exception.DeviceConflict, fingerprint.find_live, VOLUME, domain(there), NEXT_RUN)
 
     def test_what_looks_like_it_may_be_it(self) -> None:
         for live in (disk(alias='virtio-disk1'), nic(alias='net0')):
@@ -128,8 +135,14 @@ class PersistentTestCase(base.TestCase):
     def test_as_it_was(self) -> None:
         fingerprint = found(disk(alias=f'ua-{VOLUME}'), disk())
         self.assertIsNotNone(fingerprint.find_persistent(VOLUME, domain(disk())))
-        self.assertIsNone(fingerprint.find_persistent(VOLUME, domain(disk('/b'))))
+        self.assertIsNone(fingerprint.find_persistent(VOLUME, domain(disk('/b', target='vdx'))))
         self.assertIsNone(fingerprint.find_persistent(VOLUME, domain()))
+
+    def test_what_is_in_its_place_may_be_it_unless_it_was_removed(self) -> None:
+        fingerprint = found(disk(alias=f'ua-{VOLUME}'), disk())
+        other = domain(disk('/b'))
+        self.assertRaises(exception.DeviceConflict, fingerprint.find_persistent, VOLUME, other)
+        self.assertIsNone(fingerprint.find_persistent(VOLUME, other, was_removed=True))
 
     def test_what_changed_may_be_another(self) -> None:
         fingerprint = dataclasses.replace(
@@ -147,7 +160,8 @@ class PersistentTestCase(base.TestCase):
     def test_where_it_was_not_what_looks_like_it_may_be_it(self) -> None:
         fingerprint = found(disk(alias=f'ua-{VOLUME}'))
         self.assertRaises(exception.DeviceConflict, fingerprint.find_persistent, VOLUME, domain(disk()))
-        self.assertIsNone(fingerprint.find_persistent(VOLUME, domain(disk('/b'), disk(serial=OTHER))))
+        others = domain(disk('/b', target='vdx'), disk(serial=OTHER))
+        self.assertIsNone(fingerprint.find_persistent(VOLUME, others))
         self.assertIsNotNone(fingerprint.find_persistent(VOLUME, domain(disk(serial=VOLUME))))
 
 

@@ -39,6 +39,8 @@ class StubDriver:
         self.connects = True
         self.waited: list[float] = []
         self.watched: list[tuple[str, str, DeviceFingerprint | None, bool]] = []
+        #: Whether the guest may still answer, of a device that is followed.
+        self.followed: bool | None = True
         #: What each detach finds, and what it was told that an earlier one had found.
         self.found = FOUND
         self.told: list[DeviceFingerprint | None] = []
@@ -46,6 +48,9 @@ class StubDriver:
     def wait_connected(self, timeout: float) -> bool:
         self.waited.append(timeout)
         return self.connects
+
+    def may_still_go(self, instance: str, device_id: str) -> bool | None:
+        return self.followed
 
     def watch(self, instance: str, device_id: str, asked: DeviceFingerprint | None, may_still_go: bool) -> None:
         self.watched.append((instance, device_id, asked, may_still_go))

@@ -48,7 +48,7 @@ class LookTestCase(base.TestCase):
 
     def test_nor_one_about_which_libvirt_does_not_answer(self) -> None:
         one = unplug(attempts=1)
-        self.assertEqual([Next.WAIT, Next.WAIT, Next.END], [one.after_silence() for _time in range(3)])
+        self.assertEqual([Next.WAIT, Next.WAIT, Next.TIME_OUT], [one.after_silence() for _time in range(3)])
 
     def test_a_guest_that_was_started_again_has_an_attempt_more_and_is_left_alone_for_a_moment(self) -> None:
         one = unplug(attempts=3)

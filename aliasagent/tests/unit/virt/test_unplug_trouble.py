@@ -2,14 +2,21 @@
 """What becomes of an unplug when something else happens meanwhile."""
 
 import threading
+from collections.abc import Callable
+
+import fixtures
 
 from aliasagent import exception
+from aliasagent.devices import alias as aliases
+from aliasagent.tests import base
 from aliasagent.tests.unit.virt.unplugging import ALIAS
 from aliasagent.tests.unit.virt.unplugging import GUEST
 from aliasagent.tests.unit.virt.unplugging import SHORT
+from aliasagent.tests.unit.virt.unplugging import VOLUME
 from aliasagent.tests.unit.virt.unplugging import UnplugTestCase
 from aliasagent.virt import errors
 from aliasagent.virt import events
+from aliasagent.virt import leaving
 from aliasagent.virt.leaving import Patience
 
 _UNREADABLE = exception.GuestUnreadable(instance=GUEST, reason='x')
@@ -229,3 +236,70 @@ class CloseTestCase(UnplugTestCase):
     def test_twice(self) -> None:
         self.unplugs.close()
         self.unplugs.close()
+
+
+class SilenceTestCase(UnplugTestCase):
+    """libvirt does not answer a request, because the guest's QEMU hangs."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.virt.unplug._REPLY', 0.05))
+        self.answer = threading.Event()
+        self.addCleanup(self.answer.set)
+
+    def hang(self) -> None:
+        self.answer.wait(base.PATIENCE)
+
+    def release(self) -> None:
+        self.hang()
+        self.go()
+
+    def refuse(self) -> None:
+        self.hang()
+        raise _REFUSED
+
+    def give_up(self, call: Callable[[], None], left: str = leaving.LEFT) -> exception.AliasAgentError:
+        self.guest.on_detach = [call]
+        future = self.unplugs.start(GUEST, VOLUME, self.found(), SHORT, left)
+        return self.assert_failed(future, exception.DetachTimeout, 'libvirt does not answer about this guest')
+
+    def refuse_if_leaving(self) -> None:
+        self.unplugs.refuse_if_leaving(GUEST, VOLUME, self.guest.live)
+
+    def test_the_first_request_has_a_deadline(self) -> None:
+        error = self.give_up(self.hang)
+        self.assertNotIn('still in the running guest', str(error))
+        self.assertNotIn('persistent config', str(error))
+        self.assertEqual([ALIAS], self.guest.detaches)
+        self.assertEqual(0, self.unplugs.pending)
+
+    def test_what_is_gone_is_not_forgotten(self) -> None:
+        error = self.give_up(self.hang, leaving.LEFT_LIVE_ONLY)
+        self.assertIn('it is gone from the persistent config; libvirt does not answer', str(error))
+        self.assertNotIn('and still in the running guest', str(error))
+
+    def test_the_device_may_go_at_any_moment(self) -> None:
+        self.give_up(self.release)
+        self.assertRaises(exception.GuestBusy, self.refuse_if_leaving)
+        self.answer.set()
+        self.wait_for(lambda: bool(self.late), 'the release')
+        self.assertEqual([(GUEST, VOLUME)], self.late)
+
+    def test_a_request_that_is_refused_late_takes_nothing_out(self) -> None:
+        self.give_up(self.refuse)
+        self.answer.set()
+        self.wait_for(lambda: not self.unplugs._overdue[GUEST, VOLUME].may_still_go, 'the refusal')
+        self.refuse_if_leaving()
+
+    def test_who_was_given_up_before_its_turn_is_not_asked(self) -> None:
+        other = aliases.make('8d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b11')
+        self.guest.aliases.add(other)
+        self.guest.on_detach = [self.hang]
+        first, second = self.start(SHORT), self.start(SHORT, other)
+        for future in (first, second):
+            self.assert_failed(future, exception.DetachTimeout)
+        done = threading.Event()
+        self.unplugs._callers.submit(GUEST, done.set)
+        self.answer.set()
+        self.assertTrue(done.wait(base.PATIENCE))
+        self.assertEqual([ALIAS], self.guest.detaches)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls that hang, and those about other guests beside them."""
+
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any
+
+import fixtures
+
+from aliasagent import exception
+from aliasagent.tests import base
+from aliasagent.tests.contract import harness
+from aliasagent.tests.fakes.libvirt import FakeConnect
+from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests.fakes.libvirt import errors as fake_errors
+from aliasagent.virt import connections
+from aliasagent.virt import errors
+from aliasagent.virt import events
+from aliasagent.virt.guest import Side
+from aliasagent.virt.host import Host
+
+
+class HangingTestCase(base.TestCase):
+    max_calls = 16
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.fake = FakeHypervisor()
+        self.addCleanup(self.fake.stop)
+        self.opened: list[FakeConnect] = []
+        self.told: list[events.Event] = []
+        self.host = Host(
+            self.fake.URI, reconnect_interval=0.01, settle=0.0, max_calls=self.max_calls, opener=self.open
+        )
+        self.host.subscribe(self.told.append)
+        self.host.start()
+        self.addCleanup(self.host.close)
+        self.assertTrue(self.host.wait_connected(base.PATIENCE))
+        self.go_on = threading.Event()
+        self.addCleanup(self.go_on.set)
+        self.hanging: list[str] = []
+        self.stuck: set[str] = set()
+        self.fake.before['detachDeviceAlias'] = self.hang
+
+    def open(self, uri: str) -> Any:
+        self.opened.append(self.fake.open(uri))
+        return self.opened[-1]
+
+    def hang(self, instance: str, _alias: str, _side: int) -> None:
+        if instance in self.stuck:
+            self.hanging.append(instance)
+            self.go_on.wait(base.PATIENCE)
+
+    def guest(self) -> str:
+        return self.fake.add_guest(harness.disk_xml('/disk', 'sda', alias='ua-disk')).uuid
+
+    def detach(self, instance: str) -> 'futures.Future[None]':
+        """Ask a guest for its disk, from a thread of its own."""
+        return self.aside(lambda: self.host.guest(instance).detach('ua-disk', Side.LIVE))
+
+    def aside(self, call: Callable[[], None]) -> 'futures.Future[None]':
+        future: futures.Future[None] = futures.Future()
+
+        def run() -> None:
+            try:
+                call()
+                future.set_result(None)
+            except Exception as error:  # noqa: BLE001 - it is the outcome
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        return future
+
+    def hang_up(self, count: int) -> list['futures.Future[None]']:
+        """Have QEMU answer nothing any more for so many guests, each of which is asked for its disk."""
+        guests = [self.guest() for _ in range(count)]
+        self.stuck.update(guests)
+        before = len(self.hanging)
+        detaches = [self.detach(instance) for instance in guests]
+        self.wait_for(lambda: len(self.hanging) == before + count, 'the calls to hang')
+        return detaches
+
+    def under_way(self) -> dict[FakeConnect, int]:
+        """How many calls, on each connection."""
+        return dict(self.host._current()._calls)
+
+    def assert_served(self, instance: str) -> None:
+        """Everything that is done with a guest is done at once."""
+        guest = self.host.guest(instance)
+        self.assertIsNotNone(guest.definitions().live)
+        guest.detach('ua-disk', Side.PERSISTENT)
+        guest.detach('ua-disk', Side.LIVE)
+        self.assertIn(instance, [one.uuid for one in self.host.guests()])
+        self.assertEqual('QEMU', self.host.version().driver)
+
+
+class ConnectionsTestCase(HangingTestCase):
+    def test_the_first_connection_is_enough_as_a_rule(self) -> None:
+        self.hang_up(connections.CALLS - 1)
+        for _ in range(20):
+            self.assert_served(self.guest())
+        self.assertEqual(1, len(self.opened))
+
+    def test_guests_beside_those_that_hang_are_served(self) -> None:
+        detaches = self.hang_up(6)
+        self.assert_served(self.guest())
+        self.assertEqual(2, len(self.opened))
+        self.assertTrue(all(calls <= connections.CALLS for calls in self.under_way().values()))
+        self.go_on.set()
+        for detach in detaches:
+            self.assertIsNone(detach.result(base.PATIENCE))
+        self.assert_served(self.guest())
+        self.assertEqual(dict.fromkeys(self.opened, 0), self.under_way())
+
+    def test_a_guest_that_was_looked_up_before_is_asked_by_another_connection(self) -> None:
+        instance = self.guest()
+        guest = self.host.guest(instance)
+        self.hang_up(connections.CALLS)
+        guest.detach('ua-disk', Side.LIVE)
+        self.assertEqual(2, len(self.opened))
+
+    def test_events_come_once(self) -> None:
+        instance = self.guest()
+        self.hang_up(5)
+        self.host.guest(instance).detach('ua-disk', Side.LIVE)
+        removed = events.DeviceRemoved(instance, 'ua-disk')
+        self.wait_for(lambda: removed in self.told, 'the removal')
+        self.fake.settle()
+        self.assertEqual(1, self.told.count(removed))
+        self.assertIs(self.opened[0], self.host.connection())
+
+    def test_a_further_connection_is_closed_when_it_was_idle(self) -> None:
+        self.hang_up(connections.CALLS)
+        instance = self.guest()
+        guest = self.host.guest(instance)
+        self.go_on.set()
+        self.wait_for(lambda: sum(self.under_way().values()) == 0, 'the calls to end')
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.virt.connections.IDLE', 0.0))
+        self.assertTrue(guest.is_active())  # it was looked up over the other one
+        self.wait_for(lambda: self.opened[1].closed, 'the other connection to be closed')
+        self.assertEqual([self.opened[0]], self.fake.connections)
+
+    def test_all_are_closed_with_the_first_and_made_anew(self) -> None:
+        detaches = self.hang_up(6)
+        self.opened[0].dead = True
+        self.assertFalse(self.host.is_alive())
+        self.wait_for(lambda: self.opened[1].closed, 'the other connection to be closed')
+        self.assertTrue(self.host.wait_connected(base.PATIENCE))
+        self.assert_served(self.guest())
+        self.go_on.set()
+        for detach in detaches[:1]:
+            self.assertIsInstance(detach.exception(base.PATIENCE), exception.HypervisorError)
+        self.assertEqual(3, len(self.opened))
+
+    def test_a_further_connection_that_is_lost_leaves_the_others(self) -> None:
+        self.hang_up(connections.CALLS)
+        (lost,) = self.hang_up(1)
+        self.opened[1].dead = True
+        self.go_on.set()
+        self.assertIsInstance(lost.exception(base.PATIENCE), errors.ConnectionLost)
+        self.assertTrue(self.host.is_alive())
+        self.assertNotIn(self.opened[1], self.under_way())
+        self.assertIsNone(self.detach(self.guest()).result(base.PATIENCE))
+
+    def test_a_migration_over_one_that_is_lost_is_not_said_to_have_failed(self) -> None:
+        self.hang_up(connections.CALLS)
+        guest = self.host.guest(self.guest())
+
+        def lose(*_arguments: object) -> None:
+            self.opened[1].dead = True
+            raise fake_errors.cut_off()
+
+        self.fake.before['migrateToURI3'] = lose
+        self.assertRaises(exception.HypervisorUnavailable, guest.migrate, 'qemu+tls://there/system', {}, 0)
+
+    def test_without_a_further_connection_the_first_is_used(self) -> None:
+        self.hang_up(connections.CALLS)
+        self.fake.fail_next('open', fake_errors.cannot_connect())
+        self.assert_served(self.guest())
+        self.assertIn('no other connection can be opened', self.log.output)
+
+    def test_a_stop_does_not_wait_for_calls_that_hang(self) -> None:
+        self.hang_up(6)
+        closing, close = threading.Event(), FakeConnect.close
+
+        def hangs(connection: FakeConnect) -> int:
+            closing.set()
+            self.go_on.wait(base.PATIENCE)
+            return close(connection)
+
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.tests.fakes.libvirt.FakeConnect.close', hangs))
+        stopping = self.aside(self.host.close)
+        self.assertIsNone(stopping.result(5))
+        self.assertTrue(closing.wait(base.PATIENCE))
+
+
+class BoundTestCase(HangingTestCase):
+    max_calls = 6
+
+    def test_more_calls_than_the_bound_are_not_made(self) -> None:
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.virt.connections.WAIT', 0.05))
+        detaches = self.hang_up(6)
+        error = self.assertRaises(exception.HypervisorUnavailable, self.host.guest, self.guest())
+        self.assertIn('6 calls wait for libvirt already', str(error))
+        self.go_on.set()
+        for detach in detaches:
+            self.assertIsNone(detach.result(base.PATIENCE))
+        self.assert_served(self.guest())
