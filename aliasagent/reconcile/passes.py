@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ _WIDTH = 4
 #: How many guests a pass reads before it writes to the ones that it read before them: that takes about as long as these
 #: are to stay the same.
 _BATCH = 16
+#: Seconds that a pass waits for what it does with one guest. It takes milliseconds, unless libvirt hangs.
+_PATIENCE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +84,11 @@ class Reconciler:
         # written to, and this way nobody waits for that.
         begun: list[apply.Draft] = []
         for start in range(0, len(guests) + _BATCH, _BATCH):
-            ripe, begun = begun, []
+            # A copy: what hung until now, and comes late, has not stayed the same for a moment yet.
+            ripe, begun = tuple(begun), []
             batch = guests[start : start + _BATCH]
-            self._side_by_side((guest.uuid, functools.partial(self._begin, guest, begun)) for guest in batch)
-            self._side_by_side((draft.guest.uuid, functools.partial(self._finish, draft, given)) for draft in ripe)
+            self._side_by_side((guest, functools.partial(self._begin, guest, begun)) for guest in batch)
+            self._side_by_side((draft.guest, functools.partial(self._finish, draft, given)) for draft in ripe)
         looks = self.looks()
         LOG.info(
             'Reconciled %d guests: %d devices have their alias, %d of them since now; %d remain without; '
@@ -134,19 +138,33 @@ class Reconciler:
             self._looks[guest.uuid] = look
         return look
 
-    def _side_by_side(self, jobs: Iterable[tuple[str, Callable[[], None]]]) -> None:
-        """Do these jobs, each on its guest, and wait for them; one whose guest is busy is left for the next pass."""
-        under_way: collections.deque[futures.Future[None]] = collections.deque()
-        for instance, job in jobs:
+    def _side_by_side(self, jobs: Iterable[tuple[Guest, Callable[[], None]]]) -> None:
+        """Do these jobs, each on its guest, and wait for them.
+
+        A guest that is busy, or does not answer, is left for the next pass.
+        """
+        under_way: collections.deque[tuple[Guest, futures.Future[None], float]] = collections.deque()
+        for guest, job in jobs:
             if len(under_way) >= _WIDTH:
-                _wait(under_way.popleft())
-            begun = self._submit_if_idle(instance, job)
+                self._wait(*under_way.popleft())
+            begun = self._submit_if_idle(guest.uuid, job)
             if begun is None:
-                LOG.debug('Instance %s is busy, and left for the next pass', instance)
+                LOG.debug('Instance %s is busy, and left for the next pass', guest.uuid)
             else:
-                under_way.append(begun)
-        for begun in under_way:
-            _wait(begun)
+                under_way.append((guest, begun, time.monotonic() + _PATIENCE))
+        for each in under_way:
+            self._wait(*each)
+
+    def _wait(self, guest: Guest, look: 'futures.Future[None]', until: float) -> None:
+        """Wait for a look to end. One that never begins, because the agent stops, is cancelled."""
+        try:
+            look.result(max(0.0, until - time.monotonic()))
+        except futures.CancelledError:
+            LOG.debug('Instance %s is not looked at any more', guest.uuid)
+        except futures.TimeoutError:
+            # Its lane stays closed until libvirt answers.
+            LOG.warning('Instance %s is left for the next pass: no answer within %.0f s', guest.uuid, _PATIENCE)
+            self._keep(guest, apply.Report(), f'no answer within {_PATIENCE:.0f} s')
 
     def _begin(self, guest: Guest, begun: list[apply.Draft]) -> None:
         """Read a guest, if it is not as it was seen last."""
@@ -206,9 +224,3 @@ class Reconciler:
                 # Not only if nothing is under way: what is may have read the guest before it changed.
                 if not waits:
                     self._submit(instance, lambda: self._look_again(instance))
-
-
-def _wait(look: 'futures.Future[None]') -> None:
-    """Wait for a look to end. One that never begins, because the agent stops, is cancelled."""
-    with contextlib.suppress(futures.CancelledError):
-        look.result()

@@ -21,10 +21,18 @@ LOG = logging.getLogger(__name__)
 _SECONDS = 20.0
 #: Seconds between two looks at whether it has ended.
 _INTERVAL = 0.1
+#: The state of a guest that has arrived from another host, until somebody pauses it.
+_ARRIVED = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED)
+
+
+class _NotKnown(Exception):
+    """Whether the guest has arrived does not show."""
 
 
 def runs(host: Host, uri: str, instance: str) -> bool:
-    """Whether a guest runs at another host, and is not still on its way to it.
+    """Whether a guest runs at another host, and has come there by a migration that is over.
+
+    One that ended here may have been started anew there, and has not moved.
 
     The other host was chosen for libvirtd, and this process may not reach it.
 
@@ -62,11 +70,14 @@ def _ask(host: Host, uri: str, instance: str, answers: 'queue.SimpleQueue[bool |
 
 
 def _runs_at(connection: Any, instance: str) -> bool:
-    guests = {it.UUIDString(): it for it in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
-    if instance not in guests:
+    domains = {it.UUIDString(): it for it in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
+    if instance not in domains:
         return False
+    domain = domains[instance]
     # While it arrives it is there already, and may still come to nothing.
-    Guest(guests[instance], lambda: bool(connection.isAlive())).refuse_if_migrating()
+    Guest(domain, lambda: bool(connection.isAlive())).refuse_if_migrating()
+    if tuple(domain.state()) != _ARRIVED:
+        raise _NotKnown('it runs there, but libvirt there does not say that it was migrated: it may be a new start')
     return True
 
 

@@ -33,6 +33,11 @@ _INTERVAL = 0.5
 _LOOKS = 2
 #: Seconds in which libvirt says why a guest is gone.
 _TOLD = 2.0
+#: Why a guest that is shut off here may run at the other host.
+_LEFT = {
+    events.Cause.MIGRATED: 'is shut off here because it was migrated',
+    events.Cause.UNKNOWN: 'is shut off here, and libvirt does not say why',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,26 +130,31 @@ def follow(host: Host, instance: str, dest_uri: str, check: Callable[[], None] =
 
     One look that finds it on no way does not say that it stays: one that has left is stopped first, and gone later.
     And one that is gone need not have arrived: a transient guest that ends is gone, too. What proves that it has left
-    is libvirt's own word while it is followed, or the guest at the other host.
+    is libvirt's own word while it is followed, or the guest at the other host. One that has left may be defined here
+    still, if libvirtd did not come to undefine it.
 
     :param dest_uri: the destination's libvirtd.
     :param check: refuses a destination that may not be connected to.
     :raises HypervisorUnavailable: nothing is known meanwhile.
-    :raises HypervisorError: the guest is here, and not on its way; or it is gone, and has not arrived; or whether it
-        has cannot be told.
+    :raises HypervisorError: the guest is here, and not on its way; or it is not, and has not arrived; or whether it has
+        cannot be told.
     :raises Stopping: the agent stops.
     """
     with Watch(host, instance) as watch:
         begun = watch.now()
         try:
             _wait_until_it_stays(host, instance)
+            left = _LEFT.get(host.guest(instance).stopped_by() or events.Cause.OTHER)
         except exception.InstanceNotFound as error:
             if not watch.ended_by(events.Cause.MIGRATED, begun, _TOLD):
-                _see_that_it_arrived(host, instance, dest_uri, check, error)
+                _see_that_it_arrived(host, instance, dest_uri, check, f'{error} any more')
             LOG.info('Instance %s has moved to another host', instance)
             return
-    # Not begun again: an operator may have aborted it.
-    raise exception.HypervisorError(action='migrate', reason='it was interrupted, and the guest is still here')
+    if left is None:
+        # Not begun again: an operator may have aborted it.
+        raise exception.HypervisorError(action='migrate', reason='it was interrupted, and the guest is still here')
+    _see_that_it_arrived(host, instance, dest_uri, check, f'instance {instance} {left}')
+    LOG.warning('Instance %s has moved to another host, and is still defined here: undefine it here', instance)
 
 
 def abort(host: Host, instance: str) -> None:
@@ -184,10 +194,11 @@ def _is_on_its_way(host: Host, instance: str) -> bool:
 
 
 def _see_that_it_arrived(
-    host: Host, instance: str, dest_uri: str, check: Callable[[], None], gone: exception.InstanceNotFound
+    host: Host, instance: str, dest_uri: str, check: Callable[[], None], here: str
 ) -> None:
-    """See that a guest that is gone runs at the other host.
+    """See that a guest that does not run here any more has arrived at the other host.
 
+    :param here: how it is here, for the error's words.
     :raises HypervisorError: it does not, or that cannot be told.
     """
     try:
@@ -197,13 +208,12 @@ def _see_that_it_arrived(
         runs = destination.runs(host, dest_uri, instance)
     except (exception.HypervisorError, exception.InvalidInput) as error:
         reason = (
-            f'it was interrupted, and {gone} any more; whether it arrived cannot be told ({error}): look at the '
-            'destination'
+            f'it was interrupted, and {here}; whether it arrived cannot be told ({error}): look at the destination'
         )
         raise exception.HypervisorError(action='migrate', reason=reason) from error
     if not runs:
-        reason = f'it was interrupted, and {gone} any more, nor does it run at the destination: it ended'
-        raise exception.HypervisorError(action='migrate', reason=reason) from gone
+        reason = f'it was interrupted, and {here}, nor does it run at the destination: it ended'
+        raise exception.HypervisorError(action='migrate', reason=reason)
 
 
 def _not_running(action: str, instance: str) -> exception.HypervisorError:

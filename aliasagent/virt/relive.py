@@ -2,8 +2,9 @@
 """New aliases for a running guest without a reboot: it is saved to a file, and restored with another definition.
 
 The guest stands still meanwhile, and its clients see a pause. What could go wrong is undone: the file keeps the
-definition as it was, so the guest can be restored as it was, and the file goes only when the guest runs. It is restored
-only if it is proven that it has not run since (:mod:`aliasagent.virt.saved_guest`).
+definition as it was, so the guest can be restored as it was. It is restored only if it is proven that it has not run
+since, and the file goes only when it is proven that the guest runs with what is in it
+(:mod:`aliasagent.virt.saved_guest`).
 
 libvirtd goes on with a save or a restore when its client is gone, so that is waited for first. What this process does
 not see to its end, :func:`resume` does in the next one.
@@ -139,7 +140,7 @@ def resume(host: Host, instance: str, directory: str | os.PathLike[str], rewrite
             given = _restore_with_aliases(host, saved, rewrite, persistent)
             return _end(host, saved, begun, _STATES, given)
     if saved.exists():
-        _remove_if_it_goes_on(host, saved)
+        _remove_if_it_goes_on(saved)
     return relive(host, instance, directory, rewrite)
 
 
@@ -163,17 +164,13 @@ def _persistent(guest: Guest) -> Domain | None:
     return None if text is None else Domain.parse(text)
 
 
-def _remove_if_it_goes_on(host: Host, saved: SavedGuest) -> None:
-    """Remove the file of a guest that was restored, or never stood still, if libvirt says so.
+def _remove_if_it_goes_on(saved: SavedGuest) -> None:
+    """Remove the file of a guest that was restored, or never was down.
 
-    One that runs for another reason may have been started anew, by somebody who did not know of the file. What was in
-    its memory is in the file alone then: of use to hardly anybody, but not for us to take away.
+    What was in the memory of one that was started anew is in the file alone: of use to hardly anybody, but not for us
+    to take away.
     """
-    try:
-        goes_on = host.guest(saved.instance).goes_on_from_save()
-    except exception.InstanceNotFound:
-        goes_on = False
-    if goes_on:
+    if saved.goes_on():
         saved.remove()
     else:
         LOG.warning('Instance %s: what was in memory at an earlier save is kept in %s', saved.instance, saved.path)
@@ -188,16 +185,17 @@ def _raise_if_not_saved(host: Host, saved: SavedGuest, error: exception.AliasAge
     """Return if the guest was saved, whatever the error says, and is to be restored; else raise what went wrong.
 
     :raises AliasAgentError: the error, and the guest goes on.
-    :raises HypervisorError: it does not; or how it is could not be told. The words name the file.
+    :raises HypervisorError: that is not proven; or how it is could not be told. The words name the file.
     """
     if isinstance(error, exception.HypervisorUnavailable) or saved.exists():
         jobs.wait_ended(host, saved.instance, f'its memory may be in {saved.path}', saved.look)
     # NOTE: before the guest is looked at. What is not there now may come, if a call of ours waits in libvirtd still.
     if not saved.exists():
         raise error
-    if _runs(host, saved.instance):
+    if saved.goes_on():
         saved.remove()
         raise error
+    _refuse_if_started_anew(host, saved, 'save', error)
     if not saved.is_latest():
         reason = f'{error}; the guest does not run; {saved.advice}'
         raise exception.HypervisorError(action='save', reason=reason) from error
@@ -224,17 +222,29 @@ def _restore_with_aliases(
 
 
 def _came_back(host: Host, saved: SavedGuest) -> bool:
-    """Whether the guest runs, though nobody told us."""
+    """Whether the guest was restored, though nobody told us."""
     jobs.wait_ended(host, saved.instance, f'its memory is kept in {saved.path}')
-    return _runs(host, saved.instance)
+    return saved.goes_on()
+
+
+def _refuse_if_started_anew(host: Host, saved: SavedGuest, action: str, error: Exception) -> None:
+    """Stop here if the guest runs, though it is not proven that it goes on.
+
+    :raises HypervisorError: it does. The words name the file.
+    """
+    if _runs(host, saved.instance) and not saved.goes_on():
+        reason = f'{error}; the guest runs, but {saved.started_anew}'
+        LOG.error('Instance %s runs, but %s', saved.instance, saved.started_anew)
+        raise exception.HypervisorError(action=action, reason=reason) from error
 
 
 def _undo(host: Host, saved: SavedGuest, error: Exception) -> NoReturn:
     """Restore the guest as it was, and raise what went wrong."""
     instance, path = saved.instance, saved.path
+    _refuse_if_started_anew(host, saved, 'restore with aliases', error)
     try:
         how = 'goes on'
-        if not _runs(host, instance):
+        if not saved.goes_on():
             saved.restore(None)
             how = 'was restored as it was'
         how = f'{how}, and is {host.guest(instance).state()}'

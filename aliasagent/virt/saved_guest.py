@@ -114,6 +114,14 @@ class SavedGuest:
             f'since: if it has not, "virsh restore {self.path}" brings it back; if it has, that would damage its disks'
         )
 
+    @property
+    def started_anew(self) -> str:
+        """How things are if the guest runs, and it is not proven that it goes on."""
+        return (
+            'it is not proven that it goes on from where it was saved, for somebody may have started it anew: what was '
+            f'in memory is kept in {self.path}; to restore it would damage the disks of a guest that has run since'
+        )
+
     def exists(self) -> bool:
         return self.path.exists()
 
@@ -158,6 +166,19 @@ class SavedGuest:
             if not self.is_transient:
                 return False
         return self._is_certain() and self._was_saved()
+
+    def goes_on(self) -> bool:
+        """Whether it is proven that the guest runs with what it had in memory: it was restored, or never was down.
+
+        That it runs proves nothing: somebody who found it down may have started it anew.
+        """
+        try:
+            guest = self._host.guest(self.instance)
+            # NOTE: the reason that libvirt gives is lost once somebody pauses the guest, and a paused one has none. But
+            # for as long as the connection stands its number says that it is in the run in which it was to be saved.
+            return guest.goes_on_from_save() or (self._is_certain() and guest.number() == self._number >= 0)
+        except exception.InstanceNotFound:
+            return False
 
     def definition(self) -> Domain:
         """The definition in the file, with its secrets."""

@@ -9,6 +9,7 @@ from aliasagent import exception
 from aliasagent.devices.domain import Domain
 from aliasagent.operations.lanes import Lanes
 from aliasagent.reconcile import apply
+from aliasagent.reconcile import passes
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
@@ -254,6 +255,33 @@ class PassesTestCase(base.TestCase):
         reconciler.run()
         self.assertEqual(1, self.given(reconciler))
         self.assertEqual([], busy.updates)
+
+    def test_those_that_do_not_answer_hold_up_no_pass(self) -> None:
+        self.patch(passes, '_PATIENCE', 0.2)
+        begun, end = threading.Semaphore(0), threading.Event()
+        self.addCleanup(end.set)
+
+        def hang() -> None:
+            begun.release()
+            end.wait(base.PATIENCE)
+
+        # One of two workers only: what takes the place of a stuck one is the lanes' affair.
+        hung, good = StubGuest('hung', hang), [StubGuest(f'good {number}') for number in range(20)]
+        reconciler = self.reconciler(hung, *good)
+        reconciler.run()
+        self.assertTrue(begun.acquire(timeout=0))
+        self.assertEqual(20, self.given(reconciler))
+        self.assertEqual('no answer within 0 s', reconciler.looks()['hung'].error)
+        reconciler.run()
+        self.assertEqual([], hung.updates)
+        end.set()
+
+        def is_reconciled() -> bool:
+            reconciler.run()
+            return bool(hung.updates)
+
+        self.wait_for(is_reconciled, 'a later pass')
+        self.assertEqual(('', 1), (reconciler.looks()['hung'].error, len(hung.updates)))
 
     def test_the_hypervisor_is_not_there(self) -> None:
         reconciler = self.reconciler()

@@ -8,6 +8,7 @@ from aliasagent import exception
 from aliasagent.devices.domain import Domain
 from aliasagent.tests import base
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.virt import events
 from aliasagent.virt import jobs
@@ -74,6 +75,22 @@ class RelivingTestCase(base.TestCase):
 
 
 class InterruptedTestCase(RelivingTestCase):
+    def lose_at(self, method: str, do: Callable[[str], object], *, down: bool = False) -> None:
+        """Lose the connection in the next call of a method, in which libvirtd does this with the file's path."""
+
+        def lose(*arguments: object) -> None:
+            del self.fake.before[method]
+            do(str(arguments[1 if method == 'saveFlags' else 0]))
+            self.fake.drop_connections(down)
+            raise errors.cut_off()
+
+        self.fake.before[method] = lose
+
+    def save(self, guest: FakeGuest, path: str) -> None:
+        guest.begin_save(path)
+        pathlib.Path(path).write_text('all of it')
+        guest.end_save()
+
     def after_looks(self, do: Callable[[], object]) -> None:
         """Do this when it was looked a few times whether libvirt is at a job."""
         looks: list[object] = []

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import libvirt
+
 from aliasagent import exception
 from aliasagent.tests import base
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
@@ -66,7 +68,9 @@ class FollowTestCase(base.TestCase):
         self.wait_for(lambda: last in heard, 'the last event')
 
     def arrive(self, guest: FakeGuest) -> FakeGuest:
-        return self.there.add_guest(instance_uuid=guest.uuid)
+        there = self.there.add_guest(instance_uuid=guest.uuid)
+        there.reason = libvirt.VIR_DOMAIN_RUNNING_MIGRATED
+        return there
 
     def follow(self, guest: FakeGuest, dest_uri: str = DEST) -> None:
         migrate.follow(self.host, guest.uuid, dest_uri)
@@ -115,6 +119,30 @@ class FollowTestCase(base.TestCase):
         guest.power_off()
         self.there.add_guest(instance_uuid=guest.uuid, running=False)
         self.assertIn('nor does it run at the destination', self.fails(guest))
+
+    def test_one_that_was_started_anew_there_may_not_have_moved(self) -> None:
+        guest = self.moving()
+        guest.power_off()
+        there = self.there.add_guest(instance_uuid=guest.uuid)
+        for change in (None, there.suspend, there.resume):
+            if change is not None:
+                change()
+            words = self.fails(guest)
+            self.assertIn('whether it arrived cannot be told', words)
+            self.assertIn('it may be a new start', words)
+
+    def test_one_that_has_left_and_was_not_undefined_here(self) -> None:
+        for reason, words in (
+            (libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED, 'is shut off here because it was migrated, nor does it run at'),
+            (libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN, 'and libvirt does not say why, nor does it run at the destination'),
+        ):
+            guest = self.moving(persistent=True)
+            guest.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED, reason)
+            self.settle()
+            self.assertIn(words, self.fails(guest))
+            self.arrive(guest)
+            self.follow(guest)
+            self.assertIn(f'Instance {guest.uuid} has moved to another host, and is still defined', self.log.output)
 
     def test_a_destination_that_cannot_be_asked(self) -> None:
         self.there.down = True

@@ -4,7 +4,6 @@
 import functools
 import pathlib
 import threading
-from collections.abc import Callable
 
 import libvirt
 
@@ -30,22 +29,6 @@ def nothing(_path: str) -> None:
 
 class ConnectionLostTestCase(reliving.InterruptedTestCase):
     """libvirtd lives on, or is there again soon."""
-
-    def lose_at(self, method: str, do: Callable[[str], object], *, down: bool = False) -> None:
-        """Lose the connection in the next call of a method, in which libvirtd does this with the file's path."""
-
-        def lose(*arguments: object) -> None:
-            del self.fake.before[method]
-            do(str(arguments[1 if method == 'saveFlags' else 0]))
-            self.fake.drop_connections(down)
-            raise errors.cut_off()
-
-        self.fake.before[method] = lose
-
-    def save(self, guest: FakeGuest, path: str) -> None:
-        guest.begin_save(path)
-        pathlib.Path(path).write_text('all of it')
-        guest.end_save()
 
     def test_as_the_save_ends(self) -> None:
         guest = self.guest()
@@ -135,6 +118,7 @@ class ConnectionLostTestCase(reliving.InterruptedTestCase):
         def go_on() -> None:
             self.assertTrue(self.path(guest).exists(), 'the file that is being read was removed')
             guest.resume()
+            guest.reason = libvirt.VIR_DOMAIN_RUNNING_RESTORED  # so libvirt calls it: no operator has resumed it
             guest.other_job = None
 
         def restore(path: str) -> None:
