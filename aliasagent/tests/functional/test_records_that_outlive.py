@@ -110,6 +110,17 @@ class RecordsTest(RigCase):
         self.assert_outcome(self.ask(Action.RECONCILE_INSTANCE, guest, '', inventory=inventory), None)
         self.assert_outcome(self.attach_disk(guest, named, self.side.new_file()), None)
 
+    def test_what_an_inventory_alone_vouches_for_is_not_taken_for_attached(self) -> None:
+        """What it said ends with an attach, and a detach would find nothing any more."""
+        volume, path = harness.new_id(), self.side.new_file()
+        guest = self.side.new_guest(harness.disk_xml(path, 'vdb'), state='transient')
+        inventory = {'volumes': [{'id': volume, 'target': 'vdb'}]}
+        self.assert_outcome(self.ask(Action.RECONCILE_INSTANCE, guest, '', inventory=inventory), None)
+        words = 'is it, as the earlier inventory says, and has no alias'
+        self.assert_outcome(self.attach_disk(guest, volume, path), 'DeviceConflict', words)
+        self.assert_outcome(self.detach(guest, volume), None)
+        self.assertEqual(0, self.live_count(guest, 'disk'))
+
 
 class MovesTest(RigCase):
     def legacy(self) -> str:
