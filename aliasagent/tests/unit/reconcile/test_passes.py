@@ -275,7 +275,12 @@ class PassesTestCase(base.TestCase):
         reconciler.run()
         self.assertEqual([], hung.updates)
         end.set()
-        self.wait_for(lambda: reconciler.run() or hung.updates, 'a later pass')
+
+        def passed() -> bool:
+            reconciler.run()
+            return bool(hung.updates)
+
+        self.wait_for(passed, 'a later pass')
         self.assertEqual(('', 1), (reconciler.looks()['hung'].error, len(hung.updates)))
 
     def test_the_hypervisor_is_not_there(self) -> None:
