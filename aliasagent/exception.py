@@ -155,7 +155,7 @@ class DetachTimeout(DetachFailed):
 
 
 class ServiceBusy(AliasAgentError):
-    """The agent takes no more work at the moment."""
+    """The agent takes no more work at the moment, or what it has to ask does not answer."""
 
     template = 'busy, try again: {reason}'
     retryable = True

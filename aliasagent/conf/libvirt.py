@@ -31,8 +31,8 @@ OPTS: list[cfg.Opt] = [
         min=4,
         help='Maximum number of calls to libvirt that are under way at the same time. A call about a guest whose QEMU '
         'does not answer is under way for as long as that lasts, and so is a migration or a save. The agent opens '
-        'another connection for every four of them. The default leaves some of the 20 threads that libvirtd has for '
-        'the calls of all its clients ("max_workers" in libvirtd.conf): raise that first, and keep this below it.',
+        'further connections for other calls meanwhile. The default leaves some of the 20 threads that libvirtd has '
+        'for the calls of all its clients ("max_workers" in libvirtd.conf): raise that first, and keep this below it.',
     ),
     cfg.BoolOpt(
         'ovs_dead_vlan',

@@ -84,6 +84,7 @@ class Evidence(enum.StrEnum):
 WEAK = frozenset({Evidence.SOURCE, Evidence.HOST_ADDRESS, Evidence.MAC})
 #: What records and inventories say, the last word first.
 _WORDS = (Evidence.INVENTORY, Evidence.EARLIER_INVENTORY, Evidence.ATTACH)
+WORDS = frozenset(_WORDS)
 #: The words that are stronger than what a device says of itself, where that contradicts itself.
 _INVENTORIES = frozenset({Evidence.INVENTORY, Evidence.EARLIER_INVENTORY})
 
@@ -292,9 +293,7 @@ def lasting(device: base.Device, device_id: str) -> Record | None:
     look = claim(device)
     match device:
         case disk.Disk():
-            source = None if look.source is None or names.is_numbered(look.source) else look.source
-            if device.source_protocol == 'nbd':
-                source = None
+            source = look.source if look.source is not None and names.is_lasting(look.source) else None
             kept = Record(
                 device_id, device.kind, Evidence.EARLIER_INVENTORY, source=source, serial=look.serial, wwn=look.wwn
             )
@@ -304,7 +303,22 @@ def lasting(device: base.Device, device_id: str) -> Record | None:
             kept = Record(device_id, device.kind, Evidence.EARLIER_INVENTORY, mdev_uuid=look.mdev_uuid)
         case _:
             return None
-    return kept if kept.fits(device) else None
+    return kept if lasts(kept) and kept.fits(device) else None
+
+
+def lasts(record: Record) -> bool:
+    """Whether what a record says tells the device from the next one, too.
+
+    A serial that is no UUID does not by itself: whoever attaches a disk may write the same into each.
+    """
+    match record.kind:
+        case disk.Disk.tag:
+            has_name = record.source is not None and names.is_lasting(record.source)
+            return has_name or record.wwn is not None or names.is_uuid((record.serial or '').strip())
+        case interface.Interface.tag:
+            return record.mac is not None and (record.host_address is not None or record.target is not None)
+        case _:
+            return record.mdev_uuid is not None
 
 
 def lasting_port(device: interface.Interface, device_id: str, told_by: Evidence) -> Record | None:
@@ -315,9 +329,8 @@ def lasting_port(device: interface.Interface, device_id: str, told_by: Evidence)
     """
     look = claim(device)
     tap = None if look.target is None or names.is_made_up(look.target) else look.target
-    if look.mac is None or (look.host_address is None and tap is None):
-        return None
-    return Record(device_id, device.kind, told_by, mac=look.mac, host_address=look.host_address, target=tap)
+    kept = Record(device_id, device.kind, told_by, mac=look.mac, host_address=look.host_address, target=tap)
+    return kept if lasts(kept) else None
 
 
 def may_be(device: base.Device, looks: Claim, *, is_same_run: bool, counts_place: bool) -> bool:
@@ -326,8 +339,8 @@ def may_be(device: base.Device, looks: Claim, *, is_same_run: bool, counts_place
     It may be if it has the same source, MAC address or address of the host, or is in the same place of the guest, and
     nothing that stays as it is tells the two apart. The source of a disk does not stay: a snapshot changes it.
 
-    :param is_same_run: a device keeps its place and its serial while it is plugged in. So a MAC address in another place
-        is that of another interface: two ports may have one.
+    :param is_same_run: a device keeps its place and its serial while it is plugged in. So a MAC address elsewhere is
+        that of another interface: two ports may have one.
     :param counts_place: whether what is in its place may be it; not if it was seen to be taken out of there.
     """
     now = claim(device)

@@ -17,8 +17,15 @@ _MAPPER = '/dev/mapper/'
 _SINGLE_DASH = re.compile('(?<!-)-(?!-)')
 #: What Nova calls a port's device on the host: a prefix and the first 11 characters of the port's id.
 _PORT = re.compile('(?:tap|vhu|nic)([0-9a-f]{8}-[0-9a-f]{2})', re.IGNORECASE)
-#: Names that the kernel gives in the order in which it finds block devices.
-_NUMBERED = re.compile(r'/dev/[^/]+')
+#: Names that the kernel gives in the order in which it finds block devices, or that tell their numbers, or what a guest
+#: or a clone may have written into them.
+_NUMBERED = re.compile(r'/dev/(?:[^/]+|block/.*|disk/(?!by-id/|by-path/).*)')
+#: Places at which a storage array puts volumes, each with a number.
+_LUNS = ('iscsi:', '/dev/disk/by-path/')
+#: Volumes of a pool that are called by their place in it.
+_UNIT = re.compile('volume:.*/unit:[0-9:]+')
+#: Protocols and kinds of sources that tell a server, a place on this host or a socket, at which the next one is found.
+_OF_PLACES = ('nbd:', 'nvme:', 'unix:')
 #: Names that libvirt makes up for taps.
 _MADE_UP = re.compile('(?:vnet|macvtap|macvlan)[0-9]+')
 
@@ -50,9 +57,17 @@ def port_in(name: str) -> str | None:
     return None if found is None else found[1].lower()
 
 
-def is_numbered(source: str) -> bool:
-    """Whether a path such as ``/dev/sdb`` leads to another device after the next start of the host."""
-    return _NUMBERED.fullmatch(source) is not None
+def is_lasting(source: str) -> bool:
+    """Whether the source of a disk, as the agent writes it, stays with what it is of.
+
+    ``/dev/sdb`` leads to another device after the next start of the host, and a storage array gives the number of a LUN
+    to the next volume. But a target that is named after a volume is that of no other.
+    """
+    if source.startswith('/'):
+        source = '/' + '/'.join(part for part in source.split('/') if part not in ('', '.'))
+    if source.startswith(_LUNS):
+        return volume_in(source) is not None
+    return not source.startswith(_OF_PLACES) and not _NUMBERED.fullmatch(source) and not _UNIT.fullmatch(source)
 
 
 def is_made_up(tap: str) -> bool:

@@ -5,7 +5,8 @@ A device that the agent attached lacks its alias only if the guest was somewhere
 was written anew by a client that does not know aliases; or its alias is doubted for what its source is named after.
 Only what no other device can have taken over by then counts: a volume's file or the stable name of its block device,
 and a port's MAC address together with the address of its function or the name that was asked for its tap. A MAC address
-or the address of a host device alone, a name like ``/dev/sdb``, or an NBD server is the next one's tomorrow.
+or the address of a host device alone, a name like ``/dev/sdb``, the number of a LUN, or an NBD server is the next one's
+tomorrow.
 """
 
 import logging
@@ -91,7 +92,7 @@ def _device(operation: Operation) -> base.Device | None:
 
 def _record(operation: Operation, device: base.Device | None) -> Record | None:
     match device:
-        case disk.Disk(source=str(source)) if not names.is_numbered(source) and device.source_protocol != 'nbd':
+        case disk.Disk(source=str(source)) if names.is_lasting(source):
             return Record(operation.device, device.kind, _TOLD_BY, source=source)
         case interface.Interface():
             return identity.lasting_port(device, operation.device, _TOLD_BY)

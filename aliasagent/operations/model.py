@@ -65,7 +65,7 @@ class Operation:
     released_at: float | None = None
     #: The device as a detach found it, before it changed anything.
     asked: DeviceFingerprint | None = None
-    #: Of a failed detach, whether the guest may still answer a request to release the device. None if that is not known.
+    #: Of a failed detach, whether the guest may still answer a request to release the device. None if it is not known.
     may_still_go: bool | None = None
 
     @property

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable
 
 from aliasagent.devices import alias
+from aliasagent.devices import identity
 from aliasagent.devices.identity import Evidence
 from aliasagent.operations.journal import Journal
 from aliasagent.reconcile.plan import Record
@@ -51,7 +52,7 @@ def records(journal: Journal, instance: str) -> list[Record]:
         record = _read(text)
         if record is None:
             LOG.warning('Instance %s: what an inventory said of %s makes no sense, and is left out', instance, device)
-        else:
+        elif identity.lasts(record):  # an earlier release kept more
             found.append(record)
     return found
 

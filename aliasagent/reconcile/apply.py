@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from collections.abc import Iterable
 
 from aliasagent import exception
@@ -102,20 +103,23 @@ class Draft:
     """What is to be done about a guest, by what was read of it once."""
 
     guest: Guest
-    records: frozenset[plan.Record]
+    #: Reads what is known of its devices from elsewhere.
+    records: Callable[[], Iterable[plan.Record]]
     #: Its persistent config; None of a transient guest.
     text: str | None
     #: When that was read: seconds of the monotonic clock.
     at: float
 
 
-def draft(guest: Guest, records: Iterable[plan.Record] = ()) -> Draft:
+def draft(guest: Guest, records: Callable[[], Iterable[plan.Record]] = tuple) -> Draft:
     """Read what :func:`finish` will write to, if it is the same by then.
 
+    :param records: reads what is known of the guest's devices from elsewhere. It is called when that is needed:
+        meanwhile a device may be taken out.
     :raises HypervisorError: it could not be read.
     """
     text = guest.persistent_text()
-    return Draft(guest, frozenset(records), text, time.monotonic())
+    return Draft(guest, records, text, time.monotonic())
 
 
 def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
@@ -123,7 +127,8 @@ def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
 
     :raises: what :func:`finish` raises.
     """
-    return finish(draft(guest, records))
+    known = frozenset(records)
+    return finish(draft(guest, lambda: known))
 
 
 def finish(begun: Draft) -> Report:
@@ -137,14 +142,16 @@ def finish(begun: Draft) -> Report:
     :raises GuestBusy: it is being migrated, or libvirt has something else to do with it. What was not written yet is
         left for later.
     """
-    guest, known, text, read_at = begun.guest, begun.records, begun.text, begun.at
+    guest, text, read_at = begun.guest, begun.text, begun.at
     if text is None:
-        return _of_transient(guest, known)
+        return _of_transient(guest, frozenset(begun.records()))
     first = text
     tried: list[str] = []
     refused: dict[str, str] = {}
     disturbed = 0
     while True:
+        # Not what was known when the definition was read: a device may be gone since, and another have its look.
+        known = frozenset(begun.records())
         definition = domain.Domain.parse(text)
         steps = plan.plan(definition, known)
         todo = [step for step in steps if step.outcome is plan.Outcome.GETS_ALIAS and step.alias not in tried]
@@ -159,7 +166,7 @@ def finish(begun: Draft) -> Report:
             # What is written now would be lost where the guest goes to, and an update waits 30 s for libvirt's lock.
             guest.refuse_if_migrating()
         _sleep(max(0.0, read_at + _QUIET - time.monotonic()))
-        now = guest.saved_text()
+        now = guest.persistent_text()
         for step in todo:
             if now != text:
                 disturbed += 1
@@ -169,12 +176,17 @@ def finish(begun: Draft) -> Report:
             reason = _give(guest, text, definition, step, step.alias, known)
             if reason is not None:
                 refused[step.alias] = reason
-            now = guest.saved_text()
+            now = guest.persistent_text()
+            if now is None:
+                break
             if exchange.without(now, step.alias) == text:
                 text = now
             elif domain.Domain.parse(now).differs_in_aliases_only(definition):
                 text = now  # libvirt sorts the devices anew when it writes them for the second time
                 break
+        if now is None:
+            # Undefined meanwhile. A write of its whole definition would define it again.
+            return _of_transient(guest, known)
         if now != text:
             read_at = time.monotonic()
             if refused:

@@ -90,7 +90,7 @@ class Mover:
         """Send a running guest to another host. See :func:`aliasagent.virt.migrate.migrate`.
 
         :param records: what was told of its devices.
-        :param begin: called when the guest was looked at and is about to move, or to be followed.
+        :param begin: called when the guest is about to be read and to move, or to be followed.
         :param begun_before: libvirt may have carried on with it while we were away, and is only followed.
         """
 

@@ -173,7 +173,7 @@ class Reconciler:
         with self._left_if_broken(guest):
             last = self._looks.get(guest.uuid)
             if last is None or last.error or last.report.seen != apply.digest(guest):
-                begun.append(apply.draft(guest, self._known(guest.uuid)))
+                begun.append(apply.draft(guest, functools.partial(self._known, guest.uuid)))
 
     def _finish(self, draft: apply.Draft, given: list[str]) -> None:
         with self._left_if_broken(draft.guest):

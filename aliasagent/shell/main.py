@@ -182,6 +182,8 @@ def _flush(stream: TextIO) -> bool:
 
     Python would try once more at its end, and complain.
     """
+    if stream.closed:  # argparse does that to a help that is not read, from Python 3.13 on
+        return True
     try:
         stream.flush()
     except BrokenPipeError:

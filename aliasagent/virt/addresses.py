@@ -6,14 +6,19 @@ QEMU and libvirt resolve the name once more. Only the operator of the name servi
 
 import socket
 
+from aliasagent import exception
 from aliasagent.devices import bounds
 from aliasagent.devices import hosts
+
+#: What says that a name server, or this host, cannot answer at the moment; the name itself may be good.
+_FOR_NOW = frozenset({socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM})
 
 
 def check(need: bounds.Need, within: bounds.Bounds) -> None:
     """Refuse a host whose addresses are out of bounds.
 
     :raises InvalidInput: the host is out of bounds, or has no address that is known here.
+    :raises ServiceBusy: its addresses cannot be looked up at the moment.
     """
     patterns = within.of(need.kind)
     if not hosts.must_be_resolved(need.name, patterns):
@@ -30,6 +35,9 @@ def _resolve(need: bounds.Need) -> set[str]:
     try:
         found = socket.getaddrinfo(need.name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise need.refused(f'the addresses of {need.name} cannot be looked up: {error}') from error
+        reason = f'the addresses of {need.name} cannot be looked up: {error}'
+        if isinstance(error, socket.gaierror) and error.errno in _FOR_NOW:
+            raise exception.ServiceBusy(reason=reason) from error
+        raise need.refused(reason) from error
     # Without the zone of a link-local address.
     return {str(address[0]).partition('%')[0] for _family, _type, _protocol, _name, address in found}

@@ -11,6 +11,7 @@ import logging
 import operator
 import os
 from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 from aliasagent import exception
@@ -38,6 +39,9 @@ from aliasagent.virt.host import Host
 from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
+
+#: What is known from elsewhere of the guest's devices.
+Records = tuple[identity.Record, ...]
 
 #: How often an attach is tried, if each time something came in between; or if QEMU has something in the way, of which
 #: there may be more.
@@ -77,17 +81,36 @@ class _Request:
 
     device_id: str
     #: Makes the device so that it fits the guest as it was just read, with none of the names that are to be avoided.
-    build: Callable[[Definitions, _Avoid], base.Device]
+    build: Callable[[Definitions, _Avoid, Records], base.Device]
     #: The device's properties that the request decides, with their fields.
     decided: differences.Decided
-    #: Refuses what may not be attached.
+    #: Refuses what may not be attached. It can take long: names are resolved, and images read.
     check: Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """What a guest has of a device at one moment."""
+
+    definitions: Definitions
+    #: The device as it would be attached now.
+    device: base.Device
+    #: What the guest has of it already.
+    found: dict[Side, Found]
+    #: What was known from elsewhere.
+    records: Records
+
+    @property
+    def missing(self) -> Side:
+        """The sides on which it is not."""
+        return self.definitions.there & ~functools.reduce(operator.or_, self.found, Side(0))
 
 
 class Attacher:
     """Plugs devices into the guests of a host.
 
     :param within: what may be attached, asked at each attach.
+    :param known: what is known from elsewhere of a guest's devices, asked at each attach.
     :param dead_vlan: whether an Open vSwitch port that names no VLAN may reach nothing, asked at each attach.
     :param tap_exists: whether this host has a network interface of this name.
     """
@@ -97,6 +120,7 @@ class Attacher:
         host: Host,
         unplugs: Unplugs,
         within: Callable[[], bounds.Bounds],
+        known: Callable[[str], Iterable[identity.Record]],
         *,
         dead_vlan: Callable[[], bool],
         tap_exists: Callable[[str], bool],
@@ -104,6 +128,7 @@ class Attacher:
         self._host = host
         self._unplugs = unplugs
         self._within = within
+        self._known = known
         self._dead_vlan = dead_vlan
         self._tap_exists = tap_exists
 
@@ -136,9 +161,9 @@ class Attacher:
         if name is not None:
             targets.check(name, asked_bus)
 
-        def disk(definitions: Definitions, avoid: _Avoid) -> base.Device:
+        def disk(definitions: Definitions, avoid: _Avoid, records: Records) -> base.Device:
             bus, target = asked_bus, name
-            if target is None and (has := _disk_of(definitions, volume_id)) is not None:
+            if target is None and (has := _disk_of(definitions, volume_id, records)) is not None:
                 # What is not asked for is as on the side that has it already.
                 target = has.target
                 bus = has.bus if disk_bus is None and has.bus in volume.BUSES[device_type] else bus
@@ -184,22 +209,16 @@ class Attacher:
         avoid = _Avoid()
         tried = Side(0)
         for attempt in range(1, _ATTEMPTS_AROUND + 1):
-            definitions = guest.definitions()
-            if definitions.live is None:
-                guest.refuse_if_saved()
-            else:
-                guest.refuse_if_migrating()
-                self._unplugs.refuse_if_leaving(instance, device_id, definitions.live)
-            device = request.build(definitions, avoid)
-            found = conflicts.find(guest, definitions, device_id, device)
-            for has in found.values():
-                lookup.check_same(guest.uuid, device_id, device, request.decided, has.device)
-            missing = definitions.there & ~functools.reduce(operator.or_, found, Side(0))
+            look = self._look(guest, request, avoid)
+            if look.missing:
+                request.check()
+                # Meanwhile others may have changed the guest.
+                look = self._look(guest, request, avoid)
+            definitions, device, found, missing = look.definitions, look.device, look.found, look.missing
             if not missing:
                 LOG.info('Instance %s has device %s', instance, device_id)
                 self._unplugs.forget(instance, device_id)
                 return
-            request.check()
             conflicts.refuse_double(guest, device_id, device, definitions, found)
             conflicts.refuse_if_taken(guest, device_id, device, definitions, missing)
             self._fit(guest, device_id, device, definitions, found, missing, avoid)
@@ -224,10 +243,29 @@ class Attacher:
             LOG.info('Attached %s to instance %s', device.describe(), instance)
             # Started since it was read, it may have been started without the device. Where the device was before, it
             # may have been taken out since.
-            if now.there in definitions.there and _still_there(now, device_id, device, found):
+            if now.there in definitions.there and _still_there(now, device_id, look):
                 self._unplugs.forget(instance, device_id)
                 return
         raise exception.AttachFailed(instance=instance, device=device_id, reason='the guest is changed all the time')
+
+    def _look(self, guest: Guest, request: _Request, avoid: _Avoid) -> _Look:
+        """Read what the guest has of a device.
+
+        :raises: what :meth:`_attach` raises, if it cannot be attached now.
+        """
+        device_id = request.device_id
+        definitions = guest.definitions()
+        if definitions.live is None:
+            guest.refuse_if_saved()
+        else:
+            guest.refuse_if_migrating()
+            self._unplugs.refuse_if_leaving(guest.uuid, device_id, definitions.live)
+        records = tuple(self._known(guest.uuid))
+        device = request.build(definitions, avoid, records)
+        found = conflicts.find(guest, definitions, device_id, device, records)
+        for has in found.values():
+            lookup.check_same(guest.uuid, device_id, device, request.decided, has.device)
+        return _Look(definitions, device, found, records)
 
     def _fit(
         self,
@@ -311,10 +349,12 @@ def _sides_with(definitions: Definitions, device_id: str) -> Side:
     return there
 
 
-def _still_there(now: Definitions, device_id: str, device: base.Device, found: dict[Side, Found]) -> bool:
+def _still_there(now: Definitions, device_id: str, look: _Look) -> bool:
     """Whether the device is where it was found before it was attached to the other side."""
-    known = identity.claim(device)
-    return all(domain.find(device_id, known) is not None for side, domain in now.sides() if side in found)
+    known = identity.claim(look.device)
+    return all(
+        domain.find(device_id, known, look.records) is not None for side, domain in now.sides() if side in look.found
+    )
 
 
 def _attach_failed(guest: Guest, device_id: str, left: Side, error: Exception) -> exception.AttachFailed:
@@ -325,11 +365,11 @@ def _attach_failed(guest: Guest, device_id: str, left: Side, error: Exception) -
     return exception.AttachFailed(instance=guest.uuid, device=device_id, reason=reason)
 
 
-def _disk_of(definitions: Definitions, volume_id: str) -> disks.Disk | None:
+def _disk_of(definitions: Definitions, volume_id: str, records: Records) -> disks.Disk | None:
     """The disk of a volume, on one side or the other; None if neither has it."""
     for _side, domain in definitions.sides():
         try:
-            found = domain.find(volume_id)
+            found = domain.find(volume_id, records=records)
         except exception.Conflict:
             continue  # judged when it is known, too, what the disk looks like
         if found is not None and isinstance(found.device, disks.Disk):

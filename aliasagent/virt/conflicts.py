@@ -24,32 +24,40 @@ def words(sides: Side) -> str:
     return ' and the '.join(name for side, name in _SIDE_NAMES.items() if side in sides)
 
 
-def find(guest: Guest, definitions: Definitions, device_id: str, device: base.Device) -> dict[Side, Found]:
+def find(
+    guest: Guest,
+    definitions: Definitions,
+    device_id: str,
+    device: base.Device,
+    records: tuple[identity.Record, ...] = (),
+) -> dict[Side, Found]:
     """The device on the sides that have it already.
 
+    :param records: what is known from elsewhere of the guest's devices.
     :raises DeviceConflict: there is one that may be it, and does not say whose it is.
     :raises AmbiguousDevice: several could be it, in one definition or in both together.
     """
     known = identity.claim(device)
-    if known.mac is not None and not any(_has(domain, device_id) for _side, domain in definitions.sides()):
+    if known.mac is not None and not any(_has(domain, device_id, records) for _side, domain in definitions.sides()):
         for _side, domain in definitions.sides():
-            _refuse_lookalike(guest, device_id, device, known, domain)
+            _refuse_lookalike(guest, device_id, device, known, domain, records)
         known = dataclasses.replace(known, mac=None)
     found = {
-        side: it for side, domain in definitions.sides() if (it := domain.find(device_id, known)) is not None
+        side: it for side, domain in definitions.sides() if (it := domain.find(device_id, known, records)) is not None
     }
     for it in found.values():
         if it.evidence in identity.WEAK:
             _refuse_double_look(device_id, it, definitions)
-    if found and all(it.evidence in identity.WEAK for it in found.values()):
+    if found and all(it.evidence in identity.WEAK | identity.WORDS for it in found.values()):
         # It could be this device from before aliases, or another that looks the same. Were it given this id here, a
-        # detach might take another's device; were it taken for this one, a detach would not find it.
+        # detach might take another's device; were it taken for this one, a detach would not find it: what an inventory
+        # said of it ends with an attach.
         it = next(iter(found.values()))
-        raise exception.DeviceConflict(
-            instance=guest.uuid,
-            device=device_id,
-            reason=f'{it.device.describe()} has the same {it.evidence} and no alias that says whose it is',
-        )
+        if it.evidence in identity.WEAK:
+            reason = f'{it.device.describe()} has the same {it.evidence} and no alias that says whose it is'
+        else:
+            reason = f'{it.device.describe()} is it, {identity.reason(it.evidence)}, and has no alias that says so yet'
+        raise exception.DeviceConflict(instance=guest.uuid, device=device_id, reason=reason)
     return found
 
 
@@ -69,16 +77,21 @@ def _refuse_double_look(device_id: str, found: Found, definitions: Definitions) 
             )
 
 
-def _has(domain: Domain, device_id: str) -> bool:
+def _has(domain: Domain, device_id: str, records: tuple[identity.Record, ...]) -> bool:
     """Whether a definition says by itself which device is that of an id, if not beyond doubt."""
     try:
-        return domain.find(device_id) is not None
+        return domain.find(device_id, records=records) is not None
     except exception.Conflict:
         return True  # judged when it is known, too, what the device looks like
 
 
 def _refuse_lookalike(
-    guest: Guest, device_id: str, device: base.Device, known: identity.Claim, domain: Domain
+    guest: Guest,
+    device_id: str,
+    device: base.Device,
+    known: identity.Claim,
+    domain: Domain,
+    records: tuple[identity.Record, ...],
 ) -> None:
     """Refuse an interface with the MAC of others that may be it: a port is one, but two ports may have one MAC.
 
@@ -90,7 +103,7 @@ def _refuse_lookalike(
         for found in domain.devices()
         if not found.is_claimed
         and identity.supports(found, known) is identity.Evidence.MAC
-        and identity.identify(found, names) is None
+        and identity.judge(found, names, records).whose is None
     ]
     if alike:
         raise exception.DeviceConflict(

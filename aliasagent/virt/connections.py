@@ -3,9 +3,11 @@
 
 libvirtd works on five calls of one connection at the same time (max_client_requests in libvirtd.conf). It reads no
 more, keepalive messages neither, so it closes the connection after half a minute. A call about a guest whose QEMU does
-not answer is one of them for as long as it hangs, and so is a migration or a save. So no more than :data:`CALLS` are
-made over one connection at the same time: the others are made over further connections, which are opened when they are
-needed, and closed when they were not for a while. Events come over the first alone.
+not answer is one of them for as long as it hangs, and so is a migration or a save. And while one thread waits for its
+reply, libvirt 9.0 may not notice another's call before the next keepalive message. So no more than :data:`CALLS` are
+made over one connection at the same time, and none beside one that has waited for longer than :data:`LONG`. Others are
+made over further connections, which are opened when they are needed, and closed when they were not for a while. Events
+come over the first alone.
 
 libvirtd has twenty threads for all its clients (max_workers). Calls that hang in all of them hang the others' calls as
 well, so there is a bound for those of the agent.
@@ -28,6 +30,8 @@ LOG = logging.getLogger(__name__)
 
 #: How many calls are made over one connection at the same time, while there is room elsewhere.
 CALLS = 4
+#: Seconds that a call may take before others keep away from its connection. Most take milliseconds.
+LONG = 0.2
 #: Seconds to wait while the agent makes as many calls as it may.
 WAIT = 30.0
 #: Seconds after which a further connection that was not used is closed.
@@ -56,8 +60,8 @@ class Connections:
         self._most_calls = most_calls
         self._room = threading.Semaphore(most_calls)
         self._lock = threading.Lock()
-        #: How many calls are under way on each connection, the first one first.
-        self._calls: dict[Any, int] = {first: 0}
+        #: When each call that is under way began, in order, on each connection, the first one first.
+        self._calls: dict[Any, list[float]] = {first: []}
         #: Since when no call is under way on each further connection.
         self._idle_since: dict[Any, float] = {}
         self._closed = False
@@ -81,7 +85,7 @@ class Connections:
 
     @contextlib.contextmanager
     def _lent(self, preferred: Any) -> Iterator[Any]:
-        connection = self._take(preferred)
+        connection, begun = self._take(preferred)
         try:
             yield connection
         except libvirt.libvirtError as error:
@@ -89,7 +93,7 @@ class Connections:
                 raise
             raise errors.ConnectionLost(reason=error) from error
         finally:
-            self._give_back(connection)
+            self._give_back(connection, begun)
 
     @contextlib.contextmanager
     def lend(self, domain: Any) -> Iterator[Any]:
@@ -112,47 +116,53 @@ class Connections:
         elif with_first:
             self.first.close()
 
-    def _take(self, preferred: Any) -> Any:
+    def _take(self, preferred: Any) -> tuple[Any, float]:
+        now = time.monotonic()
         with self._lock:
-            idle = self._drop_idle()
-            connection = self._choose(preferred)
+            idle = self._drop_idle(now)
+            connection = self._choose(preferred, now)
             if connection is not None:
-                self._calls[connection] += 1
+                self._calls[connection].append(now)
         for each in idle:
             _close_aside(each)
-        return self._take_further() if connection is None else connection
+        return (self._take_further(now) if connection is None else connection), now
 
-    def _choose(self, preferred: Any) -> Any:
-        """A connection that has room; None if another is to be opened."""
-        for connection in (preferred, *self._calls):
-            if self._calls.get(connection, CALLS) < CALLS:
-                return connection
-        return self.first if self._closed else None
+    def _choose(self, preferred: Any, now: float) -> Any:
+        """A connection that has room, best one without a call; None if another is to be opened."""
+        with_room = [
+            connection
+            for connection in (preferred, *self._calls)
+            if (begun := self._calls.get(connection)) is not None
+            and (not begun or (len(begun) < CALLS and now - begun[0] < LONG))
+        ]
+        if not with_room:
+            return self.first if self._closed else None
+        return next((connection for connection in with_room if not self._calls[connection]), with_room[0])
 
-    def _take_further(self) -> Any:
+    def _take_further(self, now: float) -> Any:
         connection = None
         try:
             connection = self._open()
         except libvirt.libvirtError as error:
-            LOG.warning('%d calls or more wait for libvirt, and no other connection can be opened: %s', CALLS, error)
+            LOG.warning('Calls hang in libvirt, and no other connection can be opened: %s', error)
         with self._lock:
             if connection is not None and not self._closed:
-                self._calls[connection] = 1
-                LOG.info('%d calls or more wait for libvirt: connection %d is opened', CALLS, len(self._calls))
+                self._calls[connection] = [now]
+                LOG.info('Connection %d is opened, since calls hang in libvirt', len(self._calls))
                 return connection
             # With the first one, the events would be lost.
-            fewest = min(reversed(self._calls), key=lambda each: self._calls[each])
-            self._calls[fewest] += 1
+            fewest = min(reversed(self._calls), key=lambda each: len(self._calls[each]))
+            self._calls[fewest].append(now)
         if connection is not None:
             _close_aside(connection)
         return fewest
 
-    def _give_back(self, connection: Any) -> None:
+    def _give_back(self, connection: Any, begun: float) -> None:
         lost = connection is not self.first and not stands(connection)
         with self._lock:
             if connection not in self._calls:
                 return  # closed meanwhile
-            self._calls[connection] -= 1
+            self._calls[connection].remove(begun)
             if lost:
                 del self._calls[connection]
                 self._idle_since.pop(connection, None)
@@ -161,12 +171,11 @@ class Connections:
         if lost:
             _close_aside(connection)
 
-    def _drop_idle(self) -> list[Any]:
-        limit = time.monotonic() - IDLE
+    def _drop_idle(self, now: float) -> list[Any]:
         idle = [
             connection
             for connection, since in self._idle_since.items()
-            if connection is not self.first and not self._calls.get(connection, 1) and since <= limit
+            if connection is not self.first and not self._calls[connection] and now - since >= IDLE
         ]
         for connection in idle:
             del self._calls[connection], self._idle_since[connection]

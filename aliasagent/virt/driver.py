@@ -21,6 +21,7 @@ from aliasagent.virt import attach
 from aliasagent.virt import detach
 from aliasagent.virt import inventory
 from aliasagent.virt import leaving
+from aliasagent.virt import lookup
 from aliasagent.virt import taps
 from aliasagent.virt.host import Host
 from aliasagent.virt.unplug import Unplugs
@@ -43,7 +44,7 @@ class Driver:
 
     :param patience: asked at each detach, so that a changed option counts at once.
     :param within: what may be attached, asked at each attach.
-    :param known: what is known from elsewhere of a guest's devices, asked at each detach.
+    :param known: what is known from elsewhere of a guest's devices, asked at each attach, detach and list.
     :param dead_vlan: whether an Open vSwitch port that names no VLAN may reach nothing, asked at each attach.
     :param tap_exists: whether this host has a network interface of this name.
     """
@@ -63,7 +64,7 @@ class Driver:
         self._unplugs = unplugs
         self._patience = patience
         self._known = known
-        self._attacher = attach.Attacher(host, unplugs, within, dead_vlan=dead_vlan, tap_exists=tap_exists)
+        self._attacher = attach.Attacher(host, unplugs, within, known, dead_vlan=dead_vlan, tap_exists=tap_exists)
 
     def wait_connected(self, timeout: float) -> bool:
         """Wait for a hypervisor that went away; False after so many seconds without."""
@@ -88,7 +89,7 @@ class Driver:
         :raises InstanceNotFound: there is no such guest.
         :raises GuestUnreadable: its definition could not be read.
         """
-        return inventory.entries(self._host.guest(instance).definitions())
+        return inventory.entries(self._host.guest(instance).definitions(), self._known(instance))
 
     def attach_volume(
         self,
@@ -126,14 +127,14 @@ class Driver:
         :param begin: called with the device as it was found, when it can go, before anything is done to it.
         :raises DeviceNotFound: neither side has such a device, and none was asked for before.
         :raises AmbiguousDevice: more than one device could be meant; none is touched.
-        :raises DeviceConflict: the device is of another kind, or it cannot be told whether it is the one that was asked
-            for before.
+        :raises DeviceConflict: the device is of another kind, or has its id in other letters; or it cannot be told
+            whether it is the one that was asked for before.
         :raises DetachFailed: the persistent config could not be changed; or the guest does not run, and may go on with
             the device.
         :raises Unsupported: a running guest never releases a device of this kind.
         :raises GuestBusy: the guest is being migrated, or was saved with its devices.
         """
-        return detach.Detach(
+        work = detach.Detach(
             self._host,
             self._unplugs,
             self._patience(),
@@ -143,7 +144,12 @@ class Driver:
             asked=asked,
             begin=begin,
             records=self._known(instance),
-        ).run()
+        )
+        try:
+            return work.run()
+        except exception.DeviceNotFound:
+            lookup.refuse_other_letters(self._host.guest(instance).definitions(), device_id)
+            raise
 
     def may_still_go(self, instance: str, device_id: str) -> bool | None:
         """Whether a guest may still release a device whose detach has failed; None if that is not followed here."""

@@ -3,6 +3,7 @@
 
 import collections
 import dataclasses
+from collections.abc import Iterable
 
 from aliasagent.devices import alias
 from aliasagent.devices import base
@@ -16,7 +17,8 @@ from aliasagent.virt.guest import Side
 class Entry:
     """One device of a guest."""
 
-    #: The id of the volume, port or other thing behind it; None if the device does not say.
+    #: The id of the volume, port or other thing behind it; None if that is not known, or if the evidence contradicts
+    #: itself.
     id: str | None
     kind: str
     #: The user alias; None before there is one.
@@ -26,15 +28,17 @@ class Entry:
     persistent: bool = False
 
 
-def entries(definitions: Definitions) -> list[Entry]:
+def entries(definitions: Definitions, records: Iterable[identity.Record] = ()) -> list[Entry]:
     """Each device once, in the order of the definitions.
 
+    :param records: what is known from elsewhere of the guest's devices.
     A device of one side is shown as the same as one of the other by its id, else, only for this list, by its place.
     """
+    known = tuple(records)
     shown: dict[tuple[object, ...], Entry] = {}
     for side, domain in definitions.sides():
         seen: collections.Counter[tuple[object, ...]] = collections.Counter()
-        for device, whose in _identified(domain):
+        for device, whose in _identified(domain, known):
             key = _key(device, whose)
             seen[key] += 1
             entry = shown.setdefault((*key, seen[key]), Entry(whose, device.kind, None, device.target))
@@ -42,9 +46,9 @@ def entries(definitions: Definitions) -> list[Entry]:
     return list(shown.values())
 
 
-def _identified(domain: Domain) -> list[tuple[base.Device, str | None]]:
+def _identified(domain: Domain, records: tuple[identity.Record, ...]) -> list[tuple[base.Device, str | None]]:
     ports = domain.ports()
-    found = [(device, identity.identify(device, ports)) for device in domain.devices()]
+    found = [(device, identity.judge(device, ports, records).whose) for device in domain.devices()]
     return [(device, whose.device_id if whose is not None else None) for device, whose in found]
 
 

@@ -4,9 +4,11 @@
 from collections.abc import Iterable
 
 from aliasagent import exception
+from aliasagent.devices import alias
 from aliasagent.devices import base
 from aliasagent.devices import differences
 from aliasagent.devices import identity
+from aliasagent.devices import names
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.domain import Found
 from aliasagent.virt import sources
@@ -70,6 +72,22 @@ def known(
             candidates=f'{there.device.describe()} has the {there.evidence} of several devices',
         )
     return there
+
+
+def refuse_other_letters(definitions: Definitions, device_id: str) -> None:
+    """Refuse an id that a device has in letters of the other case: it is there, and its alias is another one.
+
+    :raises DeviceConflict: there is such a device.
+    """
+    for _side, domain in definitions.sides():
+        for found in domain.devices():
+            written = alias.parse(found.alias)
+            if written not in (None, device_id) and names.normal(written or '') == names.normal(device_id):
+                raise exception.DeviceConflict(
+                    instance=domain.uuid,
+                    device=device_id,
+                    reason=f'{found.describe()} has this id in other letters; it goes by {written}',
+                )
 
 
 def check_same(

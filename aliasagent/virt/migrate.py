@@ -73,7 +73,7 @@ def migrate(
     :param migrate_uri: how the guest's memory travels, if not as the destination proposes.
     :param bandwidth_mib: MiB per second that it may take; None for libvirt's own limit.
     :param unsafe: move it even if libvirt cannot see that both hosts share the disks without a cache between them.
-    :param begin: called when the guest was looked at and is about to move.
+    :param begin: called when the guest is seen to run and to be on no way, before its devices are looked at.
     :return: the aliases that the running guest has there and had not here, and on what evidence.
     :raises InvalidInput: an address is none.
     :raises InstanceNotFound: there is no such guest.
@@ -82,6 +82,11 @@ def migrate(
     """
     uris.check_uris(dest_uri, migrate_uri)
     guest = host.guest(instance)
+    if not guest.is_active():
+        raise _not_running('migrate', instance)
+    guest.refuse_if_migrating()
+    begin()
+    # Read only now: to begin can take long, and the guest may be another one by then.
     live_text = guest.movable_text()
     if live_text is None:
         raise _not_running('migrate', instance)
@@ -102,7 +107,6 @@ def migrate(
         flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
         if rewrite(persistent, live):
             parameters[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = persistent.to_xml()
-    begin()
     LOG.info('Instance %s moves to %s; %d devices get aliases there', instance, uris.shown(dest_uri), len(given))
     guest.migrate(dest_uri, parameters, flags)
     LOG.info('Instance %s has moved to %s', instance, uris.shown(dest_uri))

@@ -211,6 +211,9 @@ class AgainContract(harness.DriverCase):
         before = self.xml(guest)
         error = self.assertRaises(exception.DeviceConflict, self.driver.attach_interface, guest, port)
         self.assertIn('has this id in other letters', str(error))
+        for device in (volume, port['id']):
+            error = self.assertRaises(exception.DeviceConflict, self.driver.detach, guest, device)
+            self.assertIn(f'it goes by {device.upper()}', str(error))
         self.assert_untouched(guest, before)
 
     def test_a_shared_disk_may_be_in_two_guests(self) -> None:

@@ -91,6 +91,18 @@ class LateTest(NotLiveYetCase):
         self.wait_released(timed_out)
         self.wait_released(refused)
 
+    def test_one_is_noticed_of_a_detach_that_failed_before_it_could_ask_again(self) -> None:
+        """Found by the history machine: the guest was asked by an agent that died, and the next one may not ask."""
+        for guest, device, _kind in self.guests():
+            late = self.detach(guest, device)
+            self.wait_asked(late, guest)
+            self.inside(guest).migrating = True
+            self.restart_agent()
+            self.assert_outcome(late, 'GuestBusy')
+            self.inside(guest).migrating = False
+            self.unplug_at_last(guest)
+            self.wait_released(late)
+
     def test_asked_once_more_for_what_went_late_it_is_done(self) -> None:
         for guest, device, _kind in self.guests():
             late = self.detach(guest, device)

@@ -33,6 +33,19 @@ class RestartTest(NotLiveYetCase):
             self.assert_outcome(operation, 'DetachTimeout', 'still in the running guest')
             self.assertEqual(1, self.live_count(guest, kind))
 
+    def test_what_only_its_alias_in_the_persistent_config_proved_is_gone_on_with(self) -> None:
+        """Found by the history machine: it was a conflict, as only its source was named after it by then."""
+        device = harness.new_id()
+        path = self.directory / f'volume-{device}'
+        path.touch()
+        guest = self.not_live_yet(device, harness.disk_xml(str(path), 'vdb'))
+        self.patience = Patience(timeout=60, attempts=1)
+        operation = self.detach(guest, device)
+        self.wait_asked(operation, guest)
+        self.patience = Patience(timeout=0.1, attempts=2)
+        self.restart_agent()
+        self.assert_outcome(operation, 'DetachTimeout', 'still in the running guest')
+
     def test_and_one_when_the_guest_has_let_go(self) -> None:
         for guest, device, kind in self.guests():
             self.patience = Patience(timeout=60, attempts=1)

@@ -246,8 +246,7 @@ _BROKER: list[Broker] = []
 
 def _forget() -> None:
     """What a process has in modules, a new one has not."""
-    if hasattr(exchange, '_WRITERS'):
-        exchange._WRITERS = type(exchange._WRITERS)()
+    exchange._WRITERS = type(exchange._WRITERS)()
 
 
 def _server(_transport: Any, _host: str, endpoints: list[Any], *, topic: str, together: Any, **_: Any) -> _Server:
@@ -273,6 +272,7 @@ def assembled() -> Iterator[None]:
         'JournalLock': lambda _path: _Nothing(),
     }
     before = {name: getattr(service, name) for name in names}
+    writers = exchange._WRITERS
     with patching.patched(sqlite3=disk):
         for name, value in names.items():
             setattr(service, name, value)
@@ -281,6 +281,7 @@ def assembled() -> Iterator[None]:
         finally:
             for name, value in before.items():
                 setattr(service, name, value)
+            exchange._WRITERS = writers
 
 
 @contextlib.contextmanager

@@ -61,9 +61,9 @@ class Calls:
 
     def _read(self, guest: FakeGuest, flags: int) -> None:
         inactive = bool(flags & libvirt.VIR_DOMAIN_XML_INACTIVE) or guest.live is None
-        self._facts.readings[guest.uuid, CONFIG if inactive else LIVE] = self._facts.now
-        if guest.live is None:
-            self._facts.readings[guest.uuid, LIVE] = self._facts.now
+        self._facts.read(guest.uuid, CONFIG if inactive else LIVE)
+        if inactive and guest.live is None:
+            self._facts.read(guest.uuid, LIVE)
 
     def _judge_restore(self, path: str) -> None:
         uuid, _image = self._facts.hypervisor.saved.get(path, ('', ''))
@@ -103,7 +103,7 @@ class Calls:
     def _judge_write(self, guest: FakeGuest, before: Any) -> None:
         """A write to the saved definition changes aliases only, and gives each device its own."""
         old, new = (dict(chronicle.found(tree)) for tree in (before, guest.config))
-        if self._facts.in_window(guest.uuid, CONFIG):
+        if self._facts.in_exchange(guest.uuid, CONFIG):
             return
         if set(old) != set(new):
             self._facts.lie('wrong device', f'{sorted(set(old) ^ set(new))} came or went by reconciling')

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a history's judges know in common."""
 
+import collections
 import dataclasses
 import re
 from typing import Any
@@ -81,6 +82,8 @@ class Facts:
         self.ops: dict[str, Op] = {}
         #: When the agent last read a definition, by guest and side.
         self.readings: dict[tuple[str, str], float] = {}
+        #: The last of these times, the newest last.
+        self._readings: dict[tuple[str, str], collections.deque[float]] = {}
         #: When another client, or the guest itself, last changed a guest.
         self._touched: dict[str, float] = {}
         #: When the disk was full last, from and to. Once more before all was written, it is the same time.
@@ -124,9 +127,22 @@ class Facts:
         """When the agent last read a definition."""
         return self.readings.get((guest, side), -1e9)
 
+    def read(self, guest: str, side: str) -> None:
+        """The agent reads a definition."""
+        self.readings[guest, side] = self.now
+        self._readings.setdefault((guest, side), collections.deque(maxlen=4)).append(self.now)
+
     def is_asked_by_other(self, guest: str, run: int, device: str) -> bool:
         """Whether another client has asked a run of a guest to release a device."""
         return (guest, run, device) in self._asked_by_others
+
+    def in_exchange(self, guest: str, side: str) -> bool:
+        """As :meth:`in_window`, of a write that is sent together with a reading, and that is put right after another.
+
+        See :mod:`aliasagent.reconcile.exchange`.
+        """
+        touched, now = self._touched.get(guest, -1.0), self.now
+        return any(now - read_at <= WINDOW and touched >= read_at for read_at in self._readings.get((guest, side), ()))
 
     def is_asked(self, guest: str, device: str, actions: frozenset[Any]) -> bool:
         """Whether an operation under way names the device."""

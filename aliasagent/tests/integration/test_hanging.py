@@ -36,7 +36,7 @@ class HangingTest(base.OnLibvirt):
                 os.kill(process, number)
 
     def test_guests_beside_those_whose_qemu_hangs(self) -> None:
-        self.patience = Patience(timeout=1.0, attempts=3)
+        self.patience = Patience(timeout=1.5, attempts=3)
         # Paused: they take no processor, and release a SCSI disk all the same.
         *stuck, other = [self.side.new_guest(state='paused') for _ in range(_HANGING + 1)]
         volumes = {guest: self.attach(guest) for guest in stuck}
@@ -44,7 +44,7 @@ class HangingTest(base.OnLibvirt):
         self.addCleanup(self.signal, signal.SIGCONT, stuck)
         with futures.ThreadPoolExecutor(_HANGING) as pool:
             detaches = [pool.submit(self.detach, *which) for which in volumes.items()]
-            time.sleep(0.5)
+            time.sleep(1)
             begun = time.monotonic()
             self.detach(other, self.attach(other))
             took = time.monotonic() - begun

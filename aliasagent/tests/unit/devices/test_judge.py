@@ -150,7 +150,39 @@ class ClaimTestCase(base.TestCase):
                 self.assertEqual('interface', kept.kind)
                 self.assertFalse(names.is_made_up(kept.target))
 
-    def test_a_name_of_the_kernels_is_not_kept(self) -> None:
-        for source in ("dev='/dev/sdb'", "protocol='nbd' name='x'"):
-            device = domain.device(xml.parse(f'<disk><source {source}/></disk>'))
-            self.assertIsNone(identity.lasting(device, A))
+    def test_what_the_next_device_has_is_not_kept(self) -> None:
+        for source in (
+            "dev='/dev/sdb'",
+            "dev='/dev//sdb'",
+            "dev='/dev/block/8:16'",
+            "dev='/dev/disk/by-label/DATA'",
+            f"dev='/dev/disk/by-label/volume-{A}'",
+            "dev='/dev/disk/by-path/pci-0000:01:00.0-fc-0x5000-lun-1'",
+            "dev='/dev/./disk/by-path/ip-192.0.2.1:3260-iscsi-iqn.2010-01.com.array:one-lun-1'",
+            "protocol='nbd' name='x'",
+            f"protocol='nbd' name='volume-{A}'",
+            "protocol='iscsi' name='iqn.2010-01.com.array:one/1'",
+            "protocol='iscsi' name='iqn.2010-01.com.array:one'",
+            "pool='array' volume='unit:0:0:1'",
+        ):
+            for serial in ('', 'DATA'):
+                device = domain.device(xml.parse(f'<disk><source {source}/><serial>{serial}</serial></disk>'))
+                self.assertIsNone(identity.lasting(device, A), source)
+
+    def test_what_stays_with_the_device_is_kept(self) -> None:
+        for source in (
+            "file='/srv/disk.img'",
+            "dev='/dev/disk/by-id/wwn-0x5000'",
+            "dev='/dev/mapper/vg-lv'",
+            f"dev='/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn.2010-10.org.openstack:volume-{A}-lun-1'",
+            f"protocol='iscsi' name='iqn.2010-10.org.openstack:volume-{A}/1'",
+            "protocol='rbd' name='volumes/disk'",
+            "pool='local' volume='disk.img'",
+        ):
+            device = domain.device(xml.parse(f'<disk><source {source}/><serial>DATA</serial></disk>'))
+            kept = identity.lasting(device, A)
+            self.assertEqual((device.source, 'DATA'), (getattr(kept, 'source', None), getattr(kept, 'serial', None)))
+
+    def test_a_serial_that_is_an_id_tells_a_disk_from_the_next(self) -> None:
+        device = domain.device(xml.parse(f"<disk><source dev='/dev/sdb'/><serial>{A}</serial></disk>"))
+        self.assertEqual(A, getattr(identity.lasting(device, A), 'serial', None))

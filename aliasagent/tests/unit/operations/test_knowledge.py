@@ -45,6 +45,10 @@ class KnowledgeTestCase(base.TestCase):
         for path in ('/dev/sdb', '/dev/vdb', '/dev/dm-3', '/dev/nvme0n1', '/dev/rbd0'):
             self.assertEqual([], attached('local', device_path=path))
         self.assertEqual([], attached('nbd', host='192.0.2.1', port=10809))
+        at = {'target_portal': '192.0.2.1:3260', 'target_lun': 1}
+        self.assertEqual([], attached('iscsi', target_iqn='iqn.2010-01.com.array:one', **at))
+        (record,) = attached('iscsi', target_iqn=f'iqn.2010-10.org.openstack:volume-{VOLUME}', **at)
+        self.assertEqual(f'iscsi:iqn.2010-10.org.openstack:volume-{VOLUME}/1', record.source)
 
     def test_an_io_thread(self) -> None:
         """Issue 13, 22: the record of an attach with an I/O thread was rebuilt on a bus that has none."""

@@ -54,6 +54,11 @@ class ToldTestCase(base.TestCase):
         told.keep(self.journal, GUEST, [record(A, '/srv/z', serial=A)])
         self.assert_kept(record('other', '/srv/y'), record(B, '/srv/z'), record(A, '/srv/z', serial=A))
 
+    def test_what_an_earlier_release_kept_and_the_next_device_has_is_left_out(self) -> None:
+        only_serial = Record(A, 'disk', 'earlier inventory', serial='DATA')
+        told.keep(self.journal, GUEST, [only_serial, record(B, 'iscsi:iqn/1')])
+        self.assert_kept()
+
     def test_it_ends_with_the_device(self) -> None:
         for number, (action, device) in enumerate(
             ((Action.DETACH_VOLUME, A), (Action.DETACH, A.upper()), (Action.ATTACH_VOLUME, A), (Action.DETACH, A))

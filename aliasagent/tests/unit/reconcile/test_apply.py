@@ -123,6 +123,18 @@ class BusyTestCase(ApplyTestCase):
         self.assertRaises(exception.GuestBusy, apply.reconcile, guest)
         self.assertEqual(1, self.fake.count('updateDeviceFlags'))
 
+    def test_one_that_is_undefined_meanwhile_is_not_defined_again(self) -> None:
+        for devices in (HOSTDEV, disk(0) + HOSTDEV):
+            guest = self.guest(devices, running=True)
+
+            def undefine(_seconds: float) -> None:
+                self.inside.config = None
+
+            self.patch(apply, '_sleep', undefine)
+            report = apply.reconcile(guest)
+            self.assertEqual((False, 0), (self.inside.persistent, self.fake.count('defineXML')))
+            self.assertEqual({'TRANSIENT'}, set(self.outcomes(report)))
+
     def test_one_that_is_being_migrated_is_not_written_to(self) -> None:
         guest = self.guest(HOSTDEV, running=True)
         self.inside.migrating = True

@@ -276,11 +276,11 @@ class PassesTestCase(base.TestCase):
         self.assertEqual([], hung.updates)
         end.set()
 
-        def passed() -> bool:
+        def is_reconciled() -> bool:
             reconciler.run()
             return bool(hung.updates)
 
-        self.wait_for(passed, 'a later pass')
+        self.wait_for(is_reconciled, 'a later pass')
         self.assertEqual(('', 1), (reconciler.looks()['hung'].error, len(hung.updates)))
 
     def test_the_hypervisor_is_not_there(self) -> None:

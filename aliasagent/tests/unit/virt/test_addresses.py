@@ -50,6 +50,12 @@ class AddressesTestCase(base.TestCase):
     def test_a_name_that_is_not_known(self) -> None:
         self.assert_refused('cannot be looked up', 'nowhere', *NOT_HERE)
 
+    def test_a_name_server_that_is_down_does_not_make_a_name_bad(self) -> None:
+        self.asked.side_effect = socket.gaierror(socket.EAI_AGAIN, 'Temporary failure in name resolution')
+        error = self.assertRaises(exception.ServiceBusy, self.check, 'ceph', *NOT_HERE)
+        self.assertTrue(error.retryable)
+        self.assertIn('the addresses of ceph', str(error))
+
     def test_nothing_is_asked_for_where_the_name_is_enough(self) -> None:
         self.check('nowhere', '*')
         self.check('192.0.2.1', *NOT_HERE)

@@ -7,6 +7,7 @@ from hypothesis import given
 from lxml import etree
 
 from aliasagent.devices.domain import Domain
+from aliasagent.devices.identity import Record
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import definitions
 from aliasagent.tests.unit.devices import snapshot
@@ -16,6 +17,7 @@ from aliasagent.virt.guest import Definitions
 from aliasagent.virt.inventory import Entry
 
 X = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+Y = '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'
 
 
 def definition(*devices: str) -> Domain:
@@ -73,6 +75,13 @@ class EntriesTestCase(base.TestCase):
         both = definition(disk('vda', alias('ua-x')), disk('vdb', alias('ua-x')), '<rng/>', '<rng/>')
         self.assertEqual(4, len(entries(both, both)))
         self.assertTrue(all(entry.live and entry.persistent for entry in entries(both, both)))
+
+    def test_a_disputed_device_goes_by_no_id_until_somebody_says_whose_it_is(self) -> None:
+        both = definition(disk('vdb', alias(f'ua-{X}'), f'<serial>{X}</serial>', f"<source file='/srv/volume-{Y}'/>"))
+        self.assertEqual([Entry(None, 'disk', f'ua-{X}', 'vdb', live=True, persistent=True)], entries(both, both))
+        told = Record(Y, 'disk', 'earlier inventory', source=f'/srv/volume-{Y}')
+        (entry,) = inventory.entries(Definitions(live=both, persistent=both), [told])
+        self.assertEqual(Y, entry.id)
 
     def test_a_bare_prefix_is_shown_as_it_is(self) -> None:
         (entry,) = entries(definition(disk('vda', alias('ua-'))), None)

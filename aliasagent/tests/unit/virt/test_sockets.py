@@ -5,6 +5,7 @@ import os
 import pathlib
 import socket
 import stat
+from typing import Any
 from unittest import mock
 
 import fixtures
@@ -55,8 +56,12 @@ class SocketsTestCase(base.TestCase):
             self.assert_refused(self.inside / name, 'is no socket')
 
     def test_a_device_node_is_refused(self) -> None:
-        node = os.stat_result([stat.S_IFBLK | 0o600, *[0] * 9])
-        with mock.patch('aliasagent.virt.paths.os.lstat', autospec=True, return_value=node):
+        node, lstat = os.stat_result([stat.S_IFBLK | 0o600, *[0] * 9]), os.lstat
+
+        def is_node(path: str, **more: Any) -> os.stat_result:
+            return node if str(path).endswith('/sda') else lstat(path, **more)
+
+        with mock.patch('aliasagent.virt.paths.os.lstat', is_node):
             error = self.assertRaises(exception.InvalidInput, self.check, self.inside / 'sda')
         self.assertIn('is no socket', str(error))
 
