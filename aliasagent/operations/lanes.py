@@ -68,6 +68,7 @@ class Lanes:
             lane = self._waiting.get(guest)
             if lane is not None:
                 lane.append(job)
+                self._see_that_one_is_spare()
                 return
             self._waiting[guest] = collections.deque()
         self._begin(guest, job)
@@ -79,6 +80,7 @@ class Lanes:
         """
         with self._lock:
             if guest in self._waiting or self._closing:
+                self._see_that_one_is_spare()
                 return None
             self._waiting[guest] = collections.deque()
         return self._begin(guest, job)
@@ -113,10 +115,16 @@ class Lanes:
 
     def _see_that_one_is_spare(self) -> None:
         """While a job is ready, a thread waits for its turn to come: for one to end, or to be stuck."""
-        if self._ready and not self._spare:
-            self._spare += 1
+        if not self._ready or self._spare:
+            return
+        try:
             # A daemon: a job that hangs in libvirt must not keep the process from ending.
             threading.Thread(target=self._work, name='operation', daemon=True).start()
+        except (RuntimeError, MemoryError):
+            # What is ready stays so: a thread that ends its job takes it, or the next that somebody asks for does.
+            LOG.exception('No thread could be started, %d guests wait for one', len(self._ready))
+        else:
+            self._spare += 1
 
     def _work(self) -> None:
         while (ready := self._take()) is not None:

@@ -14,6 +14,9 @@ from concurrent import futures
 
 LOG = logging.getLogger(__name__)
 
+#: Seconds after which it is tried again to start a thread.
+_RETRY_SECONDS = 1.0
+
 
 @dataclasses.dataclass(eq=False)
 class _Move:
@@ -52,11 +55,12 @@ class Moves:
         with self._changed:
             if self._closing:
                 LOG.debug('Not begun any more')
-            elif at_once:
-                self._begin(move)
             else:
-                self._waiting.append(move)
-                self._begin_next()
+                if at_once:
+                    self._waiting.appendleft(move)
+                else:
+                    self._waiting.append(move)
+                self._begin_waiting()
         return move.done
 
     def close(self, timeout: float | None = None) -> bool:
@@ -68,16 +72,28 @@ class Moves:
         with self._changed:
             self._closing = True
             self._waiting.clear()
+            self._changed.notify_all()
             return self._changed.wait_for(lambda: not any(move.holds_stop for move in self._running), timeout)
 
-    def _begin_next(self) -> None:
-        while self._waiting and sum(move.counts for move in self._running) < self._most:
-            self._begin(self._waiting.popleft())
+    def _begin_waiting(self) -> None:
+        """Begin each move whose turn has come. While no thread can be started for one, that is waited for."""
+        while self._has_turn():
+            move = self._waiting.popleft()
+            try:
+                # A daemon: a call that libvirt does not answer must not keep the process from ending.
+                threading.Thread(target=self._do, args=(move,), name='move', daemon=True).start()
+            except (RuntimeError, MemoryError):
+                LOG.exception('No thread could be started for a move, which waits for one')
+                self._waiting.appendleft(move)
+                self._changed.wait(_RETRY_SECONDS)
+            else:
+                self._running.add(move)
 
-    def _begin(self, move: _Move) -> None:
-        self._running.add(move)
-        # A daemon: a call that libvirt does not answer must not keep the process from ending.
-        threading.Thread(target=self._do, args=(move,), name='move', daemon=True).start()
+    def _has_turn(self) -> bool:
+        """Whether the first one that waits may begin."""
+        if not self._waiting:
+            return False
+        return not self._waiting[0].counts or sum(move.counts for move in self._running) < self._most
 
     def _do(self, move: _Move) -> None:
         try:
@@ -87,6 +103,7 @@ class Moves:
             LOG.exception('A move failed')
         with self._changed:
             self._running.discard(move)
-            self._begin_next()
             self._changed.notify_all()
         move.done.set_result(None)
+        with self._changed:
+            self._begin_waiting()

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests stand on."""
 
+import contextlib
 import logging
 import os
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
+from unittest import mock
 
 import fixtures
 import hypothesis
@@ -14,6 +17,22 @@ from oslotest import base
 
 #: How long a test waits for what happens in another thread. Nothing is asserted on how fast it comes.
 PATIENCE = 20.0
+
+
+@contextlib.contextmanager
+def no_thread_once() -> Iterator[None]:
+    """The next thread cannot be started: the host has no room for one more."""
+    start, failed = threading.Thread.start, list[threading.Thread]()
+
+    def fail_once(thread: threading.Thread) -> None:
+        if not failed:
+            failed.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with mock.patch('threading.Thread.start', fail_once):
+        yield
+
 
 hypothesis.settings.register_profile(
     'default', deadline=None, max_examples=40, derandomize=True, database=None, print_blob=False

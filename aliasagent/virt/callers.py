@@ -21,6 +21,8 @@ class GuestCallers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[str, collections.deque[tuple[Call, threading.Event]]] = {}
+        #: Guests that wait for a thread, because none could be started.
+        self._unserved: set[str] = set()
         self._closed = False
 
     def submit(self, instance: str, call: Call) -> threading.Event | None:
@@ -32,13 +34,11 @@ class GuestCallers:
         with self._lock:
             if self._closed:
                 return None
-            waiting = self._waiting.get(instance)
-            if waiting is not None:
-                waiting.append((call, returned))
-                return returned
-            self._waiting[instance] = collections.deque([(call, returned)])
-        # A daemon: a call that hangs in libvirt must not keep the process from ending.
-        threading.Thread(target=self._run, args=(instance,), name=f'guest-{instance}', daemon=True).start()
+            if instance not in self._waiting:
+                self._waiting[instance] = collections.deque()
+                self._unserved.add(instance)
+            self._waiting[instance].append((call, returned))
+            self._serve()
         return returned
 
     def close(self) -> None:
@@ -49,6 +49,18 @@ class GuestCallers:
                 for _call, returned in waiting:
                     returned.set()
                 waiting.clear()
+
+    def _serve(self) -> None:
+        """Start a thread for each guest that has none and waits for one."""
+        for instance in tuple(self._unserved):
+            try:
+                # A daemon: a call that hangs in libvirt must not keep the process from ending.
+                threading.Thread(target=self._run, args=(instance,), name=f'guest-{instance}', daemon=True).start()
+            except (RuntimeError, MemoryError):
+                # The next call tries it again; whoever waits for a guest looks at it again and again.
+                LOG.exception('No thread could be started to ask about %d guests', len(self._unserved))
+                return
+            self._unserved.discard(instance)
 
     def _run(self, instance: str) -> None:
         while (following := self._next(instance)) is not None:

@@ -184,7 +184,10 @@ class Connections:
 
 def _close_aside(connection: Any) -> None:
     """Close a connection from a thread of its own: to close one says good-bye, and waits for an answer."""
-    threading.Thread(target=_close, args=(connection,), name='close-connection', daemon=True).start()
+    try:
+        threading.Thread(target=_close, args=(connection,), name='close-connection', daemon=True).start()
+    except (RuntimeError, MemoryError):
+        LOG.exception('No thread could be started to close a connection')
 
 
 def _close(connection: Any) -> None:

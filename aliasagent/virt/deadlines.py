@@ -12,22 +12,23 @@ LOG = logging.getLogger(__name__)
 
 
 class Deadlines:
-    """Calls functions when their time has come, each from the same thread: they must not take long."""
+    """Calls functions when their time has come, each from the same thread: they must not take long.
+
+    The thread is started at once: if the host has no room for it later, nobody would call what is due.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._closing = False
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name='deadlines', daemon=True)
+        self._thread.start()
 
     def call_in(self, seconds: float, function: Callable[[], None]) -> None:
         """Call the function in so many seconds, once, unless closed before."""
         with self._changed:
             heapq.heappush(self._heap, (time.monotonic() + seconds, next(self._order), function))
-            if self._thread is None and not self._closing:
-                self._thread = threading.Thread(target=self._run, name='deadlines', daemon=True)
-                self._thread.start()
             self._changed.notify()
 
     def close(self) -> None:
@@ -35,9 +36,7 @@ class Deadlines:
         with self._changed:
             self._closing = True
             self._changed.notify()
-            thread = self._thread
-        if thread is not None:
-            thread.join()
+        self._thread.join()
 
     def _run(self) -> None:
         while (function := self._next()) is not None:

@@ -45,7 +45,10 @@ def runs(host: Host, uri: str, instance: str) -> bool:
         raise _cannot_tell('it is not a host that can be asked')
     answers: queue.SimpleQueue[bool | Exception] = queue.SimpleQueue()
     # A daemon, for a connection may take any time to be refused, and cannot be given up.
-    threading.Thread(target=_ask, args=(host, uri, instance, answers), name='destination', daemon=True).start()
+    try:
+        threading.Thread(target=_ask, args=(host, uri, instance, answers), name='destination', daemon=True).start()
+    except (RuntimeError, MemoryError) as error:
+        raise _cannot_tell(str(error)) from error
     end = time.monotonic() + _SECONDS
     while answers.empty():
         if time.monotonic() > end:

@@ -88,9 +88,17 @@ def open_libvirt(uri: str) -> Any:
             # NOTE: errors are raised as well; libvirt's own copy on stderr would say everything twice.
             libvirt.registerErrorHandler(lambda _context, _error: None, None)
             libvirt.virEventRegisterDefaultImpl()
-            _event_loop = threading.Thread(target=_run_event_loop, name='libvirt-events', daemon=True)
-            _event_loop.start()
+            loop = threading.Thread(target=_run_event_loop, name='libvirt-events', daemon=True)
+            loop.start()
+            _event_loop = loop  # not before: without its thread the next one to open a connection has to try again
     return libvirt.open(uri)
+
+
+def _close(connection: Any) -> None:
+    try:
+        connection.close()
+    except libvirt.libvirtError as error:
+        LOG.debug('A connection could not be closed: %s', error)
 
 
 def _run_event_loop() -> None:
@@ -252,10 +260,13 @@ class Host:
                 return
             try:
                 connection = self._connect()
-            except libvirt.libvirtError as error:
+            except Exception as error:
                 if str(error) != last_reason:
                     last_reason = str(error)
                     LOG.warning('Waiting for the hypervisor at %s: %s', self.uri, error)
+                    if not isinstance(error, libvirt.libvirtError):
+                        # NOTE: a bug, or a host that has no room for a thread. It must not be the last attempt.
+                        LOG.exception('The hypervisor could not even be asked')
                 was_down = True
                 self._closing.wait(self._interval)
                 continue
@@ -265,7 +276,7 @@ class Host:
             was_down = True  # should it be lost
             if not self._publish(connection):
                 LOG.warning('Lost the connection to the hypervisor at %s before it was used', self.uri)
-                connection.close()
+                _close(connection)
                 self._closing.wait(self._interval)
                 continue
             LOG.info('Connected to the hypervisor at %s', self.uri)
@@ -284,8 +295,8 @@ class Host:
                 (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._on_removal_failed),
             ):
                 connection.domainEventRegisterAny(None, event_id, callback, None)
-        except libvirt.libvirtError:
-            connection.close()
+        except Exception:
+            _close(connection)
             raise
         return connection
 
@@ -294,8 +305,8 @@ class Host:
         try:
             if connection.setKeepAlive(_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT) != 0:
                 LOG.debug('%s needs no keepalive', self.uri)
-        except libvirt.libvirtError:
-            connection.close()
+        except Exception:
+            _close(connection)
             raise
         return connection
 

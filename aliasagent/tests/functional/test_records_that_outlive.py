@@ -207,6 +207,7 @@ class OthersTest(RigCase):
     def test_a_thread_that_cannot_be_started_costs_no_more_than_its_job(self) -> None:
         gone = threading.Event()
         lanes, moves, guests, due = Lanes(4), Moves(1), callers.GuestCallers(), deadlines.Deadlines()
+        self.addCleanup(lanes.close)
         self.addCleanup(due.close)
         for submit in (
             lambda done: lanes.submit('guest', done),

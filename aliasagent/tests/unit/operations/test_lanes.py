@@ -71,6 +71,21 @@ class QueueTestCase(LanesTestCase):
         self.wait_for(lambda: len(most) == 20, 'all jobs done')
         self.assertEqual(1, max(most))
 
+    def test_no_thread_can_be_started(self) -> None:
+        """What is ready is done when the next thread can be, whoever asks for it."""
+        for guest, idle in (('guest', False), ('other', False), ('guest', True)):
+            self.lanes = Lanes(2)
+            self.addCleanup(self.lanes.close)
+            self.done.clear()
+            with base.no_thread_once():
+                self.lanes.submit('guest', self.job('first'))
+            if idle:
+                self.assertIsNone(self.lanes.submit_if_idle(guest, self.job('never')))
+            else:
+                self.lanes.submit(guest, self.job('next'))
+            self.wait_done('first', *(() if idle else ('next',)))
+        self.assertNotIn('never', self.done)
+
     def test_other_guests_side_by_side(self) -> None:
         first, second = self.gate(), self.gate()
         self.lanes.submit('one', first[2])

@@ -58,6 +58,29 @@ class LateWriterTestCase(base.TestCase):
         self.full = False
         self.assertEqual([], self.written)
 
+    def test_a_defect_holds_up_no_other_outcome(self) -> None:
+        self.full = True
+        self.write('a')
+
+        def broken() -> None:
+            raise KeyError('a defect')
+
+        self.writer.write(broken)
+        self.write('b')
+        self.full = False
+        self.wait_for(lambda: self.written == ['a', 'b'], 'all but one are written')
+        self.assertIn('An outcome is given up', self.log.output)
+
+    def test_no_thread_can_be_started(self) -> None:
+        for again in (lambda: self.write('b'), lambda: self.assertRaises(exception.JournalError, self.writer.flush)):
+            self.full, self.written = True, []
+            with base.no_thread_once():
+                self.write('a')
+            again()
+            self.full = False
+            self.wait_for(lambda: 'a' in self.written, 'it is written')
+            self.wait_for(lambda: self.writer._thread is None, 'its end')
+
     def test_a_defect_is_not_taken_for_a_full_disk(self) -> None:
         def write() -> None:
             raise KeyError('x')

@@ -4,6 +4,7 @@
 import threading
 from concurrent import futures
 
+from aliasagent.operations import moves
 from aliasagent.operations.moves import Moves
 from aliasagent.tests import base
 
@@ -58,6 +59,21 @@ class MovesTestCase(base.TestCase):
             self.wait_for(lambda number=number: len(self.begun) == number + 1, 'it')  # type: ignore[misc]
         self.move('new')
         self.wait_for(lambda: 'new' in self.begun, 'the new one')
+
+    def test_no_thread_can_be_started(self) -> None:
+        self.patch(moves, '_RETRY_SECONDS', 0.01)
+        for at_once in (False, True):
+            with base.no_thread_once():
+                self.assertIsNone(self.moves.submit(lambda: None, at_once=at_once).result(base.PATIENCE))
+        ends = [self.move(name) for name in ('a', 'b', 'c')]
+        self.wait_for(lambda: len(self.begun) == 2, 'two')
+        with base.no_thread_once():
+            self.ends['a'].set()
+            self.wait_for(lambda: 'c' in self.begun, 'the one that waited')
+        for name in ('b', 'c'):
+            self.ends[name].set()
+        futures.wait(ends, base.PATIENCE)
+        self.assertEqual(set(), self.moves._running)
 
     def test_close_begins_no_more_and_resolves_none_that_waits(self) -> None:
         moves = [self.move(name) for name in ('a', 'b', 'c')]

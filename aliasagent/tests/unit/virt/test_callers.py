@@ -36,6 +36,15 @@ class GuestCallersTestCase(base.TestCase):
         self.assertTrue(done.wait(base.PATIENCE))
         self.assertEqual(list(range(100)), made)
 
+    def test_no_thread_can_be_started(self) -> None:
+        made: list[int] = []
+        with base.no_thread_once():
+            self.assertIsNotNone(self.callers.submit('guest', lambda: made.append(1)))
+        self.callers.submit('other', lambda: made.append(2))
+        self.wait_for(lambda: len(made) == 2, 'both calls')
+        self.wait_for(lambda: not self.callers._waiting, 'no call is made')
+        self.assertEqual(set(), self.callers._unserved)
+
     def test_closed_it_makes_no_more_and_waits_for_none(self) -> None:
         made: list[int] = []
         self.callers.submit('guest', self.hanging.wait)  # type: ignore[arg-type]

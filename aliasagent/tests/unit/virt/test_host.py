@@ -84,6 +84,21 @@ class HostTestCase(base.TestCase):
         self.assert_of_use(self.start(), 2)
         self.assertTrue(self.opened[0].closed)
 
+    def test_a_defect_is_not_the_last_attempt(self) -> None:
+        def fail(name: str, error: Exception) -> None:
+            del self.fake.before[name]
+            raise error
+
+        for name, error in (
+            ('open', RuntimeError("can't start new thread")),
+            ('domainEventRegisterAny', KeyError('a defect')),
+        ):
+            self.fake.before[name] = lambda *_arguments, name=name, error=error: fail(name, error)
+        self.assertTrue(self.start().wait_connected(base.PATIENCE))
+        self.assertEqual({}, self.fake.before)
+        self.assertEqual([True, False], [connection.closed for connection in self.opened])
+        self.assertIn('The hypervisor could not even be asked', self.log.output)
+
     def test_closed_as_a_connection_is_about_to_be_made(self) -> None:
         begun, go_on = threading.Event(), threading.Event()
 
