@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
@@ -28,6 +27,7 @@ from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.moves import Moves
+from aliasagent.operations.overdue import Overdue
 from aliasagent.reconcile import records
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
@@ -39,11 +39,6 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds after which what was read of a guest is old, because its record took so long.
 _OLD_SECONDS = 0.02
-#: The errors after which a guest has no request to release a device that it may still answer: it or libvirt refused, or
-#: it was not asked.
-_NOTHING_ASKED = frozenset(
-    kind.__name__ for kind in (exception.DetachFailed, exception.Unsupported, exception.GuestBusy)
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +80,7 @@ class Runner:
         self._lanes = lanes
         self._driver = driver
         self._moves = moves or Moves(len(MOVES))
+        self._overdue = Overdue(journal, driver)
         self._reconnect_timeout = reconnect_timeout
         self._on_finished = on_finished
         self._accepting = threading.Lock()
@@ -95,8 +91,6 @@ class Runner:
         self._begun: dict[str, float] = {}
         #: The same operations, as the journal has them since they were begun.
         self._begun_as: dict[str, Operation] = {}
-        #: The detaches whose guests an earlier process may have asked.
-        self._taken_up: set[str] = set()
         self._closing = threading.Event()
         self._late_writer = LateWriter()
         self._actions: dict[Action, Callable[[Operation], futures.Future[None] | None]] = {
@@ -185,31 +179,14 @@ class Runner:
 
     def recover(self) -> int:
         """Take up what an earlier process accepted and did not finish, or gave up too early; how many are done now."""
-        self._watch(self._journal.overdue())
+        self._overdue.watch(self._journal.overdue())
         unfinished = self._journal.unfinished()
         for operation in unfinished:
             with _under(operation):
                 LOG.info('Taken up after a restart: %s', _words(operation))
-                if operation.asked is not None:
-                    self._taken_up.add(operation.id)
+                self._overdue.take_up(operation)
                 self._submit(operation)
         return len(unfinished)
-
-    def _watch(self, overdue: Iterable[Operation]) -> None:
-        """Follow devices that guests were asked to release in vain."""
-        for operation in overdue:
-            with _under(operation):
-                may_still_go = operation.may_still_go
-                if may_still_go is None:  # of an older release
-                    may_still_go = operation.error_class not in _NOTHING_ASKED
-                self._driver.watch(operation.instance, operation.device, operation.asked, may_still_go)
-
-    def _watch_again(self, attach: Operation) -> None:
-        """Look at a device whose attach has failed: no late release was recorded since it began."""
-        try:
-            self._watch(self._journal.overdue(attach.instance, attach.device))
-        except exception.JournalError as error:
-            LOG.warning('A late release of %s may be noticed after the next start only: %s', attach.device, error)
 
     def close(self) -> None:
         """Do not wait for the journal any more: what is not in it is looked at after the next start."""
@@ -374,27 +351,10 @@ class Runner:
             asked = self._begun_as.pop(operation.id, operation).asked
         error = None if error is None else exception.public(error)
         self._on_finished(operation, error, None if begun_at is None else time.monotonic() - begun_at)
-        may_still_go = self._follow(operation, asked, error) if error is not None else None
+        may_still_go = self._overdue.follow(operation, asked, error) if error is not None else None
         self._late_writer.write(functools.partial(self._journal.finish, operation.id, error, may_still_go))
         if error is not None and operation.action in ATTACHES:
-            self._watch_again(operation)
-
-    def _follow(self, operation: Operation, asked: DeviceFingerprint | None, error: BaseException) -> bool | None:
-        """Follow the device of a detach that has failed, as long as a running guest has it.
-
-        :param asked: the device as the detach found it.
-        :return: whether the guest may still answer a request to release it; None if there is none.
-        """
-        gone = isinstance(error, exception.InstanceNotFound)
-        if operation.action not in DETACHES or asked is None or not asked.is_live or gone:
-            return None
-        may_still_go = self._driver.may_still_go(operation.instance, operation.device)
-        if may_still_go is None:
-            # It failed before the guest was asked here; an earlier process may have asked it.
-            may_still_go = operation.id in self._taken_up
-            self._driver.watch(operation.instance, operation.device, asked, may_still_go)
-        self._taken_up.discard(operation.id)
-        return may_still_go
+            self._overdue.watch_again(operation)
 
 
 def _under(operation: Operation) -> 'contextlib.AbstractContextManager[None]':

@@ -32,11 +32,6 @@ LOG = logging.getLogger(__name__)
 Begin = Callable[[DeviceFingerprint], bool]
 #: How often a guest is read again because it was started or stopped meanwhile, or the record took its time.
 _LOOKS = 20
-_KEPT = {
-    events.Cause.SAVED: 'the guest was saved with it',
-    events.Cause.MIGRATED: 'the guest has moved to another host with it',
-    events.Cause.UNKNOWN: 'libvirt does not say how the guest stopped: if it was saved to a file, it goes on with it',
-}
 
 
 class Detach:
@@ -154,7 +149,7 @@ class Detach:
         if before is None:
             raise exception.DeviceNotFound(instance=self._guest.uuid, device=self._device_id)
         if definitions.live is None and before.is_live:
-            kept = _KEPT.get(self._guest.stopped_by() or events.Cause.OTHER)
+            kept = leaving.KEPT.get(self._guest.stopped_by() or events.Cause.OTHER)
             if kept is not None:
                 raise exception.DetachFailed(instance=self._guest.uuid, device=self._device_id, reason=kept)
         return self._done()

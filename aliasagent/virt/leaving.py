@@ -42,6 +42,7 @@ from oslo_context import context as oslo_context
 from aliasagent import context
 from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.virt import events
 
 LEFT = 'it is still in the running guest'
 LEFT_LIVE_ONLY = 'it is gone from the persistent config and still in the running guest'
@@ -49,6 +50,13 @@ LEFT_UNKNOWN = (
     'libvirt does not answer about this guest, so it is not known whether the running guest still has the device'
 )
 LEFT_UNKNOWN_LIVE_ONLY = f'it is gone from the persistent config; {LEFT_UNKNOWN}'
+
+#: Why a device is not out though the guest does not run: it has the device where it goes on.
+KEPT = {
+    events.Cause.MIGRATED: 'the guest has moved to another host with it',
+    events.Cause.SAVED: 'the guest was saved with it',
+    events.Cause.UNKNOWN: 'libvirt does not say how the guest stopped: if it was saved to a file, it goes on with it',
+}
 
 #: Seconds to wait before a guest is asked again that was reset or started, or whose hot-plug controller is busy (for up
 #: to 5 s). A guest that is reset releases the device by itself, and libvirtd 9.0 crashes (it uses the device after it

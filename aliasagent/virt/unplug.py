@@ -5,8 +5,7 @@ A guest may take its time to release a device, or never do so. No thread waits f
 a future that is resolved by a look at the guest. When to look and what follows is decided by
 :mod:`aliasagent.virt.leaving`; which device is the one that is meant by :mod:`aliasagent.devices.fingerprint`.
 
-The entry of an unplug that failed is kept as *overdue*: the guest may release the device later, and until then the
-device must not be attached again.
+An unplug that failed is kept as *overdue*: the guest may release the device later.
 """
 
 import functools
@@ -28,6 +27,7 @@ from aliasagent.virt import runs
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
 from aliasagent.virt.host import Host
+from aliasagent.virt.leaving import KEPT
 from aliasagent.virt.leaving import LEFT
 from aliasagent.virt.leaving import Next
 from aliasagent.virt.leaving import Patience
@@ -38,12 +38,6 @@ from aliasagent.virt.leaving import Why
 
 LOG = logging.getLogger(__name__)
 
-#: Why a device is not out though the guest does not run: it has the device where it goes on.
-_KEPT = {
-    events.Cause.MIGRATED: 'the guest has moved to another host with it',
-    events.Cause.SAVED: 'the guest was saved with it',
-    events.Cause.UNKNOWN: 'libvirt does not say how the guest stopped: if it was saved to a file, it goes on with it',
-}
 #: Seconds to wait for libvirt's reply to the first request. It takes milliseconds, unless the guest's QEMU hangs.
 _REPLY = 5.0
 _PUT_BACK = 'another client has put it into the persistent config again; detach it again'
@@ -324,7 +318,7 @@ class Unplugs:
     def _see_stopped(
         self, unplug: Unplug, cause: events.Cause, persistent: Domain | None
     ) -> tuple[Seen, Exception | None]:
-        if (kept := _KEPT.get(cause)) is not None:
+        if (kept := KEPT.get(cause)) is not None:
             return Seen.LOST, unplug.lost(kept)
         return self._see_persistent(unplug, persistent)
 

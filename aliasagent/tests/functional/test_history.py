@@ -129,8 +129,10 @@ class OracleTest(HistoryTestCase):
         self.assert_seen('false success', 'and the device is not in the')
 
     def test_what_failed_is_told_as_released(self) -> None:
-        def finish(real: Any, journal: Journal, operation: str, error: BaseException | None = None) -> None:
-            real(journal, operation, error)
+        def finish(
+            real: Any, journal: Journal, operation: str, error: BaseException | None = None, *more: Any
+        ) -> None:
+            real(journal, operation, error, *more)
             if isinstance(error, exception.DetachFailed | exception.DetachTimeout):
                 found = journal.get(operation)
                 journal.release(found.instance, found.device)
@@ -162,11 +164,13 @@ class OracleTest(HistoryTestCase):
         self.assert_seen('wrong device', 'and was given')
 
     def test_the_words_say_that_it_is_gone(self) -> None:
-        def finish(real: Any, journal: Journal, operation: str, error: BaseException | None = None) -> None:
+        def finish(
+            real: Any, journal: Journal, operation: str, error: BaseException | None = None, *more: Any
+        ) -> None:
             if error is not None:
                 words = 'it is gone from the persistent config and still in the running guest'
                 error = exception.DetachFailed(instance='', device='', reason=words)
-            real(journal, operation, error)
+            real(journal, operation, error, *more)
 
         self.replace(Journal, 'finish', finish)
         self.assert_seen('untrue words', 'and it is in the persistent config')
