@@ -346,7 +346,9 @@ def may_be(device: base.Device, looks: Claim, *, is_same_run: bool, counts_place
     now = claim(device)
     if are_apart(now, looks) or (is_same_run and (now.serial, now.wwn) != (looks.serial, looks.wwn)):
         return False
-    sits_there = any(
+    # A serial is not lost from one run to the next.
+    keeps_serial = looks.serial in (None, now.serial) and looks.wwn in (None, now.wwn)
+    sits_there = keeps_serial and any(
         have is not None and have == want for have, want in ((now.target, looks.target), (now.address, looks.address))
     )
     evidence = supports(device, looks)

@@ -3,9 +3,8 @@
 
 A guest may take its time to release a device, or never do so. No thread waits for it: an unplug is an entry here, with
 a future that is resolved by a look at the guest. When to look and what follows is decided by
-:mod:`aliasagent.virt.leaving`; which device is the one that is meant by :mod:`aliasagent.devices.fingerprint`.
-
-An unplug that failed is kept as *overdue*: the guest may release the device later.
+:mod:`aliasagent.virt.leaving`; which device is the one that is meant by :mod:`aliasagent.devices.fingerprint`. One
+that failed is kept as *overdue*: the guest may release the device later.
 """
 
 import functools

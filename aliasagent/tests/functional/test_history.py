@@ -111,7 +111,7 @@ class OracleTest(HistoryTestCase):
         self.addCleanup(patcher.stop)
 
     def test_a_failed_detach_is_told_as_done(self) -> None:
-        self.replace(Journal, 'finish', lambda real, journal, operation, error=None: real(journal, operation, None))
+        self.replace(Journal, 'finish', lambda real, journal, operation, *_outcome: real(journal, operation, None))
         self.assert_seen('false success', 'succeeded, and the device is in the running guest')
 
     def test_a_device_stays_in_the_persistent_config(self) -> None:
@@ -121,7 +121,7 @@ class OracleTest(HistoryTestCase):
 
         self.replace(Guest, 'detach', detach)
         # The agent would see it when it looks whether the device is gone.
-        self.replace(DeviceFingerprint, 'find_persistent', lambda real, *args: None)
+        self.replace(DeviceFingerprint, 'find_persistent', lambda real, *args, **more: None)
         self.assert_seen('false success', 'succeeded, and the device is in the persistent config')
 
     def test_nothing_is_attached(self) -> None:
