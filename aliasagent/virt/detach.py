@@ -122,10 +122,12 @@ class Detach:
         if self._own is not None:
             return self._find_again(definitions, self._recorded or self._own)
         live, persistent = lookup.both(definitions, self._device_id, self._records)
-        if self._earlier is None or (live is not None and persistent is not None):
+        # What one side alone has shown of it may be gone by now.
+        before = self._recorded or self._earlier
+        if before is None or (live is not None and persistent is not None):
             return live, persistent
-        earlier_live, earlier_persistent = self._find_again(definitions, self._earlier)
-        return live or earlier_live, persistent or earlier_persistent
+        live_before, persistent_before = self._find_again(definitions, before)
+        return live or live_before, persistent or persistent_before
 
     def _find_again(
         self, definitions: Definitions, before: DeviceFingerprint
