@@ -102,6 +102,9 @@ class _Drawing:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._random = random.Random(seed)
+        #: The guests of which an inventory is sent, and those in which one port comes in place of another of its MAC.
+        self._told: set[int] = set()
+        self._alike: set[int] = set()
         self._guests: list[Guest] = []
         #: The device that most steps are about, and its guest.
         self._focus = ('', 0)
@@ -201,7 +204,11 @@ class _Drawing:
         return Step(what, guest, self._random.choice(_DISKS))
 
     def _reconcile(self, what: str, _thing: str, guest: int) -> Step:
-        return Step(what, guest, value=float(self._often(50)))
+        # An inventory under way is no more true if another port of the same MAC address takes the place of one.
+        has_inventory = self._often(50) and guest not in self._alike
+        if has_inventory:
+            self._told.add(guest)
+        return Step(what, guest, value=float(has_inventory))
 
     def _behave(self, guest: int) -> Step:
         manner = self._choose(_MANNERS)
@@ -232,10 +239,12 @@ class _Drawing:
     def _swap(self, what: str, thing: str, guest: int) -> Step:
         others = _DISKS if THINGS[thing].kind == 'disk' else _PORTS
         # In one run, nobody could tell a port without its alias from another one with its MAC address in its place.
-        mac = THINGS[thing].mac if what == 'swap live' else ''
+        mac = THINGS[thing].mac if what == 'swap live' or guest in self._told else ''
         others = [one for one in others if one != thing and (not mac or THINGS[one].mac != mac)]
         doubles = [one for one in others if one in _DOUBLES] if thing in _DOUBLES else []
         other = self._random.choice(doubles if doubles and self._often(60) else others)
+        if THINGS[other].mac and THINGS[other].mac == THINGS[thing].mac:
+            self._alike.add(guest)
         return Step(what, guest, thing, value=float(self._often(60)), word=other)
 
     def _migrate(self, what: str, _thing: str, guest: int) -> Step:
