@@ -27,8 +27,11 @@ class LateWriter:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
 
-    def write(self, write: Callable[[], None]) -> None:
-        """Write now, or later if something else waits or the journal cannot be written."""
+    def write(self, write: Callable[[], None], later: Callable[[], None] | None = None) -> None:
+        """Write now, or later if something else waits or the journal cannot be written.
+
+        :param later: done instead of it if it cannot be written now, for it may not be true any more then.
+        """
         with self._lock:
             if not self._unwritten:
                 try:
@@ -37,7 +40,7 @@ class LateWriter:
                     LOG.error('An outcome is kept until it can be written: %s', error)
                 else:
                     return
-            self._unwritten.append(write)
+            self._unwritten.append(later or write)
             self._try_again_later()
 
     def flush(self) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detaches that have failed, and whose device a running guest may release later."""
 
+import dataclasses
 import logging
 from collections.abc import Iterable
 
@@ -43,6 +44,14 @@ class Overdue:
                 if may_still_go is None:  # of an older release
                     may_still_go = operation.error_class not in _NOTHING_ASKED
                 self._driver.watch(operation.instance, operation.device, operation.asked, may_still_go)
+
+    def look_again(self, instance: str, device: str) -> None:
+        """Look once more at a device that a guest has released: it may be there again, but nothing may take it out.
+
+        :raises JournalError: it cannot be read which detaches have failed.
+        """
+        overdue = self._journal.overdue(instance, device)
+        self.watch(dataclasses.replace(operation, may_still_go=False) for operation in overdue)
 
     def watch_again(self, attach: Operation) -> None:
         """Look at a device whose attach has failed: no late release was recorded since it began."""

@@ -152,7 +152,11 @@ class Runner:
 
     def release(self, instance: str, device_id: str) -> None:
         """Record that a guest let go of a device after all whose detach had failed."""
-        self._late_writer.write(functools.partial(self._journal.release, instance, device_id))
+        # What waits for a journal is looked at once more: another client may have put the device back meanwhile.
+        self._late_writer.write(
+            functools.partial(self._journal.release, instance, device_id),
+            functools.partial(self._overdue.look_again, instance, device_id),
+        )
 
     @property
     def running(self) -> int:
@@ -294,8 +298,8 @@ class Runner:
     def _begin(self, operation: Operation, asked: DeviceFingerprint | None = None) -> bool:
         """Record that work begins, before it does: after a crash it is known what may have happened.
 
-        With no journal nothing begins. It is waited for. Outcomes and late releases that wait for it are written first:
-        they are of what came before, and of the guest as it was then.
+        With no journal nothing begins. It is waited for. Outcomes that wait for it are written first: they are of what
+        came before, and of the guest as it was then.
 
         :param asked: the device that a detach is about to take out.
         :return: whether it was waited for: what was read of the guest before is old.

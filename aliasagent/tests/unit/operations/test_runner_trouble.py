@@ -240,22 +240,25 @@ class RecoverTestCase(RunnerTestCase):
 class ReleaseTestCase(RunnerTestCase):
     """A guest lets go of a device after all, and the journal cannot be written at that moment."""
 
-    def test_it_is_recorded_as_soon_as_it_can_be(self) -> None:
+    def test_its_guest_is_looked_at_once_more_as_soon_as_the_journal_can_be_written(self) -> None:
+        """It is not recorded from memory: another client may have put the device back."""
         self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.late.RETRY_SECONDS', 0.01))
         self.driver.answer = exception.DetachTimeout(instance=GUEST, device=VOLUME, attempts=1, timeout='1', left='')
         self.runner.accept(operation('one'))
         self.assert_outcome(State.FAILED, 'DetachTimeout')
-        release, full = self.journal.release, [exception.JournalError(path='x', reason='full') for _ in range(3)]
+        overdue, full = self.journal.overdue, [exception.JournalError(path='x', reason='full') for _ in range(3)]
 
-        def fail_at_first(_journal: Journal, *who: str) -> None:
+        def fail_at_first(_journal: Journal, *of: str) -> object:
             if full:
                 raise full.pop()
-            release(*who)
+            return overdue(*of)
 
-        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.journal.Journal.release', fail_at_first))
+        for name in ('release', 'overdue'):
+            self.useFixture(fixtures.MonkeyPatch(f'aliasagent.operations.journal.Journal.{name}', fail_at_first))
         self.runner.release(GUEST, VOLUME)
-        self.wait_for(lambda: self.journal.get('one').released_at is not None, 'it is recorded')
-        self.assertEqual([], full)
+        self.wait_for(lambda: self.driver.watched, 'it is looked at')
+        self.assertEqual([(GUEST, VOLUME, FOUND, False)], self.driver.watched)
+        self.assertIsNone(self.journal.get('one').released_at)
 
     def test_after_a_restart_it_is_waited_for_still(self) -> None:
         self.driver.answer = exception.DetachTimeout(instance=GUEST, device=VOLUME, attempts=1, timeout='1', left='')
