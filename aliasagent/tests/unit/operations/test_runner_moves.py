@@ -92,9 +92,14 @@ class TurnsTestCase(RunnerTestCase):
         for id_ in ids:
             self.wait_for(lambda id_=id_: self.state(id_) is State.RUNNING, f'{id_} to begin')  # type: ignore[misc]
 
+    def moves_of(self, *actions: Action) -> list[str]:
+        """Ask for them; the first two of them have begun, and all others wait for their turn."""
+        ids = [self.move(number, action) for number, action in enumerate(actions[:2])]
+        self.moving(*ids)
+        return ids + [self.move(number, action) for number, action in enumerate(actions[2:], 2)]
+
     def test_sixteen_of_them_hold_up_nothing_else(self) -> None:
-        ids = [self.move(number, tuple(MOVES)[number % 2]) for number in range(16)]
-        self.moving(*ids[:2])
+        ids = self.moves_of(*(tuple(MOVES) * 8))
         self.runner.accept(operation('one'))
         self.assert_outcome(State.SUCCEEDED)
         self.assertEqual([State.ACCEPTED] * 14, [self.state(id_) for id_ in ids[2:]])
@@ -105,8 +110,7 @@ class TurnsTestCase(RunnerTestCase):
         self.assertEqual({f'guest {number}' for number in range(16)}, {asked[1] for asked in self.mover.asked})
 
     def test_what_comes_after_it_waits_for_its_guest_to_have_moved(self) -> None:
-        ids = [self.move(number) for number in range(3)]
-        self.moving(*ids[:2])
+        self.moves_of(*[Action.LIVE_MIGRATE] * 3)
         for number in range(3):
             self.runner.accept(operation(f'detach {number}', instance=f'guest {number}'))
         self.runner.accept(operation('one'))
@@ -127,8 +131,7 @@ class TurnsTestCase(RunnerTestCase):
         self.wait_for(lambda: len(self.mover.asked) == 3, 'it is followed')
 
     def test_nothing_of_a_guest_overtakes_a_move_that_a_stop_has_left(self) -> None:
-        ids = [self.move(number) for number in range(3)]
-        self.moving(*ids[:2])
+        ids = self.moves_of(*[Action.LIVE_MIGRATE] * 3)
         self.runner.accept(operation('after', instance='guest 2'))
         self.runner._lanes.close(0)
         self.assertTrue(self.moves.close(0))
