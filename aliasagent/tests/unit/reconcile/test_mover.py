@@ -18,6 +18,7 @@ from aliasagent.tests import base
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.unit.virt.test_migrate import StubHost
+from aliasagent.virt import events
 from aliasagent.virt import migrate
 from aliasagent.virt.host import Host
 
@@ -41,6 +42,7 @@ class MoverTestCase(base.TestCase):
         super().setUp()
         self.directory = self.make_directory()
         self.asked: list[str] = []
+        self.events: list[events.Event] = []
 
     def start(self, records: Iterable[Record] = ()) -> Mover:
         """A mover on the fake, and an agent that knows this of each guest."""
@@ -53,6 +55,7 @@ class MoverTestCase(base.TestCase):
         self.addCleanup(self.fake.stop)
         self.fake.after['saveFlags'] = lambda _uuid, path, *_rest: pathlib.Path(path).write_text('memory')
         host = Host(self.fake.URI, settle=0.0, opener=self.fake.open)
+        host.subscribe(self.events.append)
         host.start()
         self.addCleanup(host.close)
         self.assertTrue(host.wait_connected(base.PATIENCE))
@@ -101,8 +104,10 @@ class MoverTestCase(base.TestCase):
         mover = self.start()
         guest = self.fake.add_guest(NICS)
         path = pathlib.Path(self.directory, f'{guest.uuid}.relive').resolve()
-        self.assertTrue(self.fake.settle())
         self.fake.open().lookupByUUIDString(guest.uuid).saveFlags(str(path), None, 0)
+        # With its start still to be told, it would not be proven that it has not run since.
+        saved = events.LifecycleChanged(guest.uuid, events.Lifecycle.STOPPED, events.Cause.SAVED)
+        self.wait_for(lambda: saved in self.events, 'it is told that the guest was saved')
         mover._known = mock.Mock(side_effect=exception.JournalError(path='journal', reason='locked'))
         self.assertRaises(exception.HypervisorError, mover.relive, guest.uuid, begun_before=True)
         self.assertTrue(guest.active)
