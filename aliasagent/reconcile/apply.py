@@ -142,79 +142,118 @@ def finish(begun: Draft) -> Report:
     :raises GuestBusy: it is being migrated, or libvirt has something else to do with it. What was not written yet is
         left for later.
     """
-    guest, text, read_at = begun.guest, begun.text, begun.at
-    if text is None:
-        return _of_transient(guest, frozenset(begun.records()))
-    first = text
-    tried: list[str] = []
-    refused: dict[str, str] = {}
-    disturbed = 0
-    while True:
-        # Not what was known when the definition was read: a device may be gone since, and another have its look.
-        known = frozenset(begun.records())
-        definition = domain.Domain.parse(text)
-        steps = plan.plan(definition, known)
-        todo = [step for step in steps if step.outcome is plan.Outcome.GETS_ALIAS and step.alias not in tried]
-        if not todo or disturbed > _PATIENCE:
-            # Each write was seen to change its alias only, unless something came in between.
-            if disturbed and not domain.Domain.parse(first).differs_in_aliases_only(definition):
-                LOG.warning('Instance %s: more than aliases has changed in its persistent config', guest.uuid)
-            there = {step.alias for step in steps if step.outcome is plan.Outcome.ALIASED}
-            steps = [_as_refused(step, refused) for step in steps]
-            return _report(guest, text, definition, steps, [alias for alias in tried if alias in there], known)
-        if not tried and guest.is_active():
+    if begun.text is None:
+        return _of_transient(begun.guest, frozenset(begun.records()))
+    return _Writes(begun, begun.text).run()
+
+
+class _Writes:
+    """The aliases that one pass writes, each into the definition that it was planned for.
+
+    :param text: the persistent config as it was drafted.
+    """
+
+    def __init__(self, begun: Draft, text: str) -> None:
+        self._guest = begun.guest
+        self._records = begun.records
+        self._first = self._text = text
+        self._read_at = begun.at
+        self._tried: list[str] = []
+        #: Why libvirt refused some of them.
+        self._refused: dict[str, str] = {}
+        #: How often another client has changed the definition meanwhile.
+        self._disturbed = 0
+
+    def run(self) -> Report:
+        """Write until nothing is left to be written, or others change the definition all the time."""
+        while True:
+            # Not what was known when the definition was read: a device may be gone since, and another have its look.
+            known = frozenset(self._records())
+            definition = domain.Domain.parse(self._text)
+            steps = plan.plan(definition, known)
+            todo = [
+                step for step in steps if step.outcome is plan.Outcome.GETS_ALIAS and step.alias not in self._tried
+            ]
+            if not todo or self._disturbed > _PATIENCE:
+                return self._ended(definition, steps, known)
+            self._wait_until_quiet()
+            now = self._write(todo, definition, known)
+            if now is None:
+                # Undefined meanwhile. A write of its whole definition would define it again.
+                return _of_transient(self._guest, known)
+            if now != self._text:
+                self._plan_anew()
+            self._text = now
+
+    def _wait_until_quiet(self) -> None:
+        if not self._tried and self._guest.is_active():
             # What is written now would be lost where the guest goes to, and an update waits 30 s for libvirt's lock.
-            guest.refuse_if_migrating()
-        _sleep(max(0.0, read_at + _QUIET - time.monotonic()))
-        now = guest.persistent_text()
+            self._guest.refuse_if_migrating()
+        _sleep(max(0.0, self._read_at + _QUIET - time.monotonic()))
+
+    def _write(
+        self, todo: list[plan.Step], definition: domain.Domain, records: Iterable[plan.Record]
+    ) -> str | None:
+        """Write aliases for as long as nobody else changes the definition.
+
+        :return: the persistent config after the last of them; None if it is gone.
+        """
+        now = self._guest.persistent_text()
         for step in todo:
-            if now != text:
-                disturbed += 1
+            if now != self._text:
+                self._disturbed += 1
                 break
-            assert step.alias is not None
-            tried.append(step.alias)
-            reason = _give(guest, text, definition, step, step.alias, known)
-            if reason is not None:
-                refused[step.alias] = reason
-            now = guest.persistent_text()
+            alias = step.alias
+            assert alias is not None
+            self._give(step, alias, definition, records)
+            now = self._guest.persistent_text()
             if now is None:
                 break
-            if exchange.without(now, step.alias) == text:
-                text = now
+            if exchange.without(now, alias) == self._text:
+                self._text = now
             elif domain.Domain.parse(now).differs_in_aliases_only(definition):
-                text = now  # libvirt sorts the devices anew when it writes them for the second time
+                self._text = now  # libvirt sorts the devices anew when it writes them for the second time
                 break
-        if now is None:
-            # Undefined meanwhile. A write of its whole definition would define it again.
-            return _of_transient(guest, known)
-        if now != text:
-            read_at = time.monotonic()
-            if refused:
-                # It is not the definition any more that libvirt refused them in.
-                disturbed += 1
-                tried = [alias for alias in tried if alias not in refused]
-                refused.clear()
-        text = now
+        return now
 
+    def _give(
+        self, step: plan.Step, alias: str, definition: domain.Domain, records: Iterable[plan.Record]
+    ) -> None:
+        """Write one alias.
 
-def _give(
-    guest: Guest, text: str, definition: domain.Domain, step: plan.Step, alias: str, records: Iterable[plan.Record]
-) -> str | None:
-    """Write one alias; why libvirt refused it, None if it did not.
+        :raises GuestBusy: libvirt has something else to do with the guest; it would refuse the next one as well.
+        """
+        self._tried.append(alias)
+        step.device.alias = alias
+        uuid, device = self._guest.uuid, step.device.describe()
+        try:
+            exchange.write(self._guest, self._text, definition, step.device, records)
+        except (exception.HypervisorUnavailable, exception.GuestBusy):
+            raise
+        except (exception.HypervisorError, exception.Unsupported) as error:
+            step.device.alias = None
+            LOG.warning('Instance %s: %s does not get %s: %s', uuid, device, alias, error)
+            self._refused[alias] = str(error)
+        else:
+            LOG.info('Instance %s: %s, %s', uuid, device, step.reason)
 
-    :raises GuestBusy: libvirt has something else to do with the guest; it would refuse the next one as well.
-    """
-    step.device.alias = alias
-    try:
-        exchange.write(guest, text, definition, step.device, records)
-    except (exception.HypervisorUnavailable, exception.GuestBusy):
-        raise
-    except (exception.HypervisorError, exception.Unsupported) as error:
-        step.device.alias = None
-        LOG.warning('Instance %s: %s does not get %s: %s', guest.uuid, step.device.describe(), alias, error)
-        return str(error)
-    LOG.info('Instance %s: %s, %s', guest.uuid, step.device.describe(), step.reason)
-    return None
+    def _plan_anew(self) -> None:
+        """Another client has changed the definition."""
+        self._read_at = time.monotonic()
+        if self._refused:
+            # It is not the definition any more that libvirt refused them in.
+            self._disturbed += 1
+            self._tried = [alias for alias in self._tried if alias not in self._refused]
+            self._refused.clear()
+
+    def _ended(self, definition: domain.Domain, steps: list[plan.Step], records: Iterable[plan.Record]) -> Report:
+        # Each write was seen to change its alias only, unless something came in between.
+        if self._disturbed and not domain.Domain.parse(self._first).differs_in_aliases_only(definition):
+            LOG.warning('Instance %s: more than aliases has changed in its persistent config', self._guest.uuid)
+        there = {step.alias for step in steps if step.outcome is plan.Outcome.ALIASED}
+        steps = [_as_refused(step, self._refused) for step in steps]
+        given = [alias for alias in self._tried if alias in there]
+        return _report(self._guest, self._text, definition, steps, given, records)
 
 
 def _as_refused(step: plan.Step, refused: dict[str, str]) -> plan.Step:

@@ -11,8 +11,6 @@ import aliasagent
 from aliasagent.tests import base
 
 ROOT = pathlib.Path(aliasagent.__file__).parent
-#: Lines of a file.
-LONGEST = 400
 #: The rooms from the top down. Nothing imports from above; what stands together may share.
 FLOORS = (
     ('cmd', 'shell'),
@@ -229,7 +227,3 @@ class FilesTestCase(base.TestCase):
             if 'SPDX-License-Identifier: Apache-2.0' not in path.read_text()[:200]
         ]
         self.assertEqual([], without)
-
-    def test_no_file_is_longer_than_a_room_may_be(self) -> None:
-        lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in ROOT.rglob('*.py')}
-        self.assertEqual({}, {name: length for name, length in lengths.items() if length > LONGEST})
