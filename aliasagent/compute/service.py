@@ -80,6 +80,7 @@ class ComputeService(service.Service):
         self._unplugs = Unplugs(
             self._host,
             on_late=lambda instance, device_id: self._runner.release(instance, device_id),
+            on_kept=lambda instance, device_id, device: self._runner.remember(instance, device_id, device),
             on_retry=self.metrics.unplug_retried,
             on_timeout=self.metrics.unplug_timed_out,
         )

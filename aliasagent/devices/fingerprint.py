@@ -35,6 +35,8 @@ class DeviceFingerprint:
     live: identity.Claim | None = None
     #: What it looked like in the persistent config.
     persistent: identity.Claim | None = None
+    #: How that run ended, if the guest may go on elsewhere with the device: ``saved`` or ``migrated``.
+    kept: str | None = None
 
     @classmethod
     def of(cls, run: str | None, live: base.Device | None, persistent: base.Device | None) -> Self:
@@ -57,12 +59,12 @@ class DeviceFingerprint:
         if self.is_live:
             return merged
         return dataclasses.replace(
-            merged, run=before.run, alias=before.alias, target=before.target, live=before.live
+            merged, run=before.run, alias=before.alias, target=before.target, live=before.live, kept=before.kept
         )
 
     def of_any_run(self) -> Self:
         """What the device looks like, without the run that it is gone from."""
-        return dataclasses.replace(self, run=None, alias=None, target=None)
+        return dataclasses.replace(self, run=None, alias=None, target=None, kept=None)
 
     @property
     def is_live(self) -> bool:
@@ -186,6 +188,7 @@ class DeviceFingerprint:
             record.get('target'),
             _claim(record.get('live')),
             _claim(record.get('persistent')),
+            record.get('kept'),
         )
 
 

@@ -135,6 +135,17 @@ class Journal:
         with self._transaction() as db:
             db.execute('UPDATE operations SET asked = ? WHERE id = ?', (rows.dumped(asked), operation_id))
 
+    def remember(self, instance: str, device: str, asked: DeviceFingerprint) -> None:
+        """Record what became known of a device since its running guest was asked to release it."""
+        detaches = sorted(DETACHES)
+        with self._transaction() as db:
+            db.execute(
+                'UPDATE operations SET asked = ? WHERE instance = ? AND device = ? AND state IN (?, ?) '  # nosec B608
+                f'AND action IN ({rows.marks(detaches)}) AND released_at IS NULL '
+                "AND json_extract(asked, '$.run') IS NOT NULL",
+                (rows.dumped(asked), instance, device, State.RUNNING, State.FAILED, *detaches),
+            )
+
     def finish(
         self, operation_id: str, error: BaseException | None = None, may_still_go: bool | None = None
     ) -> None:

@@ -158,6 +158,10 @@ class Runner:
             functools.partial(self._overdue.look_again, instance, device_id),
         )
 
+    def remember(self, instance: str, device_id: str, device: DeviceFingerprint) -> None:
+        """Record what became known of a device since its guest was asked to release it."""
+        self._late_writer.write(functools.partial(self._journal.remember, instance, device_id, device))
+
     @property
     def running(self) -> int:
         """How many operations are begun and not finished."""

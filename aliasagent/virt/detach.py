@@ -150,10 +150,11 @@ class Detach:
         before = self._before
         if before is None:
             raise exception.DeviceNotFound(instance=self._guest.uuid, device=self._device_id)
+        kept = None if self._own is None else leaving.kept_elsewhere(self._own)
         if definitions.live is None and before.is_live:
             kept = leaving.KEPT.get(self._guest.stopped_by() or events.Cause.OTHER)
-            if kept is not None:
-                raise exception.DetachFailed(instance=self._guest.uuid, device=self._device_id, reason=kept)
+        if kept is not None:
+            raise exception.DetachFailed(instance=self._guest.uuid, device=self._device_id, reason=kept)
         return self._done()
 
     def _record(self, found: DeviceFingerprint) -> bool:

@@ -57,6 +57,8 @@ KEPT = {
     events.Cause.SAVED: 'the guest was saved with it',
     events.Cause.UNKNOWN: 'libvirt does not say how the guest stopped: if it was saved to a file, it goes on with it',
 }
+#: What a fingerprint remembers of them: of a guest that runs anew, how it stopped before cannot be read any more.
+_REMEMBERED = {'migrated': events.Cause.MIGRATED, 'saved': events.Cause.SAVED}
 
 #: Seconds to wait before a guest is asked again that was reset or started, or whose hot-plug controller is busy (for up
 #: to 5 s). A guest that is reset releases the device by itself, and libvirtd 9.0 crashes (it uses the device after it
@@ -152,6 +154,12 @@ class Unplug:
         """The device's alias in the run that was asked."""
         return self.device.alias or ''
 
+    def ended(self, cause: events.Cause | None) -> None:
+        """Remember how the run ended that was asked, if the guest may go on with the device."""
+        for how, remembered in _REMEMBERED.items():
+            if cause is remembered:
+                self.device = dataclasses.replace(self.device, kept=how)
+
     def after_reply(self, reply: Reply) -> Next:
         """Decide what follows libvirt's reply to a request."""
         self.wait = self.patience.timeout
@@ -215,3 +223,8 @@ class Unplug:
             timeout=f'{self.patience.timeout:g}',
             left=self.left,
         )
+
+
+def kept_elsewhere(device: DeviceFingerprint) -> str | None:
+    """Why a device is not out though what runs here has it not; None if nothing of that kind is known."""
+    return None if device.kept is None else KEPT[_REMEMBERED[device.kept]]

@@ -34,6 +34,7 @@ from aliasagent.virt.leaving import Reply
 from aliasagent.virt.leaving import Seen
 from aliasagent.virt.leaving import Unplug
 from aliasagent.virt.leaving import Why
+from aliasagent.virt.leaving import kept_elsewhere
 
 LOG = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Unplugs:
     """All unplugs of a host.
 
     :param on_late: called with the instance and the device's id when a device goes after its unplug had failed.
+    :param on_kept: called with both and the device when its guest was saved or moved with it, or runs with it again.
     :param on_retry: called when a guest is asked once more.
     :param on_timeout: called when a guest has used up its attempts.
     """
@@ -55,11 +57,13 @@ class Unplugs:
         host: Host,
         *,
         on_late: Callable[[str, str], None] = lambda _instance, _device_id: None,
+        on_kept: Callable[[str, str, DeviceFingerprint], None] = lambda _instance, _device_id, _device: None,
         on_retry: Callable[[], None] = lambda: None,
         on_timeout: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
         self._on_late = on_late
+        self._on_kept = on_kept
         self._on_retry = on_retry
         self._on_timeout = on_timeout
         self._lock = threading.Lock()
@@ -284,6 +288,14 @@ class Unplugs:
         :param ended: how an event said that the guest has stopped; of a transient one nothing else is left.
         :return: what was seen, and the error that stands for it if the device is not known to be out.
         """
+        before = unplug.device.kept
+        unplug.ended(ended)
+        seen = self._read(unplug, ended)
+        if unplug.device.kept != before:
+            self._on_kept(unplug.instance, unplug.device_id, unplug.device)
+        return seen
+
+    def _read(self, unplug: Unplug, ended: events.Cause | None) -> tuple[Seen, Exception | None]:
         try:
             guest = self._host.guest(unplug.instance)
             definitions = guest.definitions()
@@ -307,6 +319,8 @@ class Unplugs:
         if found is None and not unplug.device.is_live:
             # Of an older release, which did not record what it asked for. It may be there under no name.
             return Seen.LOST, unplug.lost('it is not recorded what the guest was asked for')
+        if found is None and (kept := kept_elsewhere(unplug.device)) is not None:
+            return Seen.LOST, unplug.lost(kept)
         if found is None:
             return self._see_persistent(unplug, persistent)
         if found.alias is None:
@@ -317,6 +331,7 @@ class Unplugs:
     def _see_stopped(
         self, unplug: Unplug, cause: events.Cause, persistent: Domain | None
     ) -> tuple[Seen, Exception | None]:
+        unplug.ended(cause)
         if (kept := KEPT.get(cause)) is not None:
             return Seen.LOST, unplug.lost(kept)
         return self._see_persistent(unplug, persistent)

@@ -51,7 +51,11 @@ class RigCase(tests_base.TestCase):
         self.host.start()
         self.assertTrue(self.host.wait_connected(harness.SOON))
         self.lanes = Lanes(4)
-        self.unplugs = Unplugs(self.host, on_late=lambda *who: self.runner.release(*who))
+        self.unplugs = Unplugs(
+            self.host,
+            on_late=lambda *who: self.runner.release(*who),
+            on_kept=lambda *what: self.runner.remember(*what),
+        )
         journal = self.journal
 
         def known(instance: str) -> list[Record]:

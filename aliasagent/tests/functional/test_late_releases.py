@@ -4,6 +4,7 @@
 import threading
 
 import fixtures
+import libvirt
 
 from aliasagent import exception
 from aliasagent.operations.journal import Journal
@@ -12,16 +13,19 @@ from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import hotplug
 from aliasagent.tests.functional.rig import NotLiveYetCase
 from aliasagent.virt.guest import Side
+from aliasagent.virt.leaving import Patience
 
 
-class LateTest(NotLiveYetCase):
+class LateCase(NotLiveYetCase):
+    def wait_released(self, operation: str) -> None:
+        self.wait_for(lambda: self.journal.get(operation).released_at is not None, 'it is recorded as released')
+
+
+class LateTest(LateCase):
     def legacy(self, serial: str) -> str:
         guest = self.side.new_guest(harness.disk_xml(self.side.new_file(), 'vdb', serial=serial))
         self.inside(guest).unplug.never = True
         return guest
-
-    def wait_released(self, operation: str) -> None:
-        self.wait_for(lambda: self.journal.get(operation).released_at is not None, 'it is recorded as released')
 
     def test_after_a_restart_nothing_is_released_that_the_guest_has(self) -> None:
         volume = harness.new_id()
@@ -220,3 +224,92 @@ class AttachedMeanwhileTest(NotLiveYetCase):
         released_at = self.journal.get(detach).released_at
         assert attach.started_at is not None
         self.assertTrue(released_at is None or released_at <= attach.started_at, released_at)
+
+
+class GoneOnElsewhereTest(LateCase):
+    """What a guest was saved or moved with is not out of it, whatever runs here under its name afterwards."""
+
+    def kept(self, how: str, *, restart: bool, overdue: bool) -> tuple[str, str, str]:
+        """A guest that was saved or moved with a device while that was on its way out, or overdue.
+
+        :return: the guest, the volume, and the operation that has failed.
+        """
+        guest, volume = self.side.deaf_guest(), harness.new_id()
+        self.patience = Patience(timeout=0.05 if overdue else 60.0, attempts=1)
+        self.assert_outcome(self.attach_disk(guest, volume, self.side.new_file()), None)
+        detach = self.detach(guest, volume)
+        if overdue:
+            self.assert_outcome(detach, 'DetachTimeout')
+        else:
+            self.wait_asked(detach, guest)
+        if how == 'saved':
+            self.save(guest)
+        else:
+            moved = libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED
+            self.inside(guest).stop(*moved)
+        words = {'saved': 'saved with it', 'migrated': 'moved to another host'}[how]
+        self.assert_outcome(detach, *(('DetachTimeout', '') if overdue else ('DetachFailed', words)))
+        self.wait_recorded(detach, how)
+        if restart:
+            self.restart_agent()
+        return guest, volume, detach
+
+    def wait_recorded(self, detach: str, how: str) -> None:
+        def recorded() -> bool:
+            asked = self.journal.get(detach).asked
+            return asked is not None and asked.kept == how
+
+        self.wait_for(recorded, 'it is recorded')
+
+    def save(self, guest: str) -> None:
+        self.side.fake.open().lookupByUUIDString(guest).saveFlags(str(self.directory / guest), None, 0)
+
+    def looked_at(self, guest: str) -> None:
+        """Wait until whatever was to follow is done."""
+        self.assertTrue(self.side.fake.settle())
+        looked = self.unplugs._callers.submit(guest, lambda: None)
+        assert looked is not None
+        self.assertTrue(looked.wait(harness.SOON))
+
+    def test_a_guest_that_is_started_anew_has_released_nothing(self) -> None:
+        """Found by the history machine, seed 107507."""
+        for how in ('saved', 'migrated'):
+            for restart in (False, True):
+                for overdue in (False, True):
+                    guest, volume, detach = self.kept(how, restart=restart, overdue=overdue)
+                    self.inside(guest).start()
+                    self.looked_at(guest)
+                    self.assertIsNone(self.journal.get(detach).released_at, f'{how}, {restart=}, {overdue=}')
+                    # Whoever asks anew is told of the guest that runs now.
+                    self.assert_outcome(self.detach(guest, volume), None)
+
+    def test_a_guest_that_goes_on_from_its_save_releases_late(self) -> None:
+        for restart in (False, True):
+            guest, volume, detach = self.kept('saved', restart=restart, overdue=True)
+            self.side.fake.open().restore(str(self.directory / guest))
+            self.looked_at(guest)
+            self.assertIsNone(self.journal.get(detach).released_at)
+            self.assertEqual(1, self.live_count(guest, 'disk'))
+            if restart:
+                self.restart_agent()
+            self.inside(guest).remove_live(f'ua-{volume}')
+            self.wait_released(detach)
+
+    def test_a_detach_that_is_gone_on_with_is_no_success(self) -> None:
+        guest, volume = self.side.deaf_guest(), harness.new_id()
+        self.patience = Patience(timeout=60.0, attempts=1)
+        self.assert_outcome(self.attach_disk(guest, volume, self.side.new_file()), None)
+        detach = self.detach(guest, volume)
+        self.wait_asked(detach, guest)
+        recorded = threading.Event()
+        finish = Journal.finish
+        self.useFixture(
+            fixtures.MonkeyPatch('aliasagent.operations.journal.Journal.finish', lambda *_args: recorded.set())
+        )
+        self.save(guest)
+        self.assertTrue(recorded.wait(harness.SOON))
+        self.kill_agent()
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.journal.Journal.finish', finish))
+        self.inside(guest).start()
+        self.start_agent()
+        self.assert_outcome(detach, 'DetachFailed', 'was saved with it')

@@ -17,6 +17,9 @@ from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 LIVE, CONFIG = 'running guest', 'persistent config'
 #: How a stay can end with the device still on its way with the guest.
 CARRIED_ON = frozenset({'saved', 'migrated'})
+#: As well as what did so once, and was carried on or given up since.
+_OVER = 'saved, and over'
+WERE_CARRIED_ON = CARRIED_ON | {_OVER}
 
 
 @dataclasses.dataclass
@@ -161,7 +164,7 @@ class Chronicle:
         if side == LIVE and began is not None:
             for other in self.stays:
                 if other.guest == guest.uuid and other.how == 'saved':
-                    other.how = 'saved, and over'
+                    other.how = _OVER
         self.stays.append(stay)
         return stay
 
@@ -173,7 +176,7 @@ class Chronicle:
         """What was saved of a guest is nothing any more that could go on."""
         for stay in self.stays:
             if stay.guest == guest.uuid and stay.how == 'saved':
-                stay.how = 'saved, and over'
+                stay.how = _OVER
 
     def there(self, guest: str, side: str, device: str) -> Stay | None:
         """The stay of a device that is there now."""

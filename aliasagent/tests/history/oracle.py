@@ -8,8 +8,8 @@
   nothing; "not found" is not said of a device that says itself whose it is, nor of one that was asked for already;
 * released: the device is gone with its run, and was not attached since;
 * late releases: in the end each device that a running guest was asked for in vain, and that is gone since, is said to
-  be released, or was attached or detached by a later operation; but for guests that are gone, or have moved, or that
-  libvirt does not know of how they stopped;
+  be released, or was attached or detached by a later operation; but for guests that are gone, or were moved or saved
+  with it, or that libvirt does not know of how they stopped;
 * notifications: each outcome, and each late release, is told, and nothing else is;
 * calls: the agent asks for, writes to and gives aliases to the devices only that an operation under way names, each its
   own alias, and reconciling changes aliases only;
@@ -260,7 +260,7 @@ class Oracle:
         stays = self._facts.chronicle.of(op.guest, LIVE, op.device)
         was_asked = any(stay.since < begun and (stay.until is None or stay.until > begun) for stay in stays)
         is_there = any(self._facts.chronicle.there(op.guest, side, op.device) for side in (LIVE, CONFIG))
-        if guest is None or not was_asked or is_there or stays[-1].how in chronicle.CARRIED_ON:
+        if guest is None or not was_asked or is_there or stays[-1].how in chronicle.WERE_CARRIED_ON:
             return
         if not guest.active and (guest.managed_save or guest.reason in _GOES_ON):
             return  # how the guest stopped is not known to libvirt any more, or it has moved
