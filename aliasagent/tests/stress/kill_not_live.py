@@ -134,8 +134,10 @@ def run(rounds: int, guests: int, seed: int) -> Found:
     bridge = materials.make_bridge()
     try:
         with Bench(0, options=_OPTIONS) as place:
-            for _number in range(rounds):
+            for number in range(1, rounds + 1):
                 _Round(place, bridge, guests, choices, found).play()
+                if number % 10 == 0:
+                    print(found.text(), flush=True)
     finally:
         materials.remove_bridge(bridge)
     return found
@@ -148,7 +150,7 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=random.randrange(2**32))
     chosen = parser.parse_args()
     bench.quiet()
-    print(f'seed {chosen.seed}')
+    print(f'seed {chosen.seed}', flush=True)
     found = run(chosen.rounds, chosen.guests, chosen.seed)
     print(found.text())
     return 0 if found.good else 1
