@@ -42,6 +42,8 @@ class Stay:
     ended_by: str = ''
     #: libvirt's number of the run of the guest; -1 for a saved definition.
     run: int = -1
+    #: Whether the agent has read the definition while the device was in it.
+    was_read: bool = False
 
 
 def truth(element: Any) -> str | None:
@@ -177,6 +179,12 @@ class Chronicle:
         for stay in self.stays:
             if stay.guest == guest.uuid and stay.how == 'saved':
                 stay.how = _OVER
+
+    def read(self, guest: str, side: str) -> None:
+        """The agent reads a definition, and so knows of the devices that are in it."""
+        for (of_guest, of_side, _device), stay in self._open.items():
+            if (of_guest, of_side) == (guest, side):
+                stay.was_read = True
 
     def there(self, guest: str, side: str, device: str) -> Stay | None:
         """The stay of a device that is there now."""

@@ -130,6 +130,7 @@ class Facts:
     def read(self, guest: str, side: str) -> None:
         """The agent reads a definition."""
         self.readings[guest, side] = self.now
+        self.chronicle.read(guest, side)
         self._readings.setdefault((guest, side), collections.deque(maxlen=4)).append(self.now)
 
     def is_asked_by_other(self, guest: str, run: int, device: str) -> bool:

@@ -9,7 +9,7 @@
 * released: the device is gone with its run, and was not attached since;
 * late releases: in the end each device that a running guest was asked for in vain, and that is gone since, is said to
   be released, or was attached or detached by a later operation; but for guests that are gone, or were moved or saved
-  with it, or that libvirt does not know of how they stopped;
+  with it and were not seen to go on with it, or that libvirt does not know of how they stopped;
 * notifications: each outcome, and each late release, is told, and nothing else is;
 * calls: the agent asks for, writes to and gives aliases to the devices only that an operation under way names, each its
   own alias, and reconciling changes aliases only;
@@ -262,6 +262,9 @@ class Oracle:
         is_there = any(self._facts.chronicle.there(op.guest, side, op.device) for side in (LIVE, CONFIG))
         if guest is None or not was_asked or is_there or stays[-1].how in chronicle.WERE_CARRIED_ON:
             return
+        was_carried_on = any(stay.how in chronicle.WERE_CARRIED_ON and (stay.until or 0.0) > begun for stay in stays)
+        if was_carried_on and not stays[-1].was_read:
+            return  # no agent has seen that the guest went on with it
         if not guest.active and (guest.managed_save or guest.reason in _GOES_ON):
             return  # how the guest stopped is not known to libvirt any more, or it has moved
         if _may_be_there(guest, THINGS[op.device]):
