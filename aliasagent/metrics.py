@@ -17,12 +17,12 @@ from prometheus_client import registry
 
 from aliasagent import version
 from aliasagent.operations.intake import Intake
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Outcome
+from aliasagent.requests.actions import Action
 from aliasagent.virt.host import Host
 from aliasagent.virt.unplug import Unplugs
 

@@ -16,27 +16,14 @@ import oslo_messaging
 from aliasagent import context
 from aliasagent import exception
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Notice
 from aliasagent.operations.model import Phase
+from aliasagent.requests.actions import Action
 
 LOG = logging.getLogger(__name__)
 
 #: The version of the payload. The number before the point changes when something that was there is gone.
 VERSION = '1.0'
-
-#: What each action is called in an event type: as Nova calls it, if Nova knows it.
-NAMES = {
-    Action.ATTACH_VOLUME: 'volume_attach',
-    Action.ATTACH_INTERFACE: 'interface_attach',
-    Action.ATTACH_HOSTDEV: 'hostdev_attach',
-    Action.DETACH_VOLUME: 'volume_detach',
-    Action.DETACH_INTERFACE: 'interface_detach',
-    Action.DETACH: 'device_detach',
-    Action.RECONCILE_INSTANCE: 'reconcile',
-    Action.RECONCILE_LIVE: 'reconcile_live',
-    Action.LIVE_MIGRATE: 'live_migration',
-}
 
 _TEXT = {'type': 'string'}
 _TEXT_OR_NULL = {'type': ['string', 'null']}
@@ -78,7 +65,7 @@ _STOP_SECONDS = 2.0
 
 def event_type(notice: Notice) -> str:
     """What a notification is called."""
-    return f'instance.{NAMES[notice.operation.action]}.{notice.phase}'
+    return f'instance.{notice.operation.action.event}.{notice.phase}'
 
 
 def payload(notice: Notice, host: str) -> dict[str, Any]:

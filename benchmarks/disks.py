@@ -11,7 +11,7 @@ from typing import Any
 import libvirt
 
 from aliasagent.context import RequestContext
-from aliasagent.devices import volume as volumes
+from aliasagent.tests.contract import requests
 from aliasagent.tests.parts import processes
 from aliasagent.tests.stress.bench import Bench
 from benchmarks.bare_calls import BareCalls
@@ -33,7 +33,7 @@ class Volume:
     @property
     def xml(self) -> str:
         """As the agent writes it."""
-        return volumes.disk_for_volume(self.id, self.connection, target='sda', bus='scsi').to_xml()
+        return requests.volume(self.id, self.connection).disk(target='sda', bus='scsi').to_xml()
 
 
 class Watch:

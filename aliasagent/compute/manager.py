@@ -20,16 +20,18 @@ from aliasagent.compute import contract
 from aliasagent.compute import rpcapi
 from aliasagent.context import RequestContext
 from aliasagent.devices import bounds
+from aliasagent.devices import names
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
-from aliasagent.reconcile import records
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Look
 from aliasagent.reconcile.passes import Reconciler
-from aliasagent.virt import uris
+from aliasagent.requests import catalog
+from aliasagent.requests.actions import Action
+from aliasagent.requests.inventory import Inventory
+from aliasagent.requests.inventory import records_of
 from aliasagent.virt.driver import Driver
 
 LOG = logging.getLogger(__name__)
@@ -65,20 +67,6 @@ def _cast(action: Action) -> Callable[..., None]:
 
     exposed: Callable[..., None] = oslo_messaging.expose(accepted)
     return exposed
-
-
-#: Where the id of the device is in the arguments of each action.
-_DEVICE_ID: dict[Action, Callable[[Json], str]] = {
-    Action.ATTACH_VOLUME: lambda arguments: str(arguments['volume_id']),
-    Action.ATTACH_INTERFACE: lambda arguments: str(arguments['port']['id']),
-    Action.ATTACH_HOSTDEV: lambda arguments: str(arguments['device_id']),
-    Action.DETACH_VOLUME: lambda arguments: str(arguments['volume_id']),
-    Action.DETACH_INTERFACE: lambda arguments: str(arguments['port_id']),
-    Action.DETACH: lambda arguments: str(arguments['device_id']),
-    Action.RECONCILE_INSTANCE: lambda _arguments: '',
-    Action.RECONCILE_LIVE: lambda _arguments: '',
-    Action.LIVE_MIGRATE: lambda _arguments: '',
-}
 
 
 class ComputeManager:
@@ -129,7 +117,7 @@ class ComputeManager:
     def reconcile_plan(
         self, _ctxt: RequestContext, instance_uuid: str, inventory: Json | None = None
     ) -> Json:
-        look = self._reconciler.look(instance_uuid, records.of_inventory(inventory))
+        look = self._reconciler.look(instance_uuid, records_of(Inventory.of(inventory)))
         return _look(instance_uuid, look)
 
     @_call
@@ -179,15 +167,15 @@ class ComputeManager:
         :raises InvalidInput: the arguments are not as the contract wants them, or name what may not be attached.
         """
         contract.validate(action, arguments)
-        canonical = contract.canonical(arguments)
+        request = catalog.parse(action, arguments)
         # By name only: to look where a path leads may take long, and nothing here may. That is done when work begins.
-        self._within().check([*bounds.needs(canonical), *uris.needs(canonical)])
+        self._within().check(request.needs())
         return Operation(
             id=operation_id,
             action=action,
-            instance=canonical.pop('instance_uuid'),
-            device=_DEVICE_ID[action](canonical),
-            arguments=canonical,
+            instance=names.normal(arguments['instance_uuid']),
+            device=request.device_id,
+            request=request,
             request_id=request_id,
         )
 
@@ -236,7 +224,7 @@ def _refused(action: Action, ctxt: RequestContext, arguments: Json, error: excep
         action=action,
         instance=id_or_nothing(arguments.get('instance_uuid')),
         device=next(filter(None, map(id_or_nothing, ids)), ''),
-        arguments={},
+        request=None,
         state=State.FAILED,
         error_class=type(error).__name__,
         error=str(error),

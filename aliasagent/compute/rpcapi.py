@@ -10,28 +10,19 @@ import oslo_messaging
 from aliasagent import context
 from aliasagent import exception
 from aliasagent import rpc
+from aliasagent.requests.actions import Action
 
 Json = dict[str, Any]
 
 _OLDEST = '1.0'
 #: The version since which each method is there; the oldest for all others.
 _SINCE = {
-    'attach_hostdev': '1.1',
+    **{action.value: action.since for action in Action},
     **dict.fromkeys(
-        (
-            'reconcile_instance',
-            'reconcile_plan',
-            'reconcile_status',
-            'reconcile_live',
-            'reconcile_live_estimate',
-            'live_migrate',
-            'migration_progress',
-            'abort_migration',
-        ),
+        ('reconcile_plan', 'reconcile_status', 'reconcile_live_estimate', 'migration_progress', 'abort_migration'),
         '1.2',
     ),
-    'submit': '1.3',
-    'list_operations': '1.3',
+    **dict.fromkeys(('submit', 'list_operations'), '1.3'),
 }
 #: The version since which calls have a topic of their own.
 _SECOND_DOOR = '1.3'

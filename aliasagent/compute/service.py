@@ -28,12 +28,12 @@ from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.lock import JournalLock
-from aliasagent.operations.model import Action
 from aliasagent.operations.moves import Moves
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
+from aliasagent.requests.actions import Action
 from aliasagent.virt import mounts
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host

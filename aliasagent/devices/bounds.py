@@ -10,14 +10,10 @@ import fnmatch
 import posixpath
 from collections.abc import Callable
 from collections.abc import Iterable
-from typing import Any
 from typing import Self
 
 from aliasagent import exception
-from aliasagent.devices import host_device
 from aliasagent.devices import hosts
-from aliasagent.devices import port as ports
-from aliasagent.devices import volume
 
 PATHS = 'paths'
 SOCKETS = 'sockets'
@@ -123,59 +119,6 @@ class Bounds:
         given = {kind: self.of(kind) for kind in OF_PATHS}
         real = {kind: (*known, *(_resolved(pattern, resolve) for pattern in known)) for kind, known in given.items()}
         return dataclasses.replace(self, **real)
-
-
-def needs(arguments: dict[str, Any]) -> list[Need]:
-    """What of the host an attach asks for; nothing for any other request.
-
-    :param arguments: valid by the contract.
-    """
-    found = []
-    if (connection_info := arguments.get('connection_info')) is not None:
-        is_image = volume.is_image(connection_info)
-        for field, path in volume.host_paths(connection_info).items():
-            found.append(Need(field, SOCKETS if field.endswith('.socket') else PATHS, path, is_image))
-        found += [Need(field, STORAGE_HOSTS, host) for field, host in volume.remote_hosts(connection_info)]
-    if (port := arguments.get('port')) is not None:
-        found += _of_port(port)
-    if (hostdev := arguments.get('hostdev')) is not None:
-        found.append(_of_hostdev(hostdev))
-    return found
-
-
-#: For each field of a port that names something of the host, the option that bounds it.
-_OF_PORT = {
-    'bridge': 'bridges',
-    'network': 'networks',
-    'macvtap_source': 'interfaces',
-    'devname': 'taps',
-    'vhostuser_socket': SOCKETS,
-    'pci_slot': 'pci',
-}
-
-
-def _of_port(port: dict[str, Any]) -> list[Need]:
-    named = {name: port[name] for name in _OF_PORT if port.get(name) is not None}
-    if 'pci_slot' in named:
-        named['pci_slot'] = ports.interface_for_port(port).source
-    return [Need(f'port.{name}', _OF_PORT[name], value) for name, value in named.items()]
-
-
-#: For each type of host device, the option that bounds it, and the field that names it best.
-_HOSTDEVS = {
-    'pci': ('pci', 'hostdev.address'),
-    'mdev': ('mdevs', 'hostdev.uuid'),
-    'usb': ('usb', 'hostdev'),
-    'scsi': ('scsi', 'hostdev'),
-}
-
-
-def _of_hostdev(hostdev: dict[str, Any]) -> Need:
-    kind, field = _HOSTDEVS[hostdev['type']]
-    source = host_device.host_device('any', hostdev).source
-    assert source is not None
-    # The words of USB and SCSI devices begin with their kind, which the option's name says.
-    return Need(field, kind, source.removeprefix(f'{hostdev["type"]}:'))
 
 
 def _parts(path: str) -> list[str]:

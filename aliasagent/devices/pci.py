@@ -18,6 +18,15 @@ def is_valid(address: str) -> bool:
     return _ADDRESS.fullmatch(address) is not None
 
 
+def normal(address: str) -> str:
+    """An address that is valid by :func:`is_valid`, as :func:`read` returns it."""
+    found = _ADDRESS.fullmatch(address.lower())
+    assert found is not None
+    domain, *others = (int(part, 16) for part in found.groups())
+    bus, slot, function = others
+    return f'{domain:04x}:{bus:02x}:{slot:02x}.{function:x}'
+
+
 def read(element: xml.Element | None) -> str | None:
     """An ``<address domain= bus= slot= function=>`` as ``0000:06:12.5``; None if it is none."""
     if element is None or element.get('type', 'pci') != 'pci':

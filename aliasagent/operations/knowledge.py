@@ -19,14 +19,12 @@ from aliasagent.devices import disk
 from aliasagent.devices import identity
 from aliasagent.devices import interface
 from aliasagent.devices import names
-from aliasagent.devices import port
-from aliasagent.devices import targets
-from aliasagent.devices import volume
 from aliasagent.operations import told
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.reconcile.plan import Record
+from aliasagent.requests.port import AttachInterface
+from aliasagent.requests.volume import AttachVolume
 
 LOG = logging.getLogger(__name__)
 
@@ -70,22 +68,14 @@ def records(attaches: Iterable[Operation]) -> list[Record]:
 
 def _device(operation: Operation) -> base.Device | None:
     """What was attached, as far as it tells the device from others; where in the guest it went does not."""
-    arguments = operation.arguments
-    match operation.action:
-        case Action.ATTACH_VOLUME:
-            name = arguments.get('device_name')
-            device_type = arguments.get('device_type') or 'disk'
-            bus = targets.default_bus(None if name is None else targets.split(name), device_type)
-            return volume.disk_for_volume(
-                arguments['volume_id'],
-                arguments['connection_info'],
-                # Any name: it was free then, and need not be now.
-                target='vda',
-                bus=arguments.get('disk_bus') or bus,
-                device_type=device_type,
-            )
-        case Action.ATTACH_INTERFACE:
-            return port.interface_for_port(arguments['port'])
+    match operation.request:
+        case AttachVolume() as request:
+            # Any name: it was free then, and need not be now.
+            return request.disk(target='vda', bus=request.bus)
+        case AttachInterface() as request:
+            return request.device()
+        case None:
+            raise ValueError('what was asked cannot be read')
         case _:
             return None
 

@@ -3,34 +3,21 @@
 
 import dataclasses
 import enum
-from typing import Any
 from typing import NamedTuple
 
 from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
-
-
-class Action(enum.StrEnum):
-    """What can be asked; named as the RPC method that asks it."""
-
-    ATTACH_VOLUME = 'attach_volume'
-    ATTACH_INTERFACE = 'attach_interface'
-    ATTACH_HOSTDEV = 'attach_hostdev'
-    DETACH_VOLUME = 'detach_volume'
-    DETACH_INTERFACE = 'detach_interface'
-    DETACH = 'detach'
-    RECONCILE_INSTANCE = 'reconcile_instance'
-    RECONCILE_LIVE = 'reconcile_live'
-    LIVE_MIGRATE = 'live_migrate'
-
+from aliasagent.requests import actions
+from aliasagent.requests.actions import Action
+from aliasagent.requests.actions import Kind
+from aliasagent.requests.base import Request
 
 #: What puts a device into a guest.
-ATTACHES = frozenset({Action.ATTACH_VOLUME, Action.ATTACH_INTERFACE, Action.ATTACH_HOSTDEV})
+ATTACHES = actions.of_kind(Kind.ATTACH)
 #: What takes a device out of a guest.
-DETACHES = frozenset({Action.DETACH_VOLUME, Action.DETACH_INTERFACE, Action.DETACH})
-
+DETACHES = actions.of_kind(Kind.DETACH)
 #: What makes a running guest anew, here or on another host.
-MOVES = frozenset({Action.RECONCILE_LIVE, Action.LIVE_MIGRATE})
+MOVES = actions.of_kind(Kind.MOVE)
 
 
 class State(enum.StrEnum):
@@ -50,8 +37,8 @@ class Operation:
     action: Action
     instance: str
     device: str
-    #: The request's arguments, as they were validated, without the instance.
-    arguments: dict[str, Any]
+    #: What was asked; None of what was refused as it came in, and of a record that makes no sense any more.
+    request: Request | None
     state: State = State.ACCEPTED
     error_class: str | None = None
     error: str | None = None
@@ -84,7 +71,7 @@ class Accepted(NamedTuple):
     def is_of(self, asked: Operation) -> bool:
         """Whether the record is of the same request."""
         record = self.record
-        return (record.action, record.instance, record.arguments) == (asked.action, asked.instance, asked.arguments)
+        return (record.action, record.instance, record.request) == (asked.action, asked.instance, asked.request)
 
     def check(self, asked: Operation) -> None:
         """See that the record is of the same request.

@@ -7,9 +7,12 @@ from typing import Any
 from typing import TypeVar
 
 from aliasagent.devices.fingerprint import DeviceFingerprint
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
+from aliasagent.requests import catalog
+from aliasagent.requests.actions import Action
+from aliasagent.requests.base import Json
+from aliasagent.requests.base import Request
 
 #: In the order of :class:`Operation`'s members.
 COLUMNS = (
@@ -22,8 +25,9 @@ _Text = TypeVar('_Text', str, str | None)
 
 def values_of(operation: Operation) -> dict[str, Any]:
     """The values of an operation's columns, by name."""
-    written = {'arguments': json.dumps(operation.arguments), 'asked': dumped(operation.asked)}
-    return vars(operation) | written
+    request = operation.request
+    arguments = json.dumps({} if request is None else request.to_dict())
+    return vars(operation) | {'arguments': arguments, 'asked': dumped(operation.asked)}
 
 
 def loaded(row: tuple[Any, ...]) -> Operation:
@@ -34,8 +38,17 @@ def loaded(row: tuple[Any, ...]) -> Operation:
     id_, action, instance, device, arguments, state, *rest, asked, may_still_go = row
     open_ = None if may_still_go is None else bool(may_still_go)
     found = None if asked is None else DeviceFingerprint.from_dict(json.loads(asked))
-    values = (id_, Action(action), instance, device, json.loads(arguments), State(state), *rest, found, open_)
+    request = request_of(Action(action), json.loads(arguments))
+    values = (id_, Action(action), instance, device, request, State(state), *rest, found, open_)
     return Operation(*values)
+
+
+def request_of(action: Action, arguments: Json) -> Request | None:
+    """What was asked; None of what was refused as it came in, and of what makes no sense here."""
+    try:
+        return catalog.parse(action, arguments)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def dumped(asked: DeviceFingerprint | None) -> str | None:

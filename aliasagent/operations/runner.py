@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence
 from concurrent import futures
-from typing import Any
 
 from aliasagent import context
 from aliasagent import exception
@@ -23,14 +22,18 @@ from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import MOVES
 from aliasagent.operations.model import Accepted
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.moves import Moves
 from aliasagent.operations.overdue import Overdue
-from aliasagent.reconcile import records
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
+from aliasagent.requests import inventory
+from aliasagent.requests.actions import Action
+from aliasagent.requests.base import Attach
+from aliasagent.requests.base import Detach
+from aliasagent.requests.base import Move
+from aliasagent.requests.guest import ReconcileInstance
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.jobs import Stopping
 
@@ -79,6 +82,8 @@ class Runner:
         self._journal = journal
         self._lanes = lanes
         self._driver = driver
+        self._reconciler = reconciler
+        self._mover = mover
         self._moves = moves or Moves(len(MOVES))
         self._overdue = Overdue(journal, driver)
         self._reconnect_timeout = reconnect_timeout
@@ -93,19 +98,6 @@ class Runner:
         self._begun_as: dict[str, Operation] = {}
         self._closing = threading.Event()
         self._late_writer = LateWriter()
-        self._actions: dict[Action, Callable[[Operation], futures.Future[None] | None]] = {
-            Action.ATTACH_VOLUME: lambda it: driver.attach_volume(it.instance, **it.arguments),
-            Action.ATTACH_INTERFACE: lambda it: driver.attach_interface(it.instance, **it.arguments),
-            Action.ATTACH_HOSTDEV: lambda it: driver.attach_hostdev(it.instance, **it.arguments),
-            Action.DETACH_VOLUME: lambda it: self._detach(it, 'disk'),
-            Action.DETACH_INTERFACE: lambda it: self._detach(it, 'interface'),
-            Action.DETACH: self._detach,
-            Action.RECONCILE_LIVE: lambda it: mover.relive(it.instance, **self._of_move(it)),
-            Action.LIVE_MIGRATE: lambda it: mover.migrate(it.instance, **self._of_move(it)),
-            Action.RECONCILE_INSTANCE: lambda it: _nothing(
-                reconciler.reconcile(it.instance, records.of_inventory(it.arguments.get('inventory')))
-            ),
-        }
 
     def accept(self, operation: Operation, most: int | None = None) -> Operation:
         """Take an operation in. Once this returns, it will be done, whatever happens to this process.
@@ -233,7 +225,7 @@ class Runner:
             self._begin(operation)
         for last in (False, False, True):
             try:
-                pending = self._actions[operation.action](operation)
+                pending = self._work(operation)
                 break
             except exception.HypervisorUnavailable as error:
                 # What was done already is seen when it is done again: each action looks first.
@@ -255,7 +247,25 @@ class Runner:
         pending.add_done_callback(lambda future: self._on_done(operation, future, finished))
         return finished
 
-    def _detach(self, operation: Operation, kind: str | None = None) -> 'futures.Future[None] | None':
+    def _work(self, operation: Operation) -> 'futures.Future[None] | None':
+        """Do what was asked; the future tells when it is done, None if it is."""
+        match operation.request:
+            case Attach() as request:
+                self._driver.attach(operation.instance, request)
+            case Detach() as request:
+                return self._detach(operation, request.kind)
+            case ReconcileInstance() as request:
+                self._reconciler.reconcile(operation.instance, inventory.records_of(request.inventory))
+            case Move() as request:
+                # A move that was begun before is gone on with, and not begun anew.
+                begin = functools.partial(self._begin, operation)
+                begun_before = operation.state is State.RUNNING
+                self._mover.move(operation.instance, request, begin=begin, begun_before=begun_before)
+            case _:
+                raise exception.InvalidInput(field='arguments', reason='what is recorded of them makes no sense here')
+        return None
+
+    def _detach(self, operation: Operation, kind: str | None) -> 'futures.Future[None] | None':
         """Begin when the device was found, with a record of it: what is gone on with is that very device."""
         begin = functools.partial(self._begin, operation)
         detach = functools.partial(self._driver.detach, operation.instance, operation.device, kind, begin=begin)
@@ -281,12 +291,6 @@ class Runner:
         except exception.JournalError as error:
             LOG.warning('It is not known whether %s was released late: %s', operation.device, error)
             return None
-
-    def _of_move(self, operation: Operation) -> dict[str, Any]:
-        """Begin when the guest was looked at: a move that was begun before is gone on with, and not begun anew."""
-        begin = functools.partial(self._begin, operation)
-        begun_before = operation.state is State.RUNNING
-        return {**records.in_arguments(operation.arguments), 'begin': begin, 'begun_before': begun_before}
 
     def _wait_connected(self) -> bool:
         """Wait for a hypervisor that went away; False if it stays away or the agent stops."""
@@ -373,7 +377,3 @@ def _under(operation: Operation) -> 'contextlib.AbstractContextManager[None]':
 def _words(operation: Operation) -> str:
     device = f' of {operation.device}' if operation.device else ''
     return f'{operation.action}{device}, instance {operation.instance}, operation {operation.id}'
-
-
-def _nothing(_result: object) -> None:
-    """What is of interest is told by the reconciler when it is asked."""

@@ -9,11 +9,14 @@ from aliasagent.devices import bounds
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import plan
 from aliasagent.reconcile import rewrite
+from aliasagent.requests import inventory
+from aliasagent.requests.base import Move
+from aliasagent.requests.guest import LiveMigrate
+from aliasagent.requests.guest import ReconcileLive
 from aliasagent.virt import migrate
 from aliasagent.virt import paths
 from aliasagent.virt import relive
 from aliasagent.virt import saved_guest
-from aliasagent.virt import uris
 from aliasagent.virt.guest import Rewrite
 from aliasagent.virt.host import Host
 from aliasagent.virt.migrate import Progress
@@ -47,12 +50,30 @@ class Mover:
         for path in saved_guest.leftovers(directory):
             LOG.critical('The memory of a guest was left in %s: if it has not run since, "virsh restore" it', path)
 
+    def move(
+        self,
+        instance: str,
+        request: Move,
+        *,
+        begin: Callable[[], object] = lambda: None,
+        begun_before: bool = False,
+    ) -> None:
+        """Do what was asked. See :meth:`relive` and :meth:`migrate`."""
+        match request:
+            case ReconcileLive():
+                told = inventory.records_of(request.inventory)
+                self.relive(instance, told, begin=begin, begun_before=begun_before)
+            case LiveMigrate():
+                self.migrate(instance, request, begin=begin, begun_before=begun_before)
+            case _:
+                raise TypeError(f'{request} is no move')
+
     def relive(
         self,
         instance: str,
         records: Iterable[plan.Record] = (),
         *,
-        begin: Callable[[], None] = lambda: None,
+        begin: Callable[[], object] = lambda: None,
         begun_before: bool = False,
     ) -> None:
         """Save a running guest and restore it. See :func:`aliasagent.virt.relive.relive`.
@@ -78,38 +99,33 @@ class Mover:
     def migrate(
         self,
         instance: str,
-        dest_uri: str,
-        migrate_uri: str | None = None,
-        bandwidth_mib: int | None = None,
-        unsafe: bool = False,
+        request: LiveMigrate,
         *,
-        records: Iterable[plan.Record] = (),
-        begin: Callable[[], None] = lambda: None,
+        begin: Callable[[], object] = lambda: None,
         begun_before: bool = False,
     ) -> None:
         """Send a running guest to another host. See :func:`aliasagent.virt.migrate.migrate`.
 
-        :param records: what was told of its devices.
         :param begin: called when the guest is about to be read and to move, or to be followed.
         :param begun_before: libvirt may have carried on with it while we were away, and is only followed.
         """
 
         def check() -> None:
-            paths.check(uris.needs({'dest_uri': dest_uri, 'migrate_uri': migrate_uri}), self._within())
+            paths.check(request.needs(), self._within())
 
         if begun_before:
             begin()
-            migrate.follow(self._host, instance, dest_uri, check)
+            migrate.follow(self._host, instance, request.dest_uri, check)
             return
         check()
         migrate.migrate(
             self._host,
             instance,
-            dest_uri,
-            self._give(instance, records),
-            migrate_uri=migrate_uri,
-            bandwidth_mib=bandwidth_mib,
-            unsafe=unsafe,
+            request.dest_uri,
+            self._give(instance, inventory.records_of(request.inventory)),
+            migrate_uri=request.migrate_uri,
+            bandwidth_mib=request.bandwidth_mib,
+            unsafe=request.unsafe,
             begin=begin,
         )
 

@@ -16,8 +16,9 @@ from aliasagent import exception
 from aliasagent.compute import contract
 from aliasagent.devices import domain
 from aliasagent.reconcile import plan
-from aliasagent.reconcile import records
 from aliasagent.reconcile import rewrite
+from aliasagent.requests.inventory import Inventory
+from aliasagent.requests.inventory import records_of
 from aliasagent.shell import agent
 from aliasagent.shell import base
 from aliasagent.shell import errors
@@ -178,7 +179,7 @@ class XmlReconcile(command.Command):
             raise errors.BadInput(f'FILE: {parsed_args.file}: {error.strerror}') from error
         except exception.InvalidXML as error:
             raise errors.BadInput(f'FILE: {parsed_args.file}: {error}') from error
-        known = records.of_inventory(_inventory(parsed_args.inventory))
+        known = records_of(Inventory.of(_inventory(parsed_args.inventory)))
         report = [
             f'{step.device.describe()}: {step.outcome}, {step.reason}' + (f': {step.alias}' if step.alias else '')
             for step in plan.plan(definition, known)

@@ -12,22 +12,22 @@ import operator
 import os
 from collections.abc import Callable
 from collections.abc import Iterable
-from typing import Any
 
 from aliasagent import exception
 from aliasagent.devices import alias
 from aliasagent.devices import base
 from aliasagent.devices import bounds
-from aliasagent.devices import differences
 from aliasagent.devices import disk as disks
 from aliasagent.devices import drives
-from aliasagent.devices import host_device
 from aliasagent.devices import identity
 from aliasagent.devices import interface as interfaces
-from aliasagent.devices import port as ports
 from aliasagent.devices import targets
-from aliasagent.devices import volume
 from aliasagent.devices.domain import Found
+from aliasagent.requests.base import Attach
+from aliasagent.requests.base import BuiltAttach
+from aliasagent.requests.sources import BlockSource
+from aliasagent.requests.volume import BUSES
+from aliasagent.requests.volume import AttachVolume
 from aliasagent.virt import conflicts
 from aliasagent.virt import errors
 from aliasagent.virt import lookup
@@ -76,19 +76,6 @@ class _Avoid:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Request:
-    """What an attach asks for."""
-
-    device_id: str
-    #: Makes the device so that it fits the guest as it was just read, with none of the names that are to be avoided.
-    build: Callable[[Definitions, _Avoid, Records], base.Device]
-    #: The device's properties that the request decides, with their fields.
-    decided: differences.Decided
-    #: Refuses what may not be attached. It can take long: names are resolved, and images read.
-    check: Callable[[], None]
-
-
-@dataclasses.dataclass(frozen=True)
 class _Look:
     """What a guest has of a device at one moment."""
 
@@ -132,73 +119,11 @@ class Attacher:
         self._dead_vlan = dead_vlan
         self._tap_exists = tap_exists
 
-    def attach_volume(
-        self,
-        instance: str,
-        volume_id: str,
-        connection_info: dict[str, Any],
-        device_name: str | None = None,
-        disk_bus: str | None = None,
-        device_type: str = 'disk',
-    ) -> None:
-        """Plug a volume in. See :meth:`attach`.
-
-        :raises InvalidInput: the parts of the request do not go together, or the path is not on this host, or not one
-            that may be attached.
-        """
-        needs = bounds.needs({'connection_info': connection_info})
-
-        def check() -> None:
-            paths.check(needs, self._within())
-            path = volume.local_path(connection_info)
-            if path is not None and not os.path.exists(path):
-                raise needs[0].refused(f'{path} does not exist on this host')
-            if path is not None and volume.is_block(connection_info) and os.path.isfile(path):
-                raise needs[0].refused(f'{path} is a file, and driver_volume_type stands for a block device')
-
-        name = None if device_name is None else targets.split(device_name)
-        asked_bus = disk_bus or targets.default_bus(name, device_type)
-        if name is not None:
-            targets.check(name, asked_bus)
-
-        def disk(definitions: Definitions, avoid: _Avoid, records: Records) -> base.Device:
-            bus, target = asked_bus, name
-            if target is None and (has := _disk_of(definitions, volume_id, records)) is not None:
-                # What is not asked for is as on the side that has it already.
-                target = has.target
-                bus = has.bus if disk_bus is None and has.bus in volume.BUSES[device_type] else bus
-            if target is None:
-                target = _free_name(definitions, bus, avoid)
-            return volume.disk_for_volume(volume_id, connection_info, target=target, bus=bus, device_type=device_type)
-
-        decided = volume.decided(connection_info, device_name, disk_bus)
-        self._attach(instance, _Request(volume_id, disk, decided, check))
-
-    def attach_interface(self, instance: str, port: dict[str, Any]) -> None:
-        """Plug the interface of a port in. See :meth:`attach_volume` for the errors."""
-        needs = bounds.needs({'port': port})
-        request = _Request(
-            port['id'],
-            lambda *_read: ports.interface_for_port(port, dead_vlan=self._dead_vlan()),
-            ports.decided(port),
-            lambda: paths.check(needs, self._within()),
-        )
-        self._attach(instance, request)
-
-    def attach_hostdev(self, instance: str, device_id: str, hostdev: dict[str, Any]) -> None:
-        """Give the guest a device of this host. See :meth:`attach_volume` for the errors."""
-        needs = bounds.needs({'hostdev': hostdev})
-        request = _Request(
-            device_id,
-            lambda *_read: host_device.host_device(device_id, hostdev),
-            host_device.decided(hostdev),
-            lambda: paths.check(needs, self._within()),
-        )
-        self._attach(instance, request)
-
-    def _attach(self, instance: str, request: _Request) -> None:
+    def attach(self, instance: str, request: Attach) -> None:
         """Plug a device in, on each side where it is not yet, and read it back.
 
+        :raises InvalidInput: the parts of the request do not go together, or it names something of this host that is
+            not there or may not be given to a guest.
         :raises DeviceConflict: another device goes by this id, or this one is there in another way, or what is behind
             it is in the guest as another device.
         :raises GuestBusy: the guest is being migrated, was saved with its devices, or was asked to release this one.
@@ -211,7 +136,7 @@ class Attacher:
         for attempt in range(1, _ATTEMPTS_AROUND + 1):
             look = self._look(guest, request, avoid)
             if look.missing:
-                request.check()
+                self._check(request)
                 # Meanwhile others may have changed the guest.
                 look = self._look(guest, request, avoid)
             definitions, device, found, missing = look.definitions, look.device, look.found, look.missing
@@ -248,10 +173,35 @@ class Attacher:
                 return
         raise exception.AttachFailed(instance=instance, device=device_id, reason='the guest is changed all the time')
 
-    def _look(self, guest: Guest, request: _Request, avoid: _Avoid) -> _Look:
+    def _check(self, request: Attach) -> None:
+        """Refuse what may not be attached. It can take long: names are resolved, and images read."""
+        needs = request.needs()
+        paths.check(needs, self._within())
+        if isinstance(request, AttachVolume):
+            source = request.connection_info.source
+            path = source.local_path
+            if path is not None and not os.path.exists(path):
+                raise needs[0].refused(f'{path} does not exist on this host')
+            if isinstance(source, BlockSource) and os.path.isfile(source.device_path):
+                raise needs[0].refused(f'{path} is a file, and driver_volume_type stands for a block device')
+
+    def _build(self, request: Attach, definitions: Definitions, avoid: _Avoid, records: Records) -> base.Device:
+        """Build the device so that it fits the guest as it was just read.
+
+        :param avoid: names that it must not get.
+        """
+        match request:
+            case AttachVolume():
+                return _disk(request, definitions, avoid, records)
+            case BuiltAttach():
+                return request.device(dead_vlan=self._dead_vlan())
+            case _:
+                raise TypeError(f'{request} has no device')
+
+    def _look(self, guest: Guest, request: Attach, avoid: _Avoid) -> _Look:
         """Read what the guest has of a device.
 
-        :raises: what :meth:`_attach` raises, if it cannot be attached now.
+        :raises: what :meth:`attach` raises, if it cannot be attached now.
         """
         device_id = request.device_id
         definitions = guest.definitions()
@@ -261,10 +211,11 @@ class Attacher:
             guest.refuse_if_migrating()
             self._unplugs.refuse_if_leaving(guest.uuid, device_id, definitions.live)
         records = tuple(self._known(guest.uuid))
-        device = request.build(definitions, avoid, records)
+        device = self._build(request, definitions, avoid, records)
         found = conflicts.find(guest, definitions, device_id, device, records)
+        decided = request.decided()
         for has in found.values():
-            lookup.check_same(guest.uuid, device_id, device, request.decided, has.device)
+            lookup.check_same(guest.uuid, device_id, device, decided, has.device)
         return _Look(definitions, device, found, records)
 
     def _fit(
@@ -315,6 +266,17 @@ class Attacher:
                 'the device may be there',
             )
         return definitions
+
+
+def _disk(request: AttachVolume, definitions: Definitions, avoid: _Avoid, records: Records) -> disks.Disk:
+    """The disk of a volume; what is not asked for is as on the side that has it already, else what is free."""
+    bus, target = request.bus, request.target
+    if target is not None:
+        targets.check(target, bus)
+    elif (has := _disk_of(definitions, request.volume_id, records)) is not None:
+        target = has.target
+        bus = has.bus if request.disk_bus is None and has.bus in BUSES[request.device_type] else bus
+    return request.disk(target=target or _free_name(definitions, bus, avoid), bus=bus)
 
 
 def _through_iommu(device: base.Device) -> None:

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Callable
 from collections.abc import Iterable
 from concurrent import futures
-from typing import Any
 
 from aliasagent import exception
 from aliasagent.devices import bounds
 from aliasagent.devices import identity
 from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.requests.base import Attach
 from aliasagent.virt import attach
 from aliasagent.virt import detach
 from aliasagent.virt import inventory
@@ -91,25 +91,9 @@ class Driver:
         """
         return inventory.entries(self._host.guest(instance).definitions(), self._known(instance))
 
-    def attach_volume(
-        self,
-        instance: str,
-        volume_id: str,
-        connection_info: dict[str, Any],
-        device_name: str | None = None,
-        disk_bus: str | None = None,
-        device_type: str = 'disk',
-    ) -> None:
-        """Plug a volume in. See :meth:`aliasagent.virt.attach.Attacher.attach_volume`."""
-        self._attacher.attach_volume(instance, volume_id, connection_info, device_name, disk_bus, device_type)
-
-    def attach_interface(self, instance: str, port: dict[str, Any]) -> None:
-        """Plug the interface of a port in. See :meth:`aliasagent.virt.attach.Attacher.attach_interface`."""
-        self._attacher.attach_interface(instance, port)
-
-    def attach_hostdev(self, instance: str, device_id: str, hostdev: dict[str, Any]) -> None:
-        """Give the guest a device of this host. See :meth:`aliasagent.virt.attach.Attacher.attach_hostdev`."""
-        self._attacher.attach_hostdev(instance, device_id, hostdev)
+    def attach(self, instance: str, request: Attach) -> None:
+        """Plug a device in. See :meth:`aliasagent.virt.attach.Attacher.attach`."""
+        self._attacher.attach(instance, request)
 
     def detach(
         self,

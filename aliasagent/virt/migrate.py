@@ -15,11 +15,11 @@ import libvirt
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
+from aliasagent.requests import uris
 from aliasagent.virt import destination
 from aliasagent.virt import errors
 from aliasagent.virt import events
 from aliasagent.virt import jobs
-from aliasagent.virt import uris
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Rewrite
 from aliasagent.virt.host import Host
@@ -61,7 +61,7 @@ def migrate(
     migrate_uri: str | None = None,
     bandwidth_mib: int | None = None,
     unsafe: bool = False,
-    begin: Callable[[], None] = lambda: None,
+    begin: Callable[[], object] = lambda: None,
 ) -> dict[str, str]:
     """Move a running guest, and return when it runs there and is gone here.
 
@@ -80,7 +80,7 @@ def migrate(
     :raises GuestBusy: it is being migrated already.
     :raises HypervisorError: it could not be moved, in libvirt's words. It goes on here, as it was.
     """
-    uris.check_uris(dest_uri, migrate_uri)
+    uris.needs(dest_uri, migrate_uri)
     guest = host.guest(instance)
     if not guest.is_active():
         raise _not_running('migrate', instance)
@@ -203,7 +203,7 @@ def _see_that_it_arrived(
     """
     try:
         # Again, for it may have been let pass by an earlier release.
-        uris.check_uris(dest_uri)
+        uris.needs(dest_uri)
         check()
         runs = destination.runs(host, dest_uri, instance)
     except (exception.HypervisorError, exception.InvalidInput) as error:

@@ -79,7 +79,7 @@ def relive(
     instance: str,
     directory: str | os.PathLike[str],
     rewrite: Rewrite,
-    begin: Callable[[], None] = lambda: None,
+    begin: Callable[[], object] = lambda: None,
 ) -> Relived:
     """Give a running guest's devices the aliases they lack. The persistent config is not touched.
 

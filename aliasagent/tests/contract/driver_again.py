@@ -8,6 +8,7 @@ from typing import Any
 from aliasagent import exception
 from aliasagent.tests import cases
 from aliasagent.tests.contract import harness
+from aliasagent.tests.contract import requests
 from aliasagent.virt.guest import Side
 
 #: What a request for a volume may say that the disk is not, and the field that the error names.
@@ -54,7 +55,7 @@ class AgainContract(harness.DriverCase):
         before = self.xml(guest)
         arguments = {'disk_bus': 'scsi', **more}
         error = self.assertRaises(
-            exception.DeviceConflict, self.driver.attach_volume, guest, volume, info, **arguments
+            exception.DeviceConflict, self.driver.attach, guest, requests.volume(volume, info, **arguments)
         )
         self.assert_untouched(guest, before)
         return str(error)
@@ -65,7 +66,7 @@ class AgainContract(harness.DriverCase):
         for state in ('started', 'shut off'):
             guest = self.hypervisor.new_guest(state=state)
             volume, path = harness.new_id(), self.hypervisor.new_file()
-            self.driver.attach_volume(guest, volume, harness.file_connection(path), disk_bus='scsi')
+            self.driver.attach(guest, requests.volume(volume, harness.file_connection(path), disk_bus='scsi'))
             for change, more, words in OTHER_VOLUMES:
                 self.assertIn(words, self.conflict(guest, volume, _file(path, change), **more))
 
@@ -78,11 +79,11 @@ class AgainContract(harness.DriverCase):
         }
         volume = harness.new_id()
         for _ in range(2):
-            self.driver.attach_volume(guest, volume, _file(path, change), '/dev/sdc', 'scsi')
+            self.driver.attach(guest, requests.volume(volume, _file(path, change), '/dev/sdc', 'scsi'))
             before = self.xml(guest)
         # What is left out is left to what is there.
         for more in ({}, {'disk_bus': 'scsi'}, {'device_name': 'sdc'}):
-            self.driver.attach_volume(guest, volume, _file(path, {'data': {'access_mode': 'ro'}}), **more)
+            self.driver.attach(guest, requests.volume(volume, _file(path, {'data': {'access_mode': 'ro'}}), **more))
             self.assert_untouched(guest, before)
 
     def test_read_only_with_limits_after_read_write(self) -> None:
@@ -92,64 +93,64 @@ class AgainContract(harness.DriverCase):
         for info in (first, then):
             info['driver_volume_type'] = 'file'
             info['data']['device_path'] = path
-        self.driver.attach_volume(guest, volume, first, disk_bus='scsi')
+        self.driver.attach(guest, requests.volume(volume, first, disk_bus='scsi'))
         self.assertIn('connection_info.data.access_mode', self.conflict(guest, volume, then))
         then['data']['access_mode'] = 'rw'
         self.assertIn('connection_info.data.qos_specs.total_iops_sec', self.conflict(guest, volume, then))
 
     def test_an_image_whose_monitors_have_changed_is_the_same(self) -> None:
         guest, volume = self.hypervisor.new_guest(state='shut off'), harness.new_id()
-        self.driver.attach_volume(guest, volume, cases.read('B07-rbd-before'))
+        self.driver.attach(guest, requests.volume(volume, cases.read('B07-rbd-before')))
         before = self.xml(guest)
-        self.driver.attach_volume(guest, volume, cases.read('B07-rbd-after'))
+        self.driver.attach(guest, requests.volume(volume, cases.read('B07-rbd-after')))
         self.assert_untouched(guest, before)
         self.assertIn('source', self.conflict(guest, harness.new_id(), cases.read('B07-rbd-after')))
 
     def test_an_interface_that_is_there_in_another_way_is_a_conflict_that_names_the_field(self) -> None:
         guest = self.hypervisor.new_guest(state='shut off')
         port = self.port(mtu=1450, devname='aa-asked')
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         before = self.xml(guest)
         for change, words in OTHER_PORTS:
             error = self.assertRaises(
-                exception.DeviceConflict, self.driver.attach_interface, guest, {**port, **change}
+                exception.DeviceConflict, self.driver.attach, guest, requests.interface({**port, **change})
             )
             self.assertIn(words, str(error))
             self.assert_untouched(guest, before)
-        self.driver.attach_interface(guest, {name: port[name] for name in ('id', 'address', 'vif_type', 'bridge')})
+        least = {name: port[name] for name in ('id', 'address', 'vif_type', 'bridge')}
+        self.driver.attach(guest, requests.interface(least))
         self.assert_untouched(guest, before)
 
     def test_an_interface_that_is_asked_for_in_the_same_way_is_there(self) -> None:
         guest = self.hypervisor.new_guest(state='started')
         name = f'aa{harness.new_id()[:11]}'
         port = self.port(mtu=1450, devname=name, model='e1000e', link_state='down')
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         before = self.xml(guest)
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         self.assert_untouched(guest, before)
 
     def test_a_port_of_another_vlan_is_a_conflict(self) -> None:
         guest = self.hypervisor.new_guest(state='shut off')
         port = self.port(vif_type='ovs', bridge='br-int', vlan=7)
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         before = self.xml(guest)
         for vlan, words in ((8, 'port.vlan 7, asked for is 8'), ([7, 8], '7, asked for is 7, 8'), (0, 'is none')):
             error = self.assertRaises(
-                exception.DeviceConflict, self.driver.attach_interface, guest, {**port, 'vlan': vlan}
+                exception.DeviceConflict, self.driver.attach, guest, requests.interface({**port, 'vlan': vlan})
             )
             self.assertIn(words, str(error))
         del port['vlan']
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         self.assert_untouched(guest, before)
 
     def test_a_host_device_that_is_there_in_another_way_is_a_conflict(self) -> None:
         guest, device = self.hypervisor.new_guest(state='shut off'), harness.new_id()
         request = {'type': 'pci', 'address': '0000:06:12.6'}
-        self.driver.attach_hostdev(guest, device, request)
-        self.driver.attach_hostdev(guest, device, {**request, 'managed': True})
-        error = self.assertRaises(
-            exception.DeviceConflict, self.driver.attach_hostdev, guest, device, {**request, 'managed': False}
-        )
+        self.driver.attach(guest, requests.hostdev(device, request))
+        self.driver.attach(guest, requests.hostdev(device, {**request, 'managed': True}))
+        unmanaged = requests.hostdev(device, {**request, 'managed': False})
+        error = self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, unmanaged)
         self.assertIn('hostdev.managed yes, asked for is no', str(error))
 
     def test_a_raw_disk_that_is_left_on_one_side_does_not_come_to_the_other_as_qcow2(self) -> None:
@@ -170,14 +171,15 @@ class AgainContract(harness.DriverCase):
             link, hard_link = path.with_suffix('.link'), path.with_suffix('.hard')
             link.symlink_to(path)
             os.link(path, hard_link)
-            self.driver.attach_volume(guest, first['volume_id'], harness.file_connection(path), disk_bus='scsi')
+            named = harness.file_connection(path), harness.file_connection(link)
+            self.driver.attach(guest, requests.volume(first['volume_id'], named[0], disk_bus='scsi'))
             for name in (path, link, hard_link):
                 for change in ({}, {'multiattach': True}):
                     words = self.conflict(guest, second['volume_id'], _file(str(name), change))
                     self.assertIn(f'ua-{first["volume_id"]}', words)
                     self.assertIn('is in the', words)
             # By another name it is the same volume, too.
-            self.driver.attach_volume(guest, first['volume_id'], harness.file_connection(link), disk_bus='scsi')
+            self.driver.attach(guest, requests.volume(first['volume_id'], named[1], disk_bus='scsi'))
 
     def test_a_source_that_one_side_only_has_is_not_attached(self) -> None:
         for side, words in ((Side.LIVE, 'in the running guest'), (Side.PERSISTENT, 'in the persistent config')):
@@ -196,7 +198,7 @@ class AgainContract(harness.DriverCase):
         self.host.guest(guest).attach(xml.replace("type='raw'/>", f"type='qcow2'/>{backing}", 1), Side.PERSISTENT)
         words = self.conflict(guest, harness.new_id(), harness.file_connection(path))
         self.assertIn('disk sdc ua-overlay in the persistent config is based on its source', words)
-        self.driver.attach_volume(guest, harness.new_id(), _file(path, {'data': {'access_mode': 'ro'}}))
+        self.driver.attach(guest, requests.volume(harness.new_id(), _file(path, {'data': {'access_mode': 'ro'}})))
 
     def test_an_id_in_other_letters_is_another_alias_of_what_is_there(self) -> None:
         guest, volume, port = self.hypervisor.new_guest(state='started'), harness.new_id(), self.port()
@@ -209,7 +211,7 @@ class AgainContract(harness.DriverCase):
         for name in (path, self.hypervisor.new_file()):
             self.assertIn(f'ua-{volume.upper()}', self.conflict(guest, volume, harness.file_connection(name)))
         before = self.xml(guest)
-        error = self.assertRaises(exception.DeviceConflict, self.driver.attach_interface, guest, port)
+        error = self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, requests.interface(port))
         self.assertIn('has this id in other letters', str(error))
         for device in (volume, port['id']):
             error = self.assertRaises(exception.DeviceConflict, self.driver.detach, guest, device)
@@ -220,7 +222,7 @@ class AgainContract(harness.DriverCase):
         path, volume = self.hypervisor.new_file(), harness.new_id()
         for _ in range(2):
             guest = self.hypervisor.new_guest(state='shut off')
-            self.driver.attach_volume(guest, volume, _file(path, {'multiattach': True}), disk_bus='scsi')
+            self.driver.attach(guest, requests.volume(volume, _file(path, {'multiattach': True}), disk_bus='scsi'))
             self.assertEqual((set(), {volume}), self.ids(guest))
 
     def test_a_port_with_the_mac_of_two_nameless_interfaces_is_refused_in_true_words(self) -> None:
@@ -229,7 +231,7 @@ class AgainContract(harness.DriverCase):
         nics = ''.join(line for line in lines if '<interface' in line)
         guest = self.hypervisor.new_guest(nics, state='shut off')
         before = self.xml(guest)
-        error = self.assertRaises(exception.DeviceConflict, self.driver.attach_interface, guest, port)
+        error = self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, requests.interface(port))
         for words in ('asked for is one on bridge:br1', 'no alias that says whose it is', 'on network:default'):
             self.assertIn(words, str(error))
         self.assert_untouched(guest, before)

@@ -3,6 +3,7 @@
 
 from aliasagent import exception
 from aliasagent.tests.contract import harness
+from aliasagent.tests.contract import requests
 from aliasagent.tests.contract.hypervisor import disk
 from aliasagent.tests.contract.hypervisor import scsi_hostdev
 from aliasagent.virt.guest import Side
@@ -46,23 +47,23 @@ class AttachContract(harness.DriverCase):
         guest = self.hypervisor.new_guest(state='started')
         connection, port = harness.file_connection(self.hypervisor.new_file()), self.port()
         volume = harness.new_id()
-        self.driver.attach_volume(guest, volume, connection, disk_bus='scsi')
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.volume(volume, connection, disk_bus='scsi'))
+        self.driver.attach(guest, requests.interface(port))
         before = self.xml(guest)
-        self.driver.attach_volume(guest, volume, connection, disk_bus='scsi')
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.volume(volume, connection, disk_bus='scsi'))
+        self.driver.attach(guest, requests.interface(port))
         self.assert_untouched(guest, before)
 
     def test_another_device_under_the_same_id_is_a_conflict(self) -> None:
         guest = self.hypervisor.new_guest(state='started')
         volume, port = self.attach(guest), self.port()
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         before = self.xml(guest)
         self.assertRaises(exception.DeviceConflict, self.attach, guest, volume)
         other_mac = {**port, 'address': harness.new_mac()}
-        self.assertRaises(exception.DeviceConflict, self.driver.attach_interface, guest, other_mac)
+        self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, requests.interface(other_mac))
         of_the_volume = {**self.port(), 'id': volume}
-        self.assertRaises(exception.DeviceConflict, self.driver.attach_interface, guest, of_the_volume)
+        self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, requests.interface(of_the_volume))
         self.assert_untouched(guest, before)
 
     def test_the_side_that_lacks_it_gets_it(self) -> None:
@@ -71,7 +72,7 @@ class AttachContract(harness.DriverCase):
             volume, path = harness.new_id(), self.hypervisor.new_file()
             xml = harness.disk_xml(path, 'sdc', serial=volume, alias=f'ua-{volume}')
             self.host.guest(guest).attach(xml, side)
-            self.driver.attach_volume(guest, volume, harness.file_connection(path), disk_bus='scsi')
+            self.driver.attach(guest, requests.volume(volume, harness.file_connection(path), disk_bus='scsi'))
             self.assert_on_both(guest, volume)
             targets = {self.live(guest).by_alias(f'ua-{volume}')[0].target}
             targets.add(self.persistent(guest).by_alias(f'ua-{volume}')[0].target)
@@ -139,9 +140,8 @@ class AttachContract(harness.DriverCase):
         guest = self.hypervisor.new_guest(state='started')
         before = self.xml(guest)
         missing = harness.file_connection(f'{self.hypervisor.new_file()}.missing')
-        error = self.assertRaises(
-            exception.InvalidInput, self.driver.attach_volume, guest, harness.new_id(), missing, disk_bus='scsi'
-        )
+        request = requests.volume(harness.new_id(), missing, disk_bus='scsi')
+        error = self.assertRaises(exception.InvalidInput, self.driver.attach, guest, request)
         self.assertEqual('connection_info.data.device_path', error.kwargs['field'])
         self.assert_untouched(guest, before)
 
@@ -172,7 +172,7 @@ class AttachContract(harness.DriverCase):
         volume, path = harness.new_id(), self.hypervisor.new_file()
         self.host.guest(guest).attach(harness.disk_xml(path, 'sdb', serial=volume), Side.LIVE | Side.PERSISTENT)
         before = self.xml(guest)
-        self.driver.attach_volume(guest, volume, harness.file_connection(path), disk_bus='scsi')
+        self.driver.attach(guest, requests.volume(volume, harness.file_connection(path), disk_bus='scsi'))
         self.assert_untouched(guest, before)
 
     def test_a_nameless_device_that_looks_the_same_is_a_conflict(self) -> None:
@@ -182,15 +182,9 @@ class AttachContract(harness.DriverCase):
         self.host.guest(guest).attach(xml, Side.LIVE | Side.PERSISTENT)
         self.host.guest(guest).attach(harness.disk_xml(path, 'sdb'), Side.LIVE | Side.PERSISTENT)
         before = self.xml(guest)
-        self.assertRaises(exception.DeviceConflict, self.driver.attach_interface, guest, port)
-        self.assertRaises(
-            exception.DeviceConflict,
-            self.driver.attach_volume,
-            guest,
-            harness.new_id(),
-            harness.file_connection(path),
-            disk_bus='scsi',
-        )
+        self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, requests.interface(port))
+        double = requests.volume(harness.new_id(), harness.file_connection(path), disk_bus='scsi')
+        self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, double)
         self.assert_untouched(guest, before)
 
     def test_the_list_shows_each_device_once_with_where_it_is(self) -> None:

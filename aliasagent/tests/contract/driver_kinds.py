@@ -8,6 +8,7 @@ from typing import Any
 
 from aliasagent import exception
 from aliasagent.tests.contract import harness
+from aliasagent.tests.contract import requests
 from aliasagent.virt.guest import Side
 
 _SECRET = '6fc0a1d6-51f8-4b4a-8f7c-5d6d0b3a5e11'
@@ -100,7 +101,7 @@ class KindsContract(harness.DriverCase):
             volume = harness.new_id()
 
             def attach(volume: str = volume, connection: Any = connection, more: Any = more) -> None:
-                self.driver.attach_volume(guest, volume, connection, **{'disk_bus': 'scsi', **more})
+                self.driver.attach(guest, requests.volume(volume, connection, **{'disk_bus': 'scsi', **more}))
 
             self.assert_in_and_out(guest, volume, attach, 'disk')
             (disk,) = self.persistent(guest).by_alias(f'ua-{volume}')
@@ -112,7 +113,7 @@ class KindsContract(harness.DriverCase):
             port = {'id': harness.new_id(), 'address': harness.new_mac(), **request}
 
             def attach(port: Any = port) -> None:
-                self.driver.attach_interface(guest, port)
+                self.driver.attach(guest, requests.interface(port))
 
             self.assert_in_and_out(guest, port['id'], attach, 'interface')
 
@@ -122,7 +123,7 @@ class KindsContract(harness.DriverCase):
             device = harness.new_id()
 
             def attach(device: str = device, request: Any = request) -> None:
-                self.driver.attach_hostdev(guest, device, request)
+                self.driver.attach(guest, requests.hostdev(device, request))
 
             self.assert_in_and_out(guest, device, attach, 'hostdev')
 
@@ -134,9 +135,8 @@ class KindsContract(harness.DriverCase):
         )
         self.host.guest(guest).attach(xml, Side.PERSISTENT)
         before = self.xml(guest)
-        self.assertRaises(
-            exception.DeviceConflict, self.driver.attach_hostdev, guest, harness.new_id(), HOSTDEVS['pci']
-        )
+        double = requests.hostdev(harness.new_id(), HOSTDEVS['pci'])
+        self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, double)
         self.assert_untouched(guest, before)
         mdev = harness.new_id()
         self.host.guest(guest).attach(

@@ -6,6 +6,7 @@ from typing import Any
 from aliasagent import exception
 from aliasagent.tests import cases
 from aliasagent.tests.contract import harness
+from aliasagent.tests.contract import requests
 from aliasagent.virt.guest import Side
 
 
@@ -34,24 +35,24 @@ class PlacesContract(harness.DriverCase):
         ]
 
     def eight(self, guest: str) -> list[dict[str, Any]]:
-        requests: list[dict[str, Any]] = cases.read('B01-eight-scsi-disks')
-        for request in requests:
+        given: list[dict[str, Any]] = cases.read('B01-eight-scsi-disks')
+        for request in given:
             request['connection_info']['data']['device_path'] = self.hypervisor.new_file()
-            self.driver.attach_volume(guest, **request)
-        return requests
+            self.driver.attach(guest, requests.volume(**request))
+        return given
 
     def test_eight_scsi_disks_are_on_the_guests_own_controller(self) -> None:
         for state in ('started', 'shut off'):
             guest = self.hypervisor.new_guest(state=state)
             before = self.controllers(guest)
-            requests = self.eight(guest)
-            for number, request in enumerate(requests):
+            given = self.eight(guest)
+            for number, request in enumerate(given):
                 alias = f'ua-{request["volume_id"]}'
                 self.assertEqual({('0', str(number))}, set(self.places(guest, alias)))
             self.assertEqual(before, self.controllers(guest))
             texts = self.xml(guest)
-            for request in requests:
-                self.driver.attach_volume(guest, **request)
+            for request in given:
+                self.driver.attach(guest, requests.volume(**request))
             self.assert_untouched(guest, texts)
 
     def test_a_name_beyond_the_seventh_does_not_lead_to_another_controller(self) -> None:
@@ -77,7 +78,7 @@ class PlacesContract(harness.DriverCase):
         for number, unit in enumerate((0, 2, 3, 4, 5, 6, 7, 8)):
             device = harness.new_id()
             request = {'type': 'scsi', 'adapter': 'scsi_host0', 'bus': 0, 'target': 0, 'unit': number}
-            self.driver.attach_hostdev(guest, device, request)
+            self.driver.attach(guest, requests.hostdev(device, request))
             self.assertEqual([('0', str(unit))], self.places(guest, f'ua-{device}'))
         self.assertEqual(before, self.controllers(guest))
 
@@ -88,7 +89,7 @@ class PlacesContract(harness.DriverCase):
             place = "<address type='drive' controller='0' bus='0' target='0' unit='77'/>"
             xml = harness.disk_xml(path, 'sdc', serial=volume, alias=f'ua-{volume}')
             self.host.guest(guest).attach(xml.replace('</disk>', f'{place}</disk>'), side)
-            self.driver.attach_volume(guest, volume, harness.file_connection(path))
+            self.driver.attach(guest, requests.volume(volume, harness.file_connection(path)))
             self.assertEqual([('0', '77')] * 2, self.places(guest, f'ua-{volume}'))
 
     def test_a_guest_without_a_controller_is_told_what_helps(self) -> None:
@@ -115,10 +116,10 @@ class PlacesContract(harness.DriverCase):
     def test_a_tap_that_was_made_before_is_used_and_stays(self) -> None:
         guest, name = self.hypervisor.new_guest(), self.hypervisor.new_tap()
         port = self.tap_port(name)
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         self.assertEqual(['no', 'no'], self.managed(guest, port['id']))
         before = self.xml(guest)
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         self.assert_untouched(guest, before)
         self.detach(guest, port['id'])
         self.assertTrue(self.hypervisor.has_tap(name))
@@ -126,10 +127,10 @@ class PlacesContract(harness.DriverCase):
     def test_a_tap_that_is_not_there_is_made_by_libvirt(self) -> None:
         guest = self.hypervisor.new_guest(state='started')
         port = self.tap_port(f'tap{harness.new_id()[:11]}')
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         self.assertEqual([None, None], self.managed(guest, port['id']))
         before = self.xml(guest)
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         self.assert_untouched(guest, before)
 
     # VLANs
@@ -137,7 +138,7 @@ class PlacesContract(harness.DriverCase):
     def vlan(self, guest: str, **more: Any) -> list[str | None]:
         """The tags of a new port in the saved definition."""
         port = {**cases.read('B04-port-ovs-without-vlan'), 'id': harness.new_id(), **more}
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         (device,) = self.persistent(guest).by_alias(f'ua-{port["id"]}')
         return [tag.get('id') for tag in device.element.iterfind('vlan/tag')]
 
@@ -156,8 +157,8 @@ class PlacesContract(harness.DriverCase):
         guest = self.hypervisor.new_guest(state='shut off')
         port = {**cases.read('B04-port-ovs-without-vlan'), 'id': harness.new_id()}
         self.dead_vlan = False
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         before = self.xml(guest)
         self.dead_vlan = True
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         self.assert_untouched(guest, before)

@@ -16,6 +16,7 @@ import libvirt
 
 from aliasagent.devices.bounds import Bounds
 from aliasagent.devices.domain import Domain
+from aliasagent.tests.contract import requests
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import Patience
@@ -102,13 +103,14 @@ class DriverCase:
     def attach(self, guest: str, volume: str | None = None, *, bus: str = 'scsi', **more: Any) -> str:
         """Attach a new volume, or this one, from a new file; its id. A SCSI disk goes without the guest's help."""
         volume = volume or new_id()
-        self.driver.attach_volume(guest, volume, file_connection(self.hypervisor.new_file()), disk_bus=bus, **more)
+        info = file_connection(self.hypervisor.new_file())
+        self.driver.attach(guest, requests.volume(volume, info, disk_bus=bus, **more))
         return volume
 
     def attach_port(self, guest: str, mac: str | None = None, **more: Any) -> str:
         """Attach a new port, or one with this MAC; its id."""
         port = self.port(mac, **more)
-        self.driver.attach_interface(guest, port)
+        self.driver.attach(guest, requests.interface(port))
         return str(port['id'])
 
     def port(self, mac: str | None = None, **more: Any) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 from aliasagent import exception
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import plan
-from aliasagent.reconcile import records
+from aliasagent.requests.inventory import Inventory
+from aliasagent.requests.inventory import records_of
 from aliasagent.tests.contract import harness
 from aliasagent.virt import lookup
 from aliasagent.virt.guest import Guest
@@ -98,10 +99,10 @@ class ReconcileContract(harness.DriverCase):
                 {'id': wrong, 'target': '/dev/sdc'},
             ],
         }
-        report = apply.look(guest, records.of_inventory(inventory))
+        report = apply.look(guest, records_of(Inventory.of(inventory)))
         self.assertEqual((set(), set()), self.ids(instance))
         self.assertEqual(4, report.count(plan.Outcome.GETS_ALIAS))
-        report = apply.reconcile(guest, records.of_inventory(inventory))
+        report = apply.reconcile(guest, records_of(Inventory.of(inventory)))
         # The disk whose serial contradicts the inventory is left alone.
         self.assertEqual(1, report.count(plan.Outcome.CONFLICT))
         self.assertEqual((set(), {by_target, by_source, by_mac, by_slot}), self.ids(instance))
@@ -124,7 +125,7 @@ class ReconcileContract(harness.DriverCase):
         self.assertIn(f'named after volume {named}, which is no proof', step.reason)
         self.assert_refused(instance, named, 'no proof')
         self.assertRaises(exception.DeviceNotFound, self.driver.detach, instance, volume)
-        told = records.of_inventory({'volumes': [{'id': volume, 'target': 'sda'}]})
+        told = records_of(Inventory.of({'volumes': [{'id': volume, 'target': 'sda'}]}))
         report = apply.reconcile(guest, told)
         self.assertEqual([f'ua-{volume}'], report.given)
         # What the inventory meant is known by its source from then on, wherever it is.
@@ -147,7 +148,7 @@ class ReconcileContract(harness.DriverCase):
             self.assert_untouched(instance, before)
             for device_id in (old, new):
                 self.assert_refused(instance, device_id, old, new)
-            told = records.of_inventory({'volumes': [{'id': new, 'target': 'sda'}]})
+            told = records_of(Inventory.of({'volumes': [{'id': new, 'target': 'sda'}]}))
             report = apply.reconcile(guest, told)
             self.assertEqual([] if name else [f'ua-{new}'], report.given)
             found = lookup.both(guest.definitions(), new, report.settled)
@@ -158,7 +159,7 @@ class ReconcileContract(harness.DriverCase):
         guest, path = self.guest(instance), self.hypervisor.new_file()
         guest.attach(harness.disk_xml(path, 'sdb'), Side.LIVE)
         self.assertEqual([], apply.look(guest).steps)
-        told = records.of_inventory({'volumes': [{'id': volume, 'source': path}]})
+        told = records_of(Inventory.of({'volumes': [{'id': volume, 'source': path}]}))
         for look in (apply.look, apply.reconcile):
             report = look(guest, told)
             (step,) = report.steps
@@ -201,13 +202,13 @@ class ReconcileContract(harness.DriverCase):
         (reason,) = [step.reason for step in report.steps if step.outcome is plan.Outcome.TRANSIENT]
         self.assertIn('by its serial; gets it by "reconcile --live"', reason)
         (tap,) = [device.target for device in self.live(instance).devices() if device.kind == 'interface']
-        known = records.of_inventory(
+        known = records_of(Inventory.of(
             {
                 'volumes': [{'id': told, 'target': '/dev/sdc'}],
                 # Whatever it is called now, it will not be once it was saved and restored.
                 'ports': [{'id': harness.new_id(), 'devname': tap}],
             }
-        )
+        ))
         self.assertEqual({f'ua-{volume}', f'ua-{told}'}, set(apply.reconcile(guest, known).pending))
         self.assert_untouched(instance, before)
         guest.attach(harness.disk_xml(self.hypervisor.new_file(), 'sdd'), Side.LIVE)
@@ -218,7 +219,7 @@ class ReconcileContract(harness.DriverCase):
         instance = self.hypervisor.new_guest("<graphics type='vnc' passwd='geheim'/>", state='shut off')
         guest, port = self.guest(instance), harness.new_id()
         guest.attach(HOSTDEV, Side.PERSISTENT)
-        apply.reconcile(guest, records.of_inventory({'ports': [{'id': port, 'pci_slot': PCI}]}))
+        apply.reconcile(guest, records_of(Inventory.of({'ports': [{'id': port, 'pci_slot': PCI}]})))
         self.assertEqual((set(), {port}), self.ids(instance))
         self.assertIn("passwd='geheim'", (guest.persistent_text() or '').replace('"', "'"))
 

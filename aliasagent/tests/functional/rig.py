@@ -10,13 +10,14 @@ from aliasagent.operations import knowledge
 from aliasagent.operations import told
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
+from aliasagent.requests import catalog
+from aliasagent.requests.actions import Action
 from aliasagent.tests import base as tests_base
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import aliases
@@ -88,7 +89,7 @@ class RigCase(tests_base.TestCase):
 
     def ask(self, action: Action, guest: str, device: str, **arguments: Any) -> str:
         """Have something done; the operation's id."""
-        operation = Operation(harness.new_id(), action, guest, device, arguments)
+        operation = Operation(harness.new_id(), action, guest, device, catalog.parse(action, arguments))
         self.runner.accept(operation)
         return operation.id
 

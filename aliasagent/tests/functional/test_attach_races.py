@@ -7,6 +7,7 @@ import fixtures
 
 from aliasagent import exception
 from aliasagent.tests.contract import harness
+from aliasagent.tests.contract import requests
 from aliasagent.tests.fakes.libvirt import hotplug
 from aliasagent.tests.functional.test_contract_driver import OnFake
 from aliasagent.virt import errors
@@ -78,7 +79,7 @@ class AttachRacesTest(OnFake):
         """The running guest has the device, its persistent config gets it, and the guest gives it up meanwhile."""
         guest = self.hypervisor.new_guest(state='started')
         volume, path = harness.new_id(), self.hypervisor.new_file()
-        self.driver.attach_volume(guest, volume, harness.file_connection(path), disk_bus='virtio')
+        self.driver.attach(guest, requests.volume(volume, harness.file_connection(path), disk_bus='virtio'))
         self.host.guest(guest).detach(f'ua-{volume}', Side.PERSISTENT)
 
         def lose(view: Guest, xml: str, sides: Side) -> None:
@@ -86,7 +87,7 @@ class AttachRacesTest(OnFake):
             self.side.fake.guests[guest].remove_live(f'ua-{volume}')
 
         asked = self.at_first(lose)
-        self.driver.attach_volume(guest, volume, harness.file_connection(path), disk_bus='virtio')
+        self.driver.attach(guest, requests.volume(volume, harness.file_connection(path), disk_bus='virtio'))
         self.assert_on_both(guest, volume)
         self.assertEqual([Side.PERSISTENT, Side.LIVE], asked)
 
@@ -102,5 +103,5 @@ class AttachRacesTest(OnFake):
         first = config.findall('devices/interface')[0]
         first.getparent().remove(first)  # type: ignore[union-attr]
         before = self.xml(guest)
-        self.assertRaises(exception.AmbiguousDevice, self.driver.attach_interface, guest, port)
+        self.assertRaises(exception.AmbiguousDevice, self.driver.attach, guest, requests.interface(port))
         self.assert_untouched(guest, before)

@@ -11,6 +11,7 @@ import libvirt
 from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.tests.contract import harness
+from aliasagent.tests.contract import requests
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt import hotplug
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
@@ -167,10 +168,10 @@ class BetweenLivesTest(OnFake):
     def test_what_the_guest_refused_to_release_can_be_attached_again(self) -> None:
         guest = self.hypervisor.new_guest(state='started')
         volume, path = harness.new_id(), self.hypervisor.new_file()
-        self.driver.attach_volume(guest, volume, harness.file_connection(path), disk_bus='virtio')
+        self.driver.attach(guest, requests.volume(volume, harness.file_connection(path), disk_bus='virtio'))
         self.inside(guest).unplug.refuse = 1
         self.assertRaises(exception.DetachFailed, self.detach, guest, volume)
-        self.driver.attach_volume(guest, volume, harness.file_connection(path), disk_bus='virtio')
+        self.driver.attach(guest, requests.volume(volume, harness.file_connection(path), disk_bus='virtio'))
         self.assert_on_both(guest, volume)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from aliasagent.tests import cases
 from aliasagent.tests.contract import harness
+from aliasagent.tests.contract import requests
 from aliasagent.tests.fakes.libvirt import domain_xml
 from aliasagent.tests.functional import test_contract_driver
 
@@ -31,9 +32,9 @@ class EncryptedMemoryTest(test_contract_driver.OnFake):
         info: dict[str, Any] = cases.read('B05-volume-for-a-sev-guest')
         info['data']['device_path'] = '/dev/null'
         volume = harness.new_id()
-        self.driver.attach_volume(guest, volume, info)
+        self.driver.attach(guest, requests.volume(volume, info))
         before = self.xml(guest)
-        self.driver.attach_volume(guest, volume, info)
+        self.driver.attach(guest, requests.volume(volume, info))
         self.assert_untouched(guest, before)
         devices = {
             'volume': volume,

@@ -125,7 +125,7 @@ class OracleTest(HistoryTestCase):
         self.assert_seen('false success', 'succeeded, and the device is in the persistent config')
 
     def test_nothing_is_attached(self) -> None:
-        self.replace(Driver, 'attach_volume', lambda real, *args, **kwargs: None)
+        self.replace(Driver, 'attach', lambda real, *args, **kwargs: None)
         self.assert_seen('false success', 'and the device is not in the')
 
     def test_what_failed_is_told_as_released(self) -> None:
@@ -196,11 +196,11 @@ class OracleTest(HistoryTestCase):
         def attach(real: Any, *args: Any, **kwargs: Any) -> None:
             raise KeyError('a defect')
 
-        self.replace(Driver, 'attach_volume', attach)
+        self.replace(Driver, 'attach', attach)
         self.assert_seen('internal error', 'KeyError')
 
     def test_an_untrue_history_is_made_shorter(self) -> None:
-        self.replace(Driver, 'attach_volume', lambda real, *args, **kwargs: None)
+        self.replace(Driver, 'attach', lambda real, *args, **kwargs: None)
         seed = self.assert_seen('false success', 'and the device is not in the')
 
         def is_same(history: Any) -> bool:

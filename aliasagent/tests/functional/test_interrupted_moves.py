@@ -9,13 +9,17 @@ from aliasagent.devices.bounds import Bounds
 from aliasagent.operations import knowledge
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.moves import Moves
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
+from aliasagent.requests import catalog
+from aliasagent.requests.actions import Action
+from aliasagent.requests.guest import LiveMigrate
+from aliasagent.requests.guest import ReconcileLive
 from aliasagent.tests import base
+from aliasagent.tests.contract import requests
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
@@ -89,8 +93,8 @@ class InterruptedMovesTestCase(base.TestCase):
 
         :param killed: the agent began it, was killed, and is started again.
         """
-        arguments = {'dest_uri': 'qemu+tls://there/system'} if action is Action.LIVE_MIGRATE else {}
-        operation = Operation(f'{action}-{instance}', action, instance, '', arguments)
+        request = catalog.parse(action, {'dest_uri': 'qemu+tls://there/system'})
+        operation = Operation(f'{action}-{instance}', action, instance, '', request)
         if killed:
             self.journal.accept(operation)
             self.journal.start(operation.id)
@@ -185,7 +189,7 @@ class InterruptedMovesTestCase(base.TestCase):
     def test_a_stop_leaves_a_migration_to_libvirt_and_the_next_agent_follows_it(self) -> None:
         guest = self.fake.add_guest(DISK)
         guest.migrating = True
-        operation = Operation('one', Action.LIVE_MIGRATE, guest.uuid, '', {'dest_uri': 'qemu+tls://there/system'})
+        operation = Operation('one', Action.LIVE_MIGRATE, guest.uuid, '', LiveMigrate('qemu+tls://there/system'))
         self.journal.accept(operation)
         self.journal.start('one')
         self.runner.recover()
@@ -217,7 +221,7 @@ class InterruptedMovesTestCase(base.TestCase):
             stopped.set()
 
         self.fake.before['saveImageGetXMLDesc'] = stop
-        operation = Operation('one', Action.RECONCILE_LIVE, guest.uuid, '', {})
+        operation = Operation('one', Action.RECONCILE_LIVE, guest.uuid, '', ReconcileLive())
         self.runner.accept(operation)
         self.assertTrue(stopped.wait(base.PATIENCE))
         self.wait_for(lambda: not self.moves._running, 'nothing to run any more')
@@ -235,7 +239,7 @@ class InterruptedMovesTestCase(base.TestCase):
     def test_what_the_agent_attached_itself_it_knows(self) -> None:
         guest = self.fake.add_guest(DISK.replace(f'<serial>{VOLUME}</serial>', ''), persistent=False)
         info = {'driver_volume_type': 'file', 'data': {'device_path': '/disk'}}
-        arguments = {'volume_id': VOLUME, 'connection_info': info}
-        self.journal.accept(Operation('attach', Action.ATTACH_VOLUME, guest.uuid, VOLUME, arguments))
+        request = requests.volume(VOLUME, info)
+        self.journal.accept(Operation('attach', Action.ATTACH_VOLUME, guest.uuid, VOLUME, request))
         self.journal.finish('attach')
         self.assert_relived(guest, self.outcome(Action.RECONCILE_LIVE, guest.uuid))

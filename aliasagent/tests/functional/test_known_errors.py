@@ -19,7 +19,7 @@ from aliasagent.compute.manager import ComputeManager
 from aliasagent.compute.service import ComputeService
 from aliasagent.context import RequestContext
 from aliasagent.operations.model import MOVES
-from aliasagent.operations.model import Action
+from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors

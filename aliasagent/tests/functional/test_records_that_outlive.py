@@ -11,9 +11,9 @@ import libvirt
 
 from aliasagent import exception
 from aliasagent.operations.lanes import Lanes
-from aliasagent.operations.model import Action
 from aliasagent.operations.moves import Moves
 from aliasagent.reconcile.apply import Draft
+from aliasagent.requests.actions import Action
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import domain_xml

@@ -11,7 +11,7 @@ import libvirt
 from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.model import Action
+from aliasagent.requests.actions import Action
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt import hotplug

@@ -35,7 +35,7 @@ import libvirt
 from aliasagent import exception
 from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import DETACHES
-from aliasagent.operations.model import Action
+from aliasagent.requests.actions import Action
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.history import chronicle

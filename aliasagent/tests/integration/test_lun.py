@@ -12,6 +12,7 @@ from aliasagent.devices.identity import Evidence
 from aliasagent.devices.identity import Record
 from aliasagent.reconcile import apply
 from aliasagent.tests.contract import harness
+from aliasagent.tests.contract import requests
 from aliasagent.tests.integration import base
 from aliasagent.tests.parts import guest as guests
 from aliasagent.tests.parts import iscsi
@@ -45,7 +46,7 @@ class LunTest(base.OnLibvirt):
 
     def attach_lun(self, target: iscsi.Target, secret: str | None = None) -> None:
         info = target.connection_info(secret)
-        self.driver.attach_volume(self.uuid, self.volume, info, disk_bus='scsi', device_type='lun')
+        self.driver.attach(self.uuid, requests.volume(self.volume, info, disk_bus='scsi', device_type='lun'))
 
     def secret(self, password: str) -> str:
         """Have libvirt hold a password; its UUID there."""
@@ -168,10 +169,8 @@ class LunTest(base.OnLibvirt):
         target, before = self.target(), self.xml(self.uuid)
         info = target.connection_info()
         info['data']['target_iqn'] += '-of-nobody'
-        attach = self.driver.attach_volume
-        error = self.assertRaises(
-            exception.AttachFailed, attach, self.uuid, self.volume, info, disk_bus='scsi', device_type='lun'
-        )
+        request = requests.volume(self.volume, info, disk_bus='scsi', device_type='lun')
+        error = self.assertRaises(exception.AttachFailed, self.driver.attach, self.uuid, request)
         self.assertIn('log in to target', str(error))
         self.assert_untouched(self.uuid, before)
 

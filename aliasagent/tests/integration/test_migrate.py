@@ -16,9 +16,10 @@ from aliasagent.devices.bounds import Bounds
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.interface import Interface
 from aliasagent.reconcile import apply
-from aliasagent.reconcile import records
 from aliasagent.reconcile import rewrite
 from aliasagent.reconcile.mover import Mover
+from aliasagent.requests.guest import LiveMigrate
+from aliasagent.requests.inventory import Inventory
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.tests.integration import moving
@@ -129,10 +130,9 @@ class MigrateTest(moving.MovingCase, testtools.TestCase):
         macs = {harness.new_id(): harness.new_mac() for _number in range(2)}
         nics = ''.join(harness.interface_xml(BRIDGE, mac) for mac in macs.values())
         instance = self.side.new_guest(nics, state='started')
-        known = records.of_inventory({'ports': [{'id': port, 'address': mac} for port, mac in macs.items()]})
-        Mover(self.host, str(self.directory), within=Bounds.everything).migrate(
-            instance, self.there.uri, f'unix://{self.directory}/migration', unsafe=True, records=known
-        )
+        told = Inventory.of({'ports': [{'id': port, 'address': mac} for port, mac in macs.items()]})
+        request = LiveMigrate(self.there.uri, f'unix://{self.directory}/migration', unsafe=True, inventory=told)
+        Mover(self.host, str(self.directory), within=Bounds.everything).migrate(instance, request)
         self.stand_at(self.there)
         self.assert_on_both(instance, *macs)
         live = self.live(instance)

@@ -11,9 +11,10 @@ from aliasagent.devices.domain import Domain
 from aliasagent.devices.interface import Interface
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import plan
-from aliasagent.reconcile import records
 from aliasagent.reconcile import rewrite
 from aliasagent.reconcile.mover import Mover
+from aliasagent.requests.inventory import Inventory
+from aliasagent.requests.inventory import records_of
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.tests.integration import moving
@@ -88,7 +89,7 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
         mover.relive(instance)
         self.assertEqual((set(), set()), self.ids(instance))
         inventory = {'ports': [{'id': port, 'address': mac} for port, mac in macs.items()]}
-        known = records.of_inventory(inventory)
+        known = records_of(Inventory.of(inventory))
         report = apply.reconcile(self.host.guest(instance), known)
         self.assertEqual(2, report.count(plan.Outcome.TRANSIENT))
         mover.relive(instance, known)

@@ -27,8 +27,8 @@ from aliasagent import rpc_server  # noqa: E402
 from aliasagent.cmd import compute  # noqa: E402
 from aliasagent.operations.journal import Journal  # noqa: E402
 from aliasagent.operations.model import Accepted  # noqa: E402
-from aliasagent.operations.model import Action  # noqa: E402
 from aliasagent.operations.model import Operation  # noqa: E402
+from aliasagent.requests.actions import Action  # noqa: E402
 
 TIMES, EARLY = 'ALIASAGENT_TEST_TIMES', 'ALIASAGENT_TEST_EARLY'
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aliasagent.context import RequestContext
-from aliasagent.operations.model import Action
+from aliasagent.requests.actions import Action
 from aliasagent.tests.contract import harness
 from aliasagent.tests.stress.scene import ADDED
 from aliasagent.tests.stress.scene import REMOVED

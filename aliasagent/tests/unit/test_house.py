@@ -20,6 +20,7 @@ FLOORS = (
     ('operations',),
     ('reconcile',),
     ('virt',),
+    ('requests',),
     ('devices',),
     ('rpc', 'rpc_parts', 'rpc_server'),
     ('conf',),
@@ -33,11 +34,12 @@ BELOW = {
     'version': set[str](),
     'conf': {'conf', 'version'},
     'devices': {'devices', 'exception'},
+    'requests': {'devices', 'exception', 'requests'},
     # The client speaks to the contract, and to nothing behind it.
     'shell': {
         *('compute.contract', 'compute.rpcapi', 'conf', 'context', 'exception', 'rpc', 'shell', 'version'),
         # and, to rewrite a file without an agent, what is pure
-        *('devices', 'reconcile.plan', 'reconcile.records', 'reconcile.rewrite'),
+        *('devices', 'reconcile.plan', 'reconcile.rewrite', 'requests'),
     },
 }
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from aliasagent import exception
 from aliasagent import metrics
-from aliasagent.operations.model import Action
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import passes
 from aliasagent.reconcile import plan
+from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests.unit.operations.runner_base import operation
 

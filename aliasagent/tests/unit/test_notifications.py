@@ -13,11 +13,12 @@ from aliasagent import context
 from aliasagent import exception
 from aliasagent import notifications
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Notice
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import Phase
 from aliasagent.operations.model import State
+from aliasagent.requests.actions import Action
+from aliasagent.requests.detach import DetachVolume
 from aliasagent.tests import base
 
 GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
@@ -28,7 +29,7 @@ FAILED = Operation(
     Action.DETACH_VOLUME,
     GUEST,
     VOLUME,
-    {'volume_id': VOLUME, 'secret': SECRET},
+    DetachVolume(VOLUME),
     state=State.FAILED,
     error_class='DetachTimeout',
     error='words',
@@ -109,7 +110,7 @@ class SenderTestCase(base.TestCase):
         return sender
 
     def do(self, name: str, error: Exception | None = None) -> None:
-        self.journal.accept(Operation(name, Action.ATTACH_VOLUME, GUEST, VOLUME, {}, request_id=f'req-{name}'))
+        self.journal.accept(Operation(name, Action.ATTACH_VOLUME, GUEST, VOLUME, None, request_id=f'req-{name}'))
         self.journal.start(name)
         self.journal.finish(name, error)
 

@@ -27,12 +27,18 @@ from aliasagent import exception
 from aliasagent import metrics
 from aliasagent import notifications
 from aliasagent.cmd import status
-from aliasagent.compute import formats as contract_formats
 from aliasagent.compute import schemas
 from aliasagent.devices import base as devices
 from aliasagent.devices import disk
 from aliasagent.operations import model
 from aliasagent.reconcile import plan
+from aliasagent.requests import actions
+from aliasagent.requests import formats as request_formats
+from aliasagent.requests import hostdev
+from aliasagent.requests import inventory
+from aliasagent.requests import port
+from aliasagent.requests import sources
+from aliasagent.requests import volume
 from aliasagent.shell import errors
 from aliasagent.shell import main
 from aliasagent.shell import operation
@@ -47,16 +53,16 @@ OUTPUT_OPTIONS = (
 )
 #: Schemas that are shown once, and named where they are used.
 SHARED = {
-    'connection_info': schemas.CONNECTION_INFO,
-    'port': schemas.PORT,
-    'hostdev': schemas.HOSTDEV,
-    'inventory': schemas.INVENTORY,
+    'connection_info': volume.CONNECTION_INFO,
+    'port': port.PORT,
+    'hostdev': hostdev.HOSTDEV,
+    'inventory': inventory.SCHEMA,
 }
 #: The parts of them, by a member's value.
 PARTS = {
-    'connection_info.data': schemas.VOLUME_DATA,
-    'port': schemas.VIF_TYPES,
-    'hostdev': schemas.HOSTDEV_TYPES,
+    'connection_info.data': sources.SCHEMAS,
+    'port': port.VIF_TYPES,
+    'hostdev': hostdev.SCHEMAS,
 }
 
 
@@ -173,7 +179,7 @@ def _schema(schema: Any) -> Iterator[str]:
 def methods(kind: str) -> Iterator[str]:
     """The schema of each method's arguments: of the casts, or of the calls."""
     for name, schema in schemas.METHODS.items():
-        if (name in set(model.Action)) == (kind == 'casts'):
+        if (name in set(actions.Action)) == (kind == 'casts'):
             yield from _section(name, '~')
             yield from _schema(schema)
 
@@ -207,7 +213,7 @@ def _without_kinds(schema: Any, member: str) -> Any:
 
 def formats() -> Iterator[str]:
     """What each ``format`` of the schemas means."""
-    rows = ((f'``{name}``', words) for name, (words, _check) in contract_formats.FORMATS.items())
+    rows = ((f'``{name}``', words) for name, (words, _check) in request_formats.FORMATS.items())
     yield from _table(('format', 'what it is'), rows)
 
 
@@ -301,9 +307,9 @@ def alert_table() -> Iterator[str]:
 def event_types() -> Iterator[str]:
     """The event types of each action."""
     rows = []
-    for action in model.Action:
+    for action in actions.Action:
         phases = [phase for phase in model.Phase if phase is not model.Phase.RELEASED or action in model.DETACHES]
-        rows.append((f'``{action}``', ', '.join(f'``instance.{notifications.NAMES[action]}.{it}``' for it in phases)))
+        rows.append((f'``{action}``', ', '.join(f'``instance.{action.event}.{it}``' for it in phases)))
     yield from _table(('action', 'event types'), rows, '26 74')
 
 
@@ -323,10 +329,10 @@ def example_payload() -> Iterator[str]:
     )
     operation = model.Operation(
         id='1c6f3f0e-8f43-4f0a-8c0e-0f6f6d1d3a55',
-        action=model.Action.DETACH_VOLUME,
+        action=actions.Action.DETACH_VOLUME,
         instance='d4a6a9a0-5a5c-4a4b-9c39-0c8f1f4f2f10',
         device='7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10',
-        arguments={},
+        request=None,
         error_class=type(error).__name__,
         error=str(error),
         request_id='req-0b1f6a0e-5c0c-4c8e-9d9f-5b1a7b0f7c11',

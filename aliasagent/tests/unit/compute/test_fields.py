@@ -6,10 +6,14 @@ from typing import Any
 
 from aliasagent.compute import contract
 from aliasagent.compute import schemas
-from aliasagent.compute.schema_parts import Schema
 from aliasagent.devices import bounds
+from aliasagent.requests import catalog
+from aliasagent.requests import hostdev as hostdevs
+from aliasagent.requests import port as ports
+from aliasagent.requests import sources
+from aliasagent.requests.actions import Action
+from aliasagent.requests.schema import Schema
 from aliasagent.tests import base
-from aliasagent.virt import uris
 
 ID = '7f0c2d9e-5a31-4b8e-9c4d-1e2f3a4b5c6d'
 PORT = {'id': ID, 'address': '52:54:00:00:00:01'}
@@ -121,8 +125,8 @@ HARMLESS: dict[str, str] = {
 VOLUMES: list[dict[str, Any]] = [
     *(
         {'driver_volume_type': kind, 'data': {'device_path': '/dev/sdb'}}
-        for kind in schemas.VOLUME_DATA
-        if 'device_path' in str(schemas.VOLUME_DATA[kind])
+        for kind in sources.SCHEMAS
+        if 'device_path' in str(sources.SCHEMAS[kind])
     ),
     {'driver_volume_type': 'nfs', 'data': {'export': 'a:/b', 'name': 'c'}, 'mount_point_base': '/mnt'},
     {'driver_volume_type': 'iscsi', 'data': ISCSI},
@@ -144,7 +148,7 @@ PORTS = [
         'vif_type': kind,
         **{name: value for name, value in _NAMED_OF_PORTS.items() if name in schema['properties']},
     }
-    for kind, schema in schemas.VIF_TYPES.items()
+    for kind, schema in ports.VIF_TYPES.items()
 ]
 HOSTDEVS: list[dict[str, Any]] = [
     {'type': 'pci', 'address': '0000:06:12.5'},
@@ -188,7 +192,7 @@ class FieldsTestCase(base.TestCase):
         bounded: dict[str, set[str]] = {field: set() for field in NAMES}
         for method, arguments in REQUESTS:
             contract.validate(method, {'instance_uuid': ID, **arguments})
-            needs = [*bounds.needs(arguments), *uris.needs(arguments)]
+            needs = catalog.parse(Action(method), arguments).needs()
             named = {field for field in self.given(arguments) if field in NAMES}
             missed = {field for field in named if not any(_is_of(need, field) for need in needs)}
             self.assertEqual(set(), missed, str(arguments))
@@ -205,7 +209,7 @@ class FieldsTestCase(base.TestCase):
             *(port['vif_type'] for port in PORTS),
             *(hostdev['type'] for hostdev in HOSTDEVS),
         }
-        self.assertEqual({*schemas.VOLUME_DATA, *schemas.VIF_TYPES, *schemas.HOSTDEV_TYPES}, tried)
+        self.assertEqual({*sources.SCHEMAS, *ports.VIF_TYPES, *hostdevs.SCHEMAS}, tried)
 
     def given(self, value: Any, prefix: str = '') -> Iterator[str]:
         """The fields of a request by their full name."""

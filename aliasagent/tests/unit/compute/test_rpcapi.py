@@ -11,7 +11,7 @@ from aliasagent import exception
 from aliasagent import rpc
 from aliasagent.compute.rpcapi import ComputeAPI
 from aliasagent.context import RequestContext
-from aliasagent.operations.model import Action
+from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 
 #: The methods that each version brought, and arguments for them.

@@ -7,8 +7,9 @@ import jsonschema
 
 from aliasagent import exception
 from aliasagent.compute import contract
-from aliasagent.compute import formats
 from aliasagent.compute import schemas
+from aliasagent.requests import formats
+from aliasagent.requests import port as ports
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import golden
 
@@ -54,7 +55,7 @@ class PortTestCase(SchemasTestCase):
             'vhostuser': 'vhostuser_socket',
             'network': 'network',
         }
-        self.assertEqual(set(schemas.VIF_TYPES), set(needs))
+        self.assertEqual(set(ports.VIF_TYPES), set(needs))
         for vif_type, need in needs.items():
             port = {'id': golden.PORT, 'address': '52:54:00:12:34:56', 'vif_type': vif_type}
             self.port(f'port.{need}', port)

@@ -5,6 +5,7 @@ from typing import Any
 
 from aliasagent.conf import allowed
 from aliasagent.devices import bounds
+from aliasagent.requests import sources
 from aliasagent.tests import base
 
 
@@ -76,4 +77,4 @@ class DefaultsTestCase(base.TestCase):
     def test_what_storpool_and_powerflex_return(self) -> None:
         for path in ('/dev/storpool-byid/abcd.b.xyz', '/dev/disk/by-id/emc-vol-0011223344556677-8899aabbccddeeff'):
             connection = {'driver_volume_type': 'local', 'data': {'device_path': path}}
-            self.within.check(bounds.needs({'connection_info': connection}))
+            self.within.check(sources.of(connection).needs())

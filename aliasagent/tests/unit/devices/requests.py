@@ -5,9 +5,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from aliasagent.compute import schemas
 from aliasagent.devices import qos
 from aliasagent.devices import targets
+from aliasagent.requests import port as port_requests
 from aliasagent.tests.unit.devices import golden
 
 Json = dict[str, Any]
@@ -111,7 +111,7 @@ _disk_options = _members(
 
 @st.composite
 def volumes(draw: st.DrawFn) -> Json:
-    """What ``disk_for_volume`` takes beside the id."""
+    """What :func:`aliasagent.tests.unit.devices.golden.disk` takes."""
     kind = draw(st.sampled_from(sorted(_DATA)))
     bus = draw(st.sampled_from(['virtio', 'scsi', 'sata', 'usb']))
     info: Json = {
@@ -160,8 +160,8 @@ _REQUIRED: dict[str, st.SearchStrategy[Any]] = {
 @st.composite
 def ports(draw: st.DrawFn) -> Json:
     """A port of any ``vif_type`` with any of its members."""
-    vif_type = draw(st.sampled_from(sorted(schemas.VIF_TYPES)))
-    schema = schemas.VIF_TYPES[vif_type]
+    vif_type = draw(st.sampled_from(sorted(port_requests.VIF_TYPES)))
+    schema = port_requests.VIF_TYPES[vif_type]
     port: Json = {'vif_type': vif_type}
     for name in schema['properties']:
         if name in schema['required'] and name != 'vif_type':

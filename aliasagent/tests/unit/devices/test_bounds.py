@@ -6,9 +6,17 @@ from typing import Any
 
 from aliasagent import exception
 from aliasagent.devices import bounds
+from aliasagent.requests import catalog
+from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 
 PORT = {'id': '7f0c2d9e-5a31-4b8e-9c4d-1e2f3a4b5c6d', 'address': '52:54:00:00:00:01'}
+
+_ATTACHES = {
+    'connection_info': Action.ATTACH_VOLUME,
+    'port': Action.ATTACH_INTERFACE,
+    'hostdev': Action.ATTACH_HOSTDEV,
+}
 
 
 def volume(kind: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -17,7 +25,9 @@ def volume(kind: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 class NeedsTestCase(base.TestCase):
     def names(self, arguments: dict[str, Any]) -> list[tuple[str, str, str]]:
-        return [(need.field, need.kind, need.name) for need in bounds.needs(arguments)]
+        action = next(_ATTACHES[name] for name in arguments)
+        request = catalog.parse(action, {'volume_id': PORT['id'], 'device_id': PORT['id'], **arguments})
+        return [(need.field, need.kind, need.name) for need in request.needs()]
 
     def test_every_path_that_a_volume_is_behind(self) -> None:
         for kind in ('file', 'local', 'nfs', 'iscsi', 'fibre_channel'):
@@ -85,7 +95,7 @@ class NeedsTestCase(base.TestCase):
             self.assertEqual([expected], self.names({'hostdev': hostdev}))
 
     def test_what_is_no_attach_needs_nothing(self) -> None:
-        self.assertEqual([], self.names({'volume_id': PORT['id']}))
+        self.assertEqual([], catalog.parse(Action.DETACH_VOLUME, {'volume_id': PORT['id']}).needs())
 
 
 class BoundsTestCase(base.TestCase):

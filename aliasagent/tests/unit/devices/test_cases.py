@@ -5,10 +5,11 @@ from typing import Any
 
 from aliasagent import exception
 from aliasagent.compute import contract
-from aliasagent.devices import port as ports
-from aliasagent.devices import volume
 from aliasagent.devices.disk import Disk
 from aliasagent.devices.interface import Interface
+from aliasagent.requests import sources
+from aliasagent.requests.port import AttachInterface
+from aliasagent.requests.volume import AttachVolume
 from aliasagent.tests import base
 from aliasagent.tests import cases
 from aliasagent.tests.unit.devices import golden
@@ -18,16 +19,15 @@ def disk(info: dict[str, Any], *, bus: str = 'virtio', device_id: str = golden.V
     """The disk of a connection, as an agent has it that got it in a message."""
     arguments = {'instance_uuid': golden.DEVICE, 'volume_id': device_id, 'connection_info': info, 'disk_bus': bus}
     contract.validate('attach_volume', arguments)
-    kept = contract.canonical(arguments)
     target = {'virtio': 'vda'}.get(bus, 'sda')
-    return volume.disk_for_volume(kept['volume_id'], kept['connection_info'], target=target, bus=bus)
+    return AttachVolume.from_dict(arguments).disk(target=target, bus=bus)
 
 
 def interface(port: dict[str, Any]) -> Interface:
     """The interface of a port, likewise."""
     arguments = {'instance_uuid': golden.DEVICE, 'port': port}
     contract.validate('attach_interface', arguments)
-    return ports.interface_for_port(contract.canonical(arguments)['port'])
+    return AttachInterface.from_dict(arguments).device()
 
 
 class CasesTestCase(base.TestCase):
@@ -42,7 +42,7 @@ class CasesTestCase(base.TestCase):
             info = cases.read(name)
             made = disk(info)
             self.assertEqual(('block', info['data']['device_path']), (made.type, made.source))
-            self.assertEqual([info['data']['device_path']], list(volume.host_paths(info).values()))
+            self.assertEqual(info['data']['device_path'], sources.of(info).local_path)
         for kind in ('rbd', 'nbd', 'iscsi', 'lightos', 'a-driver-of-next-year'):
             made = disk({'driver_volume_type': kind, 'data': {'device_path': '/dev/x0'}})
             self.assertEqual(('block', '/dev/x0'), (made.type, made.source), kind)

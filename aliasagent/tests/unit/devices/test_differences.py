@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
+
 from aliasagent.devices import differences
 from aliasagent.devices import domain
-from aliasagent.devices import port as ports
-from aliasagent.devices import volume
 from aliasagent.devices import xml
 from aliasagent.devices.disk import Disk
+from aliasagent.requests.port import AttachInterface
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import golden
 
@@ -22,10 +23,12 @@ class DifferencesTestCase(base.TestCase):
         for name in (*golden.VOLUMES, *golden.PORTS):
             asked, made = golden.build(name), domain.device(xml.parse(golden.text(name, 'in')))
             if name in golden.VOLUMES:
-                request = golden.VOLUMES[name]
-                decided = volume.decided(request['connection_info'], f'/dev/{request["target"]}', request['bus'])
+                given = golden.VOLUMES[name]
+                request = golden.request(given['connection_info'], given['device_type'])
+                named = {'device_name': f'/dev/{given["target"]}', 'disk_bus': given['bus']}
+                decided = dataclasses.replace(request, **named).decided()
             else:
-                decided = ports.decided(golden.PORTS[name])
+                decided = AttachInterface.from_dict({'port': golden.PORTS[name]}).decided()
             self.assertIsNone(differences.first(made, asked, decided), name)
 
     def test_what_is_not_said_may_be_anything(self) -> None:

@@ -9,7 +9,6 @@ from aliasagent.compute import contract
 from aliasagent.devices import base as devices_base
 from aliasagent.devices import domain
 from aliasagent.devices import properties
-from aliasagent.devices import volume
 from aliasagent.devices import xml
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import golden
@@ -93,5 +92,5 @@ class GoldenTestCase(base.TestCase):
 
     def test_a_serial_on_everything_but_a_lun(self) -> None:
         for name, request in golden.VOLUMES.items():
-            disk = volume.disk_for_volume(golden.VOLUME, **request)
+            disk = golden.disk(**request)
             self.assertEqual(None if request['device_type'] == 'lun' else golden.VOLUME, disk.serial, name)

@@ -4,15 +4,22 @@
 The guide shows the parts between the marks.
 """
 
-from typing import Any
+import dataclasses
+from typing import ClassVar
+from typing import Self
 
 import fixtures
+import jsonschema
 
 from aliasagent import exception
 from aliasagent.devices import alias
 from aliasagent.devices import base as devices
+from aliasagent.devices import bounds
+from aliasagent.devices import differences
 from aliasagent.devices import domain
 from aliasagent.devices import properties
+from aliasagent.requests import base as requests
+from aliasagent.requests import schema as parts
 from aliasagent.tests import base
 
 
@@ -40,28 +47,59 @@ class Filesystem(devices.Device):
 # end of the class
 
 
-# begin of the function
-def filesystem_for_share(share_id: str, share: dict[str, Any]) -> Filesystem:
-    """The filesystem of a share, with its alias.
+# begin of the request
+@dataclasses.dataclass(frozen=True)
+class AttachShare(requests.BuiltAttach):
+    """Let a guest mount a directory of the host."""
 
-    :param share: valid by its schema: ``path`` on the host, ``tag`` in the guest, and ``access_mode``.
-    :raises InvalidInput: the id cannot be part of an alias.
-    """
-    filesystem = Filesystem.new()
-    filesystem.type = 'mount'
-    filesystem.accessmode = 'passthrough'
-    filesystem.driver_type = 'virtiofs'
-    filesystem.source_dir = share['path']
-    filesystem.mount_tag = share['tag']
-    filesystem.readonly = share.get('access_mode') == 'ro'
-    filesystem.alias = alias.make(share_id)
-    return filesystem
-# end of the function
+    schema: ClassVar = parts.whole(
+        {
+            **requests.INSTANCE,
+            'share_id': requests.DEVICE_ID,
+            'path': parts.string('absolute-path'),
+            'tag': parts.string('name'),
+        },
+        {'access_mode': {'enum': [None, 'rw', 'ro']}},
+    )
+
+    share_id: str
+    path: str
+    tag: str
+    access_mode: str | None = None
+
+    @classmethod
+    def from_dict(cls, arguments: requests.Json) -> Self:
+        return requests.known(cls, {**arguments, 'share_id': requests.normal(arguments['share_id'])})
+
+    def to_dict(self) -> requests.Json:
+        return requests.members(self)
+
+    @property
+    def device_id(self) -> str:
+        return self.share_id
+
+    def needs(self) -> list[bounds.Need]:
+        return [bounds.Need('path', bounds.PATHS, self.path)]
+
+    def decided(self) -> dict[str, str]:
+        return {'mount_tag': 'tag', 'readonly': 'access_mode'}
+
+    def device(self, *, dead_vlan: bool = False) -> Filesystem:
+        filesystem = Filesystem.new()
+        filesystem.type = 'mount'
+        filesystem.accessmode = 'passthrough'
+        filesystem.driver_type = 'virtiofs'
+        filesystem.source_dir = self.path
+        filesystem.mount_tag = self.tag
+        filesystem.readonly = self.access_mode == 'ro'
+        filesystem.alias = alias.make(self.share_id)
+        return filesystem
+# end of the request
 
 
 # begin of the tests
 SHARE = '0f7a4f1b-2c01-4a3e-9d6f-5a7fd1f261c5'
-REQUEST = {'path': '/srv/shares/data', 'tag': 'data', 'access_mode': 'ro'}
+MESSAGE = {'share_id': SHARE.upper(), 'path': '/srv/shares/data', 'tag': 'data', 'access_mode': 'ro'}
 #: As libvirt has it in a definition, with what we do not speak of.
 DEFINITION = f"""
 <domain type='kvm'>
@@ -88,21 +126,31 @@ class NewKindTestCase(base.TestCase):
         classes = {**domain._CLASSES, Filesystem.tag: Filesystem}
         self.useFixture(fixtures.MonkeyPatch('aliasagent.devices.domain._CLASSES', classes))
 
+    def test_a_message_is_parsed_once_and_kept(self) -> None:
+        jsonschema.validate({'instance_uuid': SHARE, **MESSAGE}, AttachShare.schema)
+        request = AttachShare.from_dict(MESSAGE)
+        self.assertEqual(SHARE, request.device_id)
+        self.assertEqual(request, AttachShare.from_dict(request.to_dict()))
+        self.assertEqual([('path', '/srv/shares/data')], [(need.field, need.name) for need in request.needs()])
+
     def test_what_is_made_of_a_request(self) -> None:
         self.assertEqual(
             '<filesystem type="mount" accessmode="passthrough"><driver type="virtiofs"/>'
             f'<source dir="/srv/shares/data"/><target dir="data"/><readonly/><alias name="ua-{SHARE}"/></filesystem>',
-            filesystem_for_share(SHARE, REQUEST).to_xml(),
+            AttachShare.from_dict(MESSAGE).device().to_xml(),
         )
 
     def test_an_id_that_libvirt_would_drop_is_refused(self) -> None:
-        self.assertRaises(exception.InvalidInput, filesystem_for_share, 'my share', REQUEST)
+        request = AttachShare.from_dict({**MESSAGE, 'share_id': 'my share'})
+        self.assertRaises(exception.InvalidInput, request.device)
 
     def test_it_is_found_by_its_id_and_is_the_one_that_was_asked_for(self) -> None:
         found = domain.Domain.parse(DEFINITION).find(SHARE)
         assert found is not None and isinstance(found.device, Filesystem)
-        asked = filesystem_for_share(SHARE, REQUEST)
+        request = AttachShare.from_dict(MESSAGE)
+        asked = request.device()
         self.assertEqual((asked.source, asked.target), (found.device.source, found.device.target))
+        self.assertIsNone(differences.first(found.device, asked, request.decided()))
         self.assertFalse(found.device.can_be_unplugged)
 
     def test_what_is_changed_leaves_the_rest_as_it_is(self) -> None:

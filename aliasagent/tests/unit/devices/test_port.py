@@ -3,8 +3,8 @@
 from typing import Any
 
 from aliasagent import exception
-from aliasagent.devices import port as ports
 from aliasagent.devices.interface import Interface
+from aliasagent.requests.port import AttachInterface
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import golden
 
@@ -19,9 +19,13 @@ _REQUIRED: dict[str, dict[str, Any]] = {
 
 
 def build(vif_type: str, **more: Any) -> Interface:
-    return ports.interface_for_port(
+    return interface(
         {'id': golden.PORT, 'address': '52:54:00:AB:CD:EF', 'vif_type': vif_type, **_REQUIRED[vif_type], **more}
     )
+
+
+def interface(port: dict[str, Any]) -> Interface:
+    return AttachInterface.from_dict({'port': port}).device()
 
 
 class PortTestCase(base.TestCase):
@@ -50,7 +54,7 @@ class PortTestCase(base.TestCase):
         self.assertIsNone(build('hw_veb').model)
         self.assertEqual(
             build('hw_veb').to_xml(),
-            ports.interface_for_port(
+            interface(
                 {'id': golden.PORT, 'address': '52:54:00:ab:cd:ef', 'vif_type': 'hostdev', 'pci_slot': '0000:06:12.5'}
             ).to_xml(),
         )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever the contract accepts is built, and read back as it was built, or refused in words."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +11,15 @@ from hypothesis import strategies as st
 from aliasagent import exception
 from aliasagent.compute import contract
 from aliasagent.devices import base as devices_base
-from aliasagent.devices import bounds
 from aliasagent.devices import disk
 from aliasagent.devices import domain
-from aliasagent.devices import host_device
-from aliasagent.devices import port
-from aliasagent.devices import targets
-from aliasagent.devices import volume
 from aliasagent.devices import xml
+from aliasagent.requests import catalog
+from aliasagent.requests import sources
+from aliasagent.requests.actions import Action
+from aliasagent.requests.hostdev import AttachHostdev
+from aliasagent.requests.port import AttachInterface
+from aliasagent.requests.volume import AttachVolume
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import golden
 from aliasagent.tests.unit.devices import requests
@@ -37,25 +39,64 @@ def ask_for_volume(request: Json) -> devices_base.Device:
     }
     contract.validate('attach_volume', arguments)
     # As the driver calls it.
-    return volume.disk_for_volume(
-        golden.VOLUME,
-        request['connection_info'],
-        target=request['target'] or 'vda',
-        bus=request['bus'] or targets.DEFAULT_BUS,
-        device_type=request['device_type'],
-    )
+    asked = AttachVolume.from_dict(arguments)
+    return asked.disk(target=asked.target or 'vda', bus=asked.bus)
 
 
 def ask_for_interface(request: Json) -> devices_base.Device:
     contract.validate('attach_interface', {'instance_uuid': golden.DEVICE, 'port': request})
-    return port.interface_for_port(request)
+    return AttachInterface.from_dict({'port': request}).device()
 
 
 def ask_for_hostdev(request: Json) -> devices_base.Device:
     contract.validate(
         'attach_hostdev', {'instance_uuid': golden.DEVICE, 'device_id': golden.DEVICE, 'hostdev': request}
     )
-    return host_device.host_device(golden.DEVICE, request)
+    return AttachHostdev.from_dict({'device_id': golden.DEVICE, 'hostdev': request}).device()
+
+
+class KeptTestCase(base.TestCase):
+    """What the journal keeps of a request is that request, and valid."""
+
+    def check(self, action: Action, arguments: Json) -> None:
+        arguments = {'volume_id': golden.VOLUME, 'device_id': golden.DEVICE, **arguments}
+        schema = catalog.TYPES[action].schema
+        message = {name: value for name, value in arguments.items() if name in schema['properties']}
+        request = catalog.parse(action, message)
+        kept = request.to_dict()
+        contract.validate(action, {'instance_uuid': golden.DEVICE, **kept})
+        self.assertEqual(request, catalog.parse(action, json.loads(json.dumps(kept))))
+        self.assertNotIn(golden.PLAINTEXT, json.dumps(kept))
+        # Earlier releases kept what says nothing, and members that are of no use, too.
+        self.assertEqual(request, catalog.parse(action, {**message, 'something_else': None}))
+
+    @given(requests.volumes())
+    def test_volumes(self, request: Json) -> None:
+        self.check(Action.ATTACH_VOLUME, {name: request[name] for name in ('connection_info', 'device_type')})
+
+    @given(requests.ports())
+    def test_ports(self, port: Json) -> None:
+        self.check(Action.ATTACH_INTERFACE, {'port': port})
+
+    @given(requests.hostdevs)
+    def test_hostdevs(self, hostdev: Json) -> None:
+        self.check(Action.ATTACH_HOSTDEV, {'hostdev': hostdev})
+        (need,) = catalog.parse(Action.ATTACH_HOSTDEV, {'device_id': 'x', 'hostdev': hostdev}).needs()
+        source = ask_for_hostdev(hostdev).source
+        assert source is not None
+        # The words of USB and SCSI devices begin with their kind, which the option's name says.
+        self.assertEqual(source.removeprefix(f'{hostdev["type"]}:'), need.name)
+
+    @given(requests.hostdevs)
+    def test_inventories(self, hostdev: Json) -> None:
+        inventory = {
+            'ports': [{'id': golden.PORT, 'address': None, 'bridge': 'br0'}],
+            'volumes': [{'id': golden.VOLUME, 'target': '/dev/vdb'}],
+            'hostdevs': [{'id': golden.DEVICE, 'hostdev': hostdev, 'guest_pci_slot': '0000:00:05.0'}],
+        }
+        for action in (Action.RECONCILE_INSTANCE, Action.RECONCILE_LIVE):
+            self.check(action, {'inventory': inventory})
+        self.check(Action.LIVE_MIGRATE, {'dest_uri': 'qemu+tls://there/system', 'inventory': inventory})
 
 
 class RequestsTestCase(base.TestCase):
@@ -89,7 +130,7 @@ class RequestsTestCase(base.TestCase):
         assert isinstance(device, disk.Disk)
         self.assertIn(device.driver_type, ('raw', 'qcow2'))
         if device.driver_type == 'qcow2':
-            self.assertTrue(all(need.is_image for need in bounds.needs(request)))
+            self.assertTrue(all(need.is_image for need in sources.of(request['connection_info']).needs()))
 
     @given(requests.ports())
     def test_ports(self, request: Json) -> None:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from aliasagent import exception
-from aliasagent.devices import volume
 from aliasagent.devices.disk import Disk
 from aliasagent.devices.disk import Host
+from aliasagent.requests import sources
 from aliasagent.tests import base
 from aliasagent.tests.unit.devices import golden
 
@@ -22,7 +22,7 @@ def build(
     **more: Any,
 ) -> Disk:
     info = {'driver_volume_type': kind, 'data': {'device_path': PATH} if data is None else data, **more}
-    return volume.disk_for_volume(golden.VOLUME, info, target=target, bus=bus, device_type=device_type)
+    return golden.disk(info, target=target, bus=bus, device_type=device_type)
 
 
 class VolumeTestCase(base.TestCase):
@@ -110,7 +110,7 @@ class VolumeTestCase(base.TestCase):
 
 class LocalPathTestCase(base.TestCase):
     def path(self, kind: str, data: dict[str, Any], **more: Any) -> str | None:
-        return volume.local_path({'driver_volume_type': kind, 'data': data, **more})
+        return sources.of({'driver_volume_type': kind, 'data': data, **more}).local_path
 
     def test_paths_of_this_host(self) -> None:
         for kind in ('file', 'local', 'nfs', 'iscsi', 'fibre_channel'):
@@ -125,6 +125,7 @@ class LocalPathTestCase(base.TestCase):
             )
 
     def test_elsewhere(self) -> None:
-        self.assertIsNone(self.path('iscsi', {'target_portal': '192.0.2.1:3260'}))
+        target = {'target_portal': '192.0.2.1:3260', 'target_iqn': 'iqn.a', 'target_lun': 1}
+        self.assertIsNone(self.path('iscsi', target))
         self.assertIsNone(self.path('rbd', {'name': 'a/b'}))
         self.assertIsNone(self.path('nbd', {'socket': '/run/nbd'}))

@@ -12,12 +12,14 @@ from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.devices.identity import Claim
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.moves import Moves
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.plan import Record
+from aliasagent.requests import catalog
+from aliasagent.requests.actions import Action
+from aliasagent.requests.base import Request
 from aliasagent.tests import base
 
 GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
@@ -63,14 +65,8 @@ class StubDriver:
             raise self.answer
         return self.answer
 
-    def attach_volume(self, instance: str, **arguments: Any) -> Any:
-        return self._do('attach_volume', instance, arguments)
-
-    def attach_interface(self, instance: str, **arguments: Any) -> Any:
-        return self._do('attach_interface', instance, arguments)
-
-    def attach_hostdev(self, instance: str, **arguments: Any) -> Any:
-        return self._do('attach_hostdev', instance, arguments)
+    def attach(self, instance: str, request: Request) -> Any:
+        return self._do('attach', instance, request)
 
     def detach(
         self,
@@ -117,23 +113,32 @@ class StubMover:
         if self.then:
             raise self.then.pop(0)
 
-    def relive(self, instance: str, *, records: list[Record], begin: Callable[[], None], begun_before: bool) -> None:
-        self._do(begin, 'relive', instance, begun_before, records)
-
-    def migrate(
-        self,
-        instance: str,
-        *,
-        records: list[Record],
-        begin: Callable[[], None],
-        begun_before: bool,
-        **arguments: Any,
-    ) -> None:
-        self._do(begin, 'migrate', instance, begun_before, arguments, records)
+    def move(self, instance: str, request: Request, *, begin: Callable[[], None], begun_before: bool) -> None:
+        self._do(begin, 'move', instance, begun_before, request)
 
 
-def operation(operation_id: str, action: Action = Action.DETACH, **values: Any) -> Operation:
-    return dataclasses.replace(Operation(operation_id, action, GUEST, VOLUME, {'device_id': VOLUME}), **values)
+#: What is asked for unless a test says otherwise.
+_ARGUMENTS: dict[str, Any] = {
+    'device_id': VOLUME,
+    'volume_id': VOLUME,
+    'port_id': PORT,
+    'connection_info': {'driver_volume_type': 'file', 'data': {'device_path': '/a'}},
+    'port': {'id': PORT, 'address': '52:54:00:00:00:01', 'vif_type': 'bridge', 'bridge': 'br0'},
+    'hostdev': {'type': 'pci', 'address': '0000:06:12.5'},
+    'dest_uri': 'qemu+tls://there/system',
+}
+
+
+def request(action: Action, **arguments: Any) -> Request:
+    """A request, with what is usual where nothing is said."""
+    return catalog.parse(action, {**_ARGUMENTS, **arguments})
+
+
+def operation(
+    operation_id: str, action: Action = Action.DETACH, arguments: dict[str, Any] | None = None, **values: Any
+) -> Operation:
+    asked = request(action, **(arguments or {}))
+    return dataclasses.replace(Operation(operation_id, action, GUEST, VOLUME, asked), **values)
 
 
 class RunnerTestCase(base.TestCase):

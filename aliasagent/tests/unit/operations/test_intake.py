@@ -106,7 +106,7 @@ class IntakeTestCase(base.TestCase):
             self.assertEqual(([('one', 7)], []), (self.runner.taken, errors))
 
     def test_of_one_with_the_id_of_another_it_is_said(self) -> None:
-        self.runner.known['one'] = operation('one', arguments={'other': 1})
+        self.runner.known['one'] = operation('one', arguments={'device_id': 'other'})
         self.intake.take(operation('one'))
         self.assertEqual(1, self.runner.asked)
         self.assertIn('Not accepted: detach, operation one: ', self.log.output)

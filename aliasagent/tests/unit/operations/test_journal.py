@@ -3,7 +3,6 @@
 
 import concurrent.futures
 import dataclasses
-import json
 import os
 import pathlib
 import signal
@@ -20,17 +19,24 @@ from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import VERSION
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
+from aliasagent.requests import catalog
+from aliasagent.requests.actions import Action
+from aliasagent.requests.base import Request
 from aliasagent.tests import base
 
 GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
 
 
+def request(volume_id: str, name: str = 'a') -> Request:
+    info = {'driver_volume_type': 'rbd', 'data': {'name': name, 'hosts': ['b'], 'ports': [1]}}
+    return catalog.parse(Action.ATTACH_VOLUME, {'volume_id': volume_id, 'connection_info': info})
+
+
 def operation(operation_id: str = 'one', **values: Any) -> Operation:
     return dataclasses.replace(
-        Operation(operation_id, Action.ATTACH_VOLUME, GUEST, 'vol', {'volume_id': 'vol', 'n': [1, None, 'ä']}), **values
+        Operation(operation_id, Action.ATTACH_VOLUME, GUEST, 'vol', request('vol', 'ä')), **values
     )
 
 
@@ -60,7 +66,7 @@ class RecordTestCase(JournalTestCase):
     def test_accepted_again_it_is_the_first_that_counts(self) -> None:
         self.journal.accept(operation())
         self.journal.start('one')
-        asked = operation(arguments={'other': 1}, device='other')
+        asked = operation(request=request('other'), device='other')
         ((known, is_new),) = self.journal.accept(asked)
         self.assertFalse(is_new)
         self.assertEqual(('vol', State.RUNNING), (known.device, known.state))
@@ -136,10 +142,10 @@ class RecordTestCase(JournalTestCase):
         """Texts come from messages and from the hypervisor; a record must not be lost for a character in it."""
         name = str(self.count)
         self.count += 1
-        self.journal.accept(operation(name, arguments={'x': words}, request_id=request_id))
+        self.journal.accept(operation(name, request=request('vol', words), request_id=request_id))
         self.journal.finish(name, exception.HypervisorError(action='x', reason=words))
         kept = self.journal.get(name)
-        self.assertEqual({'x': words}, kept.arguments)
+        self.assertEqual(request('vol', words), kept.request)
         self.assertIsNotNone(kept.error)
 
     def test_a_lone_surrogate_loses_no_record(self) -> None:
@@ -167,10 +173,11 @@ class CrashTestCase(JournalTestCase):
         script = textwrap.dedent("""
             import sys
             from aliasagent.operations.journal import Journal
-            from aliasagent.operations.model import Action, Operation
+            from aliasagent.operations.model import Operation
+            from aliasagent.requests.actions import Action
             journal = Journal(sys.argv[1])
             for number in range(100000):
-                journal.accept(Operation(str(number), Action.DETACH, 'guest', 'device', {}))
+                journal.accept(Operation(str(number), Action.DETACH, 'guest', 'device', None))
                 print(number, flush=True)
         """)
         with subprocess.Popen([sys.executable, '-c', script, self.path], stdout=subprocess.PIPE, text=True) as process:
@@ -272,7 +279,7 @@ class ManyThreadsTestCase(JournalTestCase):
     def test_each_has_its_own_end(self) -> None:
         def work(number: int) -> None:
             name = str(number)
-            self.journal.accept(operation(name, arguments={'number': number}))
+            self.journal.accept(operation(name, request=request(name)))
             self.journal.start(name)
             self.journal.finish(name, ValueError(name) if number % 2 else None)
 
@@ -281,7 +288,7 @@ class ManyThreadsTestCase(JournalTestCase):
         self.assertEqual([], self.journal.unfinished())
         for number in range(60):
             done = self.journal.get(str(number))
-            self.assertEqual({'number': number}, json.loads(json.dumps(done.arguments)))
+            self.assertEqual(request(str(number)), done.request)
             self.assertEqual(str(number) if number % 2 else None, done.error)
 
 

@@ -10,15 +10,16 @@ import fixtures
 
 from aliasagent import exception
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
+from aliasagent.requests.actions import Action
+from aliasagent.requests.detach import DetachDevice
 from aliasagent.tests import base
 
 GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
 
 
 def operation(number: int, size: int = 0) -> Operation:
-    return Operation(str(number), Action.DETACH, GUEST, f'vol-{number}', {'x': 'y' * size})
+    return Operation(str(number), Action.DETACH, GUEST, f'vol-{number}', DetachDevice('y' * size))
 
 
 class FullTestCase(base.TestCase):

@@ -12,12 +12,13 @@ from aliasagent.operations import journal
 from aliasagent.operations import layouts
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import DETACHES
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Phase
 from aliasagent.operations.model import State
+from aliasagent.requests.actions import Action
 from aliasagent.tests.unit.operations.test_journal import GUEST
 from aliasagent.tests.unit.operations.test_journal import JournalTestCase
 from aliasagent.tests.unit.operations.test_journal import operation
+from aliasagent.tests.unit.operations.test_journal import request
 
 OTHER = 'b1c9d1b2-0000-4a3e-9d6f-0f7a4f1b2c01'
 
@@ -298,7 +299,7 @@ class LayoutTestCase(JournalTestCase):
 
     def test_a_damaged_one_is_refused_with_words_that_help_and_left_as_it_is(self) -> None:
         for number in range(200):
-            self.journal.accept(operation(str(number), arguments={'x': 'y' * 500}))
+            self.journal.accept(operation(str(number), request=request('y' * 500)))
         self.journal.close()
         with open(self.path, 'r+b') as file:
             file.seek(8192)

@@ -8,14 +8,15 @@ import fixtures
 from hypothesis import given
 
 from aliasagent import exception
-from aliasagent.devices import port as ports
-from aliasagent.devices import volume as volumes
 from aliasagent.operations import journal
 from aliasagent.operations import knowledge
+from aliasagent.operations import rows
 from aliasagent.operations import told
-from aliasagent.operations.model import Action
 from aliasagent.reconcile.plan import Record
+from aliasagent.requests.actions import Action
+from aliasagent.requests.port import AttachInterface
 from aliasagent.tests import base
+from aliasagent.tests.unit.devices import golden
 from aliasagent.tests.unit.devices import requests
 from aliasagent.tests.unit.operations.runner_base import GUEST
 from aliasagent.tests.unit.operations.runner_base import operation
@@ -77,7 +78,8 @@ class KnowledgeTestCase(base.TestCase):
             {'volume_id': VOLUME, 'disk_bus': 'ide', 'connection_info': {'driver_volume_type': 'file', 'data': {}}},
         )
         for arguments in broken:
-            bad = operation('bad', Action.ATTACH_VOLUME, device=VOLUME, arguments=arguments)
+            unread = rows.request_of(Action.ATTACH_VOLUME, arguments)
+            bad = operation('bad', Action.ATTACH_VOLUME, device=VOLUME, request=unread)
             (record,) = knowledge.records([bad, good])
             self.assertEqual(PORT, record.device_id)
         self.assertEqual(len(broken), log.output.count(f'the attach of {VOLUME}, operation bad, makes no sense'))
@@ -123,7 +125,7 @@ class KnowledgeTestCase(base.TestCase):
     @given(requests.volumes())
     def test_a_record_fits_the_disk_that_was_attached(self, request: dict[str, Any]) -> None:
         try:
-            disk = volumes.disk_for_volume(VOLUME, **request)
+            disk = golden.disk(**request)
         except exception.InvalidInput:
             return  # such an attach did not succeed
         arguments = {'volume_id': VOLUME, **{name: request[name] for name in ('connection_info', 'device_type')}}
@@ -133,7 +135,7 @@ class KnowledgeTestCase(base.TestCase):
     @given(requests.ports())
     def test_a_record_fits_the_interface_that_was_attached(self, port: dict[str, Any]) -> None:
         try:
-            device = ports.interface_for_port(port)
+            device = AttachInterface.from_dict({'port': port}).device()
         except exception.InvalidInput:
             return
         one = operation('one', Action.ATTACH_INTERFACE, device=PORT, arguments={'port': port})

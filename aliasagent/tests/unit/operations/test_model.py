@@ -2,9 +2,9 @@
 """What can be asked, and where it stands."""
 
 from aliasagent.compute import schemas
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
+from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 
 
@@ -13,5 +13,5 @@ class ModelTestCase(base.TestCase):
         self.assertEqual([], sorted(set(Action) - set(schemas.METHODS)))
 
     def test_only_the_last_two_states_are_final(self) -> None:
-        finished = [state for state in State if Operation('x', Action.DETACH, '', '', {}, state=state).is_finished]
+        finished = [state for state in State if Operation('x', Action.DETACH, '', '', None, state=state).is_finished]
         self.assertEqual([State.SUCCEEDED, State.FAILED], finished)

@@ -6,14 +6,17 @@ import time
 from concurrent import futures
 
 from aliasagent import exception
-from aliasagent.operations.model import Action
+from aliasagent.operations.model import ATTACHES
+from aliasagent.operations.model import MOVES
 from aliasagent.operations.model import State
 from aliasagent.reconcile.plan import Record
+from aliasagent.requests.actions import Action
 from aliasagent.tests.unit.operations.runner_base import GUEST
 from aliasagent.tests.unit.operations.runner_base import PORT
 from aliasagent.tests.unit.operations.runner_base import VOLUME
 from aliasagent.tests.unit.operations.runner_base import RunnerTestCase
 from aliasagent.tests.unit.operations.runner_base import operation
+from aliasagent.tests.unit.operations.runner_base import request
 
 
 class OutcomeTestCase(RunnerTestCase):
@@ -25,7 +28,7 @@ class OutcomeTestCase(RunnerTestCase):
                 self.journal.start(one.id)
             self.runner.recover()
             self.assert_outcome(State.SUCCEEDED, operation_id=str(number))
-            self.assertEqual(('migrate', GUEST, begun, {'dest_uri': 'x'}, []), self.mover.asked[-1])
+            self.assertEqual(('move', GUEST, begun, one.request), self.mover.asked[-1])
 
     def test_reconcile_asks_the_reconciler_with_the_inventory(self) -> None:
         inventory = {'volumes': [{'id': VOLUME, 'target': '/dev/vdb'}], 'ports': []}
@@ -35,25 +38,16 @@ class OutcomeTestCase(RunnerTestCase):
 
     def test_the_mover_is_told_the_inventory(self) -> None:
         inventory = {'volumes': [{'id': VOLUME, 'target': '/dev/vdb'}]}
-        known = [Record(VOLUME, 'disk', 'inventory', target='vdb')]
-        self.runner.accept(operation('one', Action.RECONCILE_LIVE, device='', arguments={'inventory': inventory}))
-        self.assert_outcome(State.SUCCEEDED)
-        arguments = {'dest_uri': 'x', 'inventory': inventory}
-        self.runner.accept(operation('two', Action.LIVE_MIGRATE, device='', arguments=arguments))
-        self.assert_outcome(State.SUCCEEDED, operation_id='two')
-        expected = [('relive', GUEST, False, known), ('migrate', GUEST, False, {'dest_uri': 'x'}, known)]
-        self.assertEqual(expected, self.mover.asked)
+        for number, action in enumerate(sorted(MOVES)):
+            one = operation(str(number), action, device='', arguments={'inventory': inventory})
+            self.runner.accept(one)
+            self.assert_outcome(State.SUCCEEDED, operation_id=one.id)
+            self.assertEqual(('move', GUEST, False, one.request), self.mover.asked[-1])
 
     def test_each_action_asks_the_driver(self) -> None:
-        info = {'driver_volume_type': 'file', 'data': {}}
         for number, (action, arguments, asked) in enumerate(
             (
-                (
-                    Action.ATTACH_VOLUME,
-                    {'volume_id': VOLUME, 'connection_info': info},
-                    ('attach_volume', GUEST, {'volume_id': VOLUME, 'connection_info': info}),
-                ),
-                (Action.ATTACH_INTERFACE, {'port': {'id': PORT}}, ('attach_interface', GUEST, {'port': {'id': PORT}})),
+                *((attach, {}, ('attach', GUEST, request(attach))) for attach in sorted(ATTACHES)),
                 (Action.DETACH_VOLUME, {'volume_id': VOLUME}, ('detach', GUEST, VOLUME, 'disk')),
                 (Action.DETACH_INTERFACE, {'port_id': VOLUME}, ('detach', GUEST, VOLUME, 'interface')),
                 (Action.DETACH, {'device_id': VOLUME}, ('detach', GUEST, VOLUME, None)),
@@ -65,7 +59,7 @@ class OutcomeTestCase(RunnerTestCase):
 
     def test_every_action_can_be_done(self) -> None:
         for number, action in enumerate(Action):
-            self.runner.accept(operation(str(number), action, arguments={}))
+            self.runner.accept(operation(str(number), action))
             self.assert_outcome(State.SUCCEEDED, operation_id=str(number))
         self.assertEqual(len(Action), len(self.driver.asked + self.reconciler.asked + self.mover.asked))
 
@@ -80,11 +74,17 @@ class OutcomeTestCase(RunnerTestCase):
         self.runner.accept(operation('one'))
         self.assert_outcome(State.FAILED, 'KeyError')
 
-    def test_arguments_that_the_driver_does_not_know(self) -> None:
-        self.runner.accept(operation('one', Action.DETACH_VOLUME))
-        self.assert_outcome(State.SUCCEEDED)
-        self.runner.accept(operation('two', Action.ATTACH_VOLUME, arguments={'instance': 'again'}))
-        self.assert_outcome(State.FAILED, 'TypeError', 'two')
+    def test_a_record_that_makes_no_sense_fails_and_keeps_no_other(self) -> None:
+        with self.journal.transaction() as db:
+            db.execute(
+                'INSERT INTO operations (id, action, instance, device, arguments, state, accepted_at, attempts) '
+                "VALUES ('one', 'attach_volume', ?, ?, '{}', 'accepted', 0, 0)",
+                (GUEST, VOLUME),
+            )
+        self.runner.recover()
+        self.assert_outcome(State.FAILED, 'InvalidInput')
+        self.runner.accept(operation('two', Action.ATTACH_VOLUME))
+        self.assert_outcome(State.SUCCEEDED, operation_id='two')
 
     def test_a_future_that_is_resolved_later(self) -> None:
         for number, (error, state, name) in enumerate(
@@ -179,7 +179,7 @@ class AcceptTestCase(RunnerTestCase):
         self.assertRaises(exception.ServiceBusy, self.runner.accept_all, several, 4)
         self.assertRaises(exception.OperationNotFound, self.journal.get, 'two')
         refused = operation('refused', state=State.FAILED)
-        other = operation('one', arguments={'other': 1})
+        other = operation('one', arguments={'device_id': PORT})
         accepted = self.runner.accept_all([*several, refused, other], 6)
         self.assertEqual([True, False, False, True, True, False], [one.is_new for one in accepted])
         self.assertRaises(exception.OperationConflict, accepted[-1].check, other)

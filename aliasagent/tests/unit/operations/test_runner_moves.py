@@ -5,14 +5,12 @@ import threading
 
 from aliasagent import exception
 from aliasagent.operations.model import MOVES
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import State
+from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests.unit.operations.runner_base import GUEST
 from aliasagent.tests.unit.operations.runner_base import RunnerTestCase
 from aliasagent.tests.unit.operations.runner_base import operation
-
-_ARGUMENTS = {Action.RECONCILE_LIVE: {}, Action.LIVE_MIGRATE: {'dest_uri': 'x'}}
 
 
 class MovesTestCase(RunnerTestCase):
@@ -21,7 +19,7 @@ class MovesTestCase(RunnerTestCase):
         return [begun_before for _what, _instance, begun_before, *_more in self.mover.asked]
 
     def ask(self, action: Action) -> None:
-        self.runner.accept(operation(action.value, action, device='', arguments=_ARGUMENTS[action]))
+        self.runner.accept(operation(action.value, action, device=''))
 
     def test_one_that_had_not_begun_when_the_connection_was_lost_is_done_again(self) -> None:
         for action in MOVES:
@@ -53,7 +51,7 @@ class MovesTestCase(RunnerTestCase):
     def test_one_that_had_begun_when_the_agent_ended_is_gone_on_with(self) -> None:
         for action in MOVES:
             self.mover.asked.clear()
-            one = operation(action.value, action, device='', arguments=_ARGUMENTS[action])
+            one = operation(action.value, action, device='')
             self.journal.accept(one)
             self.journal.start(one.id)
             self.runner.recover()
@@ -64,7 +62,7 @@ class MovesTestCase(RunnerTestCase):
     def test_one_that_had_not_begun_when_the_agent_ended_is_done(self) -> None:
         for action in MOVES:
             self.mover.asked.clear()
-            self.journal.accept(operation(action.value, action, device='', arguments=_ARGUMENTS[action]))
+            self.journal.accept(operation(action.value, action, device=''))
             self.runner.recover()
             self.assert_outcome(State.SUCCEEDED, operation_id=action.value)
             self.assertEqual([False], self.begun_before())
@@ -80,8 +78,7 @@ class TurnsTestCase(RunnerTestCase):
         self.mover.work = lambda: self.end.wait(base.PATIENCE)
 
     def move(self, number: int, action: Action = Action.LIVE_MIGRATE) -> str:
-        guest, arguments = f'guest {number}', _ARGUMENTS[action]
-        one = operation(f'{action}-{number}', action, device='', instance=guest, arguments=arguments)
+        one = operation(f'{action}-{number}', action, device='', instance=f'guest {number}')
         self.runner.accept(one)
         return one.id
 

@@ -10,10 +10,10 @@ import fixtures
 from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import Runner
+from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests.unit.operations.runner_base import FOUND
 from aliasagent.tests.unit.operations.runner_base import GUEST
@@ -31,7 +31,7 @@ class HypervisorAwayTestCase(RunnerTestCase):
 
     def test_it_comes_back(self) -> None:
         self.driver.first = [self.away, self.away]
-        self.runner.accept(operation('one', Action.ATTACH_VOLUME, arguments={}))
+        self.runner.accept(operation('one', Action.ATTACH_VOLUME))
         self.assert_outcome(State.SUCCEEDED)
         self.assertEqual(3, len(self.driver.asked))
         self.assertEqual([0.5, 0.5], [round(seconds, 1) for seconds in self.driver.waited])
@@ -45,7 +45,7 @@ class HypervisorAwayTestCase(RunnerTestCase):
     def test_the_agent_stops_meanwhile_and_the_next_one_goes_on(self) -> None:
         self.driver.answer, self.driver.connects = self.away, False
         self.runner._reconnect_timeout = lambda: base.PATIENCE
-        self.runner.accept(operation('one', Action.ATTACH_VOLUME, arguments={}))
+        self.runner.accept(operation('one', Action.ATTACH_VOLUME))
         self.wait_for(lambda: self.driver.waited, 'it waits')
         self.runner.close()
         self.wait_for(lambda: not self.runner._lanes._running, 'it waits no more')
@@ -163,7 +163,8 @@ class RecoverTestCase(RunnerTestCase):
 
     def test_what_was_accepted_is_done_in_order(self) -> None:
         names = ('c', 'a', 'b')
-        self.assertEqual(3, self.crash(*(operation(name, arguments={'n': name}, device=name) for name in names)))
+        accepted = [operation(name, arguments={'device_id': name}, device=name) for name in names]
+        self.assertEqual(3, self.crash(*accepted))
         for name in names:
             self.assert_outcome(State.SUCCEEDED, operation_id=name)
         self.assertEqual([('detach', GUEST, name, None) for name in names], self.driver.asked)
@@ -227,9 +228,10 @@ class RecoverTestCase(RunnerTestCase):
             self.assert_outcome(State.FAILED, type(error).__name__, str(number))
 
     def test_an_interrupted_attach_is_done_again(self) -> None:
-        self.crash(operation('one', Action.ATTACH_VOLUME, arguments={'volume_id': VOLUME}), started=('one',))
+        one = operation('one', Action.ATTACH_VOLUME)
+        self.crash(one, started=('one',))
         self.assert_outcome(State.SUCCEEDED)
-        self.assertEqual([('attach_volume', GUEST, {'volume_id': VOLUME})], self.driver.asked)
+        self.assertEqual([('attach', GUEST, one.request)], self.driver.asked)
 
     def test_an_attach_to_a_guest_without_the_device_is_no_success(self) -> None:
         self.driver.answer = exception.DeviceNotFound(instance=GUEST, device=VOLUME)

@@ -12,8 +12,8 @@ from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations import inspection
 from aliasagent.operations import told
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.model import Action
 from aliasagent.reconcile.plan import Record
+from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests.unit.operations.runner_base import GUEST
 from aliasagent.tests.unit.operations.runner_base import operation
@@ -65,7 +65,7 @@ class ToldTestCase(base.TestCase):
         ):
             told.keep(self.journal, GUEST, [record(A), record(B, '/srv/b')])
             one = f'operation-{number}'
-            self.journal.accept(operation(one, action, device=device, arguments={}))
+            self.journal.accept(operation(one, action, device=device))
             self.journal.start(one, DeviceFingerprint(run='boot/7', alias='virtio-disk1'))
             self.assert_kept(record(A), record(B, '/srv/b'))
             self.journal.finish(one, exception.DeviceNotFound(instance=GUEST, device=A) if number == 3 else None)
@@ -76,7 +76,7 @@ class ToldTestCase(base.TestCase):
     def test_a_move_or_a_reconcile_ends_nothing(self) -> None:
         told.keep(self.journal, GUEST, [record(A)])
         for action in (Action.RECONCILE_INSTANCE, Action.RECONCILE_LIVE, Action.LIVE_MIGRATE):
-            self.journal.accept(operation(action, action, device=A, arguments={}))
+            self.journal.accept(operation(action, action, device=A))
             self.journal.finish(action)
         self.assert_kept(record(A))
 
@@ -104,12 +104,12 @@ class ToldTestCase(base.TestCase):
             ('gone', Action.DETACH, B, None),
             ('other', Action.RECONCILE_INSTANCE, '', None),
         ):
-            self.journal.accept(operation(name, action, device=device, arguments={}))
+            self.journal.accept(operation(name, action, device=device))
             self.journal.finish(name, error)
         self.assertEqual(6, self.journal.prune(-1, 100))
         self.assertEqual(['in-force'], [it.id for it in self.journal.attached(GUEST)])
         self.assertEqual(['in-force'], [it.id for it in self.journal.select()])
-        self.journal.accept(operation('late', Action.DETACH, device=A, arguments={}))
+        self.journal.accept(operation('late', Action.DETACH, device=A))
         self.journal.finish('late', exception.DetachTimeout(instance=GUEST, device=A, attempts=1, timeout=1, left=''))
         self.journal.release(GUEST, A)
         self.assertEqual(2, self.journal.prune(-1, 100))
@@ -117,14 +117,14 @@ class ToldTestCase(base.TestCase):
 
     def test_not_more_are_kept_than_may_be(self) -> None:
         for number in range(5):
-            self.journal.accept(operation(str(number), Action.ATTACH_VOLUME, device=f'{number}', arguments={}))
+            self.journal.accept(operation(str(number), Action.ATTACH_VOLUME, device=f'{number}'))
             self.journal.finish(str(number))
         self.assertEqual(3, self.journal.prune(1000, 2))
 
     def test_the_upgrade_check_knows_of_it(self) -> None:
         self.assertEqual(frozenset(), inspection.recorded(self.path + '-other'))
         told.keep(self.journal, GUEST, [record(A)])
-        self.journal.accept(operation('one', Action.ATTACH_VOLUME, device=B.upper(), arguments={}))
+        self.journal.accept(operation('one', Action.ATTACH_VOLUME, device=B.upper()))
         self.assertEqual({(GUEST, A)}, inspection.recorded(self.path))
         self.journal.finish('one')
         self.assertEqual({(GUEST, A), (GUEST, B)}, inspection.recorded(self.path))

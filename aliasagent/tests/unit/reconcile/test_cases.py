@@ -9,8 +9,9 @@ from aliasagent.compute import contract
 from aliasagent.devices.base import Device
 from aliasagent.devices.domain import Domain
 from aliasagent.reconcile import plan
-from aliasagent.reconcile import records
 from aliasagent.reconcile.plan import Outcome
+from aliasagent.requests.inventory import Inventory
+from aliasagent.requests.inventory import records_of
 from aliasagent.tests import base
 
 CASES = pathlib.Path(__file__).parent / 'cases'
@@ -36,7 +37,7 @@ def remove(device: Device) -> None:
 def read(inventory: dict[str, Any]) -> list[plan.Record]:
     """An inventory as a request brings it."""
     contract.validate('reconcile_plan', {'instance_uuid': GUEST, 'inventory': inventory})
-    return records.of_inventory(inventory)
+    return records_of(Inventory.of(inventory))
 
 
 class CasesTestCase(base.TestCase):

@@ -11,9 +11,12 @@ import libvirt
 from aliasagent import exception
 from aliasagent.devices.bounds import Bounds
 from aliasagent.devices.domain import Domain
-from aliasagent.reconcile import records
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.plan import Record
+from aliasagent.requests.guest import LiveMigrate
+from aliasagent.requests.inventory import Inventory
+from aliasagent.requests.inventory import InventoryPort
+from aliasagent.requests.inventory import records_of
 from aliasagent.tests import base
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
@@ -31,10 +34,14 @@ NICS = ''.join(
 DEST = 'qemu+tls://there/system'
 
 
-def known(*macs: str) -> list[Record]:
+def inventory(*macs: str) -> Inventory:
     """Of each NIC, with these addresses, whose it is."""
-    ports = [{'id': port, 'address': mac} for port, mac in zip(PORTS, macs, strict=True)]
-    return records.of_inventory({'ports': ports})
+    return Inventory(tuple(InventoryPort(port, mac) for port, mac in zip(PORTS, macs, strict=True)))
+
+
+def known(*macs: str) -> list[Record]:
+    """What that says."""
+    return inventory(*macs).records()
 
 
 class MoverTestCase(base.TestCase):
@@ -79,7 +86,7 @@ class MoverTestCase(base.TestCase):
         mover._keep = lambda *what: kept.append((*what, self.fake.count('saveFlags')))
         disk = "<disk type='file' device='disk'><source file='/srv/volume-{}'/><target dev='sda' bus='scsi'/></disk>"
         guest = self.fake.add_guest(disk.format(PORTS[0]), persistent=False)
-        mover.relive(guest.uuid, records.of_inventory({'volumes': [{'id': PORTS[1], 'target': 'sda'}]}))
+        mover.relive(guest.uuid, records_of(Inventory.of({'volumes': [{'id': PORTS[1], 'target': 'sda'}]})))
         self.assertEqual([f'ua-{PORTS[1]}'], self.aliases(guest))
         ((instance, (record,), saves),) = kept
         self.assertEqual((guest.uuid, PORTS[1], 0), (instance, record.device_id, saves))
@@ -95,7 +102,8 @@ class MoverTestCase(base.TestCase):
 
     def test_what_the_agent_knows_goes_with_a_guest_that_moves(self) -> None:
         host: Any = StubHost(XMLDesc=f'<domain><devices>{NICS}</devices></domain>')
-        Mover(host, self.directory, lambda _instance: known(*MACS), within=Bounds.everything).migrate('guest', DEST)
+        mover = Mover(host, self.directory, lambda _instance: known(*MACS), within=Bounds.everything)
+        mover.migrate('guest', LiveMigrate(DEST))
         _uri, parameters, _flags = host.asked()
         found = [device.alias for device in Domain.parse(parameters[libvirt.VIR_MIGRATE_PARAM_DEST_XML]).devices()]
         self.assertEqual([f'ua-{port}' for port in PORTS], found)
@@ -122,7 +130,7 @@ class MoverTestCase(base.TestCase):
     def test_a_guest_that_moves_has_them_there_on_both_sides(self) -> None:
         host: Any = StubHost(XMLDesc=f'<domain><devices>{NICS}</devices></domain>')
         mover = Mover(host, self.directory, within=Bounds.everything)
-        mover.migrate('guest', DEST, records=known(*MACS))
+        mover.migrate('guest', LiveMigrate(DEST, inventory=inventory(*MACS)))
         _uri, parameters, _flags = host.asked()
         for name in (libvirt.VIR_MIGRATE_PARAM_DEST_XML, libvirt.VIR_MIGRATE_PARAM_PERSIST_XML):
             found = [device.alias for device in Domain.parse(parameters[name]).devices()]
@@ -141,19 +149,22 @@ class MoverTestCase(base.TestCase):
             (Mover(host, self.directory, within=lambda: within), DEST, 'unix:///run/x', 'migrate_uri'),
         ):
             error = self.assertRaises(
-                exception.InvalidInput, mover.migrate, 'guest', dest_uri, migrate_uri, begin=lambda: begun.append(None)
+                exception.InvalidInput,
+                mover.migrate,
+                'guest',
+                LiveMigrate(dest_uri, migrate_uri),
+                begin=lambda: begun.append(None),
             )
             self.assertEqual(field, error.kwargs['field'])
         self.assertEqual([], begun)
         self.assertNotIn('migrateToURI3', [call[0] for call in host.domain.calls])
-        Mover(host, self.directory, within=lambda: within).migrate('guest', DEST, 'tcp://10.0.0.2')
+        Mover(host, self.directory, within=lambda: within).migrate('guest', LiveMigrate(DEST, 'tcp://10.0.0.2'))
 
     def test_one_that_was_on_its_way_when_the_agent_ended_is_not_sent_again(self) -> None:
         mover = self.start()
         guest = self.fake.add_guest(NICS)
         self.patch(migrate, '_INTERVAL', 0.001)
-        self.assertRaises(
-            exception.HypervisorError, mover.migrate, guest.uuid, DEST, records=known(*MACS), begun_before=True
-        )
+        request = LiveMigrate(DEST, inventory=inventory(*MACS))
+        self.assertRaises(exception.HypervisorError, mover.migrate, guest.uuid, request, begun_before=True)
         self.assertEqual([], self.fake.guests[guest.uuid].aliases(live=False))
         self.assertTrue(guest.active)

@@ -9,9 +9,10 @@ import pathlib
 from typing import Any
 
 from aliasagent.devices import base
-from aliasagent.devices import host_device
-from aliasagent.devices import port
-from aliasagent.devices import volume
+from aliasagent.devices.disk import Disk
+from aliasagent.requests.hostdev import AttachHostdev
+from aliasagent.requests.port import AttachInterface
+from aliasagent.requests.volume import AttachVolume
 
 Json = dict[str, Any]
 
@@ -54,7 +55,7 @@ _CHAP = {
     'secret_uuid': SECRET.upper(),
 }
 
-#: What :func:`aliasagent.devices.volume.disk_for_volume` is given beside the volume's id.
+#: What :func:`disk` is given.
 VOLUMES: dict[str, Json] = {
     'disk-file': _volume('file', {'device_path': '/srv/volumes/data.raw'}),
     'disk-file-qcow2-encrypted': _volume(
@@ -204,10 +205,22 @@ NAMES = (*VOLUMES, *PORTS, *HOSTDEVS)
 def build(name: str) -> base.Device:
     """The device that is made of a request."""
     if name in VOLUMES:
-        return volume.disk_for_volume(VOLUME, **VOLUMES[name])
+        return disk(**VOLUMES[name])
     if name in PORTS:
-        return port.interface_for_port(PORTS[name])
-    return host_device.host_device(DEVICE, HOSTDEVS[name])
+        return AttachInterface.from_dict({'port': PORTS[name]}).device()
+    return AttachHostdev.from_dict({'device_id': DEVICE, 'hostdev': HOSTDEVS[name]}).device()
+
+
+def request(connection_info: Json, device_type: str = 'disk') -> AttachVolume:
+    """The request for a volume."""
+    return AttachVolume.from_dict(
+        {'volume_id': VOLUME, 'connection_info': connection_info, 'device_type': device_type}
+    )
+
+
+def disk(connection_info: Json, *, target: str, bus: str, device_type: str = 'disk') -> Disk:
+    """The disk of a volume."""
+    return request(connection_info, device_type).disk(target=target, bus=bus)
 
 
 def text(name: str, way: str) -> str:

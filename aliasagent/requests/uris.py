@@ -8,7 +8,6 @@ the same.
 
 import re
 from collections.abc import Iterator
-from typing import Any
 from urllib import parse
 
 from aliasagent import exception
@@ -37,25 +36,12 @@ _VALUES = {
 _SSH = frozenset({'ssh', 'libssh', 'libssh2'})
 
 
-def needs(arguments: dict[str, Any]) -> list[bounds.Need]:
-    """List what of the host a migration asks for; nothing for any other request.
+def needs(dest_uri: str, migrate_uri: str | None = None) -> list[bounds.Need]:
+    """List what of the host a migration asks for.
 
     :raises InvalidInput: an address is none, or holds what is not let pass in one.
     """
-    found: list[bounds.Need] = []
-    if (dest_uri := arguments.get('dest_uri')) is not None:
-        found += _of_destination(dest_uri)
-    if (migrate_uri := arguments.get('migrate_uri')) is not None:
-        found.append(_of_data(migrate_uri))
-    return found
-
-
-def check_uris(dest_uri: str, migrate_uri: str | None = None) -> None:
-    """See that addresses are some, and hold nothing that is not let pass in one. Which host it is, is not looked at.
-
-    :raises InvalidInput: one is none, or does.
-    """
-    needs({'dest_uri': dest_uri, 'migrate_uri': migrate_uri})
+    return [*_of_destination(dest_uri), *([] if migrate_uri is None else [_of_data(migrate_uri)])]
 
 
 def shown(uri: str) -> str:

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The type of each action's request."""
+
+from collections.abc import Mapping
+
+from aliasagent.requests import detach
+from aliasagent.requests import guest
+from aliasagent.requests import hostdev
+from aliasagent.requests import port
+from aliasagent.requests import volume
+from aliasagent.requests.actions import Action
+from aliasagent.requests.base import Json
+from aliasagent.requests.base import Request
+
+TYPES: Mapping[Action, type[Request]] = {
+    request.action: request
+    for request in (
+        volume.AttachVolume,
+        port.AttachInterface,
+        hostdev.AttachHostdev,
+        detach.DetachVolume,
+        detach.DetachInterface,
+        detach.DetachDevice,
+        guest.ReconcileInstance,
+        guest.ReconcileLive,
+        guest.LiveMigrate,
+    )
+}
+
+
+def parse(action: Action, arguments: Json) -> Request:
+    """Make a typed request of arguments that are valid by its schema; the guest's id in them is passed over."""
+    return TYPES[action].from_dict(arguments)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detach: of a volume, of a port, or of any device, by its id."""
+
+import dataclasses
+from typing import ClassVar
+from typing import Self
+
+from aliasagent.requests import base
+from aliasagent.requests import schema as parts
+from aliasagent.requests.actions import Action
+
+
+@dataclasses.dataclass(frozen=True)
+class DetachVolume(base.Detach):
+    """Take the disk of a volume out of a guest."""
+
+    action: ClassVar = Action.DETACH_VOLUME
+    schema: ClassVar = parts.whole({**base.INSTANCE, 'volume_id': base.DEVICE_ID})
+    kind: ClassVar = 'disk'
+
+    volume_id: str
+
+    @classmethod
+    def from_dict(cls, arguments: base.Json) -> Self:
+        return cls(base.normal(arguments['volume_id']))
+
+    def to_dict(self) -> base.Json:
+        return {'volume_id': self.volume_id}
+
+    @property
+    def device_id(self) -> str:
+        return self.volume_id
+
+
+@dataclasses.dataclass(frozen=True)
+class DetachInterface(base.Detach):
+    """Take the interface of a port out of a guest."""
+
+    action: ClassVar = Action.DETACH_INTERFACE
+    schema: ClassVar = parts.whole({**base.INSTANCE, 'port_id': base.DEVICE_ID})
+    kind: ClassVar = 'interface'
+
+    port_id: str
+
+    @classmethod
+    def from_dict(cls, arguments: base.Json) -> Self:
+        return cls(base.normal(arguments['port_id']))
+
+    def to_dict(self) -> base.Json:
+        return {'port_id': self.port_id}
+
+    @property
+    def device_id(self) -> str:
+        return self.port_id
+
+
+@dataclasses.dataclass(frozen=True)
+class DetachDevice(base.Detach):
+    """Take whatever device has this id out of a guest."""
+
+    action: ClassVar = Action.DETACH
+    schema: ClassVar = parts.whole({**base.INSTANCE, 'device_id': base.DEVICE_ID})
+    kind: ClassVar = None
+
+    id: str
+
+    @classmethod
+    def from_dict(cls, arguments: base.Json) -> Self:
+        return cls(base.normal(arguments['device_id']))
+
+    def to_dict(self) -> base.Json:
+        return {'device_id': self.id}
+
+    @property
+    def device_id(self) -> str:
+        return self.id

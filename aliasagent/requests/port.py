@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attach a network interface: a port, and the interface that it stands for.
+
+The names are Neutron's, flat: ``vif_type`` as in ``binding:vif_type``; ``vlan``, ``macvtap_source``, ``macvtap_mode``,
+``vhostuser_socket`` and ``vhostuser_mode`` as in ``binding:vif_details``; ``pci_slot`` as in ``binding:profile``;
+``address``, ``devname`` and ``ovs_interfaceid`` as Nova's network model has them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar
+from typing import Self
+
+from aliasagent import exception
+from aliasagent.devices import alias
+from aliasagent.devices import bounds
+from aliasagent.devices import interface as interfaces
+from aliasagent.devices import names
+from aliasagent.devices import pci
+from aliasagent.devices.interface import Interface
+from aliasagent.requests import base
+from aliasagent.requests import schema as parts
+from aliasagent.requests.actions import Action
+
+#: The VLAN of ports that may not reach anything yet. Neutron's agent drops all that comes from it, and gives the port
+#: its own tag once it knows it.
+DEAD_VLAN = 4095
+
+DEFAULT_MODEL = 'virtio'
+#: Of these a Linux bridge and one of Open vSwitch are told apart.
+_BRIDGED = frozenset({'bridge', 'ovs'})
+#: Where a port can carry several VLANs; of a network libvirt decides when it knows what the network is made of.
+_TRUNKS = frozenset({'ovs', 'network'})
+#: Neutron's agent for macvtap knows no other, and so guests on one host reach each other.
+_DEFAULT_MACVTAP_MODE = 'bridge'
+#: As in Nova: QEMU makes the socket unless told that somebody else did. A running QEMU then answers nothing else until
+#: the switch has connected (QEMU 7.2), so the switch's side has to be there first.
+_DEFAULT_VHOSTUSER_MODE = 'server'
+
+_PORT: parts.Schema = {
+    'id': base.DEVICE_ID,
+    'address': parts.string('mac-address'),
+    'vif_type': {'type': 'string'},
+}
+_LINK_STATE = {'link_state': {'enum': [None, 'up', 'down']}}
+
+
+def _vlan(minimum: int, maximum: int) -> parts.Schema:
+    """One VLAN, or a list of those that a trunk carries."""
+    one: parts.Schema = {'minimum': minimum, 'maximum': maximum}
+    trunk: parts.Schema = {'items': parts.integer(1, 4094), 'minItems': 1, 'maxItems': 4094, 'uniqueItems': True}
+    return {'vlan': {'type': ['integer', 'array', 'null'], **one, **trunk}}
+
+
+_NAME = parts.string('interface-name')
+_VLAN = _vlan(1, 4094)
+_MTU = {'mtu': parts.nullable(parts.integer(68, 65535))}
+_DEVNAME = {'devname': parts.nullable(_NAME)}
+_MODEL = {'model': {'enum': ['virtio', 'e1000', 'e1000e', 'rtl8139']}}
+_QUEUES = {'queues': parts.nullable(parts.integer(1, 256))}
+#: KiB/s; burst in KiB. libvirt keeps them in 32 bits.
+_RATE = parts.integer(1, 2**32 - 1)
+_LIMITS = parts.nullable(parts.whole({'average': _RATE}, {'peak': _RATE, 'burst': _RATE}))
+_BANDWIDTH = {'bandwidth': parts.nullable(parts.whole({}, {'inbound': _LIMITS, 'outbound': _LIMITS}))}
+_CARD = {**_MODEL, **_QUEUES, **_BANDWIDTH, **_LINK_STATE}
+_TAP = {**_DEVNAME, **_MTU, **_CARD}
+_SRIOV = parts.whole(
+    {**_PORT, 'pci_slot': parts.string('pci-address')}, {**_VLAN, **_LINK_STATE, 'managed': {'type': 'boolean'}}
+)
+
+#: What a port holds, by ``vif_type``.
+VIF_TYPES: dict[str, parts.Schema] = {
+    'bridge': parts.whole({**_PORT, 'bridge': _NAME}, _TAP),
+    'ovs': parts.whole(
+        {**_PORT, 'bridge': _NAME},
+        # 0 is no tag, as Neutron has it; 4095 is the VLAN of ports that may not reach anything.
+        {**_TAP, **_vlan(0, DEAD_VLAN), 'ovs_interfaceid': parts.nullable(base.UUID)},
+    ),
+    'tap': parts.whole({**_PORT, 'devname': _NAME}, {**_MTU, **_CARD}),
+    'macvtap': parts.whole(
+        {**_PORT, 'macvtap_source': _NAME},
+        {'macvtap_mode': {'enum': ['bridge', 'vepa', 'private', 'passthrough']}, **_DEVNAME, **_CARD, **_VLAN},
+    ),
+    'hw_veb': _SRIOV,
+    'hostdev': _SRIOV,
+    'vhostuser': parts.whole(
+        {**_PORT, 'vhostuser_socket': parts.string('absolute-path')},
+        {
+            'vhostuser_mode': {'enum': ['client', 'server']},
+            **_DEVNAME,
+            **_MTU,
+            'model': {'enum': ['virtio']},
+            **_QUEUES,
+            **_LINK_STATE,
+        },
+    ),
+    'network': parts.whole({**_PORT, 'network': parts.string('name')}, {**_TAP, **_VLAN}),
+}
+
+PORT: parts.Schema = {
+    'type': 'object',
+    'properties': {'vif_type': {'enum': list(VIF_TYPES)}},
+    'required': list(_PORT),
+    'allOf': parts.by('vif_type', VIF_TYPES),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """The limits of one direction: KiB/s; ``burst`` in KiB."""
+
+    average: int | None = None
+    peak: int | None = None
+    burst: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Bandwidth:
+    """The limits of both directions, as the guest sees them; without any value where a direction has none."""
+
+    inbound: Rates = Rates()
+    outbound: Rates = Rates()
+
+    @classmethod
+    def of(cls, members: base.Json | None) -> Self | None:
+        """Read a port's ``bandwidth``; None if it says nothing."""
+        if not members:
+            return None
+        return cls(*(base.known(Rates, members.get(name) or {}) for name in ('inbound', 'outbound')))
+
+    def to_dict(self) -> base.Json:
+        """Return both directions, ``None`` for one that has no limit."""
+        return {name: base.members(getattr(self, name)) or None for name in ('inbound', 'outbound')}
+
+
+@dataclasses.dataclass(frozen=True)
+class Port:
+    """A port, with those members that its ``vif_type`` has."""
+
+    id: str
+    address: str
+    vif_type: str
+    bridge: str | None = None
+    network: str | None = None
+    macvtap_source: str | None = None
+    macvtap_mode: str | None = None
+    vhostuser_socket: str | None = None
+    vhostuser_mode: str | None = None
+    pci_slot: str | None = None
+    managed: bool | None = None
+    ovs_interfaceid: str | None = None
+    devname: str | None = None
+    mtu: int | None = None
+    model: str | None = None
+    queues: int | None = None
+    #: One VLAN, or those that a trunk carries; 0 stands for none.
+    vlan: int | tuple[int, ...] | None = None
+    link_state: str | None = None
+    bandwidth: Bandwidth | None = None
+
+    @classmethod
+    def from_dict(cls, members: base.Json) -> Self:
+        """Read a port that is valid by :data:`PORT`."""
+        vlan = members.get('vlan')
+        return base.known(
+            cls,
+            {
+                **members,
+                'id': base.normal(members['id']),
+                'vlan': tuple(vlan) if isinstance(vlan, list) else vlan,
+                'bandwidth': Bandwidth.of(members.get('bandwidth')),
+            },
+        )
+
+    def to_dict(self) -> base.Json:
+        """Return the members that say something."""
+        found = base.members(self)
+        if isinstance(self.vlan, tuple):
+            found['vlan'] = list(self.vlan)
+        if self.bandwidth is not None:
+            found['bandwidth'] = self.bandwidth.to_dict()
+        return found
+
+
+#: For each field of a port that names something of the host, the option that bounds it.
+_NAMED = {
+    'bridge': 'bridges',
+    'network': 'networks',
+    'macvtap_source': 'interfaces',
+    'devname': 'taps',
+    'vhostuser_socket': bounds.SOCKETS,
+    'pci_slot': 'pci',
+}
+#: The property of the interface that each of these fields decides, if it is there.
+_DECIDED = (
+    ('target_dev', 'devname'),
+    ('mtu', 'mtu'),
+    ('model', 'model'),
+    ('queues', 'queues'),
+    ('vlan_tags', 'vlan'),
+    ('link_state', 'link_state'),
+    ('managed', 'managed'),
+    ('source_mode', 'macvtap_mode'),
+    ('source_mode', 'vhostuser_mode'),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttachInterface(base.BuiltAttach):
+    """Plug a network interface for a port into a guest."""
+
+    action: ClassVar = Action.ATTACH_INTERFACE
+    schema: ClassVar = parts.whole({**base.INSTANCE, 'port': PORT})
+
+    port: Port
+
+    @classmethod
+    def from_dict(cls, arguments: base.Json) -> Self:
+        return cls(Port.from_dict(arguments['port']))
+
+    def to_dict(self) -> base.Json:
+        return {'port': self.port.to_dict()}
+
+    @property
+    def device_id(self) -> str:
+        return self.port.id
+
+    def needs(self) -> list[bounds.Need]:
+        named = {name: value for name in _NAMED if (value := getattr(self.port, name)) is not None}
+        if 'pci_slot' in named:
+            named['pci_slot'] = pci.normal(named['pci_slot'])
+        return [bounds.Need(f'port.{name}', _NAMED[name], value) for name, value in named.items()]
+
+    def decided(self) -> dict[str, str]:
+        port = self.port
+        is_bridged = port.vif_type in _BRIDGED
+        fields = {'virtualport_type': 'vif_type', 'interfaceid': 'ovs_interfaceid'} if is_bridged else {}
+        fields |= {name: field for name, field in _DECIDED if getattr(port, field) is not None}
+        if port.bandwidth is not None:
+            for name in ('inbound', 'outbound'):
+                fields |= {f'{name}_{rate}': f'bandwidth.{name}.{rate}' for rate in ('average', 'peak', 'burst')}
+        return {name: f'port.{field}' for name, field in fields.items()}
+
+    def device(self, *, dead_vlan: bool = False) -> Interface:
+        """Build the port's interface, with its alias.
+
+        :param dead_vlan: whether a port of Open vSwitch that names no VLAN goes into :data:`DEAD_VLAN`. Without a tag
+            it would be a trunk of all VLANs of the switch.
+        :raises InvalidInput: the parts of the request do not go together.
+        """
+        port = self.port
+        interface = Interface.new()
+        _SOURCES[port.vif_type](interface, port)
+        interface.mac = port.address.lower()
+        if interface.type != 'hostdev':
+            # The function of a host's card is seen by the guest as what it is.
+            interface.model = port.model or DEFAULT_MODEL
+        interface.mtu = port.mtu
+        interface.target_dev = _devname(port)
+        _set_vlan(interface, port, dead_vlan=dead_vlan)
+        _set_link(interface, port.link_state)
+        _set_queues(interface, port.queues)
+        _set_bandwidth(interface, port.bandwidth or Bandwidth())
+        interface.alias = alias.make(port.id)
+        return interface
+
+
+def _set_vlan(interface: Interface, port: Port, *, dead_vlan: bool) -> None:
+    """Tag a port: with one VLAN, or with all that a trunk carries; 0 stands for none."""
+    vlan = port.vlan
+    if vlan is None and dead_vlan and port.vif_type == 'ovs':
+        vlan = DEAD_VLAN
+    if isinstance(vlan, tuple):
+        if port.vif_type not in _TRUNKS:
+            raise exception.InvalidInput(
+                field='port.vlan', reason=f'a trunk is for vif_type ovs or network, {port.vif_type} has one VLAN'
+            )
+        interface.vlan_tags = vlan
+        interface.vlan_trunk = True
+    elif vlan:
+        interface.vlan_tags = (vlan,)
+
+
+def _set_link(interface: Interface, state: str | None) -> None:
+    if state is not None and interface.type == 'hostdev':
+        raise exception.InvalidInput(
+            field='port.link_state', reason="libvirt does not set the link of a host's card, which the guest has itself"
+        )
+    interface.link_state = state
+
+
+def _devname(port: Port) -> str | None:
+    if port.devname is not None and interfaces.is_generated_name(port.devname):
+        raise exception.InvalidInput(
+            field='port.devname',
+            reason=f'{port.devname} begins like the names that libvirt makes up, and would not be kept',
+        )
+    return port.devname
+
+
+def _set_queues(interface: Interface, queues: int | None) -> None:
+    if queues is None:
+        return
+    if interface.model != 'virtio':
+        raise exception.InvalidInput(
+            field='port.queues', reason=f'a card of model {interface.model} has one queue, only virtio has several'
+        )
+    interface.driver_name = 'vhost'
+    interface.queues = queues
+
+
+def _set_bandwidth(interface: Interface, bandwidth: Bandwidth) -> None:
+    interface.inbound_average = bandwidth.inbound.average
+    interface.inbound_peak = bandwidth.inbound.peak
+    interface.inbound_burst = bandwidth.inbound.burst
+    interface.outbound_average = bandwidth.outbound.average
+    interface.outbound_peak = bandwidth.outbound.peak
+    interface.outbound_burst = bandwidth.outbound.burst
+
+
+def _bridge(interface: Interface, port: Port) -> None:
+    interface.type = 'bridge'
+    interface.bridge = port.bridge
+
+
+def _ovs(interface: Interface, port: Port) -> None:
+    interface.type = 'bridge'
+    interface.bridge = port.bridge
+    interface.virtualport_type = 'openvswitch'
+    # The port's iface-id in the switch, by which Neutron's agent knows it.
+    iface_id = port.ovs_interfaceid or port.id
+    if not names.is_uuid(iface_id):
+        raise exception.InvalidInput(
+            field='port.ovs_interfaceid', reason=f'is missing: libvirt takes a UUID only, and {iface_id!r} is none'
+        )
+    interface.interfaceid = iface_id.lower()
+
+
+def _tap(interface: Interface, _port: Port) -> None:
+    interface.type = 'ethernet'
+
+
+def _macvtap(interface: Interface, port: Port) -> None:
+    interface.type = 'direct'
+    interface.source_dev = port.macvtap_source
+    interface.source_mode = port.macvtap_mode or _DEFAULT_MACVTAP_MODE
+    if port.vlan is not None and interface.source_mode != 'passthrough':
+        raise exception.InvalidInput(
+            field='port.vlan', reason=f'libvirt tags a macvtap of mode passthrough only, not {interface.source_mode}'
+        )
+
+
+def _hostdev(interface: Interface, port: Port) -> None:
+    interface.type = 'hostdev'
+    # Managed: libvirt takes it from the host's driver and gives it back.
+    interface.managed = port.managed is not False
+    assert port.pci_slot is not None
+    interface.host_address = port.pci_slot
+
+
+def _vhostuser(interface: Interface, port: Port) -> None:
+    interface.type = 'vhostuser'
+    interface.source_type = 'unix'
+    interface.source_path = port.vhostuser_socket
+    interface.source_mode = port.vhostuser_mode or _DEFAULT_VHOSTUSER_MODE
+
+
+def _network(interface: Interface, port: Port) -> None:
+    interface.type = 'network'
+    interface.network = port.network
+
+
+#: How the source of each ``vif_type`` is written.
+_SOURCES: dict[str, Callable[[Interface, Port], None]] = {
+    'bridge': _bridge,
+    'ovs': _ovs,
+    'tap': _tap,
+    'macvtap': _macvtap,
+    'hw_veb': _hostdev,
+    'hostdev': _hostdev,
+    'vhostuser': _vhostuser,
+    'network': _network,
+}

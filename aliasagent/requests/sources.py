@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the data of a volume are: a class for each way in which Cinder's drivers say it.
+
+A new ``driver_volume_type`` that QEMU reaches by itself is a class here. Any other type is the block device that
+os-brick made of the volume, known or not.
+"""
+
+import abc
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import ClassVar
+from typing import Self
+
+from aliasagent import exception
+from aliasagent.devices import bounds
+from aliasagent.devices.disk import Disk
+from aliasagent.devices.disk import Host
+from aliasagent.requests import base
+from aliasagent.requests import schema as parts
+
+_PATH = parts.string('absolute-path')
+_TCP_PORT: parts.Schema = {'type': ['integer', 'string'], 'minimum': 1, 'maximum': 65535, 'format': 'tcp-port'}
+_FILE_FORMAT: parts.Schema = {'enum': [None, 'raw', 'qcow2']}
+_DEVICE: parts.Schema = {'properties': {'device_path': _PATH}, 'required': ['device_path']}
+_HAS_DEVICE: parts.Schema = {'required': ['device_path']}
+_DATA = 'connection_info.data'
+
+
+class Source(abc.ABC):
+    """Where the data of a volume are."""
+
+    #: What ``connection_info['data']`` must hold.
+    schema: ClassVar[parts.Schema]
+
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, info: base.Json) -> Self:
+        """Read the source from a valid ``connection_info``."""
+
+    @abc.abstractmethod
+    def to_data(self) -> base.Json:
+        """Return the members of ``connection_info['data']`` that say it."""
+
+    def beside_data(self) -> base.Json:
+        """Return the members beside ``data`` that say it."""
+        return {}
+
+    @abc.abstractmethod
+    def needs(self) -> list[bounds.Need]:
+        """List what of the host it names."""
+
+    @abc.abstractmethod
+    def write(self, disk: Disk) -> None:
+        """Write it into a disk.
+
+        :raises InvalidInput: its parts do not go together.
+        """
+
+    @property
+    def local_path(self) -> str | None:
+        """The path on this host that has to be there before the disk can be attached; None if there is none."""
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSource(Source):
+    """A file on this host."""
+
+    schema: ClassVar = {'properties': {'device_path': _PATH, 'format': _FILE_FORMAT}, 'required': ['device_path']}
+
+    device_path: str
+    format: str | None = None
+
+    @classmethod
+    def read(cls, info: base.Json) -> Self:
+        return base.known(cls, info['data'])
+
+    def to_data(self) -> base.Json:
+        return base.members(self)
+
+    def needs(self) -> list[bounds.Need]:
+        is_image = self.format not in (None, 'raw')
+        return [bounds.Need(f'{_DATA}.device_path', bounds.PATHS, self.device_path, is_image)]
+
+    def write(self, disk: Disk) -> None:
+        disk.type = 'file'
+        disk.source_file = self.device_path
+        disk.driver_type = self.format or 'raw'
+
+    @property
+    def local_path(self) -> str:
+        return self.device_path
+
+
+@dataclasses.dataclass(frozen=True)
+class NfsSource(Source):
+    """A file on an NFS share that os-brick has mounted, of which nobody says where it is."""
+
+    schema: ClassVar = {
+        'properties': {'format': _FILE_FORMAT},
+        'if': _HAS_DEVICE,
+        'then': _DEVICE,
+        'else': {
+            'properties': {'export': parts.string('name'), 'name': parts.string('file-name')},
+            'required': ['export', 'name'],
+        },
+    }
+
+    export: str
+    name: str
+    mount_point_base: str
+    format: str | None = None
+
+    @classmethod
+    def read(cls, info: base.Json) -> Self:
+        return base.known(cls, {**info['data'], 'mount_point_base': info['mount_point_base']})
+
+    def to_data(self) -> base.Json:
+        return {name: value for name, value in base.members(self).items() if name != 'mount_point_base'}
+
+    def beside_data(self) -> base.Json:
+        return {'mount_point_base': self.mount_point_base}
+
+    def needs(self) -> list[bounds.Need]:
+        is_image = self.format not in (None, 'raw')
+        return [bounds.Need('connection_info.mount_point_base', bounds.PATHS, self.local_path, is_image)]
+
+    def write(self, disk: Disk) -> None:
+        disk.type = 'file'
+        disk.source_file = self.local_path
+        disk.driver_type = self.format or 'raw'
+
+    @property
+    def local_path(self) -> str:
+        """Where os-brick mounts the share: below the base, by the MD5 of its name."""
+        share = hashlib.md5(self.export.encode(), usedforsecurity=False).hexdigest()
+        return '/'.join((self.mount_point_base.rstrip('/'), share, self.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockSource(Source):
+    """A block device of this host, as os-brick makes one of whatever it connects the host to."""
+
+    schema: ClassVar = _DEVICE
+
+    device_path: str
+
+    @classmethod
+    def read(cls, info: base.Json) -> Self:
+        return base.known(cls, info['data'])
+
+    def to_data(self) -> base.Json:
+        return base.members(self)
+
+    def needs(self) -> list[bounds.Need]:
+        return [bounds.Need(f'{_DATA}.device_path', bounds.PATHS, self.device_path)]
+
+    def write(self, disk: Disk) -> None:
+        disk.type = 'block'
+        disk.source_block = self.device_path
+
+    @property
+    def local_path(self) -> str:
+        return self.device_path
+
+
+@dataclasses.dataclass(frozen=True)
+class IscsiSource(Source):
+    """An iSCSI target that QEMU logs in to."""
+
+    schema: ClassVar = {
+        'if': _HAS_DEVICE,
+        'then': _DEVICE,
+        'else': {
+            'properties': {
+                'target_portal': parts.string('portal'),
+                'target_iqn': parts.string('iscsi-name'),
+                'target_lun': parts.integer(0, 16383),
+                'auth_method': {'enum': [None, '', 'CHAP']},
+                'auth_username': parts.nullable(parts.string('name')),
+                'secret_uuid': parts.nullable(base.UUID),
+            },
+            'required': ['target_portal', 'target_iqn', 'target_lun'],
+            'allOf': parts.by(
+                'auth_method',
+                {
+                    # The password itself is not taken: QEMU gets it from libvirt, which holds it under this UUID.
+                    'CHAP': {
+                        'properties': {'auth_username': {'type': 'string'}, 'secret_uuid': {'type': 'string'}},
+                        'required': ['auth_username', 'secret_uuid'],
+                    }
+                },
+            ),
+        },
+    }
+
+    target_portal: str
+    target_iqn: str
+    target_lun: int
+    auth_method: str | None = None
+    auth_username: str | None = None
+    secret_uuid: str | None = None
+
+    @classmethod
+    def read(cls, info: base.Json) -> Self:
+        return base.known(cls, {**info['data'], 'auth_method': info['data'].get('auth_method') or None})
+
+    def to_data(self) -> base.Json:
+        return base.members(self)
+
+    def needs(self) -> list[bounds.Need]:
+        host = self.target_portal.rpartition(':')[0].strip('[]')
+        return [bounds.Need(f'{_DATA}.target_portal', bounds.STORAGE_HOSTS, host)]
+
+    def write(self, disk: Disk) -> None:
+        disk.type = 'network'
+        disk.source_protocol = 'iscsi'
+        disk.source_name = f'{self.target_iqn}/{self.target_lun}'
+        name, _, port = self.target_portal.rpartition(':')
+        disk.add_host(Host(name.strip('[]'), port))
+        if self.auth_method is not None:
+            _set_auth(disk, 'iscsi', self.auth_username, self.secret_uuid)
+
+
+@dataclasses.dataclass(frozen=True)
+class RbdSource(Source):
+    """An image of Ceph."""
+
+    schema: ClassVar = {
+        'if': _HAS_DEVICE,
+        'then': _DEVICE,
+        'else': {
+            'properties': {
+                'name': parts.string('name'),
+                'hosts': {'type': ['array', 'null'], 'items': parts.string('host'), 'maxItems': 64},
+                'ports': {'type': ['array', 'null'], 'items': _TCP_PORT, 'maxItems': 64},
+                'auth_enabled': {'type': ['boolean', 'null']},
+                'auth_username': parts.nullable(parts.string('name')),
+                'secret_type': {'enum': [None, 'ceph']},
+                'secret_uuid': parts.nullable(base.UUID),
+            },
+            'required': ['name'],
+            'if': {'properties': {'auth_enabled': {'const': True}}, 'required': ['auth_enabled']},
+            'then': {
+                'properties': {'auth_username': {'type': 'string'}, 'secret_uuid': {'type': 'string'}},
+                'required': ['auth_username', 'secret_uuid'],
+            },
+        },
+    }
+
+    name: str
+    hosts: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    auth_enabled: bool = False
+    auth_username: str | None = None
+    secret_uuid: str | None = None
+
+    @classmethod
+    def read(cls, info: base.Json) -> Self:
+        data = info['data']
+        hosts, ports = data.get('hosts') or (), data.get('ports') or ()
+        return base.known(cls, {**data, 'hosts': tuple(hosts), 'ports': tuple(map(str, ports))})
+
+    def to_data(self) -> base.Json:
+        lists = {name: list(value) for name in ('hosts', 'ports') if (value := getattr(self, name))}
+        return base.members(self) | lists
+
+    def needs(self) -> list[bounds.Need]:
+        return [
+            bounds.Need(f'{_DATA}.hosts.{index}', bounds.STORAGE_HOSTS, name.strip('[]'))
+            for index, name in enumerate(self.hosts)
+        ]
+
+    def write(self, disk: Disk) -> None:
+        if self.ports and len(self.ports) != len(self.hosts):
+            raise exception.InvalidInput(
+                field=f'{_DATA}.ports', reason=f'there are {len(self.ports)} of them for {len(self.hosts)} hosts'
+            )
+        disk.type = 'network'
+        disk.source_protocol = 'rbd'
+        disk.source_name = self.name
+        for index, name in enumerate(self.hosts):
+            disk.add_host(Host(name.strip('[]'), self.ports[index] if self.ports else None))
+        if self.auth_enabled:
+            _set_auth(disk, 'ceph', self.auth_username, self.secret_uuid)
+
+
+@dataclasses.dataclass(frozen=True)
+class NbdSource(Source):
+    """An export of an NBD server, at a host or at a socket of this one."""
+
+    schema: ClassVar = {
+        'if': _HAS_DEVICE,
+        'then': _DEVICE,
+        'else': {
+            'properties': {'export': parts.nullable(parts.string('name'))},
+            'if': {'required': ['socket']},
+            'then': {'properties': {'socket': _PATH}},
+            'else': {
+                'properties': {'host': parts.string('host'), 'port': parts.nullable(_TCP_PORT)},
+                'required': ['host'],
+            },
+        },
+    }
+
+    export: str | None = None
+    socket: str | None = None
+    host: str | None = None
+    port: str | None = None
+
+    @classmethod
+    def read(cls, info: base.Json) -> Self:
+        data = info['data']
+        if 'socket' in data:
+            return cls(data.get('export'), socket=data['socket'])
+        port = data.get('port')
+        return cls(data.get('export'), host=data['host'], port=None if port is None else str(port))
+
+    def to_data(self) -> base.Json:
+        return base.members(self)
+
+    def needs(self) -> list[bounds.Need]:
+        if self.socket is not None:
+            return [bounds.Need(f'{_DATA}.socket', bounds.SOCKETS, self.socket)]
+        return [bounds.Need(f'{_DATA}.host', bounds.STORAGE_HOSTS, self._host)]
+
+    def write(self, disk: Disk) -> None:
+        disk.type = 'network'
+        disk.source_protocol = 'nbd'
+        disk.source_name = self.export
+        if self.socket is not None:
+            disk.add_host(Host(transport='unix', socket=self.socket))
+        else:
+            disk.add_host(Host(self._host, self.port))
+
+    @property
+    def _host(self) -> str:
+        assert self.host is not None
+        return self.host.strip('[]')
+
+
+#: The types whose path is a file's.
+_FILES = ('file', 'nfs', 'gpfs', 'quobyte', 'smbfs', 'vzstorage')
+#: The types that QEMU can reach without a path on this host.
+_REMOTE: Mapping[str, type[Source]] = {'nfs': NfsSource, 'iscsi': IscsiSource, 'rbd': RbdSource, 'nbd': NbdSource}
+
+#: What ``connection_info['data']`` must hold, by ``driver_volume_type``.
+SCHEMAS: dict[str, parts.Schema] = {
+    **dict.fromkeys(_FILES, FileSource.schema),
+    **dict.fromkeys(('local', 'fibre_channel'), BlockSource.schema),
+    **{kind: source.schema for kind, source in _REMOTE.items()},
+}
+#: What a valid ``connection_info`` is beside its members: each type has its own data.
+CONDITIONS: list[parts.Schema] = [
+    *parts.by('driver_volume_type', {kind: {'properties': {'data': data}} for kind, data in SCHEMAS.items()}),
+    {
+        'if': {
+            'properties': {'driver_volume_type': {'not': {'enum': list(SCHEMAS)}}},
+            'required': ['driver_volume_type'],
+        },
+        'then': {'properties': {'data': BlockSource.schema}},
+    },
+    {
+        # Without os-brick's path, an NFS file is where os-brick would mount its share.
+        'if': {
+            'properties': {'driver_volume_type': {'const': 'nfs'}, 'data': {'not': _HAS_DEVICE}},
+            'required': ['driver_volume_type', 'data'],
+        },
+        'then': {'properties': {'mount_point_base': _PATH}, 'required': ['mount_point_base']},
+    },
+]
+
+
+def of(info: base.Json) -> Source:
+    """Read the source of a volume from a valid ``connection_info``."""
+    kind = info['driver_volume_type']
+    if 'device_path' not in info['data']:
+        return _REMOTE[kind].read(info)
+    return FileSource.read(info) if kind in _FILES else BlockSource.read(info)
+
+
+def _set_auth(disk: Disk, secret_type: str, username: str | None, secret_uuid: str | None) -> None:
+    disk.auth_username = username
+    disk.auth_secret_type = secret_type
+    disk.auth_secret_uuid = base.lower(secret_uuid)
