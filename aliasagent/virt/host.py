@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import libvirt
@@ -206,6 +207,21 @@ class Host:
                 raise exception.HypervisorUnavailable(reason=f'no connection to {self.uri}')
             return self._connections
 
+    @contextlib.contextmanager
+    def calling(self, action: str, instance: str = '') -> Iterator[Any]:
+        """Lend a libvirt connection for one call, as :meth:`call` does, whose errors become ours.
+
+        :param action: what is being done, for the error's words.
+        :param instance: the guest's UUID, empty if it is not about one guest.
+        """
+        connections = self._current()
+        with errors.translated(action, instance, self._liveness(connections)), connections.call() as connection:
+            yield connection
+
+    def _liveness(self, connections: Connections) -> Callable[[], bool]:
+        """Tell whether a call over these connections can have reached the hypervisor: another one may be up by now."""
+        return lambda: connections is self._connections and self.is_alive()
+
     def is_alive(self) -> bool:
         """Whether the connection still stands; if not, it is given up, and made anew in the background."""
         with self._lock:
@@ -229,7 +245,7 @@ class Host:
 
         :raises HypervisorUnavailable: it did not answer.
         """
-        with errors.translated('ask for the version', '', self.is_alive), self.call() as connection:
+        with self.calling('ask for the version') as connection:
             return Version(connection.getType(), connection.getLibVersion(), connection.getVersion())
 
     def guest(self, instance: str) -> Guest:
@@ -239,8 +255,9 @@ class Host:
         :raises HypervisorUnavailable: it did not answer.
         """
         connections = self._current()
-        with errors.translated('look up the guest', instance, self.is_alive), connections.call() as connection:
-            return Guest(connection.lookupByUUIDString(instance), self.is_alive, connections.lend)
+        is_alive = self._liveness(connections)
+        with errors.translated('look up the guest', instance, is_alive), connections.call() as connection:
+            return Guest(connection.lookupByUUIDString(instance), is_alive, connections.lend)
 
     def guests(self) -> list[Guest]:
         """All guests, running or not.
@@ -248,8 +265,9 @@ class Host:
         :raises HypervisorUnavailable: the hypervisor did not answer.
         """
         connections = self._current()
-        with errors.translated('list the guests', '', self.is_alive), connections.call() as connection:
-            return [Guest(domain, self.is_alive, connections.lend) for domain in connection.listAllDomains(0)]
+        is_alive = self._liveness(connections)
+        with errors.translated('list the guests', '', is_alive), connections.call() as connection:
+            return [Guest(domain, is_alive, connections.lend) for domain in connection.listAllDomains(0)]
 
     def _keep_connected(self) -> None:
         last_reason = None

@@ -26,7 +26,6 @@ import libvirt
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
-from aliasagent.virt import errors
 from aliasagent.virt import events
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.host import Host
@@ -182,8 +181,7 @@ class SavedGuest:
 
     def definition(self) -> Domain:
         """The definition in the file, with its secrets."""
-        action = 'read the saved definition'
-        with errors.translated(action, self.instance, self._host.is_alive), self._host.call() as connection:
+        with self._host.calling('read the saved definition', self.instance) as connection:
             text = connection.saveImageGetXMLDesc(str(self.path), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
         return Domain.parse(text)
 
@@ -196,7 +194,7 @@ class SavedGuest:
         """
         if not self.is_latest():
             raise MayHaveRun(action='restore', reason=f'the guest does not run; {self.advice}')
-        with errors.translated('restore', self.instance, self._host.is_alive), self._host.call() as connection:
+        with self._host.calling('restore', self.instance) as connection:
             connection.restoreFlags(str(self.path), xml, 0)
 
     def _is_certain(self) -> bool:

@@ -300,7 +300,7 @@ class Unplugs:
             guest = self._host.guest(unplug.instance)
             definitions = guest.definitions()
             if definitions.live is not None:
-                return self._see_running(unplug, definitions.live, definitions.persistent)
+                return self._see_running(unplug, guest, definitions.live, definitions.persistent)
             cause = guest.stopped_by()
             if cause is None:
                 reason = 'it is neither running nor shut off'
@@ -313,13 +313,15 @@ class Unplugs:
         except exception.HypervisorError as error:
             return Seen.UNREADABLE, error
 
-    def _see_running(self, unplug: Unplug, live: Domain, persistent: Domain | None) -> tuple[Seen, Exception | None]:
+    def _see_running(
+        self, unplug: Unplug, guest: Guest, live: Domain, persistent: Domain | None
+    ) -> tuple[Seen, Exception | None]:
         run = runs.run_of(live)
         found = unplug.device.find_live(unplug.device_id, live, run)
         if found is None and not unplug.device.is_live:
             # Of an older release, which did not record what it asked for. It may be there under no name.
             return Seen.LOST, unplug.lost('it is not recorded what the guest was asked for')
-        if found is None and (kept := kept_elsewhere(unplug.device)) is not None:
+        if found is None and (kept := kept_elsewhere(unplug.device)) is not None and not guest.goes_on_from_save():
             return Seen.LOST, unplug.lost(kept)
         if found is None:
             return self._see_persistent(unplug, persistent)

@@ -5,11 +5,13 @@ import threading
 
 import fixtures
 import libvirt
+from lxml import etree
 
 from aliasagent import exception
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.runner import Runner
 from aliasagent.tests.contract import harness
+from aliasagent.tests.fakes.libvirt import definition
 from aliasagent.tests.fakes.libvirt import hotplug
 from aliasagent.tests.functional.rig import NotLiveYetCase
 from aliasagent.virt.guest import Side
@@ -294,6 +296,21 @@ class GoneOnElsewhereTest(LateCase):
                 self.restart_agent()
             self.inside(guest).remove_live(f'ua-{volume}')
             self.wait_released(detach)
+
+    def test_what_it_had_released_before_it_was_saved_is_released_once_it_goes_on(self) -> None:
+        guest, _volume, detach = self.kept('saved', restart=False, overdue=True)
+        with self.side.fake.lock:
+            path = str(self.directory / guest)
+            uuid, image = self.side.fake.saved[path]
+            self.side.fake.saved[path] = (uuid, self.without_disks(image))
+        self.side.fake.open().restore(path)
+        self.wait_released(detach)
+
+    def without_disks(self, image: str) -> str:
+        tree = definition.parse(image, 'domain_definition')
+        for disk in tree.findall('devices/disk'):
+            disk.getparent().remove(disk)  # type: ignore[union-attr]
+        return etree.tostring(tree, encoding='unicode')
 
     def test_a_detach_that_is_gone_on_with_is_no_success(self) -> None:
         guest, volume = self.side.deaf_guest(), harness.new_id()

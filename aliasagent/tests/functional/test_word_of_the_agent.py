@@ -149,6 +149,19 @@ class FullDiskTest(RigCase):
         for definition in (inside.need_live(), inside.need_config()):
             self.assertEqual([other], [serial.text for serial in definition.iterfind('devices/disk/serial')])
 
+    def test_a_connection_that_was_made_anew_meanwhile_is_used(self) -> None:
+        """Found by the history machine: the error of the old connection was taken for one of the hypervisor's."""
+
+        def made_anew() -> None:
+            self.side.fake.drop_connections()
+            self.wait_for(lambda: self.side.fake.connections, 'the next connection')
+            self.assertTrue(self.host.wait_connected(harness.SOON))
+
+        volume = harness.new_id()
+        guest = self.side.new_guest(harness.disk_xml(self.side.new_file(), 'vdb', serial=volume))
+        self.full_until(made_anew)
+        self.assert_outcome(self.detach(guest, volume), None)
+
     def test_a_guest_that_was_started_meanwhile_is_asked(self) -> None:
         volume = harness.new_id()
         guest = self.side.new_guest(harness.disk_xml(self.side.new_file(), 'vdb', serial=volume), state='shut off')

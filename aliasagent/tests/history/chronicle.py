@@ -104,7 +104,8 @@ class Chronicle:
         self._stopped_how: dict[str, str] = {}
         self._started_from: dict[str, str] = {}
         self._saved_at: dict[str, float] = {}
-        #: When the last run of a guest was moved to another host, and when it ended last.
+        #: When a guest was last saved or moved, and when moved.
+        self.carried_on_at: dict[str, float] = {}
         self.moved_at: dict[str, float] = {}
         #: When the run of a guest began.
         self.run_since: dict[str, float] = {}
@@ -116,6 +117,8 @@ class Chronicle:
             libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED: 'migrated',
         }
         how = self._stopped_how[guest.uuid] = hows.get(detail, 'stopped')
+        if how in CARRIED_ON:
+            self.carried_on_at[guest.uuid] = self._now()
         if how == 'saved':
             self._saved_at[guest.uuid] = self._now()
         elif how == 'migrated':

@@ -8,8 +8,8 @@
   nothing; "not found" is not said of a device that says itself whose it is, nor of one that was asked for already;
 * released: the device is gone with its run, and was not attached since;
 * late releases: in the end each device that a running guest was asked for in vain, and that is gone since, is said to
-  be released, or was attached or detached by a later operation; but for guests that are gone, or were moved or saved
-  with it and were not seen to go on with it, or that libvirt does not know of how they stopped;
+  be released, or was attached or detached by a later operation; but for guests that are gone, or of which no agent saw
+  that they were moved or saved without it, or that libvirt does not know of how they stopped;
 * notifications: each outcome, and each late release, is told, and nothing else is;
 * calls: the agent asks for, writes to and gives aliases to the devices only that an operation under way names, each its
   own alias, and reconciling changes aliases only;
@@ -262,9 +262,9 @@ class Oracle:
         is_there = any(self._facts.chronicle.there(op.guest, side, op.device) for side in (LIVE, CONFIG))
         if guest is None or not was_asked or is_there or stays[-1].how in chronicle.WERE_CARRIED_ON:
             return
-        was_carried_on = any(stay.how in chronicle.WERE_CARRIED_ON and (stay.until or 0.0) > begun for stay in stays)
-        if was_carried_on and not stays[-1].was_read:
-            return  # no agent has seen that the guest went on with it
+        carried_on, last = self._facts.chronicle.carried_on_at.get(op.guest, -1.0), stays[-1]
+        if carried_on > begun and (not last.was_read or (last.until or 0.0) < carried_on):
+            return  # for all that an agent can have seen, the guest was saved or moved with it
         if not guest.active and (guest.managed_save or guest.reason in _GOES_ON):
             return  # how the guest stopped is not known to libvirt any more, or it has moved
         if _may_be_there(guest, THINGS[op.device]):

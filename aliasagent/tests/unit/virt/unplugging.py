@@ -55,6 +55,12 @@ class UnplugTestCase(base.TestCase):
         self.guest.aliases.discard(alias)
         self.host.tell(events.DeviceRemoved(GUEST, alias))
 
+    def wait_looked_at(self, instance: str = GUEST) -> None:
+        """Wait until the guest was looked at, as far as that was to be done."""
+        looked = self.unplugs._callers.submit(instance, lambda: None)
+        assert looked is not None
+        self.assertTrue(looked.wait(base.PATIENCE))
+
     def assert_done(self, future: 'futures.Future[None]') -> None:
         self.assertIsNone(future.result(base.PATIENCE))
 
