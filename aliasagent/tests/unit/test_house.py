@@ -23,11 +23,12 @@ FLOORS = (
     ('devices',),
     ('rpc', 'rpc_parts', 'rpc_server'),
     ('conf',),
-    ('context', 'exception', 'version'),
+    ('bounded', 'context', 'exception', 'version'),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: What is at the bottom may know of these only.
 BELOW = {
+    'bounded': set[str](),
     'exception': set[str](),
     'context': set[str](),
     'version': set[str](),
@@ -35,7 +36,7 @@ BELOW = {
     'devices': {'devices', 'exception'},
     # The client speaks to the contract, and to nothing behind it.
     'shell': {
-        *('compute.contract', 'compute.rpcapi', 'conf', 'context', 'exception', 'rpc', 'shell', 'version'),
+        *('bounded', 'compute.contract', 'compute.rpcapi', 'conf', 'context', 'exception', 'rpc', 'shell', 'version'),
         # and, to rewrite a file without an agent, what is pure
         *('devices', 'reconcile.plan', 'reconcile.records', 'reconcile.rewrite'),
     },
