@@ -16,6 +16,7 @@ from typing import Any
 import libvirt
 
 from aliasagent import exception
+from aliasagent.trouble import Trouble
 from aliasagent.virt import errors
 from aliasagent.virt import events
 from aliasagent.virt.connections import Connections
@@ -252,7 +253,7 @@ class Host:
             return [Guest(domain, self.is_alive, connections.lend) for domain in connection.listAllDomains(0)]
 
     def _keep_connected(self) -> None:
-        last_reason = None
+        trouble = Trouble()
         was_down = False
         while True:
             self._lost.clear()
@@ -261,8 +262,7 @@ class Host:
             try:
                 connection = self._connect()
             except Exception as error:
-                if str(error) != last_reason:
-                    last_reason = str(error)
+                if trouble.is_new(error):
                     LOG.warning('Waiting for the hypervisor at %s: %s', self.uri, error)
                     if not isinstance(error, libvirt.libvirtError):
                         # NOTE: a bug, or a host that has no room for a thread. It must not be the last attempt.
@@ -272,7 +272,7 @@ class Host:
                 continue
             if was_down:
                 self._closing.wait(self._settle)
-            last_reason = None
+            trouble.is_over()
             was_down = True  # should it be lost
             if not self._publish(connection):
                 LOG.warning('Lost the connection to the hypervisor at %s before it was used', self.uri)

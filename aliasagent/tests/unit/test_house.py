@@ -23,7 +23,7 @@ FLOORS = (
     ('devices',),
     ('rpc', 'rpc_parts', 'rpc_server'),
     ('conf',),
-    ('bounded', 'context', 'exception', 'version'),
+    ('bounded', 'context', 'exception', 'trouble', 'version'),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: What is at the bottom may know of these only.
@@ -31,6 +31,7 @@ BELOW = {
     'bounded': set[str](),
     'exception': set[str](),
     'context': set[str](),
+    'trouble': set[str](),
     'version': set[str](),
     'conf': {'conf', 'version'},
     'devices': {'devices', 'exception'},
