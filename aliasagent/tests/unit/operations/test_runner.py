@@ -78,20 +78,23 @@ class OutcomeTestCase(RunnerTestCase):
     def test_a_defect(self) -> None:
         self.driver.answer = KeyError('x')
         self.runner.accept(operation('one'))
-        self.assert_outcome(State.FAILED, 'KeyError')
+        self.assert_outcome(State.FAILED, 'InternalError')
+        self.assertIn('KeyError', str(self.outcome().error))
+        self.assertIn("KeyError: 'x'", self.log.output)
 
     def test_arguments_that_the_driver_does_not_know(self) -> None:
         self.runner.accept(operation('one', Action.DETACH_VOLUME))
         self.assert_outcome(State.SUCCEEDED)
         self.runner.accept(operation('two', Action.ATTACH_VOLUME, arguments={'instance': 'again'}))
-        self.assert_outcome(State.FAILED, 'TypeError', 'two')
+        self.assert_outcome(State.FAILED, 'InternalError', 'two')
+        self.assertIn('TypeError', str(self.outcome('two').error))
 
     def test_a_future_that_is_resolved_later(self) -> None:
         for number, (error, state, name) in enumerate(
             (
                 (None, State.SUCCEEDED, None),
                 (exception.DetachFailed(instance=GUEST, device=VOLUME, reason='no'), State.FAILED, 'DetachFailed'),
-                (ValueError('x'), State.FAILED, 'ValueError'),
+                (ValueError('x'), State.FAILED, 'InternalError'),
             )
         ):
             pending: futures.Future[None] = futures.Future()
