@@ -20,6 +20,7 @@ from aliasagent.trouble import Trouble
 from aliasagent.virt import errors
 from aliasagent.virt import events
 from aliasagent.virt.connections import Connections
+from aliasagent.virt.connections import close
 from aliasagent.virt.connections import stands
 from aliasagent.virt.guest import Guest
 
@@ -93,13 +94,6 @@ def open_libvirt(uri: str) -> Any:
             loop.start()
             _event_loop = loop  # not before: without its thread the next one to open a connection has to try again
     return libvirt.open(uri)
-
-
-def _close(connection: Any) -> None:
-    try:
-        connection.close()
-    except libvirt.libvirtError as error:
-        LOG.debug('A connection could not be closed: %s', error)
 
 
 def _run_event_loop() -> None:
@@ -276,7 +270,7 @@ class Host:
             was_down = True  # should it be lost
             if not self._publish(connection):
                 LOG.warning('Lost the connection to the hypervisor at %s before it was used', self.uri)
-                _close(connection)
+                close(connection)
                 self._closing.wait(self._interval)
                 continue
             LOG.info('Connected to the hypervisor at %s', self.uri)
@@ -296,7 +290,7 @@ class Host:
             ):
                 connection.domainEventRegisterAny(None, event_id, callback, None)
         except Exception:
-            _close(connection)
+            close(connection)
             raise
         return connection
 
@@ -306,7 +300,7 @@ class Host:
             if connection.setKeepAlive(_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT) != 0:
                 LOG.debug('%s needs no keepalive', self.uri)
         except Exception:
-            _close(connection)
+            close(connection)
             raise
         return connection
 
