@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Have oslo.service and oslo.messaging use native threads, and never eventlet.
 
-Each package with an entry point calls :func:`use_native` in its ``__init__``, which comes before any of its modules: whatever
-imports oslo.messaging first would choose eventlet.
+Each package with an entry point calls :func:`use_native` in its ``__init__``, which comes before any of its modules:
+whatever imports oslo.messaging first would choose eventlet.
 """
 
 import warnings
