@@ -8,6 +8,8 @@ Four families, because they ask for different things of whoever gets them:
 * :class:`Conflict`: it could be done only at the cost of something else.
 * :class:`HypervisorError`: could not tell, or libvirt refused.
 
+The few others are about the agent itself.
+
 "Could not tell" is never a :class:`NotFound`.
 
 Each error is made of keyword details only, so that oslo.messaging can carry it to the caller and build it anew there.
@@ -34,14 +36,14 @@ class AliasAgentError(Exception):
         return self.message
 
 
-def public(error: BaseException) -> BaseException:
-    """Return an error as those know it who get it over RPC: one of this module's classes, in the same words.
+def public(error: BaseException) -> AliasAgentError:
+    """Return an error as those know it who get it over RPC: one of this module's classes.
 
-    An error that a room raises for itself becomes the nearest of its bases here. What is no error of ours stays as it
-    is.
+    An error that a room raises for itself becomes the nearest of its bases here, in the same words. Any other one
+    becomes an :class:`InternalError`.
     """
     if not isinstance(error, AliasAgentError):
-        return error
+        return InternalError(kind=type(error).__name__)
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ == __name__)
     return error if kind is type(error) else kind(**error.kwargs)
 
@@ -166,6 +168,12 @@ class JournalError(AliasAgentError):
 
     template = 'the journal {path} cannot be used: {reason}'
     retryable = True
+
+
+class InternalError(AliasAgentError):
+    """An error that the agent did not expect. Its own words stay in the log, for they may hold anything."""
+
+    template = "internal error ({kind}): see the agent's log for the traceback"
 
 
 class NotificationNotSent(AliasAgentError):

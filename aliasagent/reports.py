@@ -27,6 +27,7 @@ from aliasagent import version
 from aliasagent.metrics import Parts
 from aliasagent.operations.model import Operation
 from aliasagent.reconcile.passes import Look
+from aliasagent.trouble import Trouble
 from aliasagent.virt.leaving import Unplug
 
 LOG = logging.getLogger(__name__)
@@ -139,18 +140,17 @@ class _Watched:
     def __init__(self, path: str) -> None:
         self.path = path
         self._changed_at = os.stat(path).st_mtime
-        self._is_there = True
+        self._trouble = Trouble()
 
     def has_changed(self) -> bool:
         """Whether the file was changed since the last time that this was asked."""
         try:
             changed_at = os.stat(self.path).st_mtime
         except OSError as error:
-            if self._is_there:
+            if self._trouble.is_new(error):
                 LOG.warning('No report is made until %s can be read again: %s', self.path, error)
-            self._is_there = False
             return False
-        self._is_there = True
+        self._trouble.is_over()
         before, self._changed_at = self._changed_at, changed_at
         return changed_at > before
 

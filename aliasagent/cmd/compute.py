@@ -3,25 +3,20 @@
 
 import sys
 
-from oslo_service import backend
+from oslo_config import cfg
+from oslo_log import log as logging
+from oslo_service import service
 
-# NOTE: before anything imports oslo.messaging, which would choose the eventlet backend.
-backend.init_backend(backend.BackendType.THREADING)
-
-from oslo_config import cfg  # noqa: E402
-from oslo_log import log as logging  # noqa: E402
-from oslo_service import service  # noqa: E402
-
-from aliasagent import conf  # noqa: E402
-from aliasagent import exception  # noqa: E402
-from aliasagent import reports  # noqa: E402
-from aliasagent import rpc  # noqa: E402
-from aliasagent import rpc_parts  # noqa: E402
-from aliasagent import rpc_server  # noqa: E402
-from aliasagent.compute.service import ComputeService  # noqa: E402
-from aliasagent.conf import logs  # noqa: E402
-from aliasagent.conf import messaging  # noqa: E402
-from aliasagent.conf import reading  # noqa: E402
+from aliasagent import conf
+from aliasagent import exception
+from aliasagent import reports
+from aliasagent import rpc
+from aliasagent import rpc_parts
+from aliasagent import rpc_server
+from aliasagent.compute.service import ComputeService
+from aliasagent.conf import logs
+from aliasagent.conf import messaging
+from aliasagent.conf import reading
 
 LOG = logging.getLogger(__name__)
 

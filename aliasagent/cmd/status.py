@@ -7,19 +7,14 @@ import logging
 import sys
 from typing import Any
 
-from oslo_service import backend
+from oslo_config import cfg
+from oslo_upgradecheck import upgradecheck
 
-# NOTE: before anything imports oslo.messaging, which would choose the eventlet backend.
-backend.init_backend(backend.BackendType.THREADING)
-
-from oslo_config import cfg  # noqa: E402
-from oslo_upgradecheck import upgradecheck  # noqa: E402
-
-from aliasagent import conf  # noqa: E402
-from aliasagent.conf import messaging  # noqa: E402
-from aliasagent.conf import reading  # noqa: E402
-from aliasagent.status import checks  # noqa: E402
-from aliasagent.status import health  # noqa: E402
+from aliasagent import conf
+from aliasagent.conf import messaging
+from aliasagent.conf import reading
+from aliasagent.status import checks
+from aliasagent.status import health
 
 UPGRADE_CODES = (
     '0: all is well; 1: look at the warnings first; 2: do not upgrade, or the configuration cannot be understood; '

@@ -44,14 +44,18 @@ R = TypeVar('R')
 def _call(
     method: Callable[Concatenate['ComputeManager', RequestContext, P], R],
 ) -> Callable[Concatenate['ComputeManager', RequestContext, P], R]:
-    """Expose a method that answers: its arguments are checked first, and our errors reach the caller as themselves."""
+    """Expose a method that answers. Its arguments are checked first; an error reaches the caller as a public one."""
 
     def checked(self: 'ComputeManager', ctxt: RequestContext, /, *args: P.args, **arguments: P.kwargs) -> R:
-        contract.validate(method.__name__, arguments)
         try:
+            contract.validate(method.__name__, arguments)
             return method(self, ctxt, *args, **contract.canonical(arguments))
         except exception.AliasAgentError as error:
             raise exception.public(error) from error
+        except Exception as error:
+            LOG.exception('Not answered because of an internal error: %s', method.__name__)
+            # Not "from error": oslo.messaging sends the traceback along, and the words of all errors in it.
+            raise exception.public(error) from None
 
     exposed: Callable[Concatenate[ComputeManager, RequestContext, P], R] = oslo_messaging.expose(
         oslo_messaging.expected_exceptions(exception.AliasAgentError)(checked)
@@ -63,7 +67,14 @@ def _cast(action: Action) -> Callable[..., None]:
     """Expose a method that is only told: it becomes an operation, and an error in it that operation's outcome."""
 
     def accepted(self: 'ComputeManager', ctxt: RequestContext, /, **arguments: Any) -> None:
-        self._accept(action, ctxt, arguments)
+        try:
+            self._accept(action, ctxt, arguments)
+        except rpc_server.NotTaken:
+            raise
+        except Exception as error:
+            LOG.exception('Not accepted because of an internal error: %s, operation %s', action, ctxt.operation_id)
+            with _left_with_the_broker():
+                self._intake.take(_refused(action, ctxt, arguments, exception.public(error)))
 
     exposed: Callable[..., None] = oslo_messaging.expose(accepted)
     return exposed
@@ -210,7 +221,7 @@ def _left_with_the_broker() -> Iterator[None]:
         raise rpc_server.NotTaken from error
 
 
-def _refused(action: Action, ctxt: RequestContext, arguments: Json, error: exception.InvalidInput) -> Operation:
+def _refused(action: Action, ctxt: RequestContext, arguments: Json, error: exception.AliasAgentError) -> Operation:
     """A record of what was refused, for whoever waits for it; of the arguments it keeps only the ids, if they are."""
 
     def id_or_nothing(value: object) -> str:

@@ -125,16 +125,6 @@ class ComputeService(service.Service):
             signal.signal(signal.SIGHUP, self._on_hangup)
         self._starter.start()
 
-    def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait until the agent listens.
-
-        :raises Exception: what made the start fail.
-        """
-        ready = self._ready.wait(timeout)
-        if self._failure is not None:
-            raise self._failure
-        return ready
-
     def wait(self) -> None:
         """Serve until :meth:`stop`, or until the start has failed.
 

@@ -11,6 +11,7 @@ from aliasagent import context
 from aliasagent import exception
 from aliasagent.operations.model import Operation
 from aliasagent.operations.runner import Runner
+from aliasagent.trouble import Trouble
 
 LOG = logging.getLogger(__name__)
 
@@ -30,8 +31,8 @@ class Intake:
         self._closing = threading.Event()
         #: Why a request was left with the broker for the next agent; None if none was.
         self._left: exception.JournalError | None = None
-        #: Why requests had to wait when one came last; empty if that one did not have to.
-        self._said = ''
+        #: Why requests have to wait.
+        self._trouble = Trouble()
         self._holding = 0
         #: What this thread has taken, if it takes several together.
         self._brought = threading.local()
@@ -130,8 +131,7 @@ class Intake:
             if closing:
                 self._left = error if isinstance(error, exception.JournalError) else None
                 raise
-            if str(error) != self._said:
-                self._said = str(error)
+            if self._trouble.is_new(error):
                 LOG.warning('Requests are left with the message broker for now: %s', error)
             return False
         return True
@@ -147,8 +147,7 @@ class Intake:
 
     def _say_at_once(self) -> None:
         # Not before one came in without waiting: under load there is room for one now, and for none then.
-        if self._said:
-            self._said = ''
+        if self._trouble.is_over():
             LOG.info('Requests are taken in at once again')
 
     def _refuse_after_left(self) -> None:

@@ -26,7 +26,7 @@ _Text = TypeVar('_Text', str, str | None)
 def values_of(operation: Operation) -> dict[str, Any]:
     """The values of an operation's columns, by name."""
     request = operation.request
-    arguments = json.dumps({} if request is None else request.to_dict())
+    arguments = json.dumps(None if request is None else request.to_dict())
     return vars(operation) | {'arguments': arguments, 'asked': dumped(operation.asked)}
 
 
@@ -43,8 +43,10 @@ def loaded(row: tuple[Any, ...]) -> Operation:
     return Operation(*values)
 
 
-def request_of(action: Action, arguments: Json) -> Request | None:
+def request_of(action: Action, arguments: Json | None) -> Request | None:
     """What was asked; None of what was refused as it came in, and of what makes no sense here."""
+    if arguments is None:
+        return None
     try:
         return catalog.parse(action, arguments)
     except (AttributeError, KeyError, TypeError, ValueError):

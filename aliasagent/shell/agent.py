@@ -18,11 +18,11 @@ from kombu import exceptions as kombu_exceptions
 from kombu.transport import pyamqp
 from oslo_utils import uuidutils
 
+from aliasagent import bounded
 from aliasagent import context
 from aliasagent import exception
 from aliasagent.compute import contract
 from aliasagent.compute import rpcapi
-from aliasagent.shell import deadline
 from aliasagent.shell import errors
 
 LOG = logging.getLogger(__name__)
@@ -90,8 +90,8 @@ class Agent:
         if not self._broker_seen or self._stuck:
             return
         try:
-            deadline.within(CONNECT_SECONDS, self._disconnect)
-        except deadline.Exceeded:
+            bounded.call(self._disconnect, CONNECT_SECONDS)
+        except bounded.TimedOut:
             LOG.debug('the connection to the message broker did not close')
 
     def guests(self) -> list[Json]:
@@ -288,8 +288,8 @@ class Agent:
         if left >= self.timeout + CONNECT_SECONDS:
             return self._ask(question)
         try:
-            return self._translated(lambda: deadline.within(max(left, 1), question))
-        except deadline.Exceeded:
+            return self._translated(lambda: bounded.call(question, max(left, 1)))
+        except bounded.TimedOut:
             self._stuck = True
             raise errors.WaitTimedOut(
                 f'operation {operation_id} was sent; host {self.host} did not say in time what has become of it. '
@@ -303,8 +303,8 @@ class Agent:
         """
         self._look_for_broker()
         try:
-            return self._translated(lambda: deadline.within(self.timeout + CONNECT_SECONDS, question), answers)
-        except deadline.Exceeded:
+            return self._translated(lambda: bounded.call(question, self.timeout + CONNECT_SECONDS), answers)
+        except bounded.TimedOut:
             self._stuck = True
             raise errors.Unreachable(
                 f'{self._broker_names()} accepts connections, but nothing came back within '

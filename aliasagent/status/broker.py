@@ -48,7 +48,7 @@ class Broker:
     """
 
     def __init__(self, conf: cfg.ConfigOpts, timeout: float) -> None:
-        self._transport = rpc.transport(conf)  # which makes its options known
+        rpc.transport(conf)  # which makes its options known
         self._url = oslo_messaging.TransportURL.parse(conf)
         self._options = conf.oslo_messaging_rabbit
         self._host = str(conf.host)

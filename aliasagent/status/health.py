@@ -8,12 +8,12 @@ from collections.abc import Callable
 import oslo_messaging
 from oslo_config import cfg
 
+from aliasagent import bounded
 from aliasagent import exception
 from aliasagent import rpc
 from aliasagent.compute import rpcapi
 from aliasagent.context import RequestContext
 from aliasagent.operations.model import State
-from aliasagent.status import bounded
 from aliasagent.status import broker
 from aliasagent.status import hypervisor
 from aliasagent.virt import host
@@ -66,7 +66,7 @@ class Health:
             return Finding(what, look())
         except (
             exception.AliasAgentError,
-            bounded.NoAnswerError,
+            bounded.TimedOut,
             broker.BrokerError,
             oslo_messaging.MessagingException,
             oslo_messaging.MessageUndeliverable,
@@ -109,7 +109,7 @@ class Health:
                 transport.cleanup()
             return str(found[0]['id']) if found else None
 
-        return bounded.answer(ask, self._timeout + 1)
+        return bounded.call(ask, self._timeout + 1)
 
 
 def _words(error: Exception) -> str:

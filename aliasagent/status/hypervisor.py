@@ -3,14 +3,13 @@
 
 import contextlib
 import re
-import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 from typing import TypeVar
 
+from aliasagent import bounded
 from aliasagent import exception
-from aliasagent.status import bounded
 from aliasagent.virt import host
 
 T = TypeVar('T')
@@ -31,8 +30,8 @@ def ask(uri: str, question: Callable[[host.Host], T], timeout: float, opener: ho
             return question(connected)
 
     try:
-        return bounded.answer(work, 2 * timeout)
-    except bounded.NoAnswerError as error:
+        return bounded.call(work, 2 * timeout)
+    except bounded.TimedOut as error:
         raise exception.HypervisorUnavailable(reason=error) from error
 
 
@@ -50,8 +49,8 @@ def _connected(uri: str, timeout: float, opener: host.Opener) -> Iterator[host.H
     connection = host.Host(uri, settle=0.0, opener=open_noting_why_not)
     connection.start()
     if not connection.wait_connected(timeout):
-        # In a thread, for the one that tries to open may hang, and ends with the process.
-        threading.Thread(target=connection.close, name='ask-close', daemon=True).start()
+        # Not waited for: the thread that tries to connect may hang, and ends with the process.
+        bounded.start(connection.close)
         why = f': {reasons[-1]}' if reasons else ', and no reason was given'
         raise exception.HypervisorUnavailable(
             reason=_without_password(f'no connection to {uri} within {timeout:g} s{why}')

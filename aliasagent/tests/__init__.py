@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 
-from oslo_service import backend
+from aliasagent import threads
 
-# NOTE: before any test imports oslo.messaging, which would choose the eventlet backend.
-backend.init_backend(backend.BackendType.THREADING)
+threads.use_native()

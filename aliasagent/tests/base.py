@@ -43,7 +43,7 @@ hypothesis.settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'default')
 
 
 #: The agent's threads that a test may leave: they wait for what hangs, or are the process's own.
-_LEFT_ALONE = ('ask', 'aliasagent-call', 'libvirt-events', 'reconcile-write')
+_LEFT_ALONE = ('bounded-call', 'libvirt-events', 'reconcile-write')
 #: The names of all others, or how they begin.
 _OURS = (
     *('start', 'drain', 'first-pass', 'reload', 'deadlines', 'host-events', 'host-connection', 'late-writer'),

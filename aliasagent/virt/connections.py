@@ -46,6 +46,14 @@ def stands(connection: Any) -> bool:
         return False
 
 
+def close(connection: Any) -> None:
+    """Close a connection that may be lost already."""
+    try:
+        connection.close()
+    except libvirt.libvirtError as error:
+        LOG.debug('A connection could not be closed: %s', error)
+
+
 class Connections:
     """The connections to a hypervisor, from when the first is up to when that is lost.
 
@@ -114,7 +122,7 @@ class Connections:
         if with_first and calls[self.first]:
             _close_aside(self.first)
         elif with_first:
-            self.first.close()
+            close(self.first)
 
     def _take(self, preferred: Any) -> tuple[Any, float]:
         now = time.monotonic()
@@ -185,13 +193,6 @@ class Connections:
 def _close_aside(connection: Any) -> None:
     """Close a connection from a thread of its own: to close one says good-bye, and waits for an answer."""
     try:
-        threading.Thread(target=_close, args=(connection,), name='close-connection', daemon=True).start()
+        threading.Thread(target=close, args=(connection,), name='close-connection', daemon=True).start()
     except (RuntimeError, MemoryError):
         LOG.exception('No thread could be started to close a connection')
-
-
-def _close(connection: Any) -> None:
-    try:
-        connection.close()
-    except libvirt.libvirtError as error:
-        LOG.debug('A connection could not be closed: %s', error)

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looks for a guest at the host that it was sent to."""
 
-import logging
-import queue
-import threading
 import time
 from typing import Any
 from urllib import parse
 
 import libvirt
 
+from aliasagent import bounded
 from aliasagent import exception
 from aliasagent.virt import jobs
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.host import Host
-
-LOG = logging.getLogger(__name__)
 
 #: Seconds that a look takes at most.
 _SECONDS = 20.0
@@ -43,33 +39,27 @@ def runs(host: Host, uri: str, instance: str) -> bool:
     if parse.urlsplit(uri).path == '/embed':
         # It would run the other host's driver in this very process.
         raise _cannot_tell('it is not a host that can be asked')
-    answers: queue.SimpleQueue[bool | Exception] = queue.SimpleQueue()
-    # A daemon, for a connection may take any time to be refused, and cannot be given up.
     try:
-        threading.Thread(target=_ask, args=(host, uri, instance, answers), name='destination', daemon=True).start()
+        answer = bounded.start(lambda: _ask(host, uri, instance))
     except (RuntimeError, MemoryError) as error:
         raise _cannot_tell(str(error)) from error
     end = time.monotonic() + _SECONDS
-    while answers.empty():
+    while not answer.done():
         if time.monotonic() > end:
             raise _cannot_tell(f'it does not answer within {_SECONDS:.0f} s')
         jobs.pause(host, _INTERVAL)
-    answer = answers.get()
-    if isinstance(answer, bool):
-        return answer
-    raise _cannot_tell(str(answer)) from answer
-
-
-def _ask(host: Host, uri: str, instance: str, answers: 'queue.SimpleQueue[bool | Exception]') -> None:
     try:
-        connection = host.open_other(uri)
-        try:
-            answers.put(_runs_at(connection, instance))
-        finally:
-            connection.close()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the answer is not known
-        LOG.debug('Instance %s: the destination cannot be asked: %s', instance, error)
-        answers.put(error)
+        return answer.result()
+    except Exception as error:
+        raise _cannot_tell(str(error)) from error
+
+
+def _ask(host: Host, uri: str, instance: str) -> bool:
+    connection = host.open_other(uri)
+    try:
+        return _runs_at(connection, instance)
+    finally:
+        connection.close()
 
 
 def _runs_at(connection: Any, instance: str) -> bool:

@@ -17,9 +17,11 @@ from typing import Any
 import libvirt
 
 from aliasagent import exception
+from aliasagent.trouble import Trouble
 from aliasagent.virt import errors
 from aliasagent.virt import events
 from aliasagent.virt.connections import Connections
+from aliasagent.virt.connections import close
 from aliasagent.virt.connections import stands
 from aliasagent.virt.guest import Guest
 
@@ -93,13 +95,6 @@ def open_libvirt(uri: str) -> Any:
             loop.start()
             _event_loop = loop  # not before: without its thread the next one to open a connection has to try again
     return libvirt.open(uri)
-
-
-def _close(connection: Any) -> None:
-    try:
-        connection.close()
-    except libvirt.libvirtError as error:
-        LOG.debug('A connection could not be closed: %s', error)
 
 
 def _run_event_loop() -> None:
@@ -270,7 +265,7 @@ class Host:
             return [Guest(domain, is_alive, connections.lend) for domain in connection.listAllDomains(0)]
 
     def _keep_connected(self) -> None:
-        last_reason = None
+        trouble = Trouble()
         was_down = False
         while True:
             self._lost.clear()
@@ -279,8 +274,7 @@ class Host:
             try:
                 connection = self._connect()
             except Exception as error:
-                if str(error) != last_reason:
-                    last_reason = str(error)
+                if trouble.is_new(error):
                     LOG.warning('Waiting for the hypervisor at %s: %s', self.uri, error)
                     if not isinstance(error, libvirt.libvirtError):
                         # NOTE: a bug, or a host that has no room for a thread. It must not be the last attempt.
@@ -290,11 +284,11 @@ class Host:
                 continue
             if was_down:
                 self._closing.wait(self._settle)
-            last_reason = None
+            trouble.is_over()
             was_down = True  # should it be lost
             if not self._publish(connection):
                 LOG.warning('Lost the connection to the hypervisor at %s before it was used', self.uri)
-                _close(connection)
+                close(connection)
                 self._closing.wait(self._interval)
                 continue
             LOG.info('Connected to the hypervisor at %s', self.uri)
@@ -314,7 +308,7 @@ class Host:
             ):
                 connection.domainEventRegisterAny(None, event_id, callback, None)
         except Exception:
-            _close(connection)
+            close(connection)
             raise
         return connection
 
@@ -324,7 +318,7 @@ class Host:
             if connection.setKeepAlive(_KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT) != 0:
                 LOG.debug('%s needs no keepalive', self.uri)
         except Exception:
-            _close(connection)
+            close(connection)
             raise
         return connection
 

@@ -64,7 +64,8 @@ class FakeAgentCase(testtools.TestCase, agent.AgentCase):
         self.services.append(service)
         service.start()
         self.addCleanup(service.stop)
-        self.assertTrue(service.wait_ready(harness.SOON))
+        self.assertTrue(service._ready.wait(harness.SOON))
+        self.assertIsNone(service._failure)
 
 
 class StartTest(FakeAgentCase):

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever goes wrong, what leaves an endpoint is an error that every client knows by its name."""
 
+import contextlib
 import functools
+import inspect
 import pathlib
 import uuid
 from collections.abc import Callable
@@ -10,28 +12,36 @@ from typing import Any
 
 import libvirt
 import oslo_messaging
+import testtools
 from oslo_messaging import conffixture
 
 from aliasagent import conf
 from aliasagent import exception
+from aliasagent import rpc_server
 from aliasagent.compute import schemas
 from aliasagent.compute.manager import ComputeManager
 from aliasagent.compute.service import ComputeService
 from aliasagent.context import RequestContext
 from aliasagent.operations.model import MOVES
+from aliasagent.operations.model import Operation
 from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.unit.compute.test_contract import GOOD
+from aliasagent.tests.unit.test_exception import sent
 from aliasagent.virt import destination
 from aliasagent.virt import jobs
 from aliasagent.virt import migrate
 from aliasagent.virt import saved_guest
 from aliasagent.virt.host import Host
 
+#: The methods of the endpoint, found by looking, so that a new one is not forgotten: it needs a message in GOOD.
+METHODS = sorted(name for name, it in inspect.getmembers(ComputeManager) if getattr(it, 'exposed', False))
+#: Those that are answered.
+CALLS_OF_CLIENTS = sorted(set(METHODS) - set(Action))
 #: What is answered of a guest.
-QUERIES = sorted(set(schemas.METHODS) - set(Action) - {'submit', 'get_operation', 'list_operations'})
+QUERIES = sorted(set(CALLS_OF_CLIENTS) - {'submit', 'get_operation', 'list_operations'})
 #: What the agent asks of libvirt.
 CALLS = (
     *('lookupByUUIDString', 'listAllDomains', 'state', 'info', 'isActive', 'isPersistent', 'XMLDesc'),
@@ -47,12 +57,24 @@ FAILURES: dict[str, Callable[[], Exception]] = {
     'left in QEMU': functools.partial(errors.qemu_refused, 'device_add', "Duplicate device ID 'x'"),
     'gone': functools.partial(errors.no_domain, 'no domain'),
     'broken': functools.partial(errors.internal, 'cannot say'),
+    'no code': functools.partial(libvirt.libvirtError, 'no code'),
+    'unexpected': functools.partial(RuntimeError, 'its own words'),
 }
 #: Of the volume that the good messages name.
 DISK = (
     "<disk type='file' device='disk'><source file='/disk'/><target dev='sda' bus='scsi'/>"
     f'<serial>{GOOD["detach_volume"]["volume_id"]}</serial></disk>'
 )
+
+
+class Broken:
+    """A part of the agent that does nothing as it should."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError('its own words')
+
+    def __call__(self) -> Any:
+        raise RuntimeError('its own words')
 
 
 class KnownErrorsTestCase(base.TestCase):
@@ -96,28 +118,43 @@ class KnownErrorsTestCase(base.TestCase):
     def call(self, method: str, **arguments: Any) -> Any:
         return getattr(self.manager, method)(RequestContext(), **arguments)
 
-    def ask(self, method: str, instance: str) -> None:
-        """Ask about a guest; an error is one that clients know."""
-        arguments = {**GOOD[method], 'instance_uuid': instance} if 'instance_uuid' in GOOD[method] else GOOD[method]
+    def error_of(self, method: str, **arguments: Any) -> exception.AliasAgentError | None:
+        """The error that a caller gets, which is one that clients know; None if there is none."""
         try:
             self.call(method, **arguments)
         except oslo_messaging.ExpectedException as error:
-            self.assert_known(type(error.exc_info[1]).__name__, f'{method}: {error.exc_info[1]}')
+            raised = error.exc_info[1]
+            self.assertIs(exception, inspect.getmodule(type(raised)), f'{method}: {raised!r}')
+            assert isinstance(raised, exception.AliasAgentError)
+            return raised
+        return None
 
-    def ask_for(self, *wanted: tuple[Action, str]) -> None:
+    def ask(self, method: str, instance: str, *, unexpected: bool = False) -> None:
+        """Ask about a guest; an error is one that clients know, and of the agent itself only if that is broken."""
+        arguments = {**GOOD[method], 'instance_uuid': instance} if 'instance_uuid' in GOOD[method] else GOOD[method]
+        error = self.error_of(method, **arguments)
+        if not unexpected:
+            self.assertNotIsInstance(error, exception.InternalError, method)
+
+    def ask_for(self, *wanted: tuple[Action, str], unexpected: bool = False) -> None:
         """Ask for actions on guests; what the journal says of their ends is what clients know."""
         ids = [str(uuid.uuid4()) for _wanted in wanted]
         for operation_id, (action, instance) in zip(ids, wanted, strict=True):
-            arguments = {**GOOD[action], 'instance_uuid': instance}
-            self.call('submit', operation={'id': operation_id, 'action': action, 'arguments': arguments})
-        self.wait_for(lambda: all(self.service._journal.get(id_).is_finished for id_ in ids), 'the ends')
-        for done in map(self.service._journal.get, ids):
+            getattr(self.manager, action)(
+                RequestContext(operation_id=operation_id), **{**GOOD[action], 'instance_uuid': instance}
+            )
+        for done in self.ends(ids):
             if done.error_class is not None:
-                self.assert_known(done.error_class, f'{done.action}: {done.error}')
+                kind = getattr(exception, done.error_class, None)
+                words = f'{done.action}: {done.error_class}: {done.error}'
+                self.assertTrue(isinstance(kind, type) and issubclass(kind, exception.AliasAgentError), words)
+                if not unexpected:
+                    self.assertIsNot(exception.InternalError, kind, words)
 
-    def assert_known(self, name: str, words: str) -> None:
-        kind = getattr(exception, name, None)
-        self.assertTrue(isinstance(kind, type) and issubclass(kind, exception.AliasAgentError), f'{name}: {words}')
+    def ends(self, ids: list[str]) -> list[Operation]:
+        """What the journal has of operations when they have ended."""
+        self.wait_for(lambda: all(self.service._journal.get(id_).is_finished for id_ in ids), 'the ends')
+        return [self.service._journal.get(id_) for id_ in ids]
 
     def guests(self) -> Iterator[str]:
         """Guests in every state."""
@@ -136,6 +173,21 @@ class KnownErrorsTestCase(base.TestCase):
         self.fake.open().lookupByUUIDString(saved.uuid).managedSave()
         yield saved.uuid
 
+    @contextlib.contextmanager
+    def failing(self, name: str, make: Callable[[], Exception]) -> Iterator[None]:
+        """Have a call of libvirt's fail."""
+
+        def fail(*_arguments: object) -> None:
+            raise make()
+
+        self.fake.before[name] = fail
+        yield
+        del self.fake.before[name]
+
+    def test_all_methods_are_walked(self) -> None:
+        self.assertEqual(set(schemas.METHODS), set(METHODS))
+        self.assertEqual(set(METHODS), set(Action) | set(QUERIES) | {'submit', 'get_operation', 'list_operations'})
+
     def test_every_query_of_every_guest(self) -> None:
         for method in QUERIES:
             for instance in self.guests():
@@ -144,38 +196,68 @@ class KnownErrorsTestCase(base.TestCase):
     def test_every_query_as_each_call_fails(self) -> None:
         running, stopped = self.fake.add_guest(DISK), self.fake.add_guest(DISK, running=False)
         running.migrating = True
-        for name in CALLS:
-            for make in FAILURES.values():
+        for call in CALLS:
+            for name, make in FAILURES.items():
+                with self.failing(call, make):
+                    for method in QUERIES:
+                        for guest in (running, stopped):
+                            self.ask(method, guest.uuid, unexpected=name == 'unexpected')
 
-                def fail(*_arguments: object, make: Callable[[], Exception] = make) -> None:
-                    raise make()
-
-                self.fake.before[name] = fail
-                for method in QUERIES:
-                    for guest in (running, stopped):
-                        self.ask(method, guest.uuid)
-            del self.fake.before[name]
-
-    def test_every_query_while_the_hypervisor_is_away(self) -> None:
+    def test_every_method_while_the_hypervisor_is_away(self) -> None:
         guest = self.fake.add_guest(DISK)
         self.fake.drop_connections(down=True)
         for method in QUERIES:
             self.ask(method, guest.uuid)
+        self.ask_for(*((action, guest.uuid) for action in Action))
+
+    def test_every_query_when_what_it_asks_is_broken(self) -> None:
+        for part in vars(self.manager):
+            self.patch(self.manager, part, Broken())
+        operation = {'id': 'x', 'action': 'detach', 'arguments': GOOD['detach']}
+        for method in CALLS_OF_CLIENTS:
+            before = self.log.output.count('RuntimeError: its own words')
+            error = self.error_of(method, **({'operation': operation} if method == 'submit' else GOOD[method]))
+            self.assertIs(exception.InternalError, type(error), method)
+            assert error is not None
+            self.assertIn('RuntimeError', str(error))
+            # With the traceback that oslo.messaging sends along.
+            self.assertNotIn('its own words', str(sent(error)))
+            self.assertEqual(before + 1, self.log.output.count('RuntimeError: its own words'), method)
+            self.assertIn(f'Not answered because of an internal error: {method}\nTraceback', self.log.output)
+
+    def test_every_action_when_its_check_is_broken(self) -> None:
+        self.patch(self.manager, '_within', Broken())
+        for action in Action:
+            ctxt = RequestContext()
+            getattr(self.manager, action)(ctxt, **GOOD[action])
+            (done,) = self.ends([ctxt.operation_id])
+            self.assertEqual(('failed', 'InternalError', action), (done.state, done.error_class, done.action))
+            self.assertEqual((GOOD[action]['instance_uuid'], None), (done.instance, done.request))
+            words = f'Not accepted because of an internal error: {action}, operation {done.id}\nTraceback'
+            self.assertEqual(1, self.log.output.count(words))
+        self.assertNotIn('its own words', str(done.error))
+
+    def test_a_cast_that_the_journal_cannot_take_stays_with_the_broker(self) -> None:
+        self.service._intake.close()
+        self.service._journal.close()
+        for part in (self.manager._within, Broken()):
+            self.patch(self.manager, '_within', part)
+            with testtools.ExpectedException(rpc_server.NotTaken):
+                self.call(Action.DETACH, **GOOD['detach'])
 
     def test_of_a_guest_that_does_not_run(self) -> None:
         guest = self.fake.add_guest(DISK, running=False)
         for method in ('migration_progress', 'abort_migration', 'reconcile_live_estimate'):
-            error = self.assertRaises(oslo_messaging.ExpectedException, self.call, method, instance_uuid=guest.uuid)
-            self.assertIs(exception.HypervisorError, type(error.exc_info[1]))
+            error = self.error_of(method, instance_uuid=guest.uuid)
+            self.assertIs(exception.HypervisorError, type(error))
 
     def test_what_is_not_there(self) -> None:
-        for method, arguments in (
-            ('get_operation', {'operation_id': 'none'}),
-            ('submit', {'operation': {'id': 'x', 'action': 'detach', 'arguments': {}}}),
-            ('list_operations', {'limit': 0}),
+        for method, arguments, kind in (
+            ('get_operation', {'operation_id': 'none'}, exception.OperationNotFound),
+            ('submit', {'operation': {'id': 'x', 'action': 'detach', 'arguments': {}}}, exception.InvalidInput),
+            ('list_operations', {'limit': 0}, exception.InvalidInput),
         ):
-            error = self.assertRaises(oslo_messaging.ExpectedException, self.call, method, **arguments)
-            self.assert_known(type(error.exc_info[1]).__name__, method)
+            self.assertIs(kind, type(self.error_of(method, **arguments)))
 
     def test_every_action_on_every_guest(self) -> None:
         for action in Action:
@@ -183,13 +265,8 @@ class KnownErrorsTestCase(base.TestCase):
 
     def test_every_action_as_each_call_fails(self) -> None:
         actions = (Action.ATTACH_INTERFACE, Action.DETACH_VOLUME, *MOVES)
-        for name in CALLS:
-            for make in map(FAILURES.__getitem__, ('not running', 'guest busy', 'already', 'left in QEMU')):
-
-                def fail(*_arguments: object, make: Callable[[], Exception] = make) -> None:
-                    raise make()
-
+        for call in CALLS:
+            for name in ('not running', 'guest busy', 'already', 'left in QEMU', 'no code', 'unexpected'):
                 guests = [self.fake.add_guest(DISK).uuid for _action in actions]
-                self.fake.before[name] = fail
-                self.ask_for(*zip(actions, guests, strict=True))
-                del self.fake.before[name]
+                with self.failing(call, FAILURES[name]):
+                    self.ask_for(*zip(actions, guests, strict=True), unexpected=name == 'unexpected')

@@ -228,7 +228,8 @@ class Agent:
         self.service = service.ComputeService(self._options, host=host)
         self.service.tg = _Timers()
         self.service.start()
-        self.service.wait_ready()
+        self.service._ready.wait()
+        assert self.service._failure is None, self.service._failure
 
     @property
     def endpoint(self) -> Any:

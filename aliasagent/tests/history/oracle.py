@@ -106,7 +106,7 @@ class Oracle:
 
     def _judge_outcome(self, op: Op) -> None:
         known = op.error_class is None or hasattr(exception, op.error_class) or hasattr(errors, op.error_class)
-        if not known:
+        if not known or op.error_class == exception.InternalError.__name__:
             self._facts.lie('internal error', f'{op.words}: {op.error_class}: {op.error}')
         guest = self._facts.hypervisor.guests.get(op.guest)
         if op.action in DETACHES:

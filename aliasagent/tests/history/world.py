@@ -220,7 +220,7 @@ class World:
                 # oslo.messaging keeps what was raised in an exception of its own.
                 raised = getattr(error, 'exc_info', (None, error))[1]
                 self.refused.add(operation_id)
-                if not isinstance(raised, exception.AliasAgentError):
+                if not isinstance(raised, exception.AliasAgentError) or isinstance(raised, exception.InternalError):
                     self.oracle.facts.lies.append(Lie('crash', f'submit raised {raised!r}', self.scheduler.now))
             else:
                 self.answered.add(operation_id)

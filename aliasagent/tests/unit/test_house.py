@@ -24,20 +24,24 @@ FLOORS = (
     ('devices',),
     ('rpc', 'rpc_parts', 'rpc_server'),
     ('conf',),
-    ('context', 'exception', 'version'),
+    ('bounded', 'context', 'exception', 'threads', 'trouble', 'version'),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: What is at the bottom may know of these only.
 BELOW = {
+    'bounded': set[str](),
     'exception': set[str](),
     'context': set[str](),
+    'threads': set[str](),
+    'trouble': set[str](),
     'version': set[str](),
     'conf': {'conf', 'version'},
     'devices': {'devices', 'exception'},
     'requests': {'devices', 'exception', 'requests'},
     # The client speaks to the contract, and to nothing behind it.
     'shell': {
-        *('compute.contract', 'compute.rpcapi', 'conf', 'context', 'exception', 'rpc', 'shell', 'version'),
+        *('bounded', 'compute.contract', 'compute.rpcapi', 'conf', 'context', 'exception', 'threads', 'rpc'),
+        *('shell', 'version'),
         # and, to rewrite a file without an agent, what is pure
         *('devices', 'reconcile.plan', 'reconcile.rewrite', 'requests'),
     },
@@ -168,6 +172,9 @@ class OneRoomDecidesOneThingTestCase(base.TestCase):
             and not _is_docstring(tree, node)
         ]
         self.assert_only({'devices.alias'}, users)
+
+    def test_one_module_chooses_the_threads(self) -> None:
+        self.assert_only({'threads'}, self.importers('oslo_service.backend'))
 
     def test_options_are_read_where_things_are_put_together(self) -> None:
         users = [

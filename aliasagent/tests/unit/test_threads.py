@@ -34,7 +34,7 @@ class ThreadsTestCase(base.TestCase):
         self.assertTrue(self.left(name='any', daemon=False))
 
     def test_one_that_waits_for_what_hangs(self) -> None:
-        self.assertFalse(self.left(name='ask', daemon=True))
+        self.assertFalse(self.left(name='bounded-call', daemon=True))
 
     def test_one_that_ends_in_time(self) -> None:
         fixture = base.NoThreadsLeft()

@@ -72,7 +72,9 @@ class OutcomeTestCase(RunnerTestCase):
     def test_a_defect(self) -> None:
         self.driver.answer = KeyError('x')
         self.runner.accept(operation('one'))
-        self.assert_outcome(State.FAILED, 'KeyError')
+        self.assert_outcome(State.FAILED, 'InternalError')
+        self.assertIn('KeyError', str(self.outcome().error))
+        self.assertIn("KeyError: 'x'", self.log.output)
 
     def test_a_record_that_makes_no_sense_fails_and_keeps_no_other(self) -> None:
         with self.journal.transaction() as db:
@@ -91,7 +93,7 @@ class OutcomeTestCase(RunnerTestCase):
             (
                 (None, State.SUCCEEDED, None),
                 (exception.DetachFailed(instance=GUEST, device=VOLUME, reason='no'), State.FAILED, 'DetachFailed'),
-                (ValueError('x'), State.FAILED, 'ValueError'),
+                (ValueError('x'), State.FAILED, 'InternalError'),
             )
         ):
             pending: futures.Future[None] = futures.Future()

@@ -80,6 +80,15 @@ class ImagesTestCase(base.TestCase):
         subprocess.run(['qemu-img', 'rebase', '-u', '-b', 'base', '-F', 'raw', str(path)], check=True)
         self.assertEqual(images.Backing('base', 'raw'), images.backing_file(str(path)))
 
+    def test_the_shortest_image_of_which_qemu_opens_the_backing_file(self) -> None:
+        path = pathlib.Path(self.create('short', '-u', '-o', 'compat=0.10', '-b', 'base', '-F', 'qcow2'))
+        offset, length = struct.unpack_from('>QI', path.read_bytes(), 8)
+        path.write_bytes(path.read_bytes()[: offset + length])
+        self.assertLess(path.stat().st_size, 512)
+        shown = subprocess.run(['qemu-img', 'info', '-f', 'qcow2', str(path)], check=True, capture_output=True)
+        self.assertIn(b'\nbacking file: base', shown.stdout)
+        self.assertEqual(images.Backing('base', 'qcow2'), images.backing_file(str(path)))
+
     def test_what_is_no_qcow2_names_nothing(self) -> None:
         for content in (b'', b'QFI', b'\0' * 4096, b'KDMV' + b'\0' * 200):
             self.assertIsNone(self.backing_file(content))
