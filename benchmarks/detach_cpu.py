@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from typing import Any
 
-from aliasagent.devices.bounds import Bounds
+from aliasagent.allowed.rules import Bounds
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import Patience

@@ -16,10 +16,10 @@ import oslo_messaging
 
 from aliasagent import exception
 from aliasagent import rpc_server
+from aliasagent.allowed import rules
 from aliasagent.compute import contract
 from aliasagent.compute import rpcapi
 from aliasagent.context import RequestContext
-from aliasagent.devices import bounds
 from aliasagent.devices import names
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
@@ -92,7 +92,7 @@ class ComputeManager:
         intake: Intake,
         reconciler: Reconciler,
         mover: Mover,
-        within: Callable[[], bounds.Bounds],
+        within: Callable[[], rules.Bounds],
     ) -> None:
         self._driver = driver
         self._mover = mover

@@ -17,9 +17,10 @@ from aliasagent import exception
 from aliasagent import notifications
 from aliasagent import reports
 from aliasagent import rpc
+from aliasagent.allowed import mounts
+from aliasagent.allowed.rules import Bounds
 from aliasagent.compute.manager import ComputeManager
 from aliasagent.conf import reading
-from aliasagent.devices.bounds import Bounds
 from aliasagent.metrics import Metrics
 from aliasagent.metrics import Parts
 from aliasagent.operations import knowledge
@@ -34,7 +35,6 @@ from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.requests.actions import Action
-from aliasagent.virt import mounts
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import Patience

@@ -5,7 +5,8 @@ import logging
 from collections.abc import Callable
 from collections.abc import Iterable
 
-from aliasagent.devices import bounds
+from aliasagent.allowed import paths
+from aliasagent.allowed import rules
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import plan
 from aliasagent.reconcile import rewrite
@@ -14,7 +15,6 @@ from aliasagent.requests.base import Move
 from aliasagent.requests.guest import LiveMigrate
 from aliasagent.requests.guest import ReconcileLive
 from aliasagent.virt import migrate
-from aliasagent.virt import paths
 from aliasagent.virt import relive
 from aliasagent.virt import saved_guest
 from aliasagent.virt.guest import Rewrite
@@ -40,7 +40,7 @@ class Mover:
         directory: str,
         known: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
         keep: Callable[[str, list[plan.Record]], None] = lambda _instance, _records: None,
-        within: Callable[[], bounds.Bounds] = bounds.Bounds,
+        within: Callable[[], rules.Bounds] = rules.Bounds,
     ) -> None:
         self._host = host
         self._directory = directory

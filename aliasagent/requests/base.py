@@ -13,8 +13,8 @@ from typing import ClassVar
 from typing import Self
 from typing import TypeVar
 
+from aliasagent.allowed import rules
 from aliasagent.devices import base as devices
-from aliasagent.devices import bounds
 from aliasagent.devices import differences
 from aliasagent.devices import names
 from aliasagent.requests import schema as parts
@@ -50,7 +50,7 @@ class Request(abc.ABC):
         """The id of the device that the request is about; empty if it is about no single one."""
         return ''
 
-    def needs(self) -> list[bounds.Need]:
+    def needs(self) -> list[rules.Need]:
         """List what of the host the request names, for the options ``[allowed]``."""
         return []
 

@@ -6,7 +6,7 @@ from typing import Any
 from typing import ClassVar
 from typing import Self
 
-from aliasagent.devices import bounds
+from aliasagent.allowed import rules
 from aliasagent.requests import base
 from aliasagent.requests import inventory
 from aliasagent.requests import schema as parts
@@ -87,5 +87,5 @@ class LiveMigrate(base.Move):
     def to_dict(self) -> base.Json:
         return base.members(dataclasses.replace(self, inventory=None)) | _given(self.inventory)
 
-    def needs(self) -> list[bounds.Need]:
+    def needs(self) -> list[rules.Need]:
         return uris.needs(self.dest_uri, self.migrate_uri)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 from typing import Self
 
+from aliasagent.allowed import rules
 from aliasagent.devices import alias
-from aliasagent.devices import bounds
 from aliasagent.devices import pci
 from aliasagent.devices.hostdev import Hostdev
 from aliasagent.requests import base
@@ -197,8 +197,8 @@ class AttachHostdev(base.BuiltAttach):
     def device_id(self) -> str:
         return self.id
 
-    def needs(self) -> list[bounds.Need]:
-        return [bounds.Need(self.hostdev.field, self.hostdev.option, self.hostdev.name)]
+    def needs(self) -> list[rules.Need]:
+        return [rules.Need(self.hostdev.field, self.hostdev.option, self.hostdev.name)]
 
     def decided(self) -> dict[str, str]:
         given = base.members(self.hostdev)

@@ -12,8 +12,8 @@ from typing import ClassVar
 from typing import Self
 
 from aliasagent import exception
+from aliasagent.allowed import rules
 from aliasagent.devices import alias
-from aliasagent.devices import bounds
 from aliasagent.devices import interface as interfaces
 from aliasagent.devices import names
 from aliasagent.devices import pci
@@ -188,7 +188,7 @@ _NAMED = {
     'network': 'networks',
     'macvtap_source': 'interfaces',
     'devname': 'taps',
-    'vhostuser_socket': bounds.SOCKETS,
+    'vhostuser_socket': rules.SOCKETS,
     'pci_slot': 'pci',
 }
 #: The property of the interface that each of these fields decides, if it is there.
@@ -225,11 +225,11 @@ class AttachInterface(base.BuiltAttach):
     def device_id(self) -> str:
         return self.port.id
 
-    def needs(self) -> list[bounds.Need]:
+    def needs(self) -> list[rules.Need]:
         named = {name: value for name in _NAMED if (value := getattr(self.port, name)) is not None}
         if 'pci_slot' in named:
             named['pci_slot'] = pci.normal(named['pci_slot'])
-        return [bounds.Need(f'port.{name}', _NAMED[name], value) for name, value in named.items()]
+        return [rules.Need(f'port.{name}', _NAMED[name], value) for name, value in named.items()]
 
     def decided(self) -> dict[str, str]:
         port = self.port

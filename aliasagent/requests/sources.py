@@ -13,7 +13,7 @@ from typing import ClassVar
 from typing import Self
 
 from aliasagent import exception
-from aliasagent.devices import bounds
+from aliasagent.allowed import rules
 from aliasagent.devices.disk import Disk
 from aliasagent.devices.disk import Host
 from aliasagent.requests import base
@@ -47,7 +47,7 @@ class Source(abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def needs(self) -> list[bounds.Need]:
+    def needs(self) -> list[rules.Need]:
         """List what of the host it names."""
 
     @abc.abstractmethod
@@ -79,9 +79,9 @@ class FileSource(Source):
     def to_data(self) -> base.Json:
         return base.members(self)
 
-    def needs(self) -> list[bounds.Need]:
+    def needs(self) -> list[rules.Need]:
         is_image = self.format not in (None, 'raw')
-        return [bounds.Need(f'{_DATA}.device_path', bounds.PATHS, self.device_path, is_image)]
+        return [rules.Need(f'{_DATA}.device_path', rules.PATHS, self.device_path, is_image)]
 
     def write(self, disk: Disk) -> None:
         disk.type = 'file'
@@ -122,9 +122,9 @@ class NfsSource(Source):
     def beside_data(self) -> base.Json:
         return {'mount_point_base': self.mount_point_base}
 
-    def needs(self) -> list[bounds.Need]:
+    def needs(self) -> list[rules.Need]:
         is_image = self.format not in (None, 'raw')
-        return [bounds.Need('connection_info.mount_point_base', bounds.PATHS, self.local_path, is_image)]
+        return [rules.Need('connection_info.mount_point_base', rules.PATHS, self.local_path, is_image)]
 
     def write(self, disk: Disk) -> None:
         disk.type = 'file'
@@ -153,8 +153,8 @@ class BlockSource(Source):
     def to_data(self) -> base.Json:
         return base.members(self)
 
-    def needs(self) -> list[bounds.Need]:
-        return [bounds.Need(f'{_DATA}.device_path', bounds.PATHS, self.device_path)]
+    def needs(self) -> list[rules.Need]:
+        return [rules.Need(f'{_DATA}.device_path', rules.PATHS, self.device_path)]
 
     def write(self, disk: Disk) -> None:
         disk.type = 'block'
@@ -209,9 +209,9 @@ class IscsiSource(Source):
     def to_data(self) -> base.Json:
         return base.members(self)
 
-    def needs(self) -> list[bounds.Need]:
+    def needs(self) -> list[rules.Need]:
         host = self.target_portal.rpartition(':')[0].strip('[]')
-        return [bounds.Need(f'{_DATA}.target_portal', bounds.STORAGE_HOSTS, host)]
+        return [rules.Need(f'{_DATA}.target_portal', rules.STORAGE_HOSTS, host)]
 
     def write(self, disk: Disk) -> None:
         disk.type = 'network'
@@ -266,9 +266,9 @@ class RbdSource(Source):
         lists = {name: list(value) for name in ('hosts', 'ports') if (value := getattr(self, name))}
         return base.members(self) | lists
 
-    def needs(self) -> list[bounds.Need]:
+    def needs(self) -> list[rules.Need]:
         return [
-            bounds.Need(f'{_DATA}.hosts.{index}', bounds.STORAGE_HOSTS, name.strip('[]'))
+            rules.Need(f'{_DATA}.hosts.{index}', rules.STORAGE_HOSTS, name.strip('[]'))
             for index, name in enumerate(self.hosts)
         ]
 
@@ -320,10 +320,10 @@ class NbdSource(Source):
     def to_data(self) -> base.Json:
         return base.members(self)
 
-    def needs(self) -> list[bounds.Need]:
+    def needs(self) -> list[rules.Need]:
         if self.socket is not None:
-            return [bounds.Need(f'{_DATA}.socket', bounds.SOCKETS, self.socket)]
-        return [bounds.Need(f'{_DATA}.host', bounds.STORAGE_HOSTS, self._host)]
+            return [rules.Need(f'{_DATA}.socket', rules.SOCKETS, self.socket)]
+        return [rules.Need(f'{_DATA}.host', rules.STORAGE_HOSTS, self._host)]
 
     def write(self, disk: Disk) -> None:
         disk.type = 'network'

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from urllib import parse
 
 from aliasagent import exception
-from aliasagent.devices import bounds
+from aliasagent.allowed import rules
 
 _MAX_URI = 1024
 _HOST = r'(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?'
@@ -36,7 +36,7 @@ _VALUES = {
 _SSH = frozenset({'ssh', 'libssh', 'libssh2'})
 
 
-def needs(dest_uri: str, migrate_uri: str | None = None) -> list[bounds.Need]:
+def needs(dest_uri: str, migrate_uri: str | None = None) -> list[rules.Need]:
     """List what of the host a migration asks for.
 
     :raises InvalidInput: an address is none, or holds what is not let pass in one.
@@ -53,7 +53,7 @@ def shown(uri: str) -> str:
     return f'{scheme}://{rest.partition("?")[0].rpartition("@")[2]}'
 
 
-def _of_destination(uri: str) -> Iterator[bounds.Need]:
+def _of_destination(uri: str) -> Iterator[rules.Need]:
     found = _DEST.fullmatch(uri) if len(uri) <= _MAX_URI else None
     if found is None or not _is_port(found['port']):
         raise _refused('dest_uri', _FORM)
@@ -62,26 +62,26 @@ def _of_destination(uri: str) -> Iterator[bounds.Need]:
     if transport == 'unix':
         if host is not None or [name for name, _value in parameters] != ['socket']:
             raise _refused('dest_uri', 'of transport unix it has the form qemu+unix:///system?socket=PATH')
-        yield bounds.Need('dest_uri', bounds.MIGRATION_SOCKETS, _path(parameters[0][1]))
+        yield rules.Need('dest_uri', rules.MIGRATION_SOCKETS, _path(parameters[0][1]))
         return
     if host is None:
         raise _refused('dest_uri', 'it names no host')
-    yield bounds.Need('dest_uri', bounds.MIGRATION_HOSTS, host.strip('[]'))
+    yield rules.Need('dest_uri', rules.MIGRATION_HOSTS, host.strip('[]'))
     for name, value in parameters:
         if name == 'keyfile' and transport in _SSH:
-            yield bounds.Need('dest_uri', bounds.MIGRATION_KEYS, _path(value))
+            yield rules.Need('dest_uri', rules.MIGRATION_KEYS, _path(value))
         elif transport not in _SSH or value not in _VALUES.get(name, ()):
             # Neither name nor value are repeated: either may be a password that was put in the wrong place.
             allowed = 'keyfile, mode, no_tty and proxy with SSH, and socket with unix'
             raise _refused('dest_uri', f'it has a parameter, or a value of one, that is not let pass ({allowed})')
 
 
-def _of_data(uri: str) -> bounds.Need:
+def _of_data(uri: str) -> rules.Need:
     fits = len(uri) <= _MAX_URI
     if fits and (found := _MIGRATE_UNIX.fullmatch(uri)) is not None:
-        return bounds.Need('migrate_uri', bounds.MIGRATION_SOCKETS, _path(found['path'], 'migrate_uri'))
+        return rules.Need('migrate_uri', rules.MIGRATION_SOCKETS, _path(found['path'], 'migrate_uri'))
     if fits and (found := _MIGRATE.fullmatch(uri)) is not None and _is_port(found['port']):
-        return bounds.Need('migrate_uri', bounds.MIGRATION_HOSTS, found['host'].strip('[]'))
+        return rules.Need('migrate_uri', rules.MIGRATION_HOSTS, found['host'].strip('[]'))
     raise _refused('migrate_uri', _MIGRATE_FORM)
 
 

@@ -11,8 +11,8 @@ from typing import ClassVar
 from typing import Self
 
 from aliasagent import exception
+from aliasagent.allowed import rules
 from aliasagent.devices import alias
-from aliasagent.devices import bounds
 from aliasagent.devices import qos
 from aliasagent.devices import targets
 from aliasagent.devices.disk import Disk
@@ -200,7 +200,7 @@ class AttachVolume(base.Attach):
         """The bus that was asked for, by its name or by that of the disk; else the one for this type."""
         return self.disk_bus or targets.default_bus(self.target, self.device_type)
 
-    def needs(self) -> list[bounds.Need]:
+    def needs(self) -> list[rules.Need]:
         return self.connection_info.source.needs()
 
     def decided(self) -> dict[str, str]:

@@ -10,13 +10,13 @@ from oslo_config import cfg
 from oslo_upgradecheck import upgradecheck
 
 from aliasagent import exception
+from aliasagent.allowed import mounts
 from aliasagent.operations import inspection
 from aliasagent.operations import journal
 from aliasagent.status import broker
 from aliasagent.status import guests
 from aliasagent.status import hypervisor
 from aliasagent.virt import host
-from aliasagent.virt import mounts
 
 Code = upgradecheck.Code
 Result = upgradecheck.Result

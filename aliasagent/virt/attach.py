@@ -14,9 +14,10 @@ from collections.abc import Callable
 from collections.abc import Iterable
 
 from aliasagent import exception
+from aliasagent.allowed import paths
+from aliasagent.allowed import rules
 from aliasagent.devices import alias
 from aliasagent.devices import base
-from aliasagent.devices import bounds
 from aliasagent.devices import disk as disks
 from aliasagent.devices import drives
 from aliasagent.devices import identity
@@ -31,7 +32,6 @@ from aliasagent.requests.volume import AttachVolume
 from aliasagent.virt import conflicts
 from aliasagent.virt import errors
 from aliasagent.virt import lookup
-from aliasagent.virt import paths
 from aliasagent.virt.guest import Definitions
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
@@ -106,7 +106,7 @@ class Attacher:
         self,
         host: Host,
         unplugs: Unplugs,
-        within: Callable[[], bounds.Bounds],
+        within: Callable[[], rules.Bounds],
         known: Callable[[str], Iterable[identity.Record]],
         *,
         dead_vlan: Callable[[], bool],

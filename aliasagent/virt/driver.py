@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from concurrent import futures
 
 from aliasagent import exception
-from aliasagent.devices import bounds
+from aliasagent.allowed import rules
 from aliasagent.devices import identity
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.requests.base import Attach
@@ -54,7 +54,7 @@ class Driver:
         host: Host,
         unplugs: Unplugs,
         patience: Callable[[], leaving.Patience],
-        within: Callable[[], bounds.Bounds],
+        within: Callable[[], rules.Bounds],
         known: Callable[[str], Iterable[identity.Record]] = lambda _instance: (),
         *,
         dead_vlan: Callable[[], bool] = lambda: True,

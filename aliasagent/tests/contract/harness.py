@@ -14,7 +14,7 @@ from typing import Protocol
 
 import libvirt
 
-from aliasagent.devices.bounds import Bounds
+from aliasagent.allowed.rules import Bounds
 from aliasagent.devices.domain import Domain
 from aliasagent.tests.contract import requests
 from aliasagent.virt.driver import Driver

@@ -5,7 +5,7 @@ import functools
 import pathlib
 from typing import Any
 
-from aliasagent.devices.bounds import Bounds
+from aliasagent.allowed.rules import Bounds
 from aliasagent.operations import knowledge
 from aliasagent.operations import told
 from aliasagent.operations.journal import Journal

@@ -82,7 +82,7 @@ class StartTest(FakeAgentCase):
 
     def test_mounts_that_are_not_those_of_the_host_are_logged(self) -> None:
         logged = self.useFixture(fixtures.FakeLogger())
-        with mock.patch('aliasagent.virt.mounts.doubt', autospec=True, return_value='it runs elsewhere'):
+        with mock.patch('aliasagent.allowed.mounts.doubt', autospec=True, return_value='it runs elsewhere'):
             self.start_agent('second')
         self.assertIn("The host's mounts are not known: it runs elsewhere", logged.output)
 

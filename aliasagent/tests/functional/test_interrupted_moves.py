@@ -5,7 +5,7 @@ import pathlib
 import threading
 from unittest import mock
 
-from aliasagent.devices.bounds import Bounds
+from aliasagent.allowed.rules import Bounds
 from aliasagent.operations import knowledge
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes

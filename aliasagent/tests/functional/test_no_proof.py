@@ -7,13 +7,13 @@ from unittest import mock
 
 import fixtures
 
+from aliasagent.allowed import paths
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt import domain_xml
 from aliasagent.tests.functional.rig import NotLiveYetCase
-from aliasagent.virt import paths
 from aliasagent.virt.guest import Side
 from aliasagent.virt.leaving import Patience
 

@@ -12,7 +12,7 @@ import libvirt
 import testtools
 
 from aliasagent import exception
-from aliasagent.devices.bounds import Bounds
+from aliasagent.allowed.rules import Bounds
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.interface import Interface
 from aliasagent.reconcile import apply

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from aliasagent.devices.bounds import Bounds
+from aliasagent.allowed.rules import Bounds
 from aliasagent.tests.parts import processes
 from aliasagent.tests.parts import unprivileged
 

@@ -21,6 +21,7 @@ FLOORS = (
     ('reconcile',),
     ('virt',),
     ('requests',),
+    ('allowed',),
     ('devices',),
     ('rpc', 'rpc_parts', 'rpc_server'),
     ('conf',),
@@ -37,7 +38,8 @@ BELOW = {
     'version': set[str](),
     'conf': {'conf', 'version'},
     'devices': {'devices', 'exception'},
-    'requests': {'devices', 'exception', 'requests'},
+    'allowed': {'allowed', 'exception'},
+    'requests': {'allowed.rules', 'devices', 'exception', 'requests'},
     # The client speaks to the contract, and to nothing behind it.
     'shell': {
         *('bounded', 'compute.contract', 'compute.rpcapi', 'conf', 'context', 'exception', 'threads', 'rpc'),
@@ -192,11 +194,19 @@ def _is_docstring(tree: ast.Module, constant: ast.Constant) -> bool:
     )
 
 
+#: What does no input and output.
+PURE = ('allowed.hosts', 'allowed.rules', 'devices', 'reconcile.plan', 'requests')
+
+
+def _is_pure(module: str) -> bool:
+    return any(module == room or module.startswith(f'{room}.') for room in PURE)
+
+
 class GroundFloorTestCase(base.TestCase):
-    """``devices`` and the plan can be lifted out and used alone."""
+    """``devices``, ``requests`` and the plan can be lifted out and used alone."""
 
     def test_they_load_where_there_is_neither_libvirt_nor_oslo(self) -> None:
-        names = [module for module, _tree in modules() if module.split('.')[0] == 'devices'] + ['reconcile.plan']
+        names = [module for module, _tree in modules() if _is_pure(module)]
         script = (
             'import importlib, sys\n'
             'class Refuse:\n'
@@ -213,7 +223,8 @@ class GroundFloorTestCase(base.TestCase):
         )
         self.assertEqual('', done.stderr)
         loaded = ast.literal_eval(done.stdout)
-        allowed = ('aliasagent.devices', 'aliasagent.exception', 'aliasagent.reconcile')
+        rooms = (*PURE, 'allowed', 'exception', 'reconcile')
+        allowed = tuple(f'aliasagent.{room}' for room in rooms)
         self.assertEqual([], [name for name in loaded if not name.startswith(allowed)])
 
     def test_they_do_no_input_and_output(self) -> None:
@@ -221,7 +232,7 @@ class GroundFloorTestCase(base.TestCase):
         users = [
             f'{module} imports {name}'
             for module, tree in modules()
-            if module.split('.')[0] == 'devices' or module == 'reconcile.plan'
+            if _is_pure(module)
             for name in imported(tree)
             if name.split('.')[0] in doing
         ]

@@ -4,9 +4,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from aliasagent.allowed import rules
 from aliasagent.compute import contract
 from aliasagent.compute import schemas
-from aliasagent.devices import bounds
 from aliasagent.requests import catalog
 from aliasagent.requests import hostdev as hostdevs
 from aliasagent.requests import port as ports
@@ -201,7 +201,7 @@ class FieldsTestCase(base.TestCase):
         self.assertEqual(NAMES, bounded)
 
     def test_every_option_bounds_something(self) -> None:
-        self.assertEqual(set(vars(bounds.Bounds())), {kind for kinds in NAMES.values() for kind in kinds})
+        self.assertEqual(set(vars(rules.Bounds())), {kind for kinds in NAMES.values() for kind in kinds})
 
     def test_all_types_are_tried(self) -> None:
         tried = {
@@ -220,6 +220,6 @@ class FieldsTestCase(base.TestCase):
                 yield f'{prefix}{name}'
 
 
-def _is_of(need: bounds.Need, field: str) -> bool:
+def _is_of(need: rules.Need, field: str) -> bool:
     """Whether something that is needed is what a field names; USB and SCSI devices are named by several together."""
     return field == need.field or field.startswith(f'{need.field}.') or need.field.startswith(f'{field}.')

@@ -3,8 +3,8 @@
 
 from typing import Any
 
+from aliasagent.allowed import rules
 from aliasagent.conf import allowed
-from aliasagent.devices import bounds
 from aliasagent.requests import sources
 from aliasagent.tests import base
 
@@ -13,14 +13,14 @@ class DefaultsTestCase(base.TestCase):
     def setUp(self) -> None:
         super().setUp()
         defaults: dict[str, Any] = {option.name: tuple(option.default) for option in allowed.OPTS}
-        self.within = bounds.Bounds(**defaults)
+        self.within = rules.Bounds(**defaults)
 
     def test_each_bound_has_its_option(self) -> None:
         self.assertEqual(set(vars(self.within)), {option.name for option in allowed.OPTS})
         self.assertTrue(all(option.mutable for option in allowed.OPTS))
 
     def assert_defaults(self, expected: bool, kind: str, *names: str) -> None:
-        wrong = [name for name in names if self.within.allows(bounds.Need('field', kind, name)) != expected]
+        wrong = [name for name in names if self.within.allows(rules.Need('field', kind, name)) != expected]
         self.assertEqual([], wrong, kind)
 
     def test_what_clouds_have_is_allowed_by_default(self) -> None:

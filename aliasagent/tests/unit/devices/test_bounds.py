@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from aliasagent import exception
-from aliasagent.devices import bounds
+from aliasagent.allowed import rules
 from aliasagent.requests import catalog
 from aliasagent.requests.actions import Action
 from aliasagent.tests import base
@@ -100,16 +100,16 @@ class NeedsTestCase(base.TestCase):
 
 class BoundsTestCase(base.TestCase):
     def allows(self, kind: str, name: str, *patterns: str) -> bool:
-        return bounds.Bounds(**{kind: patterns}).allows(bounds.Need('field', kind, name))
+        return rules.Bounds(**{kind: patterns}).allows(rules.Need('field', kind, name))
 
     def test_nothing_is_allowed_that_is_not_said_to_be(self) -> None:
-        for field in dataclasses.fields(bounds.Bounds):
-            kind, name = field.name, '/dev/sdb' if field.name in bounds.OF_PATHS else 'x'
-            need = bounds.Need('hostdev.address', kind, name)
-            error = self.assertRaises(exception.InvalidInput, bounds.Bounds().check, [need])
+        for field in dataclasses.fields(rules.Bounds):
+            kind, name = field.name, '/dev/sdb' if field.name in rules.OF_PATHS else 'x'
+            need = rules.Need('hostdev.address', kind, name)
+            error = self.assertRaises(exception.InvalidInput, rules.Bounds().check, [need])
             self.assertEqual('hostdev.address', error.kwargs['field'])
             self.assertIn(f'[allowed] {kind}', str(error))
-            bounds.Bounds.everything().check([need])
+            rules.Bounds.everything().check([need])
 
     def test_a_path_matches_as_a_whole_and_below(self) -> None:
         cases: tuple[tuple[str, str, bool], ...] = (
@@ -150,7 +150,7 @@ class BoundsTestCase(base.TestCase):
 
     def test_an_allowed_directory_is_so_by_its_real_name(self) -> None:
         links = {'/srv/volumes': '/data/volumes', '/srv': '/data'}
-        drawn = bounds.Bounds(paths=('/srv/volumes', '/srv/x*/y', '/dev/sd*'))
+        drawn = rules.Bounds(paths=('/srv/volumes', '/srv/x*/y', '/dev/sd*'))
         found = drawn.led_by(lambda path: links.get(path, path))
         self.assertEqual(
             ('/srv/volumes', '/srv/x*/y', '/dev/sd*', '/data/volumes', '/data/x*/y', '/dev/sd*'), found.paths

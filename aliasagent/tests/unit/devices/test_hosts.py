@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Patterns for hosts."""
 
-from aliasagent.devices import hosts
+from aliasagent.allowed import hosts
 from aliasagent.tests import base
 
 NOT_HERE = ('*', '!localhost*', '!127.0.0.0/8', '!::1', '!169.254.0.0/16')

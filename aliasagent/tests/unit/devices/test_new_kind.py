@@ -12,9 +12,9 @@ import fixtures
 import jsonschema
 
 from aliasagent import exception
+from aliasagent.allowed import rules
 from aliasagent.devices import alias
 from aliasagent.devices import base as devices
-from aliasagent.devices import bounds
 from aliasagent.devices import differences
 from aliasagent.devices import domain
 from aliasagent.devices import properties
@@ -78,8 +78,8 @@ class AttachShare(requests.BuiltAttach):
     def device_id(self) -> str:
         return self.share_id
 
-    def needs(self) -> list[bounds.Need]:
-        return [bounds.Need('path', bounds.PATHS, self.path)]
+    def needs(self) -> list[rules.Need]:
+        return [rules.Need('path', rules.PATHS, self.path)]
 
     def decided(self) -> dict[str, str]:
         return {'mount_tag': 'tag', 'readonly': 'access_mode'}

@@ -9,7 +9,7 @@ from unittest import mock
 import libvirt
 
 from aliasagent import exception
-from aliasagent.devices.bounds import Bounds
+from aliasagent.allowed.rules import Bounds
 from aliasagent.devices.domain import Domain
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.plan import Record

@@ -55,7 +55,7 @@ class ChecksTestCase(base.TestCase):
 
     def test_the_mounts_of_the_host(self) -> None:
         for doubt, code in ((None, Code.SUCCESS), ('run it in the namespace of the host', Code.WARNING)):
-            with mock.patch('aliasagent.virt.mounts.doubt', autospec=True, return_value=doubt):
+            with mock.patch('aliasagent.allowed.mounts.doubt', autospec=True, return_value=doubt):
                 self.assert_said('Host mounts', code, *filter(None, [doubt]))
 
     def test_a_hypervisor_that_is_too_old_or_another(self) -> None:

@@ -5,10 +5,10 @@ import socket
 from unittest import mock
 
 from aliasagent import exception
-from aliasagent.devices import bounds
+from aliasagent.allowed import addresses
+from aliasagent.allowed import paths
+from aliasagent.allowed import rules
 from aliasagent.tests import base
-from aliasagent.virt import addresses
-from aliasagent.virt import paths
 
 NOT_HERE = ('*', '!127.0.0.0/8', '!::1', '!fe80::/10')
 
@@ -27,9 +27,9 @@ class AddressesTestCase(base.TestCase):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', (address, 0)) for address in self.known[name]]
 
     def check(self, host: str, *patterns: str) -> None:
-        need = bounds.Need('connection_info.data.host', bounds.STORAGE_HOSTS, host)
+        need = rules.Need('connection_info.data.host', rules.STORAGE_HOSTS, host)
         # also as an attach checks it
-        within = bounds.Bounds(storage_hosts=patterns)
+        within = rules.Bounds(storage_hosts=patterns)
         paths.check([need], within)
         addresses.check(need, within)
 

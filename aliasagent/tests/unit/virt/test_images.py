@@ -9,8 +9,8 @@ import subprocess
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aliasagent.allowed import images
 from aliasagent.tests import base
-from aliasagent.virt import images
 
 FORMAT = 0xE2792ACA
 

@@ -3,8 +3,8 @@
 
 import pathlib
 
+from aliasagent.allowed import mounts
 from aliasagent.tests import base
-from aliasagent.virt import mounts
 
 HOST, OTHER = 'pid:[4026531836]', 'pid:[4026532999]'
 

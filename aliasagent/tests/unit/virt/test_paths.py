@@ -7,10 +7,10 @@ import stat
 from unittest import mock
 
 from aliasagent import exception
-from aliasagent.devices import bounds
+from aliasagent.allowed import paths
+from aliasagent.allowed import rules
 from aliasagent.tests import base
 from aliasagent.tests.unit.virt import test_images
-from aliasagent.virt import paths
 
 FIELD = 'connection_info.data.device_path'
 NUMBERS = {'sda': '8:0', 'sda1': '8:1', 'sda2': '8:2', 'sdb': '8:16', 'sdc': '8:32', 'dm-0': '253:0', 'dm-1': '253:1'}
@@ -26,10 +26,10 @@ class CheckTestCase(base.TestCase):
         for directory in (self.inside, self.outside):
             directory.mkdir()
             (directory / 'file').write_text('')
-        self.within = bounds.Bounds(paths=(str(self.inside),))
+        self.within = rules.Bounds(paths=(str(self.inside),))
 
     def check(self, path: pathlib.Path) -> None:
-        paths.check([bounds.Need(FIELD, bounds.PATHS, str(path))], self.within, self.directory)
+        paths.check([rules.Need(FIELD, rules.PATHS, str(path))], self.within, self.directory)
 
     def assert_refused(self, path: pathlib.Path, words: str) -> None:
         error = self.assertRaises(exception.InvalidInput, self.check, path)
@@ -69,7 +69,7 @@ class CheckTestCase(base.TestCase):
 
     def test_a_link_in_the_allowed_directory_itself_is_the_operators(self) -> None:
         (self.directory / 'link').symlink_to(self.inside)
-        self.within = bounds.Bounds(paths=(str(self.directory / 'link'),))
+        self.within = rules.Bounds(paths=(str(self.directory / 'link'),))
         self.check(self.directory / 'link' / 'file')
 
     def test_a_link_to_itself_is_refused(self) -> None:
@@ -84,16 +84,16 @@ class CheckTestCase(base.TestCase):
         self.check(self.inside / 'socket')
 
     def test_a_device_that_is_no_path_is_refused_by_its_name(self) -> None:
-        need = bounds.Need('hostdev.address', 'pci', '0000:06:12.5')
+        need = rules.Need('hostdev.address', 'pci', '0000:06:12.5')
         self.assertRaises(exception.InvalidInput, paths.check, [need], self.within)
-        paths.check([need], bounds.Bounds(pci=('0000:06:*',)))
+        paths.check([need], rules.Bounds(pci=('0000:06:*',)))
 
 
 class ImageTestCase(CheckTestCase):
     """What an image is based on is opened with it."""
 
     def check(self, path: pathlib.Path) -> None:
-        need = bounds.Need(FIELD, bounds.PATHS, str(path), is_image=True)
+        need = rules.Need(FIELD, rules.PATHS, str(path), is_image=True)
         paths.check([need], self.within, self.directory)
 
     def image(self, backing: object = '', name: str = 'image', kind: str = 'qcow2') -> pathlib.Path:
@@ -181,7 +181,7 @@ class InUseTestCase(CheckTestCase):
         )
         (proc / 'swaps').write_text(f'Filename\tType\tSize\tUsed\tPriority\n{self.inside}/sdb  partition 1 0 -2\n')
         real = {str(self.inside / name): number for name, number in NUMBERS.items()}
-        patch = mock.patch('aliasagent.virt.paths.block_device', autospec=True, side_effect=real.get)
+        patch = mock.patch('aliasagent.allowed.paths.block_device', autospec=True, side_effect=real.get)
         patch.start()
         self.addCleanup(patch.stop)
 

@@ -11,9 +11,9 @@ from unittest import mock
 import fixtures
 
 from aliasagent import exception
-from aliasagent.devices import bounds
+from aliasagent.allowed import paths
+from aliasagent.allowed import rules
 from aliasagent.tests import base
-from aliasagent.virt import paths
 
 FIELD = 'port.vhostuser_socket'
 
@@ -25,14 +25,14 @@ class SocketsTestCase(base.TestCase):
         self.inside, self.outside = self.directory / 'inside', self.directory / 'outside'
         for each in (self.inside, self.outside):
             each.mkdir()
-        self.within = bounds.Bounds(sockets=(str(self.inside),), migration_sockets=(str(self.inside),), paths=('/',))
+        self.within = rules.Bounds(sockets=(str(self.inside),), migration_sockets=(str(self.inside),), paths=('/',))
 
-    def check(self, path: pathlib.Path, kind: str = bounds.SOCKETS) -> None:
-        paths.check([bounds.Need(FIELD, kind, str(path))], self.within)
+    def check(self, path: pathlib.Path, kind: str = rules.SOCKETS) -> None:
+        paths.check([rules.Need(FIELD, kind, str(path))], self.within)
 
     def assert_refused(self, path: pathlib.Path, words: str) -> None:
         before = os.lstat(path) if os.path.lexists(path) else None
-        for kind in (bounds.SOCKETS, bounds.MIGRATION_SOCKETS):
+        for kind in (rules.SOCKETS, rules.MIGRATION_SOCKETS):
             error = self.assertRaises(exception.InvalidInput, self.check, path, kind)
             self.assertEqual(FIELD, error.kwargs['field'])
             self.assertIn(words, str(error))
@@ -61,7 +61,7 @@ class SocketsTestCase(base.TestCase):
         def is_node(path: str, **more: Any) -> os.stat_result:
             return node if str(path).endswith('/sda') else lstat(path, **more)
 
-        with mock.patch('aliasagent.virt.paths.os.lstat', is_node):
+        with mock.patch('aliasagent.allowed.paths.os.lstat', is_node):
             error = self.assertRaises(exception.InvalidInput, self.check, self.inside / 'sda')
         self.assertIn('is no socket', str(error))
 
@@ -79,7 +79,7 @@ class SocketsTestCase(base.TestCase):
 
     def test_an_allowed_directory_may_be_a_link(self) -> None:
         (self.directory / 'link').symlink_to(self.inside)
-        self.within = bounds.Bounds(sockets=(f'{self.directory}/link/vhu*',))
+        self.within = rules.Bounds(sockets=(f'{self.directory}/link/vhu*',))
         self.check(self.directory / 'link' / 'vhu1')
 
     def test_what_cannot_be_looked_up_is_refused(self) -> None:

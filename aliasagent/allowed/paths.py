@@ -14,14 +14,14 @@ import pathlib
 import stat
 from collections.abc import Iterable
 
-from aliasagent.devices import bounds
-from aliasagent.virt import addresses
-from aliasagent.virt import images
-from aliasagent.virt import mounts
-from aliasagent.virt.mounts import Number
+from aliasagent.allowed import addresses
+from aliasagent.allowed import images
+from aliasagent.allowed import mounts
+from aliasagent.allowed import rules
+from aliasagent.allowed.mounts import Number
 
 
-def check(needs: Iterable[bounds.Need], within: bounds.Bounds, root: pathlib.Path = pathlib.Path('/')) -> None:
+def check(needs: Iterable[rules.Need], within: rules.Bounds, root: pathlib.Path = pathlib.Path('/')) -> None:
     """Refuse what is out of bounds, by its name or by what its links lead to, and what the host itself uses.
 
     The same goes for the files that an image is based on, and they on others; and for a host, by its addresses.
@@ -32,17 +32,17 @@ def check(needs: Iterable[bounds.Need], within: bounds.Bounds, root: pathlib.Pat
     asked = list(needs)
     within.check(asked)
     for need in asked:
-        if need.kind == bounds.PATHS:
+        if need.kind == rules.PATHS:
             _check_path(need, within, root)
-        elif need.kind in bounds.OF_PATHS:
+        elif need.kind in rules.OF_PATHS:
             _check_place(need, within, _resolve(need))
-            if need.kind in bounds.OF_SOCKETS:
+            if need.kind in rules.OF_SOCKETS:
                 _check_socket(need)
-        elif need.kind in bounds.OF_HOSTS:
+        elif need.kind in rules.OF_HOSTS:
             addresses.check(need, within)
 
 
-def _check_place(need: bounds.Need, within: bounds.Bounds, real: str) -> None:
+def _check_place(need: rules.Need, within: rules.Bounds, real: str) -> None:
     """Refuse a path whose links lead out of bounds."""
     place = dataclasses.replace(need, name=real)
     if not within.allows(place) and not within.led_by(os.path.realpath).allows(place):
@@ -51,7 +51,7 @@ def _check_place(need: bounds.Need, within: bounds.Bounds, real: str) -> None:
         )
 
 
-def _check_socket(need: bounds.Need) -> None:
+def _check_socket(need: rules.Need) -> None:
     """Refuse a path at which there is anything but a socket or nothing: QEMU may remove it, to put its own there."""
     try:
         mode = os.lstat(need.name).st_mode
@@ -63,10 +63,10 @@ def _check_socket(need: bounds.Need) -> None:
         raise need.refused(f'what is at {need.name} is no socket')
 
 
-def _check_path(need: bounds.Need, within: bounds.Bounds, root: pathlib.Path) -> None:
+def _check_path(need: rules.Need, within: rules.Bounds, root: pathlib.Path) -> None:
     """Refuse a path, or an image at it whose backing files are not to be opened."""
     known: set[str] = set()
-    one: bounds.Need | None = need
+    one: rules.Need | None = need
     while one is not None:
         within.check([one])
         real = _resolve(one)
@@ -80,7 +80,7 @@ def _check_path(need: bounds.Need, within: bounds.Bounds, root: pathlib.Path) ->
         one = _backing(one, real) if one.is_image else None
 
 
-def _backing(need: bounds.Need, real: str) -> bounds.Need | None:
+def _backing(need: rules.Need, real: str) -> rules.Need | None:
     """The file that an image is based on, which is an image itself if that is how it is opened, whatever it holds."""
     try:
         found = images.backing_file(real)
@@ -98,7 +98,7 @@ def _backing(need: bounds.Need, real: str) -> bounds.Need | None:
     return dataclasses.replace(need, name=by_name, is_image=found.format == images.QCOW2)
 
 
-def _resolve(need: bounds.Need) -> str:
+def _resolve(need: rules.Need) -> str:
     """A path without links. What is not there may come later: QEMU makes the socket of a vhost-user interface."""
     try:
         return os.path.realpath(need.name, strict=True)
@@ -108,7 +108,7 @@ def _resolve(need: bounds.Need) -> str:
         raise need.refused(f'{need.name} cannot be looked up: {error.strerror}') from error
 
 
-def _use_of(need: bounds.Need, path: str, root: pathlib.Path) -> str | None:
+def _use_of(need: rules.Need, path: str, root: pathlib.Path) -> str | None:
     """What the host itself does with a block device; None if nothing.
 
     That is a file system or a swap space on it, also by way of partitions, LVM, RAID or dm-crypt. The members of a ZFS

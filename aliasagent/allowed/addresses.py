@@ -7,14 +7,14 @@ QEMU and libvirt resolve the name once more. Only the operator of the name servi
 import socket
 
 from aliasagent import exception
-from aliasagent.devices import bounds
-from aliasagent.devices import hosts
+from aliasagent.allowed import hosts
+from aliasagent.allowed import rules
 
 #: What says that a name server, or this host, cannot answer at the moment; the name itself may be good.
 _FOR_NOW = frozenset({socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM})
 
 
-def check(need: bounds.Need, within: bounds.Bounds) -> None:
+def check(need: rules.Need, within: rules.Bounds) -> None:
     """Refuse a host whose addresses are out of bounds.
 
     :raises InvalidInput: the host is out of bounds, or has no address that is known here.
@@ -31,7 +31,7 @@ def check(need: bounds.Need, within: bounds.Bounds) -> None:
         )
 
 
-def _resolve(need: bounds.Need) -> set[str]:
+def _resolve(need: rules.Need) -> set[str]:
     try:
         found = socket.getaddrinfo(need.name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

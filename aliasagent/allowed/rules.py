@@ -2,7 +2,7 @@
 """What of the host a request may give to a guest.
 
 Names only are compared here. Where a path leads, whether the host itself needs what is there, and which addresses a
-host has, is looked up by :mod:`aliasagent.virt.paths` and :mod:`aliasagent.virt.addresses`.
+host has, is looked up by :mod:`aliasagent.allowed.paths` and :mod:`aliasagent.allowed.addresses`.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Self
 
 from aliasagent import exception
-from aliasagent.devices import hosts
+from aliasagent.allowed import hosts
 
 PATHS = 'paths'
 SOCKETS = 'sockets'
@@ -72,7 +72,7 @@ class Bounds:
     interfaces: tuple[str, ...] = ()
     #: Names of the interfaces that a port is given on the host.
     taps: tuple[str, ...] = ()
-    #: Hosts that QEMU connects to for a volume (:mod:`aliasagent.devices.hosts`).
+    #: Hosts that QEMU connects to for a volume (:mod:`aliasagent.allowed.hosts`).
     storage_hosts: tuple[str, ...] = ()
     #: Hosts that a guest may be sent to.
     migration_hosts: tuple[str, ...] = ()
