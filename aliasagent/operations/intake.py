@@ -91,7 +91,8 @@ class Intake:
                 raise
             except Exception:
                 # Left with the broker it would come again and again, and keep the others from us.
-                LOG.exception('Not accepted by a defect of ours: %s, operation %s', operation.action, operation.id)
+                words = f'{operation.action}, operation {operation.id}'
+                LOG.exception('Not accepted because of an internal error: %s', words)
 
     def _take_one(self, operation: Operation) -> None:
         if self._try(operation):

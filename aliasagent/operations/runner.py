@@ -34,6 +34,7 @@ from aliasagent.requests.base import Attach
 from aliasagent.requests.base import Detach
 from aliasagent.requests.base import Move
 from aliasagent.requests.guest import ReconcileInstance
+from aliasagent.trouble import Trouble
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.jobs import Stopping
 
@@ -316,7 +317,7 @@ class Runner:
         begun = self._begun_as.get(operation.id)
         if begun is not None and asked in (None, begun.asked):
             return False
-        said, began = '', time.monotonic()
+        trouble, began = Trouble(), time.monotonic()
         while True:
             try:
                 self._late_writer.flush()
@@ -325,8 +326,7 @@ class Runner:
                 elif asked is not None:
                     self._journal.found(operation.id, asked)
             except exception.JournalError as error:
-                if str(error) != said:
-                    said = str(error)
+                if trouble.is_new(error):
                     LOG.error('Waiting to begin: %s: %s', _words(operation), error)
                 if self._closing.wait(RETRY_SECONDS):
                     raise Stopping from error
@@ -337,9 +337,9 @@ class Runner:
                 operation, state=State.RUNNING, asked=asked or operation.asked
             )
             self._begun.setdefault(operation.id, time.monotonic())
-        if said:
+        if has_waited := trouble.is_over():
             LOG.info('Begun after all: %s', _words(operation))
-        return bool(said) or time.monotonic() - began > _OLD_SECONDS
+        return has_waited or time.monotonic() - began > _OLD_SECONDS
 
     def _on_done(
         self, operation: Operation, pending: 'futures.Future[None]', finished: 'futures.Future[None]'
@@ -356,7 +356,7 @@ class Runner:
         elif isinstance(error, exception.AliasAgentError):
             LOG.error('Failed: %s: %s: %s', _words(operation), type(error).__name__, error)
         else:
-            LOG.error('Failed by a defect of ours: %s', _words(operation), exc_info=error)
+            LOG.error('Failed because of an internal error: %s', _words(operation), exc_info=error)
         with self._counting:
             self._unfinished.pop(operation.id, None)
             begun_at = self._begun.pop(operation.id, None)

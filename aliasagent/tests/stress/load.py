@@ -37,7 +37,7 @@ AGAIN = (
 )
 #: A guest has no more volumes than these at a time, unless detaches fail.
 _MOST_VOLUMES = 4
-_OUTCOME = re.compile(r'(Succeeded|Failed|Failed by a defect of ours): .*operation ([0-9a-f-]{36})')
+_OUTCOME = re.compile(r'(Succeeded|Failed|Failed because of an internal error): .*operation ([0-9a-f-]{36})')
 
 
 @dataclasses.dataclass

@@ -156,7 +156,7 @@ class IntakeTestCase(base.TestCase):
             for name in 'abc':
                 self.intake.take(operation(name))
         self.assertEqual([('a', 7), ('c', 7)], self.runner.taken)
-        self.assertIn('Not accepted by a defect of ours: detach, operation b', self.log.output)
+        self.assertIn('Not accepted because of an internal error: detach, operation b', self.log.output)
 
     def test_nothing_is_taken_of_several_whose_handling_has_broken_off(self) -> None:
         with self.assertRaises(ZeroDivisionError), self.intake.together():
