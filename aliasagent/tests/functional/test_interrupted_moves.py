@@ -16,15 +16,16 @@ from aliasagent.operations.moves import Moves
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
 from aliasagent.tests import base
+from aliasagent.tests import ids
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.tests.ids import VOLUME
 from aliasagent.virt import jobs
 from aliasagent.virt import saved_guest
 from aliasagent.virt.host import Host
 
-NOBODY = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
-VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+NOBODY = ids.GUEST
 DISK = (
     "<disk type='file' device='disk'><source file='/disk'/><target dev='sda' bus='scsi'/>"
     f'<serial>{VOLUME}</serial></disk>'

@@ -7,8 +7,9 @@ from typing import Any
 from aliasagent import exception
 from aliasagent.devices import bounds
 from aliasagent.tests import base
+from aliasagent.tests import ids
 
-PORT = {'id': '7f0c2d9e-5a31-4b8e-9c4d-1e2f3a4b5c6d', 'address': '52:54:00:00:00:01'}
+PORT = {'id': ids.PORT, 'address': ids.MAC}
 
 
 def volume(kind: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:

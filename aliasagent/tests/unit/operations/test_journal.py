@@ -24,8 +24,7 @@ from aliasagent.operations.model import Action
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.tests import base
-
-GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
+from aliasagent.tests.ids import GUEST
 
 
 def operation(operation_id: str = 'one', **values: Any) -> Operation:

@@ -9,9 +9,9 @@ from aliasagent import exception
 from aliasagent.operations.model import Action
 from aliasagent.operations.model import State
 from aliasagent.reconcile.plan import Record
-from aliasagent.tests.unit.operations.runner_base import GUEST
-from aliasagent.tests.unit.operations.runner_base import PORT
-from aliasagent.tests.unit.operations.runner_base import VOLUME
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import PORT
+from aliasagent.tests.ids import VOLUME
 from aliasagent.tests.unit.operations.runner_base import RunnerTestCase
 from aliasagent.tests.unit.operations.runner_base import operation
 

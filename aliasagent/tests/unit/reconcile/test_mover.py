@@ -15,6 +15,7 @@ from aliasagent.reconcile import records
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
+from aliasagent.tests import ids
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.unit.virt.test_migrate import StubHost
@@ -22,8 +23,8 @@ from aliasagent.virt import events
 from aliasagent.virt import migrate
 from aliasagent.virt.host import Host
 
-MACS = ('52:54:00:00:00:01', '52:54:00:00:00:02')
-PORTS = ('91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20', '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c21')
+MACS = (ids.MAC, ids.OTHER_MAC)
+PORTS = (ids.PORT, ids.TWIN_PORT)
 NICS = ''.join(
     f"<interface type='bridge'><mac address='{mac}'/><source bridge='br'/><model type='virtio'/></interface>"
     for mac in MACS

@@ -13,10 +13,11 @@ from aliasagent.reconcile import passes
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
+from aliasagent.tests import ids
 from aliasagent.virt import events
 
-X = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-Y = '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'
+X = ids.VOLUME
+Y = ids.OTHER_VOLUME
 
 
 class StubGuest:

@@ -11,10 +11,10 @@ from aliasagent.tests import base
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import domain_xml
+from aliasagent.tests.ids import VOLUME
 from aliasagent.virt import guest
 from aliasagent.virt import host
 
-VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
 NAME = f'ua-{VOLUME}'
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
 from aliasagent.tests import base
+from aliasagent.tests import ids
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
@@ -16,7 +17,7 @@ from aliasagent.virt import relive
 from aliasagent.virt import saved_guest
 from aliasagent.virt.host import Host
 
-NAME = 'ua-7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+NAME = f'ua-{ids.VOLUME}'
 DISK = "<disk type='file' device='disk'><source file='/disk'/><target dev='sda' bus='scsi'/></disk>"
 NAMED = DISK.replace('</disk>', f"<alias name='{NAME}'/></disk>")
 

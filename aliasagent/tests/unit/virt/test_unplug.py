@@ -7,13 +7,13 @@ import fixtures
 
 from aliasagent import exception
 from aliasagent.tests import base
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import OTHER_GUEST
+from aliasagent.tests.ids import VOLUME
 from aliasagent.tests.unit.virt import stubs
 from aliasagent.tests.unit.virt.unplugging import ALIAS
-from aliasagent.tests.unit.virt.unplugging import GUEST
 from aliasagent.tests.unit.virt.unplugging import LONG
-from aliasagent.tests.unit.virt.unplugging import OTHER
 from aliasagent.tests.unit.virt.unplugging import SHORT
-from aliasagent.tests.unit.virt.unplugging import VOLUME
 from aliasagent.tests.unit.virt.unplugging import UnplugTestCase
 from aliasagent.virt import errors
 from aliasagent.virt import events
@@ -37,10 +37,10 @@ class EventTestCase(UnplugTestCase):
         future = self.start()
         for event in (
             events.DeviceRemoved(GUEST, 'ua-other'),
-            events.DeviceRemoved(OTHER, ALIAS),
+            events.DeviceRemoved(OTHER_GUEST, ALIAS),
             events.DeviceRemovalFailed(GUEST, 'ua-other'),
-            events.DeviceRemovalFailed(OTHER, ALIAS),
-            events.LifecycleChanged(OTHER, events.Lifecycle.STOPPED),
+            events.DeviceRemovalFailed(OTHER_GUEST, ALIAS),
+            events.LifecycleChanged(OTHER_GUEST, events.Lifecycle.STOPPED),
             events.LifecycleChanged(GUEST, events.Lifecycle.SUSPENDED),
             events.LifecycleChanged(GUEST, events.Lifecycle.RESUMED),
             events.LifecycleChanged(GUEST, events.Lifecycle.DEFINED),
@@ -198,7 +198,7 @@ class LateTestCase(UnplugTestCase):
 
     def test_the_guest_that_stops_after_the_last_deadline_takes_the_device_with_it(self) -> None:
         self.assert_failed(self.start(SHORT), exception.DetachTimeout)
-        self.stopped(instance=OTHER)
+        self.stopped(instance=OTHER_GUEST)
         self.assertEqual([], self.late)
         self.guest.running = False
         self.stopped()
@@ -246,9 +246,9 @@ class LateTestCase(UnplugTestCase):
         self.guest.running = False
         self.unplugs.watch(GUEST, VOLUME, self.found(), True)
         self.wait_for(lambda: self.late, 'seen to be gone')
-        self.host.guests[OTHER].running = False
-        self.host.guests[OTHER].cause = events.Cause.SAVED
-        self.unplugs.watch(OTHER, VOLUME, self.found(OTHER), True)
+        self.host.guests[OTHER_GUEST].running = False
+        self.host.guests[OTHER_GUEST].cause = events.Cause.SAVED
+        self.unplugs.watch(OTHER_GUEST, VOLUME, self.found(OTHER_GUEST), True)
         self.unplugs.watch('nobody', VOLUME, self.found('nobody'), True)
         self.unplugs.close()
         self.assertEqual([(GUEST, VOLUME)], self.late)

@@ -8,15 +8,16 @@ from aliasagent.devices import alias as aliases
 from aliasagent.devices.disk import Disk
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.tests import base
+from aliasagent.tests import ids
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import VOLUME
 from aliasagent.tests.unit.virt import stubs
 from aliasagent.virt import events
 from aliasagent.virt import runs
 from aliasagent.virt.leaving import Patience
 from aliasagent.virt.unplug import Unplugs
 
-GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
-OTHER = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c02'
-VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+OTHER = ids.OTHER_GUEST
 ALIAS = f'ua-{VOLUME}'
 
 #: A guest that is asked once, and has all the time.

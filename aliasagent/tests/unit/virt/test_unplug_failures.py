@@ -9,10 +9,10 @@ import fixtures
 from aliasagent import exception
 from aliasagent.devices import alias as aliases
 from aliasagent.tests import base
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import VOLUME
 from aliasagent.tests.unit.virt.unplugging import ALIAS
-from aliasagent.tests.unit.virt.unplugging import GUEST
 from aliasagent.tests.unit.virt.unplugging import SHORT
-from aliasagent.tests.unit.virt.unplugging import VOLUME
 from aliasagent.tests.unit.virt.unplugging import UnplugTestCase
 from aliasagent.virt import errors
 from aliasagent.virt import events

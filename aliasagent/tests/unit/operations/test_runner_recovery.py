@@ -15,9 +15,9 @@ from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import Runner
 from aliasagent.tests import base
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import VOLUME
 from aliasagent.tests.unit.operations.runner_base import FOUND
-from aliasagent.tests.unit.operations.runner_base import GUEST
-from aliasagent.tests.unit.operations.runner_base import VOLUME
 from aliasagent.tests.unit.operations.runner_base import RunnerTestCase
 from aliasagent.tests.unit.operations.runner_base import operation
 
