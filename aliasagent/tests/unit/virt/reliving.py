@@ -6,16 +6,13 @@ from collections.abc import Callable
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
-from aliasagent.tests import base
 from aliasagent.tests import ids
-from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests import on_fake
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
-from aliasagent.virt import events
 from aliasagent.virt import jobs
 from aliasagent.virt import relive
 from aliasagent.virt import saved_guest
-from aliasagent.virt.host import Host
 
 NAME = f'ua-{ids.VOLUME}'
 DISK = "<disk type='file' device='disk'><source file='/disk'/><target dev='sda' bus='scsi'/></disk>"
@@ -31,15 +28,9 @@ def name_the_disk(definition: Domain, _other: Domain | None) -> dict[str, str]:
     return {}
 
 
-class RelivingTestCase(base.TestCase):
+class RelivingTestCase(on_fake.HostTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.fake = FakeHypervisor()
-        self.addCleanup(self.fake.stop)
-        self.host = Host(self.fake.URI, reconnect_interval=0.01, settle=0.0, opener=self.fake.open)
-        self.host.start()
-        self.addCleanup(self.host.close)
-        self.assertTrue(self.host.wait_connected(base.PATIENCE))
         self.patch(jobs, '_INTERVAL', 0.005)
         self.directory = pathlib.Path(self.make_directory())
         # What libvirt does: the file is there once the guest is saved.
@@ -47,14 +38,6 @@ class RelivingTestCase(base.TestCase):
 
     def guest(self, *, persistent: bool = True) -> FakeGuest:
         return self.fake.add_guest(DISK, persistent=persistent)
-
-    def settle(self) -> None:
-        """Wait until this host has heard of all that happened: an agent that is started anew hears nothing of it."""
-        self.assertTrue(self.fake.settle())
-        heard: list[events.Event] = []
-        self.host.subscribe(heard.append)
-        last = events.LifecycleChanged(self.fake.add_guest(running=False).uuid, events.Lifecycle.DEFINED)
-        self.wait_for(lambda: last in heard, 'the last event')
 
     def path(self, guest: FakeGuest) -> pathlib.Path:
         transient = '' if guest.persistent else '.transient'
