@@ -3,8 +3,14 @@
 
 from typing import Any
 
+import libvirt
+
 from aliasagent.tests import base
+from aliasagent.tests import ids
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests.fakes.libvirt import definition
+from aliasagent.tests.fakes.libvirt import domain_xml
+from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.virt import events
 from aliasagent.virt.host import Host
 
@@ -37,6 +43,9 @@ class HostTestCase(base.TestCase):
         self.assertTrue(self.fake.settle())
         told: list[events.Event] = []
         self.host.subscribe(told.append)
-        last = events.LifecycleChanged(self.fake.add_guest(running=False).uuid, events.Lifecycle.DEFINED)
+        # The reboot of a guest that is not there is of no interest to any listener.
+        nobody = FakeGuest(self.fake, definition.parse_domain(domain_xml('nobody', ids.new_id())))
+        self.fake.emit(libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, nobody)
+        last = events.LifecycleChanged(nobody.uuid, events.Lifecycle.REBOOTED)
         self.wait_for(lambda: last in told, 'the last event')
         self.host.unsubscribe(told.append)

@@ -271,6 +271,7 @@ class LateTestCase(UnplugTestCase):
 
     def test_nor_is_what_an_earlier_process_asked_for(self) -> None:
         self.unplugs.watch(GUEST, VOLUME, self.found(), True)
+        self.wait_looked()
         self.assertRaises(exception.GuestBusy, self.refuse)
         self.guest.need_live().set('id', '1000')
         self.refuse()  # that request has ended with the run that was asked

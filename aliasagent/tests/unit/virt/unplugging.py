@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests of the fake hypervisor with a disk that they do not release until a test has them do so."""
 
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
@@ -85,6 +86,12 @@ class UnplugTestCase(on_fake.HostTestCase):
         """The aliases of the devices that the guest was asked to release."""
         asked = [arguments for method, arguments in self.fake.calls if method == 'detachDeviceAlias']
         return [str(alias) for instance, alias, _flags in asked if instance == GUEST]
+
+    def wait_looked(self) -> None:
+        """Wait until what is to be done about the guest by now is done."""
+        done = threading.Event()
+        self.unplugs._callers.submit(GUEST, done.set)
+        self.assertTrue(done.wait(base.PATIENCE))
 
     # What happens to the guest
 
