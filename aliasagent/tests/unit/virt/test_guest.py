@@ -20,7 +20,11 @@ SAVED = '<domain><name>saved</name></domain>'
 
 
 class StubDomain:
-    """A libvirt domain: each attribute is what the call of that name returns, raises or does."""
+    """A libvirt domain: each attribute is what the call of that name returns, raises or does.
+
+    No second hypervisor: it behaves in no way of its own. It gives single answers that the fake has no way to give:
+    codes that libvirt may return at any time, and a guest that changes between two calls of one method.
+    """
 
     def __init__(self, **answers: Any) -> None:
         self.answers = answers
