@@ -11,8 +11,6 @@ from concurrent import futures
 from typing import Any
 from typing import Protocol
 
-import libvirt
-
 from aliasagent.devices.bounds import Bounds
 from aliasagent.devices.domain import Domain
 from aliasagent.tests.ids import new_id as new_id
@@ -163,13 +161,6 @@ class DriverCase:
 def outcome(pending: 'futures.Future[None]') -> None:
     """Wait for a detach to end; raises what made it fail."""
     pending.result(timeout=SOON * 3)
-
-
-def libvirt_error(code: int, message: str) -> libvirt.libvirtError:
-    """An error as libvirt-python raises it."""
-    error = libvirt.libvirtError(message)
-    error.err = (code, libvirt.VIR_FROM_QEMU, message, libvirt.VIR_ERR_ERROR, '', None, None, -1, -1)
-    return error
 
 
 def file_connection(path: str | pathlib.Path, **data: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from aliasagent.operations.model import Action
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import domain_xml
+from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.functional.rig import RigCase
 from aliasagent.virt import migrate
 
@@ -32,7 +33,7 @@ class MovesTest(RigCase):
         """Somebody starts the guest anew, and the connection is lost."""
         self.inside(guest).start()
         self.side.fake.drop_connections()
-        raise harness.libvirt_error(libvirt.VIR_ERR_NO_CONNECT, 'connection lost')
+        raise errors.error(libvirt.VIR_ERR_NO_CONNECT, 'connection lost')
 
     def test_the_memory_of_a_guest_that_was_started_anew_is_kept(self) -> None:
         guest = self.legacy()
