@@ -105,7 +105,7 @@ class MoverTestCase(on_fake.HostTestCase):
         path = pathlib.Path(self.directory, f'{guest.uuid}.relive').resolve()
         self.fake.open().lookupByUUIDString(guest.uuid).saveFlags(str(path), None, 0)
         # With its start still to be told, it would not be proven that it has not run since.
-        self.wait_told()
+        self.wait_events()
         mover._known = mock.Mock(side_effect=exception.JournalError(path='journal', reason='locked'))
         self.assertRaises(exception.HypervisorError, mover.relive, guest.uuid, begun_before=True)
         self.assertTrue(guest.active)

@@ -34,7 +34,7 @@ class PassesTestCase(on_fake.HostTestCase):
         super().setUp()
         self.lanes = Lanes(2)
         self.addCleanup(self.lanes.close)
-        #: What a guest's saved definition is answered with instead, or what is done before it is read.
+        #: The error that a read of a guest's saved definition raises, or what is called before the read.
         self.answers: dict[str, Exception | Callable[[], None]] = {}
         self.fake.before['XMLDesc'] = self.before_read
 
@@ -55,12 +55,12 @@ class PassesTestCase(on_fake.HostTestCase):
             answer()
 
     def reconciler(self, **more: Any) -> Reconciler:
-        """Return what reconciles the guests that there are, and hears of none of them by an event."""
-        self.wait_told()
+        """Return a reconciler that has received no event of the guests so far."""
+        self.wait_events()
         return Reconciler(self.host, self.lanes.submit, self.lanes.submit_if_idle, **more)
 
     def occupy(self, guest: FakeGuest) -> threading.Event:
-        """Have something under way on a guest until what is returned is set."""
+        """Keep the guest busy until the returned event is set."""
         begun, end = threading.Event(), threading.Event()
         self.addCleanup(end.set)
 
@@ -73,7 +73,7 @@ class PassesTestCase(on_fake.HostTestCase):
         return end
 
     def begin_anew(self) -> None:
-        """Have no guests, and no reconciler that hears of the next ones."""
+        """Remove all guests, and have no earlier reconciler receive events of the next ones."""
         self.fake.guests.clear()
         self.host.close()
         self.host = self.connect()
@@ -82,13 +82,13 @@ class PassesTestCase(on_fake.HostTestCase):
         return sum(len(look.report.given) for look in reconciler.looks().values())
 
     def reads(self, guest: FakeGuest) -> int:
-        """How often the saved definition was read."""
+        """Return how often the saved definition was read."""
         reads = [arguments for method, arguments in self.fake.calls if method == 'XMLDesc']
         inactive = libvirt.VIR_DOMAIN_XML_INACTIVE
         return sum(1 for instance, flags in reads if instance == guest.uuid and int(str(flags)) & inactive)
 
     def updates(self, guest: FakeGuest) -> list[str]:
-        """The devices that were written."""
+        """Return the devices that were written to the saved definition."""
         writes = [arguments for method, arguments in self.fake.calls if method == 'updateDeviceFlags']
         return [str(xml) for instance, xml, _flags in writes if instance == guest.uuid]
 
@@ -176,7 +176,7 @@ class PassesTestCase(on_fake.HostTestCase):
         self.reconciler()
         for _time in range(3):
             self.fake.emit(libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, guest, libvirt.VIR_DOMAIN_EVENT_DEFINED, 0)
-        self.wait_told()
+        self.wait_events()
         self.assertEqual(0, self.reads(guest))
         end.set()
         self.wait_for(lambda: self.lanes.submit_if_idle(guest.uuid, lambda: None) is not None, 'the last look')

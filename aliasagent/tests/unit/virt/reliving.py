@@ -75,18 +75,6 @@ class InterruptedTestCase(RelivingTestCase):
         pathlib.Path(path).write_text('all of it')
         guest.end_save()
 
-    def after_looks(self, do: Callable[[], object]) -> None:
-        """Do this when it was looked a few times whether libvirt is at a job."""
-        looks: list[object] = []
-
-        def look(*_arguments: object) -> None:
-            looks.append(1)
-            if len(looks) == 3:
-                del self.fake.before['state']
-                do()
-
-        self.fake.before['state'] = look
-
     def save_goes_on(self, guest: FakeGuest, path: str) -> None:
         """libvirtd saves the guest, and comes to the end after a few looks."""
         guest.begin_save(path)

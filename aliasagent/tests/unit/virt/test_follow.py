@@ -2,7 +2,6 @@
 """A migration that an earlier process began, on two fake hosts: it has succeeded if that is proven, and else not."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import libvirt
@@ -21,6 +20,8 @@ DEST = 'qemu+tls://there.example.org/system'
 
 
 class FollowTestCase(on_fake.HostTestCase):
+    look = 'jobStats'
+
     def setUp(self) -> None:
         super().setUp()
         for module in (migrate, destination):
@@ -40,18 +41,6 @@ class FollowTestCase(on_fake.HostTestCase):
         guest = self.fake.add_guest(persistent=persistent)
         guest.migrating = True
         return guest
-
-    def after_looks(self, do: Callable[[], object]) -> None:
-        """Do this when it was looked a few times how far the guest is."""
-        looks: list[object] = []
-
-        def look(*_arguments: object) -> None:
-            looks.append(1)
-            if len(looks) == 3:
-                del self.fake.before['jobStats']
-                do()
-
-        self.fake.before['jobStats'] = look
 
     def arrive(self, guest: FakeGuest) -> FakeGuest:
         there = self.there.add_guest(instance_uuid=guest.uuid)
@@ -95,7 +84,7 @@ class FollowTestCase(on_fake.HostTestCase):
             guest = self.moving(persistent=persistent)
             guest.migrate_away()
             self.arrive(guest)
-            self.wait_told()
+            self.wait_events()
             self.follow(guest)
         self.assertEqual([DEST, DEST], self.opened)
         self.assertEqual([], self.there.connections)
@@ -124,7 +113,7 @@ class FollowTestCase(on_fake.HostTestCase):
         ):
             guest = self.moving(persistent=True)
             guest.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED, reason)
-            self.wait_told()
+            self.wait_events()
             self.assertIn(words, self.fails(guest))
             self.arrive(guest)
             self.follow(guest)
@@ -134,7 +123,7 @@ class FollowTestCase(on_fake.HostTestCase):
         self.there.down = True
         guest = self.moving()
         guest.migrate_away()
-        self.wait_told()
+        self.wait_events()
         words = self.fails(guest)
         self.assertIn('whether it arrived cannot be told', words)
         self.assertIn('look at the destination', words)

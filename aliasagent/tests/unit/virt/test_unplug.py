@@ -34,7 +34,7 @@ class EventTestCase(UnplugTestCase):
     def test_removed_before_the_call_returns(self) -> None:
         def go(*_arguments: object) -> None:
             self.go()
-            self.wait_told()
+            self.wait_events()
 
         self.fake.after['detachDeviceAlias'] = go
         self.assert_done(self.start())
@@ -201,7 +201,7 @@ class LateTestCase(UnplugTestCase):
     def test_the_guest_that_stops_after_the_last_deadline_takes_the_device_with_it(self) -> None:
         self.assert_failed(self.start(SHORT), exception.DetachTimeout)
         self.other_guest.power_off()
-        self.wait_told()
+        self.wait_events()
         self.assertEqual([], self.late)
         self.guest.power_off()
         self.wait_late()
@@ -210,7 +210,7 @@ class LateTestCase(UnplugTestCase):
         for stop in (self.move, lambda: self.save(self.guest)):
             self.assert_failed(self.start(SHORT), exception.DetachTimeout)
             stop()
-            self.wait_told()
+            self.wait_events()
             self.guest.start()
             self.plug(self.guest)
         self.unplugs.close()
@@ -220,7 +220,7 @@ class LateTestCase(UnplugTestCase):
         self.assert_done_by_event()
         self.tell_removed()
         self.guest.power_off()
-        self.wait_told()
+        self.wait_events()
         self.assertEqual([], self.late)
 
     def assert_done_by_event(self) -> None:
@@ -249,7 +249,7 @@ class LateTestCase(UnplugTestCase):
     def test_one_whose_guest_stopped_while_no_process_was_there(self) -> None:
         self.guest.power_off()
         self.save(self.other_guest)
-        self.wait_told()
+        self.wait_events()
         self.unplugs.watch(GUEST, VOLUME, self.found(), True)
         self.wait_for(lambda: self.late, 'seen to be gone')
         self.unplugs.watch(OTHER_GUEST, VOLUME, self.found(OTHER_GUEST), True)
@@ -283,7 +283,7 @@ class LateTestCase(UnplugTestCase):
         self.refuse()
         self.unplugs.forget(GUEST, VOLUME)
         self.guest.power_off()
-        self.wait_told()
+        self.wait_events()
         self.unplugs.close()
         self.assertEqual([], self.late)
 
@@ -298,14 +298,14 @@ class LateTestCase(UnplugTestCase):
         self.plug(self.guest, side=Side.PERSISTENT)
         self.go()
         self.guest.power_off()
-        self.wait_told()
+        self.wait_events()
         self.unplugs.close()
         self.assertEqual([], self.late)
 
     def test_a_guest_of_which_libvirt_does_not_say_how_it_stopped_may_have_the_device(self) -> None:
         self.assert_failed(self.start(SHORT), exception.DetachTimeout)
         self.guest.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED, libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN)
-        self.wait_told()
+        self.wait_events()
         self.unplugs.close()
         self.assertEqual([], self.late)
 

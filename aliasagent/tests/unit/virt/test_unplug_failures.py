@@ -36,7 +36,7 @@ class GuestTestCase(UnplugTestCase):
 
     def test_stopped_between_the_look_and_the_call(self) -> None:
         self.guest.power_off()
-        self.wait_told()
+        self.wait_events()
         self.assert_done(self.start())
 
     def test_moved_to_another_host(self) -> None:
@@ -232,7 +232,7 @@ class CloseTestCase(UnplugTestCase):
         self.unplugs.close()
         self.go()
         self.guest.power_off()
-        self.wait_told()
+        self.wait_events()
         self.fake.drop_connections()
         threading.Event().wait(0.1)
         self.assertFalse(future.done())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests of the fake hypervisor with a disk that they do not release until a test has them do so."""
+"""Guests of the fake hypervisor that release their disk only when a test has them do so."""
 
 import threading
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def _id(alias: str) -> str:
 
 
 def raising(error: Exception) -> Callable[..., None]:
-    """Return what fails with this error whenever it is called."""
+    """Return a hook for the fake that raises this error at every call."""
 
     def fail(*_arguments: Any) -> None:
         raise error
@@ -53,7 +53,7 @@ class UnplugTestCase(on_fake.HostTestCase):
         self.addCleanup(self.unplugs.close)
         self._found: dict[tuple[str, str], DeviceFingerprint] = {}
         self.guest, self.other_guest = self.add_guest(GUEST), self.add_guest(OTHER_GUEST)
-        self.wait_told()  # that they were started
+        self.wait_events()  # that they were started
 
     def add_guest(self, instance: str) -> FakeGuest:
         guest = self.fake.add_guest(instance_uuid=instance)
@@ -76,19 +76,19 @@ class UnplugTestCase(on_fake.HostTestCase):
         return Domain.parse(definition.dump(guest.need_live(), False, False))
 
     def found(self, instance: str = GUEST, alias: str = ALIAS) -> DeviceFingerprint:
-        """The device as a detach found it when it was attached."""
+        """Return the device as a detach finds it right after the attach."""
         return self._found[instance, alias]
 
     def start(self, patience: Patience = LONG, alias: str = ALIAS, instance: str = GUEST) -> 'futures.Future[None]':
         return self.unplugs.start(instance, _id(alias), self.found(instance, alias), patience)
 
     def asked(self) -> list[str]:
-        """The aliases of the devices that the guest was asked to release."""
+        """Return the aliases that the guest was asked to release, one per request."""
         asked = [arguments for method, arguments in self.fake.calls if method == 'detachDeviceAlias']
         return [str(alias) for instance, alias, _flags in asked if instance == GUEST]
 
     def wait_looked(self) -> None:
-        """Wait until what is to be done about the guest by now is done."""
+        """Wait until everything that is queued for the guest is done."""
         done = threading.Event()
         self.unplugs._callers.submit(GUEST, done.set)
         self.assertTrue(done.wait(base.PATIENCE))
@@ -100,11 +100,11 @@ class UnplugTestCase(on_fake.HostTestCase):
         self.guest.remove_live(alias)
 
     def vanish(self) -> None:
-        """The guest releases its device, and the event is lost."""
+        """The guest releases its disk, and the event is lost."""
         self.guest.remove_live(ALIAS, told=False)
 
     def undefine(self) -> None:
-        """The guest is not on this host any more, and no event tells of it."""
+        """Remove the guest from the host, without an event."""
         with self.fake.lock:
             self.fake.forget(self.guest)
 
@@ -116,12 +116,12 @@ class UnplugTestCase(on_fake.HostTestCase):
         guest.begin_save('image')
         guest.end_save()
 
-    # What libvirt tells, be it so or not
+    # Events, whether they are true or not
 
     def tell(self, event: int, *arguments: Any, guest: FakeGuest | None = None) -> None:
-        """Tell of an event, and return when the listeners have heard of it."""
+        """Emit an event, and return when the listeners have received it."""
         self.fake.emit(event, guest or self.guest, *arguments)
-        self.wait_told()
+        self.wait_events()
 
     def tell_removed(self, alias: str = ALIAS, guest: FakeGuest | None = None) -> None:
         self.tell(libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, alias, guest=guest)
