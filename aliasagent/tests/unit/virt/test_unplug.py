@@ -117,12 +117,12 @@ class EventTestCase(UnplugTestCase):
 
 class DeadlineTestCase(UnplugTestCase):
     def test_a_guest_that_never_answers(self) -> None:
-        error = self.assert_failed(self.start(SHORT), exception.DetachTimeout, VOLUME, '3 attempts', '0.02 s')
+        error = self.assert_failed(self.start(SHORT), exception.DetachTimeout, VOLUME, '3 attempts', '0.1 s')
         self.assertTrue(error.retryable)
         self.assertEqual(3, len(self.asked()))
 
     def test_a_single_attempt(self) -> None:
-        self.assert_failed(self.start(Patience(0.02, 1)), exception.DetachTimeout)
+        self.assert_failed(self.start(Patience(SHORT.timeout, 1)), exception.DetachTimeout)
         self.assertEqual(1, len(self.asked()))
 
     def test_an_event_that_was_lost_is_made_up_for_by_looking(self) -> None:
@@ -132,7 +132,7 @@ class DeadlineTestCase(UnplugTestCase):
 
     def test_asked_again_it_goes(self) -> None:
         self.guest.unplug = Unplug(lost=1)
-        self.assert_done(self.start(Patience(0.02, 50)))
+        self.assert_done(self.start(Patience(SHORT.timeout, 50)))
         self.assertEqual(2, len(self.asked()))
 
     def test_already_on_its_way_is_waited_for(self) -> None:
@@ -162,7 +162,7 @@ class DeadlineTestCase(UnplugTestCase):
         future = self.start(SHORT)
         self.go()
         self.assert_done(future)
-        threading.Event().wait(0.1)
+        threading.Event().wait(SHORT.timeout * 2)
         self.assertEqual(1, len(self.asked()))
 
     def test_a_slow_guest_holds_up_nobody(self) -> None:

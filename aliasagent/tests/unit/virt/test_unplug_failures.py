@@ -234,7 +234,7 @@ class CloseTestCase(UnplugTestCase):
         self.guest.power_off()
         self.wait_events()
         self.fake.drop_connections()
-        threading.Event().wait(0.1)
+        threading.Event().wait(SHORT.timeout * 2)
         self.assertFalse(future.done())
 
     def test_twice(self) -> None:

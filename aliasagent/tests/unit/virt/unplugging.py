@@ -29,7 +29,8 @@ ALIAS = f'ua-{VOLUME}'
 
 #: A guest that is asked once, and has all the time.
 LONG = Patience(timeout=3600, attempts=8)
-SHORT = Patience(timeout=0.02, attempts=3)
+#: Long enough for a call to the fake on a host that is busy.
+SHORT = Patience(timeout=0.1, attempts=3)
 
 
 def _id(alias: str) -> str:
