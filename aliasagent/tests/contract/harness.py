@@ -6,17 +6,16 @@ tests on real libvirt with real guests; the methods are the same.
 """
 
 import pathlib
-import uuid
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 from typing import Protocol
 
-import libvirt
-
 from aliasagent.allowed.rules import Bounds
 from aliasagent.devices.domain import Domain
 from aliasagent.tests.contract import requests
+from aliasagent.tests.ids import new_id as new_id
+from aliasagent.tests.ids import new_mac as new_mac
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import Patience
@@ -164,22 +163,6 @@ class DriverCase:
 def outcome(pending: 'futures.Future[None]') -> None:
     """Wait for a detach to end; raises what made it fail."""
     pending.result(timeout=SOON * 3)
-
-
-def new_id() -> str:
-    return str(uuid.uuid4())
-
-
-def new_mac() -> str:
-    tail = uuid.uuid4().hex
-    return f'52:54:00:{tail[0:2]}:{tail[2:4]}:{tail[4:6]}'
-
-
-def libvirt_error(code: int, message: str) -> libvirt.libvirtError:
-    """An error as libvirt-python raises it."""
-    error = libvirt.libvirtError(message)
-    error.err = (code, libvirt.VIR_FROM_QEMU, message, libvirt.VIR_ERR_ERROR, '', None, None, -1, -1)
-    return error
 
 
 def file_connection(path: str | pathlib.Path, **data: Any) -> dict[str, Any]:

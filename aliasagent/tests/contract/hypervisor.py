@@ -201,6 +201,15 @@ class HypervisorContract(testtools.TestCase):
 
     # What the tests use
 
+    def one_of_each(self) -> dict[str, str]:
+        """Devices that a guest can get and give back in its own way each, by their aliases."""
+        return {
+            'ua-scsi': disk(self.disk_file('a'), 'sda', 'ua-scsi'),
+            'ua-virtio': disk(self.disk_file('b'), 'vda', 'ua-virtio', bus='virtio'),
+            'ua-net': interface(self.bridge(), 'ua-net'),
+            'ua-rng': rng('ua-rng'),
+        }
+
     def events(self, domain: Any = None) -> Events:
         events = Events(self.connection(), domain)
         self.addCleanup(events.stop)

@@ -18,7 +18,6 @@ from aliasagent.tests.contract.hypervisor import find
 from aliasagent.tests.contract.hypervisor import interface
 from aliasagent.tests.contract.hypervisor import mdev
 from aliasagent.tests.contract.hypervisor import pci_hostdev
-from aliasagent.tests.contract.hypervisor import rng
 from aliasagent.tests.contract.hypervisor import scsi_hostdev
 from aliasagent.tests.contract.hypervisor import tap
 from aliasagent.tests.contract.hypervisor import user_aliases
@@ -27,12 +26,7 @@ from aliasagent.tests.contract.hypervisor import user_aliases
 class AttachContract(hypervisor.HypervisorContract):
     def test_attach_keeps_the_alias_on_both_sides_and_tells(self) -> None:
         domain, events = self.clean_guest(), self.events()
-        for alias, xml in {
-            'ua-scsi': disk(self.disk_file('a'), 'sda', 'ua-scsi'),
-            'ua-virtio': disk(self.disk_file('b'), 'vda', 'ua-virtio', bus='virtio'),
-            'ua-net': interface(self.bridge(), 'ua-net'),
-            'ua-rng': rng('ua-rng'),
-        }.items():
+        for alias, xml in self.one_of_each().items():
             domain.attachDeviceFlags(xml, BOTH)
             self.assertTrue(events.wait(domain, 'added', alias), events.seen)
         self.assertEqual(['ua-net', 'ua-rng', 'ua-scsi', 'ua-virtio'], user_aliases(domain))

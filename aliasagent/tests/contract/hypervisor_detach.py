@@ -15,19 +15,13 @@ from aliasagent.tests.contract.hypervisor import OTHER_MAC
 from aliasagent.tests.contract.hypervisor import disk
 from aliasagent.tests.contract.hypervisor import find
 from aliasagent.tests.contract.hypervisor import interface
-from aliasagent.tests.contract.hypervisor import rng
 from aliasagent.tests.contract.hypervisor import user_aliases
 
 
 class DetachContract(hypervisor.HypervisorContract):
     def test_detach_is_told_by_an_event_with_the_alias(self) -> None:
         domain, events = self.clean_guest(), self.events()
-        for alias, xml in {
-            'ua-scsi': disk(self.disk_file('a'), 'sda', 'ua-scsi'),
-            'ua-virtio': disk(self.disk_file('b'), 'vda', 'ua-virtio', bus='virtio'),
-            'ua-net': interface(self.bridge(), 'ua-net'),
-            'ua-rng': rng('ua-rng'),
-        }.items():
+        for alias, xml in self.one_of_each().items():
             domain.attachDeviceFlags(xml, BOTH)
             domain.detachDeviceAlias(alias, CONFIG)
             self.assertEqual([], user_aliases(domain, inactive=True))

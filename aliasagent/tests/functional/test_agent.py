@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole agent in this process: the fake transport, the fake hypervisor, and everything between them."""
 
-import pathlib
 from unittest import mock
 
 import fixtures
 import oslo_messaging
-import testtools
 from oslo_messaging import conffixture
 from oslo_messaging._drivers import impl_fake
 
@@ -14,7 +12,6 @@ from aliasagent import conf
 from aliasagent import exception
 from aliasagent import rpc
 from aliasagent.compute.service import ComputeService
-from aliasagent.tests import base as tests_base
 from aliasagent.tests.contract import agent
 from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.contract import harness
@@ -22,21 +19,12 @@ from aliasagent.tests.functional import base
 from aliasagent.virt.host import Host
 
 
-class FakeAgentCase(testtools.TestCase, agent.AgentCase):
+class FakeAgentCase(base.FakeSideCase, agent.AgentCase):
     host_name = 'first'
-
-    @property
-    def hypervisor(self) -> harness.Hypervisor:
-        return self.side
 
     def setUp(self) -> None:
         super().setUp()
-        # First, so that it looks when all else was cleaned up.
-        self.useFixture(tests_base.NoThreadsLeft())
         self.services: list[ComputeService] = []
-        self.directory = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
-        self.side = base.FakeSide(self.directory)
-        self.addCleanup(self.side.fake.stop)
         messaging = self.useFixture(conffixture.ConfFixture(conf.CONF))
         messaging.transport_url = 'fake:/'
         oslo_messaging.get_notification_transport(conf.CONF)  # registers its options

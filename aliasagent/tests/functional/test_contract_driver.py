@@ -2,37 +2,23 @@
 """The driver's contract on the fake hypervisor."""
 
 import contextlib
-import pathlib
 from collections.abc import Iterator
 
-import fixtures
-import testtools
-
-from aliasagent.tests import base as tests_base
 from aliasagent.tests.contract import driver_again
 from aliasagent.tests.contract import driver_attach
 from aliasagent.tests.contract import driver_detach
 from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import driver_places
-from aliasagent.tests.contract import harness
 from aliasagent.tests.contract import reconcile
 from aliasagent.tests.contract import reconcile_special
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.functional import base
 
 
-class OnFake(harness.DriverCase, testtools.TestCase):
-    @property
-    def hypervisor(self) -> harness.Hypervisor:
-        return self.side
-
+class OnFake(base.FakeSideCase):
     def setUp(self) -> None:
         super().setUp()
-        # First, so that it looks when all else was cleaned up.
-        self.useFixture(tests_base.NoThreadsLeft())
-        self.side = base.FakeSide(pathlib.Path(self.useFixture(fixtures.TempDir()).path))
-        self.addCleanup(self.side.fake.stop)
         self.set_up_driver()
 
 

@@ -140,6 +140,20 @@ class TestFakeHypervisorOnCommand(_OnTheFake):
             domain.detachDeviceAlias('ua-1', hypervisor.LIVE)
         self.assertEqual(libvirt.VIR_DOMAIN_JOB_UNBOUNDED, domain.jobInfo()[0])
 
+    def test_a_guest_leaves_for_a_host_that_is_there(self) -> None:
+        live = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+        there = 'qemu+tls://there/system'
+        guest, domain, _ = self.guest_with_disk(Unplug())
+        with self.unchanged(domain), self.refused(38, 'Failed to connect'):
+            domain.migrateToURI3(there, {}, live)
+        self.hypervisor.destinations.add(there)
+        domain.migrateToURI3(there, {}, live)
+        self.assertEqual([libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED], domain.state())
+        guest.start()
+        domain.migrateToURI3(there, {}, live | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE)
+        with self.refused(libvirt.VIR_ERR_NO_DOMAIN, 'Domain not found'):
+            domain.state()
+
     def test_failures_hooks_and_the_record(self) -> None:
         guest, domain, _ = self.guest_with_disk(Unplug())
         self.hypervisor.fail_next('XMLDesc', errors.cut_off())

@@ -19,32 +19,26 @@ from aliasagent.requests.actions import Action
 from aliasagent.requests.guest import LiveMigrate
 from aliasagent.requests.guest import ReconcileLive
 from aliasagent.tests import base
+from aliasagent.tests import ids
+from aliasagent.tests import on_fake
 from aliasagent.tests.contract import requests
-from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.tests.ids import VOLUME
 from aliasagent.virt import jobs
 from aliasagent.virt import saved_guest
-from aliasagent.virt.host import Host
 
-NOBODY = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
-VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+NOBODY = ids.GUEST
 DISK = (
     "<disk type='file' device='disk'><source file='/disk'/><target dev='sda' bus='scsi'/>"
     f'<serial>{VOLUME}</serial></disk>'
 )
 
 
-class InterruptedMovesTestCase(base.TestCase):
+class InterruptedMovesTestCase(on_fake.HostTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(jobs, '_INTERVAL', 0.005)
-        self.fake = FakeHypervisor()
-        self.addCleanup(self.fake.stop)
-        self.host = Host(self.fake.URI, reconnect_interval=0.01, settle=0.0, opener=self.fake.open)
-        self.host.start()
-        self.addCleanup(self.host.close)
-        self.assertTrue(self.host.wait_connected(base.PATIENCE))
         self.directory = pathlib.Path(self.make_directory()).resolve()
         self.fake.after['saveFlags'] = self.write
         self.journal, self.runner = self.start()
@@ -73,6 +67,12 @@ class InterruptedMovesTestCase(base.TestCase):
         )
         self.addCleanup(runner.close)
         return journal, runner
+
+    def start_next_agent(self) -> None:
+        """Start an agent that finds the journal of one that has ended."""
+        self.host = self.connect()
+        self.journal, self.runner = self.start()
+        self.runner.recover()
 
     def write(self, _uuid: str, path: str, *_more: object) -> None:
         """What libvirt does: the file is there once the guest is saved."""
@@ -199,12 +199,7 @@ class InterruptedMovesTestCase(base.TestCase):
         self.runner.close()
         self.assertEqual(State.RUNNING, self.journal.get('one').state)
         self.host.close()
-        self.host = Host(self.fake.URI, settle=0.0, opener=self.fake.open)
-        self.host.start()
-        self.addCleanup(self.host.close)
-        self.assertTrue(self.host.wait_connected(base.PATIENCE))
-        self.journal, self.runner = self.start()
-        self.runner.recover()
+        self.start_next_agent()
         self.wait_for(lambda: 'one' in self.runner._begun, 'it is followed')
         guest.migrate_away()
         self.wait_for(lambda: self.journal.get('one').is_finished, 'the end')
@@ -227,12 +222,7 @@ class InterruptedMovesTestCase(base.TestCase):
         self.wait_for(lambda: not self.moves._running, 'nothing to run any more')
         self.assertEqual(State.RUNNING, self.journal.get('one').state)
         self.assertFalse(guest.active)
-        self.host = Host(self.fake.URI, settle=0.0, opener=self.fake.open)
-        self.host.start()
-        self.addCleanup(self.host.close)
-        self.assertTrue(self.host.wait_connected(base.PATIENCE))
-        self.journal, self.runner = self.start()
-        self.runner.recover()
+        self.start_next_agent()
         self.wait_for(lambda: self.journal.get('one').is_finished, 'the end')
         self.assert_relived(guest, self.journal.get('one'))
 

@@ -12,6 +12,7 @@ from aliasagent.operations.journal import Journal
 from aliasagent.operations.runner import Runner
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import definition
+from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt import hotplug
 from aliasagent.tests.functional.rig import NotLiveYetCase
 from aliasagent.virt.guest import Side
@@ -88,7 +89,7 @@ class LateTest(LateCase):
         self.assert_outcome(self.attach_disk(guest, volume, self.side.new_file()), None)
         timed_out = self.detach(guest, volume)
         self.assert_outcome(timed_out, 'DetachTimeout')
-        self.side.fake.fail_next('detachDeviceAlias', harness.libvirt_error(1, 'no'))
+        self.side.fake.fail_next('detachDeviceAlias', errors.error(1, 'no'))
         refused = self.detach(guest, volume)
         self.assert_outcome(refused, 'DetachFailed')
         self.restart_agent()
@@ -170,7 +171,7 @@ class AttachedMeanwhileTest(NotLiveYetCase):
             self.assertTrue(self.side.fake.settle())
 
         self.side.fake.before['isPersistent'] = release_first
-        self.side.fake.fail_next('attachDeviceFlags', harness.libvirt_error(1, 'no'))
+        self.side.fake.fail_next('attachDeviceFlags', errors.error(1, 'no'))
         self.assertIsNotNone(self.wait(self.attach_disk(guest, volume, path)).error_class)
         self.wait_for(lambda: self.journal.get(detach).released_at is not None, 'it is recorded as released')
 

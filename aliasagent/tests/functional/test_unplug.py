@@ -8,6 +8,7 @@ from concurrent import futures
 from aliasagent import exception
 from aliasagent.operations.lanes import Lanes
 from aliasagent.tests.contract import harness
+from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.functional import test_contract_driver
 from aliasagent.virt import events
 from aliasagent.virt.leaving import Patience
@@ -100,7 +101,7 @@ class UnplugTest(test_contract_driver.OnFake):
     def test_a_guest_that_cannot_be_read_is_not_an_empty_one(self) -> None:
         before = self.xml(self.guest)
         for change in (self.attach, lambda guest: self.detach(guest, self.volume), self.driver.list_devices):
-            self.side.fake.fail_next('XMLDesc', harness.libvirt_error(1, 'cannot read'))
+            self.side.fake.fail_next('XMLDesc', errors.error(1, 'cannot read'))
             self.assertRaises(exception.GuestUnreadable, change, self.guest)
         self.assert_untouched(self.guest, before)
 
@@ -136,7 +137,7 @@ class UnplugTest(test_contract_driver.OnFake):
             for devices in self.side.fake.guests[self.guest].need_config().findall('devices'):
                 for disk in devices.findall("disk[@type='file']"):
                     devices.remove(disk)
-            raise harness.libvirt_error(38, 'cannot save the config')
+            raise errors.error(38, 'cannot save the config')
 
         self.side.fake.after['attachDeviceFlags'] = stop_after_live
         error = self.assertRaises(exception.AttachFailed, self.attach, self.guest)

@@ -31,20 +31,16 @@ class _Standin(types.ModuleType):
         return getattr(self._real, name)
 
 
+#: What has the same name in threading and in the machine's threads.
+_SAME_NAMES = (
+    *('Lock', 'RLock', 'Condition', 'Event', 'Semaphore', 'Barrier'),
+    *('Thread', 'Timer', 'current_thread', 'main_thread'),
+)
 _THREADING = _Standin(
     threading,
-    Lock=threads.Lock,
-    RLock=threads.RLock,
-    Condition=threads.Condition,
-    Event=threads.Event,
-    Semaphore=threads.Semaphore,
     BoundedSemaphore=threads.Semaphore,
-    Barrier=threads.Barrier,
-    Thread=threads.Thread,
-    Timer=threads.Timer,
     local=threads.Local,
-    current_thread=threads.current_thread,
-    main_thread=threads.main_thread,
+    **{name: getattr(threads, name) for name in _SAME_NAMES},
 )
 _TIME = _Standin(
     time, time=threads.now, monotonic=threads.monotonic, perf_counter=threads.monotonic, sleep=threads.sleep

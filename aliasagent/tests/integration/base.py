@@ -10,8 +10,12 @@ from typing import Any
 from typing import ClassVar
 
 import libvirt
+import oslo_messaging
 import testtools
+from oslo_messaging import conffixture
 
+from aliasagent import conf
+from aliasagent import rpc
 from aliasagent.tests.contract import harness
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import guest as guests
@@ -174,3 +178,13 @@ def own_daemon(test_class: type[unittest.TestCase], hostname: str = 'aliasagent-
     daemon.start()
     test_class.addClassCleanup(daemon.stop, destroy_guests=True)
     return daemon
+
+
+def open_transport(test: testtools.TestCase, rabbit_url: str) -> oslo_messaging.Transport:
+    """Configure this process for a broker until the end of a test, and connect to it."""
+    test.useFixture(conffixture.ConfFixture(conf.CONF)).transport_url = rabbit_url
+    conf.CONF([], project='aliasagent', default_config_files=[])
+    test.addCleanup(conf.CONF.reset)
+    transport = rpc.transport(conf.CONF)
+    test.addCleanup(transport.cleanup)
+    return transport

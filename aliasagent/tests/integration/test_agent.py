@@ -4,10 +4,6 @@
 import pathlib
 import tempfile
 
-from oslo_messaging import conffixture
-
-from aliasagent import conf
-from aliasagent import rpc
 from aliasagent.tests.contract import agent
 from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.integration import base
@@ -25,12 +21,7 @@ class RealAgentCase(base.OnLibvirt, agent.AgentCase):
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=parts.directory))
         # Hosts are named after the directory, for all tests share the broker.
         self.host_name = self.directory.name
-        messaging = self.useFixture(conffixture.ConfFixture(conf.CONF))
-        messaging.transport_url = parts.rabbit_url
-        conf.CONF([], project='aliasagent', default_config_files=[])
-        self.addCleanup(conf.CONF.reset)
-        self.transport = rpc.transport(conf.CONF)
-        self.addCleanup(self.transport.cleanup)
+        self.transport = base.open_transport(self, parts.rabbit_url)
         self.start_agent('')
 
     def start_agent(self, host: str) -> None:

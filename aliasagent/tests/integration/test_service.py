@@ -8,11 +8,8 @@ import tempfile
 from typing import ClassVar
 
 import testtools
-from oslo_messaging import conffixture
 
-from aliasagent import conf
 from aliasagent import exception
-from aliasagent import rpc
 from aliasagent.compute.rpcapi import ComputeAPI
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
@@ -37,12 +34,7 @@ class ServiceTest(testtools.TestCase):
         self.parts = environment.read()
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=self.parts.directory))
         self.host_name = self.directory.name
-        messaging = self.useFixture(conffixture.ConfFixture(conf.CONF))
-        messaging.transport_url = self.parts.rabbit_url
-        conf.CONF([], project='aliasagent', default_config_files=[])
-        self.addCleanup(conf.CONF.reset)
-        transport = rpc.transport(conf.CONF)
-        self.addCleanup(transport.cleanup)
+        transport = base.open_transport(self, self.parts.rabbit_url)
         self.api = ComputeAPI(transport, self.host_name, timeout=10)
 
     def agent(self, options: Options | None = None, **changed: str) -> Agent:

@@ -6,14 +6,13 @@ import tempfile
 
 import oslo_messaging
 import testtools
-from oslo_messaging import conffixture
 
-from aliasagent import conf
 from aliasagent import exception
 from aliasagent import rpc
 from aliasagent.compute.rpcapi import ComputeAPI
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
+from aliasagent.tests.integration import base
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import processes
 
@@ -44,12 +43,7 @@ class OlderAgentTest(testtools.TestCase):
         super().setUp()
         parts = environment.read()
         self.host_name = pathlib.Path(tempfile.mkdtemp(dir=parts.directory)).name
-        messaging = self.useFixture(conffixture.ConfFixture(conf.CONF))
-        messaging.transport_url = parts.rabbit_url
-        conf.CONF([], project='aliasagent', default_config_files=[])
-        self.addCleanup(conf.CONF.reset)
-        self.transport = rpc.transport(conf.CONF)
-        self.addCleanup(self.transport.cleanup)
+        self.transport = base.open_transport(self, parts.rabbit_url)
         self.agent = OldAgent()
         server = rpc.server(self.transport, self.host_name, [self.agent])
         server.start()

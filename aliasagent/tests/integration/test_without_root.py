@@ -8,10 +8,7 @@ import uuid
 from typing import Any
 
 import testtools
-from oslo_messaging import conffixture
 
-from aliasagent import conf
-from aliasagent import rpc
 from aliasagent.compute.rpcapi import ComputeAPI
 from aliasagent.context import RequestContext
 from aliasagent.devices.domain import Domain
@@ -44,12 +41,7 @@ class WithoutRootTest(testtools.TestCase):
         self.side = base.RealSide(daemon.uri)
         self.addCleanup(self.side.close)
         self.uri = daemon.uri
-        messaging = self.useFixture(conffixture.ConfFixture(conf.CONF))
-        messaging.transport_url = self.parts.rabbit_url
-        conf.CONF([], project='aliasagent', default_config_files=[])
-        self.addCleanup(conf.CONF.reset)
-        transport = rpc.transport(conf.CONF)
-        self.addCleanup(transport.cleanup)
+        transport = base.open_transport(self, self.parts.rabbit_url)
         self.host_name = f'without-root-{uuid.uuid4().hex[:8]}'
         self.api = ComputeAPI(transport, self.host_name, timeout=10)
 

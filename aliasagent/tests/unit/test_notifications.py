@@ -20,9 +20,9 @@ from aliasagent.operations.model import State
 from aliasagent.requests.actions import Action
 from aliasagent.requests.detach import DetachVolume
 from aliasagent.tests import base
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import VOLUME
 
-GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
-VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
 SECRET = 'open sesame'
 FAILED = Operation(
     'one',

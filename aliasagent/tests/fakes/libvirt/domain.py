@@ -251,9 +251,18 @@ class FakeDomain:
 
     @remote
     def migrateToURI3(self, dconnuri: str, params: dict[str, object], flags: int = 0) -> int:  # noqa: N802
-        """There is no other host."""
-        self.find().need_live()
-        raise errors.cannot_connect()
+        """The guest leaves for a destination that is there; what becomes of it there is not this hypervisor's."""
+        guest = self.find()
+        guest.need_live()
+        if guest.migrating:
+            raise errors.lock_timeout()
+        if dconnuri not in self.hypervisor.destinations:
+            raise errors.cannot_connect()
+        if flags & libvirt.VIR_MIGRATE_UNDEFINE_SOURCE or not guest.persistent:
+            guest.migrate_away()
+        else:
+            guest.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
+        return 0
 
     @remote
     def abortJob(self) -> int:  # noqa: N802

@@ -51,6 +51,8 @@ class FakeHypervisor:
         self.after: dict[str, Hook] = {}
         self.down = False
         """Nobody answers: open() fails with code 38."""
+        self.destinations: set[str] = set()
+        """The URIs of other hosts to which guests can be migrated."""
         self.missing_sources: set[str] = set()
         self.source_exists: Callable[[str], bool] = lambda path: path not in self.missing_sources
         self.missing_bridges: set[str] = set()

@@ -16,9 +16,10 @@ from aliasagent.requests import catalog
 from aliasagent.requests import formats
 from aliasagent.requests.actions import Action
 from aliasagent.tests import base
+from aliasagent.tests import ids
+from aliasagent.tests.ids import GUEST
 
-GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
-ID = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+ID = ids.VOLUME
 SECRET = 'hunter2-do-not-tell'
 
 #: A good message of each method.

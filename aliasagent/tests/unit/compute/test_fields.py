@@ -14,9 +14,10 @@ from aliasagent.requests import sources
 from aliasagent.requests.actions import Action
 from aliasagent.requests.schema import Schema
 from aliasagent.tests import base
+from aliasagent.tests import ids
 
-ID = '7f0c2d9e-5a31-4b8e-9c4d-1e2f3a4b5c6d'
-PORT = {'id': ID, 'address': '52:54:00:00:00:01'}
+ID = ids.VOLUME
+PORT = {'id': ID, 'address': ids.MAC}
 ISCSI = {'target_portal': '192.0.2.1:3260', 'target_iqn': 'iqn.2001-04.com.example:a', 'target_lun': 0}
 
 #: What names something of the host, and the options that bound it.

@@ -5,16 +5,21 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from aliasagent.devices import xml
+from aliasagent.tests.ids import MAC
+from aliasagent.tests.ids import OTHER_MAC
+from aliasagent.tests.ids import PORT
+from aliasagent.tests.ids import TWIN_PORT
+from aliasagent.tests.ids import VOLUME
 
 #: Few, so that the devices of one tree often get in each other's way.
 IDS = (
-    '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10',
-    '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20',
+    VOLUME,
+    PORT,
     # begins as the one before
-    '91f04c6a-7cff-4a6e-b8e5-3d2f1a0b9c21',
+    TWIN_PORT,
     'share_1',
 )
-MACS = ('52:54:00:00:00:01', '52:54:00:00:00:02')
+MACS = (MAC, OTHER_MAC)
 NOVA = 'http://openstack.org/xmlns/libvirt/nova/1.1'
 QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
 VENDOR = 'urn:example:vendor'

@@ -9,8 +9,9 @@ from aliasagent.allowed import rules
 from aliasagent.requests import catalog
 from aliasagent.requests.actions import Action
 from aliasagent.tests import base
+from aliasagent.tests import ids
 
-PORT = {'id': '7f0c2d9e-5a31-4b8e-9c4d-1e2f3a4b5c6d', 'address': '52:54:00:00:00:01'}
+PORT = {'id': ids.PORT, 'address': ids.MAC}
 
 _ATTACHES = {
     'connection_info': Action.ATTACH_VOLUME,

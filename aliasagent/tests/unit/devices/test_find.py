@@ -14,12 +14,13 @@ from aliasagent.devices.domain import Found
 from aliasagent.devices.identity import Claim
 from aliasagent.devices.identity import Evidence
 from aliasagent.tests import base
+from aliasagent.tests import ids
+from aliasagent.tests.ids import MAC
 from aliasagent.tests.unit.devices import snapshot
 from aliasagent.tests.unit.devices import strategies
 
-X = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-Y = '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'
-MAC = '52:54:00:00:00:01'
+X = ids.VOLUME
+Y = ids.OTHER_VOLUME
 
 claims = st.none() | st.builds(
     Claim,

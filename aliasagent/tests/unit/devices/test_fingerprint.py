@@ -12,9 +12,10 @@ from aliasagent.devices import identity
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.tests import base
+from aliasagent.tests import ids
+from aliasagent.tests.ids import VOLUME
 
-VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-OTHER = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'
+OTHER = ids.OTHER_VOLUME
 RUN, NEXT_RUN = 'boot/7', 'boot/8'
 
 

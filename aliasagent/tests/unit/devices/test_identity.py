@@ -17,13 +17,14 @@ from aliasagent.devices.identity import Evidence
 from aliasagent.devices.identity import Identity
 from aliasagent.devices.identity import Judgement
 from aliasagent.tests import base
+from aliasagent.tests import ids
+from aliasagent.tests.ids import PORT
 from aliasagent.tests.unit.devices import strategies
 
-X = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-Y = '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'
-PORT = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'
+X = ids.VOLUME
+Y = ids.OTHER_VOLUME
 #: Its tap has the same name as PORT's.
-TWIN = '91f04c6a-7cff-4a6e-b8e5-3d2f1a0b9c21'
+TWIN = ids.TWIN_PORT
 
 
 def device(text: str) -> Device:

@@ -16,11 +16,12 @@ from aliasagent.devices import xml
 from aliasagent.devices.identity import Evidence
 from aliasagent.devices.identity import Record
 from aliasagent.tests import base
+from aliasagent.tests import ids
 from aliasagent.tests.unit.devices import strategies
 
-A = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-B = '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'
-C = '9f5e4db0-76b7-4d30-812b-4c8e3f90bd12'
+A = ids.VOLUME
+B = ids.OTHER_VOLUME
+C = ids.THIRD_VOLUME
 WORDS = ('inventory', 'earlier inventory', 'record of its attach')
 optional = st.sampled_from([None, A, B, C])
 told = st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from([A, B, C])), max_size=4)

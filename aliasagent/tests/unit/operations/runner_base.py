@@ -21,10 +21,9 @@ from aliasagent.requests import catalog
 from aliasagent.requests.actions import Action
 from aliasagent.requests.base import Request
 from aliasagent.tests import base
-
-GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
-VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-PORT = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import PORT
+from aliasagent.tests.ids import VOLUME
 
 #: A device as a detach finds it: in the running guest under the alias that libvirt made.
 FOUND = DeviceFingerprint('boot/7', 'virtio-disk1', 'vdb', Claim('disk', serial=VOLUME), Claim('disk', serial=VOLUME))

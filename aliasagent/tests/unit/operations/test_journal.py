@@ -25,8 +25,7 @@ from aliasagent.requests import catalog
 from aliasagent.requests.actions import Action
 from aliasagent.requests.base import Request
 from aliasagent.tests import base
-
-GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
+from aliasagent.tests.ids import GUEST
 
 
 def request(volume_id: str, name: str = 'a') -> Request:

@@ -14,8 +14,8 @@ from aliasagent.operations.model import Operation
 from aliasagent.requests.actions import Action
 from aliasagent.requests.detach import DetachDevice
 from aliasagent.tests import base
-
-GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.unit.operations import test_journal
 
 
 def operation(number: int, size: int = 0) -> Operation:
@@ -78,3 +78,31 @@ class FullTestCase(base.TestCase):
         error = self.assertRaises(exception.JournalError, Journal, str(self.path))
         self.assertNotIn('\n', str(error))
         self.assertIn('move it away', str(error))
+
+
+class _FullAtCommit:
+    """A database whose disk is full when a transaction is to end."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self.full = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        if statement == 'COMMIT' and self.full:
+            raise sqlite3.OperationalError('database or disk is full')
+        return self._database.execute(statement, *values)
+
+
+class FullDiskTestCase(test_journal.JournalTestCase):
+    def test_a_transaction_that_cannot_end_is_taken_back_and_the_next_one_begins(self) -> None:
+        database = _FullAtCommit(self.journal._db)
+        self.journal._db = database  # type: ignore[assignment]
+        self.assertRaises(exception.JournalError, self.journal.accept, test_journal.operation())
+        self.assertRaises(exception.JournalError, self.journal.accept, test_journal.operation())
+        database.full = False
+        self.assertRaises(exception.OperationNotFound, self.journal.get, 'one')
+        self.assertTrue(self.journal.accept(test_journal.operation())[0].is_new)
+        self.assertEqual('one', self.journal.get('one').id)

@@ -16,13 +16,13 @@ from aliasagent.reconcile.plan import Record
 from aliasagent.requests.actions import Action
 from aliasagent.requests.port import AttachInterface
 from aliasagent.tests import base
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import MAC
+from aliasagent.tests.ids import PORT
+from aliasagent.tests.ids import VOLUME
 from aliasagent.tests.unit.devices import golden
 from aliasagent.tests.unit.devices import requests
-from aliasagent.tests.unit.operations.runner_base import GUEST
 from aliasagent.tests.unit.operations.runner_base import operation
-
-VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-PORT = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'
 
 
 def attached(driver_volume_type: str, **data: Any) -> list[Record]:
@@ -68,7 +68,7 @@ class KnowledgeTestCase(base.TestCase):
     def test_a_record_that_makes_no_sense_is_logged_and_left_out(self) -> None:
         """Issue 13, 22: no record may keep a guest from being reconciled."""
         log = self.useFixture(fixtures.FakeLogger())
-        port = {'id': PORT, 'address': '52:54:00:12:34:56', 'vif_type': 'bridge', 'bridge': 'br0', 'devname': 'tap1'}
+        port = {'id': PORT, 'address': MAC, 'vif_type': 'bridge', 'bridge': 'br0', 'devname': 'tap1'}
         good = operation('good', Action.ATTACH_INTERFACE, device=PORT, arguments={'port': port})
         broken: tuple[dict[str, Any], ...] = (
             {},
@@ -101,7 +101,7 @@ class KnowledgeTestCase(base.TestCase):
         kept.close()
 
     def of_port(self, **port: Any) -> list[Record]:
-        asked = {'id': PORT, 'address': '52:54:00:12:34:56', **port}
+        asked = {'id': PORT, 'address': MAC, **port}
         return knowledge.records(
             [operation('one', Action.ATTACH_INTERFACE, device=PORT, arguments={'port': asked})]
         )
@@ -109,7 +109,7 @@ class KnowledgeTestCase(base.TestCase):
     def test_the_mac_of_a_port_with_the_name_of_its_tap(self) -> None:
         (record,) = self.of_port(vif_type='bridge', bridge='br0', devname='tap91f04c6a-7c')
         self.assertEqual(
-            (PORT, 'interface', '52:54:00:12:34:56', 'tap91f04c6a-7c'),
+            (PORT, 'interface', MAC, 'tap91f04c6a-7c'),
             (record.device_id, record.kind, record.mac, record.target),
         )
 

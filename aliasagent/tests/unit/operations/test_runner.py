@@ -11,9 +11,9 @@ from aliasagent.operations.model import MOVES
 from aliasagent.operations.model import State
 from aliasagent.reconcile.plan import Record
 from aliasagent.requests.actions import Action
-from aliasagent.tests.unit.operations.runner_base import GUEST
-from aliasagent.tests.unit.operations.runner_base import PORT
-from aliasagent.tests.unit.operations.runner_base import VOLUME
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import PORT
+from aliasagent.tests.ids import VOLUME
 from aliasagent.tests.unit.operations.runner_base import RunnerTestCase
 from aliasagent.tests.unit.operations.runner_base import operation
 from aliasagent.tests.unit.operations.runner_base import request

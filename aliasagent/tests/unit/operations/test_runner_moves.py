@@ -8,7 +8,7 @@ from aliasagent.operations.model import MOVES
 from aliasagent.operations.model import State
 from aliasagent.requests.actions import Action
 from aliasagent.tests import base
-from aliasagent.tests.unit.operations.runner_base import GUEST
+from aliasagent.tests.ids import GUEST
 from aliasagent.tests.unit.operations.runner_base import RunnerTestCase
 from aliasagent.tests.unit.operations.runner_base import operation
 

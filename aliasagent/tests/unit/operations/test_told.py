@@ -15,12 +15,13 @@ from aliasagent.operations.journal import Journal
 from aliasagent.reconcile.plan import Record
 from aliasagent.requests.actions import Action
 from aliasagent.tests import base
-from aliasagent.tests.unit.operations.runner_base import GUEST
+from aliasagent.tests import ids
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import OTHER_GUEST
 from aliasagent.tests.unit.operations.runner_base import operation
 
-A = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-B = '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'
-OTHER_GUEST = '6b1f0e6e-4f0e-4a41-9a55-0e3a3c1a9c01'
+A = ids.VOLUME
+B = ids.OTHER_VOLUME
 
 
 def record(device_id: str, source: str = '/srv/volume-x', serial: str | None = None) -> Record:

@@ -13,11 +13,12 @@ from aliasagent.reconcile.plan import Outcome
 from aliasagent.requests.inventory import Inventory
 from aliasagent.requests.inventory import records_of
 from aliasagent.tests import base
+from aliasagent.tests import ids
+from aliasagent.tests.ids import PORT
 
 CASES = pathlib.Path(__file__).parent / 'cases'
-GUEST = '6b1f0e6e-4f0e-4a41-9a55-0e3a3c1a9c01'
+GUEST = ids.OTHER_GUEST
 A, B = 'aaaaaaaa-1111-4111-8111-111111111111', 'bbbbbbbb-2222-4222-8222-222222222222'
-PORT = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'
 RBD = (
     "<domain><devices><disk type='network' device='disk'><source protocol='rbd' name='vms/image-7'>"
     "<host name='192.0.2.1' port='6789'/></source><target dev='vda' bus='virtio'/></disk></devices></domain>"

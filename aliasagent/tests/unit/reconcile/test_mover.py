@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known from elsewhere reaches the definition with which a guest goes on."""
 
+import functools
 import pathlib
 from collections.abc import Iterable
-from typing import Any
 from unittest import mock
 
 import libvirt
@@ -17,16 +17,13 @@ from aliasagent.requests.guest import LiveMigrate
 from aliasagent.requests.inventory import Inventory
 from aliasagent.requests.inventory import InventoryPort
 from aliasagent.requests.inventory import records_of
-from aliasagent.tests import base
-from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests import ids
+from aliasagent.tests import on_fake
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
-from aliasagent.tests.unit.virt.test_migrate import StubHost
-from aliasagent.virt import events
 from aliasagent.virt import migrate
-from aliasagent.virt.host import Host
 
-MACS = ('52:54:00:00:00:01', '52:54:00:00:00:02')
-PORTS = ('91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20', '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c21')
+MACS = (ids.MAC, ids.OTHER_MAC)
+PORTS = (ids.PORT, ids.TWIN_PORT)
 NICS = ''.join(
     f"<interface type='bridge'><mac address='{mac}'/><source bridge='br'/><model type='virtio'/></interface>"
     for mac in MACS
@@ -44,12 +41,13 @@ def known(*macs: str) -> list[Record]:
     return inventory(*macs).records()
 
 
-class MoverTestCase(base.TestCase):
+class MoverTestCase(on_fake.HostTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.directory = self.make_directory()
         self.asked: list[str] = []
-        self.events: list[events.Event] = []
+        self.fake.after['saveFlags'] = lambda _uuid, path, *_rest: pathlib.Path(path).write_text('memory')
+        self.fake.destinations.add(DEST)
 
     def start(self, records: Iterable[Record] = ()) -> Mover:
         """A mover on the fake, and an agent that knows this of each guest."""
@@ -58,18 +56,21 @@ class MoverTestCase(base.TestCase):
             self.asked.append(instance)
             return records
 
-        self.fake = FakeHypervisor()
-        self.addCleanup(self.fake.stop)
-        self.fake.after['saveFlags'] = lambda _uuid, path, *_rest: pathlib.Path(path).write_text('memory')
-        host = Host(self.fake.URI, settle=0.0, opener=self.fake.open)
-        host.subscribe(self.events.append)
-        host.start()
-        self.addCleanup(host.close)
-        self.assertTrue(host.wait_connected(base.PATIENCE))
-        return Mover(host, self.directory, ask, within=Bounds.everything)
+        return Mover(self.host, self.directory, ask, within=Bounds.everything)
 
     def aliases(self, guest: FakeGuest) -> list[str]:
         return self.fake.guests[guest.uuid].aliases()
+
+    def assert_aliases_there(self, parameter: str) -> None:
+        """The definition that the migration takes along has the ports' aliases."""
+        ((_guest, _uri, parameters, _flags),) = [
+            arguments for method, arguments in self.fake.calls if method == 'migrateToURI3'
+        ]
+        assert isinstance(parameters, dict)
+        definition = Domain.parse(parameters[parameter])
+        self.assertEqual(
+            [f'ua-{port}' for port in PORTS], [device.alias for device in definition.devices() if device.is_claimed]
+        )
 
     def test_a_guest_that_alone_cannot_tell_has_aliases_with_an_inventory(self) -> None:
         mover = self.start()
@@ -101,12 +102,9 @@ class MoverTestCase(base.TestCase):
         self.assertEqual({guest.uuid for guest in self.fake.guests.values()}, set(self.asked))
 
     def test_what_the_agent_knows_goes_with_a_guest_that_moves(self) -> None:
-        host: Any = StubHost(XMLDesc=f'<domain><devices>{NICS}</devices></domain>')
-        mover = Mover(host, self.directory, lambda _instance: known(*MACS), within=Bounds.everything)
-        mover.migrate('guest', LiveMigrate(DEST))
-        _uri, parameters, _flags = host.asked()
-        found = [device.alias for device in Domain.parse(parameters[libvirt.VIR_MIGRATE_PARAM_DEST_XML]).devices()]
-        self.assertEqual([f'ua-{port}' for port in PORTS], found)
+        guest = self.fake.add_guest(NICS)
+        self.start(known(*MACS)).migrate(guest.uuid, LiveMigrate(DEST))
+        self.assert_aliases_there(libvirt.VIR_MIGRATE_PARAM_DEST_XML)
 
     def test_a_guest_that_is_down_is_restored_whatever_the_agent_can_know(self) -> None:
         mover = self.start()
@@ -114,8 +112,7 @@ class MoverTestCase(base.TestCase):
         path = pathlib.Path(self.directory, f'{guest.uuid}.relive').resolve()
         self.fake.open().lookupByUUIDString(guest.uuid).saveFlags(str(path), None, 0)
         # With its start still to be told, it would not be proven that it has not run since.
-        saved = events.LifecycleChanged(guest.uuid, events.Lifecycle.STOPPED, events.Cause.SAVED)
-        self.wait_for(lambda: saved in self.events, 'it is told that the guest was saved')
+        self.wait_events()
         mover._known = mock.Mock(side_effect=exception.JournalError(path='journal', reason='locked'))
         self.assertRaises(exception.HypervisorError, mover.relive, guest.uuid, begun_before=True)
         self.assertTrue(guest.active)
@@ -128,17 +125,15 @@ class MoverTestCase(base.TestCase):
         self.assertEqual(0, self.fake.count('saveFlags'))
 
     def test_a_guest_that_moves_has_them_there_on_both_sides(self) -> None:
-        host: Any = StubHost(XMLDesc=f'<domain><devices>{NICS}</devices></domain>')
-        mover = Mover(host, self.directory, within=Bounds.everything)
-        mover.migrate('guest', LiveMigrate(DEST, inventory=inventory(*MACS)))
-        _uri, parameters, _flags = host.asked()
-        for name in (libvirt.VIR_MIGRATE_PARAM_DEST_XML, libvirt.VIR_MIGRATE_PARAM_PERSIST_XML):
-            found = [device.alias for device in Domain.parse(parameters[name]).devices()]
-            self.assertEqual([f'ua-{port}' for port in PORTS], found)
+        guest = self.fake.add_guest(NICS)
+        self.start().migrate(guest.uuid, LiveMigrate(DEST, inventory=inventory(*MACS)))
+        self.assert_aliases_there(libvirt.VIR_MIGRATE_PARAM_DEST_XML)
+        self.assert_aliases_there(libvirt.VIR_MIGRATE_PARAM_PERSIST_XML)
 
     def test_a_guest_goes_to_no_host_that_is_not_allowed(self) -> None:
-        host: Any = StubHost()
+        host, guest = self.host, self.fake.add_guest(NICS)
         begun: list[None] = []
+        begin = functools.partial(begun.append, None)
         within = Bounds(migration_hosts=('10.0.0.0/8', 'there'))
         for mover, dest_uri, migrate_uri, field in (
             (Mover(host, self.directory), DEST, None, 'dest_uri'),
@@ -149,16 +144,12 @@ class MoverTestCase(base.TestCase):
             (Mover(host, self.directory, within=lambda: within), DEST, 'unix:///run/x', 'migrate_uri'),
         ):
             error = self.assertRaises(
-                exception.InvalidInput,
-                mover.migrate,
-                'guest',
-                LiveMigrate(dest_uri, migrate_uri),
-                begin=lambda: begun.append(None),
+                exception.InvalidInput, mover.migrate, guest.uuid, LiveMigrate(dest_uri, migrate_uri), begin=begin
             )
             self.assertEqual(field, error.kwargs['field'])
         self.assertEqual([], begun)
-        self.assertNotIn('migrateToURI3', [call[0] for call in host.domain.calls])
-        Mover(host, self.directory, within=lambda: within).migrate('guest', LiveMigrate(DEST, 'tcp://10.0.0.2'))
+        self.assertEqual(0, self.fake.count('migrateToURI3'))
+        Mover(host, self.directory, within=lambda: within).migrate(guest.uuid, LiveMigrate(DEST, 'tcp://10.0.0.2'))
 
     def test_one_that_was_on_its_way_when_the_agent_ended_is_not_sent_again(self) -> None:
         mover = self.start()

@@ -12,12 +12,13 @@ from aliasagent.devices.domain import Domain
 from aliasagent.reconcile import plan
 from aliasagent.reconcile.plan import Outcome
 from aliasagent.tests import base
+from aliasagent.tests import ids
 from aliasagent.tests.unit.devices import definitions
 from aliasagent.tests.unit.devices import snapshot
 from aliasagent.tests.unit.devices import strategies
 
-X = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-Y = '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'
+X = ids.VOLUME
+Y = ids.OTHER_VOLUME
 
 #: The outcome for each disk, interface and host device of the definitions as found on hosts.
 EXPECTED = {

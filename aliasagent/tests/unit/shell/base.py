@@ -17,12 +17,13 @@ from aliasagent import context
 from aliasagent import exception
 from aliasagent.shell import agent
 from aliasagent.shell import main
+from aliasagent.tests import ids
 
 WEB = '6f1d0c9e-3c75-4d0c-9d5b-1f3f0b8f0a01'
 TWIN_1 = '6f1d0c9e-3c75-4d0c-9d5b-1f3f0b8f0a02'
 TWIN_2 = '6f1d0c9e-3c75-4d0c-9d5b-1f3f0b8f0a03'
-VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-PORT = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'
+VOLUME = ids.VOLUME
+PORT = ids.PORT
 MAC = '52:54:00:12:34:56'
 
 

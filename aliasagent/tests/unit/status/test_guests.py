@@ -8,25 +8,18 @@ import libvirt
 from aliasagent.devices.domain import Domain
 from aliasagent.status import guests
 from aliasagent.tests import base
+from aliasagent.tests import on_fake
 from aliasagent.tests.contract import harness
-from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import domain_xml
+from aliasagent.tests.ids import VOLUME
 from aliasagent.virt import guest
-from aliasagent.virt import host
 
-VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
 NAME = f'ua-{VOLUME}'
 
 
-class SurveyTestCase(base.TestCase):
+class SurveyTestCase(on_fake.HostTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.fake = FakeHypervisor()
-        self.addCleanup(self.fake.stop)
-        self.host = host.Host(FakeHypervisor.URI, opener=self.fake.open)
-        self.host.start()
-        self.addCleanup(self.host.close)
-        self.assertTrue(self.host.wait_connected(base.PATIENCE))
 
     def add(self, name: str, devices: str = '', running: bool = True) -> str:
         instance = harness.new_id()

@@ -6,17 +6,15 @@ from collections.abc import Callable
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
-from aliasagent.tests import base
-from aliasagent.tests.fakes.libvirt import FakeHypervisor
+from aliasagent.tests import ids
+from aliasagent.tests import on_fake
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
-from aliasagent.virt import events
 from aliasagent.virt import jobs
 from aliasagent.virt import relive
 from aliasagent.virt import saved_guest
-from aliasagent.virt.host import Host
 
-NAME = 'ua-7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
+NAME = f'ua-{ids.VOLUME}'
 DISK = "<disk type='file' device='disk'><source file='/disk'/><target dev='sda' bus='scsi'/></disk>"
 NAMED = DISK.replace('</disk>', f"<alias name='{NAME}'/></disk>")
 
@@ -30,15 +28,9 @@ def name_the_disk(definition: Domain, _other: Domain | None) -> dict[str, str]:
     return {}
 
 
-class RelivingTestCase(base.TestCase):
+class RelivingTestCase(on_fake.HostTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.fake = FakeHypervisor()
-        self.addCleanup(self.fake.stop)
-        self.host = Host(self.fake.URI, reconnect_interval=0.01, settle=0.0, opener=self.fake.open)
-        self.host.start()
-        self.addCleanup(self.host.close)
-        self.assertTrue(self.host.wait_connected(base.PATIENCE))
         self.patch(jobs, '_INTERVAL', 0.005)
         self.directory = pathlib.Path(self.make_directory())
         # What libvirt does: the file is there once the guest is saved.
@@ -46,14 +38,6 @@ class RelivingTestCase(base.TestCase):
 
     def guest(self, *, persistent: bool = True) -> FakeGuest:
         return self.fake.add_guest(DISK, persistent=persistent)
-
-    def settle(self) -> None:
-        """Wait until this host has heard of all that happened: an agent that is started anew hears nothing of it."""
-        self.assertTrue(self.fake.settle())
-        heard: list[events.Event] = []
-        self.host.subscribe(heard.append)
-        last = events.LifecycleChanged(self.fake.add_guest(running=False).uuid, events.Lifecycle.DEFINED)
-        self.wait_for(lambda: last in heard, 'the last event')
 
     def path(self, guest: FakeGuest) -> pathlib.Path:
         transient = '' if guest.persistent else '.transient'
@@ -90,18 +74,6 @@ class InterruptedTestCase(RelivingTestCase):
         guest.begin_save(path)
         pathlib.Path(path).write_text('all of it')
         guest.end_save()
-
-    def after_looks(self, do: Callable[[], object]) -> None:
-        """Do this when it was looked a few times whether libvirt is at a job."""
-        looks: list[object] = []
-
-        def look(*_arguments: object) -> None:
-            looks.append(1)
-            if len(looks) == 3:
-                del self.fake.before['state']
-                do()
-
-        self.fake.before['state'] = look
 
     def save_goes_on(self, guest: FakeGuest, path: str) -> None:
         """libvirtd saves the guest, and comes to the end after a few looks."""

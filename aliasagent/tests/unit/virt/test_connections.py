@@ -10,9 +10,9 @@ import fixtures
 
 from aliasagent import exception
 from aliasagent.tests import base
+from aliasagent.tests import on_fake
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import FakeConnect
-from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors as fake_errors
 from aliasagent.virt import connections
 from aliasagent.virt import errors
@@ -21,27 +21,22 @@ from aliasagent.virt.guest import Side
 from aliasagent.virt.host import Host
 
 
-class HangingTestCase(base.TestCase):
+class HangingTestCase(on_fake.HostTestCase):
     max_calls = 16
 
     def setUp(self) -> None:
-        super().setUp()
-        self.fake = FakeHypervisor()
-        self.addCleanup(self.fake.stop)
         self.opened: list[FakeConnect] = []
         self.told: list[events.Event] = []
-        self.host = Host(
-            self.fake.URI, reconnect_interval=0.01, settle=0.0, max_calls=self.max_calls, opener=self.open
-        )
+        super().setUp()
         self.host.subscribe(self.told.append)
-        self.host.start()
-        self.addCleanup(self.host.close)
-        self.assertTrue(self.host.wait_connected(base.PATIENCE))
         self.go_on = threading.Event()
         self.addCleanup(self.go_on.set)
         self.hanging: list[str] = []
         self.stuck: set[str] = set()
         self.fake.before['detachDeviceAlias'] = self.hang
+
+    def connect(self, **more: Any) -> Host:
+        return super().connect(max_calls=self.max_calls, **more)
 
     def open(self, uri: str) -> Any:
         self.opened.append(self.fake.open(uri))

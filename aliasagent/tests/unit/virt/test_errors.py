@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from aliasagent import exception
 from aliasagent.tests import base
+from aliasagent.tests.ids import GUEST
 from aliasagent.virt import errors
-
-GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
 
 
 def libvirt_error(code: int | None, message: str | None = 'the words') -> libvirt.libvirtError:

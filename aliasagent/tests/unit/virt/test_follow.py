@@ -2,70 +2,45 @@
 """A migration that an earlier process began, on two fake hosts: it has succeeded if that is proven, and else not."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import libvirt
 
 from aliasagent import exception
 from aliasagent.tests import base
+from aliasagent.tests import on_fake
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.virt import destination
-from aliasagent.virt import events
 from aliasagent.virt import jobs
 from aliasagent.virt import migrate
-from aliasagent.virt.host import Host
 
 DEST = 'qemu+tls://there.example.org/system'
 
 
-class FollowTestCase(base.TestCase):
+class FollowTestCase(on_fake.HostTestCase):
+    look = 'jobStats'
+
     def setUp(self) -> None:
         super().setUp()
         for module in (migrate, destination):
             self.patch(module, '_INTERVAL', 0.001)
         self.patch(migrate, '_TOLD', 0.2)
-        self.here, self.there = FakeHypervisor(), FakeHypervisor('there')
-        for fake in (self.here, self.there):
-            self.addCleanup(fake.stop)
+        self.there = FakeHypervisor('there')
+        self.addCleanup(self.there.stop)
         self.opened: list[str] = []
-        self.host = Host(self.here.URI, reconnect_interval=0.01, settle=0.0, opener=self.open)
-        self.host.start()
-        self.addCleanup(self.host.close)
-        self.assertTrue(self.host.wait_connected(base.PATIENCE))
 
     def open(self, uri: str) -> Any:
-        if uri == self.here.URI:
-            return self.here.open(uri)
+        if uri == self.fake.URI:
+            return self.fake.open(uri)
         self.opened.append(uri)
         return self.there.open(uri)
 
     def moving(self, *, persistent: bool = False) -> FakeGuest:
-        guest = self.here.add_guest(persistent=persistent)
+        guest = self.fake.add_guest(persistent=persistent)
         guest.migrating = True
         return guest
-
-    def after_looks(self, do: Callable[[], object]) -> None:
-        """Do this when it was looked a few times how far the guest is."""
-        looks: list[object] = []
-
-        def look(*_arguments: object) -> None:
-            looks.append(1)
-            if len(looks) == 3:
-                del self.here.before['jobStats']
-                do()
-
-        self.here.before['jobStats'] = look
-
-    def settle(self) -> None:
-        """Wait until this host has heard of all that happened: an agent that is started anew hears nothing of it."""
-        self.assertTrue(self.here.settle())
-        heard: list[events.Event] = []
-        self.host.subscribe(heard.append)
-        last = events.LifecycleChanged(self.here.add_guest(running=False).uuid, events.Lifecycle.DEFINED)
-        self.wait_for(lambda: last in heard, 'the last event')
 
     def arrive(self, guest: FakeGuest) -> FakeGuest:
         there = self.there.add_guest(instance_uuid=guest.uuid)
@@ -99,7 +74,7 @@ class FollowTestCase(base.TestCase):
 
         def remove() -> None:
             guest.destroy()
-            self.here.open().lookupByUUIDString(guest.uuid).undefine()
+            self.fake.open().lookupByUUIDString(guest.uuid).undefine()
 
         self.after_looks(remove)
         self.assertIn('it ended', self.fails(guest))
@@ -109,7 +84,7 @@ class FollowTestCase(base.TestCase):
             guest = self.moving(persistent=persistent)
             guest.migrate_away()
             self.arrive(guest)
-            self.settle()
+            self.wait_events()
             self.follow(guest)
         self.assertEqual([DEST, DEST], self.opened)
         self.assertEqual([], self.there.connections)
@@ -138,7 +113,7 @@ class FollowTestCase(base.TestCase):
         ):
             guest = self.moving(persistent=True)
             guest.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED, reason)
-            self.settle()
+            self.wait_events()
             self.assertIn(words, self.fails(guest))
             self.arrive(guest)
             self.follow(guest)
@@ -148,7 +123,7 @@ class FollowTestCase(base.TestCase):
         self.there.down = True
         guest = self.moving()
         guest.migrate_away()
-        self.settle()
+        self.wait_events()
         words = self.fails(guest)
         self.assertIn('whether it arrived cannot be told', words)
         self.assertIn('look at the destination', words)
@@ -186,16 +161,16 @@ class FollowTestCase(base.TestCase):
 
     def test_odd_answers_do_not_end_that(self) -> None:
         guest = self.moving()
-        self.here.fail_next('jobStats', errors.lock_timeout())
-        self.here.fail_next('jobStats', errors.internal('cannot say'))
+        self.fake.fail_next('jobStats', errors.lock_timeout())
+        self.fake.fail_next('jobStats', errors.internal('cannot say'))
         # At its arrival it has no job any more, or is stopped, and is gone a moment later.
-        self.here.fail_next('jobStats', errors.not_running())
+        self.fake.fail_next('jobStats', errors.not_running())
         self.after_looks(guest.migrate_away)
         self.follow(guest)
 
     def test_nothing_is_known_of_one_while_the_hypervisor_is_away(self) -> None:
         guest = self.moving()
-        self.after_looks(lambda: self.here.drop_connections(down=True))
+        self.after_looks(lambda: self.fake.drop_connections(down=True))
         self.assertRaises(exception.HypervisorUnavailable, self.follow, guest)
 
     def test_it_ends_at_once_when_the_agent_stops(self) -> None:
@@ -209,6 +184,6 @@ class FollowTestCase(base.TestCase):
             ended.set()
 
         threading.Thread(target=follow, daemon=True).start()
-        self.wait_for(lambda: self.here.count('jobStats'), 'a look')
+        self.wait_for(lambda: self.fake.count('jobStats'), 'a look')
         self.host.end_waits()
         self.assertTrue(ended.wait(base.PATIENCE))

@@ -9,18 +9,22 @@ import libvirt
 
 from aliasagent import exception
 from aliasagent.tests import base
+from aliasagent.tests.ids import GUEST
 from aliasagent.tests.unit.virt.test_errors import libvirt_error
 from aliasagent.virt.guest import Definitions
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
 
-GUEST = '5a7fd1f2-61c5-4a3e-9d6f-0f7a4f1b2c01'
 LIVE = "<domain id='7'><name>live</name></domain>"
 SAVED = '<domain><name>saved</name></domain>'
 
 
 class StubDomain:
-    """A libvirt domain: each attribute is what the call of that name returns, raises or does."""
+    """A libvirt domain: each attribute is what the call of that name returns, raises or does.
+
+    No second hypervisor: it behaves in no way of its own. It gives single answers that the fake has no way to give:
+    codes that libvirt may return at any time, and a guest that changes between two calls of one method.
+    """
 
     def __init__(self, **answers: Any) -> None:
         self.answers = answers

@@ -6,11 +6,12 @@ from aliasagent.devices.domain import Domain
 from aliasagent.devices.domain import Found
 from aliasagent.devices.identity import Record
 from aliasagent.tests import base
+from aliasagent.tests import ids
 from aliasagent.virt import lookup
 from aliasagent.virt.guest import Definitions
 
-A = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-B = '8e4d3caf-65a6-4c2f-901a-3b7d2e8fac11'
+A = ids.VOLUME
+B = ids.OTHER_VOLUME
 
 
 def definition(*disks: str) -> Domain:

@@ -8,140 +8,136 @@ import libvirt
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
-from aliasagent.tests import base
-from aliasagent.tests.unit.virt.test_errors import libvirt_error
-from aliasagent.tests.unit.virt.test_guest import StubDomain
+from aliasagent.tests import on_fake
+from aliasagent.tests.fakes.libvirt import errors
+from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.tests.unit.virt.reliving import DISK
+from aliasagent.tests.unit.virt.reliving import NAME
+from aliasagent.tests.unit.virt.reliving import name_the_disk
+from aliasagent.tests.unit.virt.unplugging import raising
 from aliasagent.virt import migrate
-from aliasagent.virt.guest import Guest
+from aliasagent.virt.guest import Rewrite
 
 DEST = 'qemu+tls://there.example.org/system'
-XML = '<domain><devices><disk/></devices></domain>'
-OUT = {'type': 2, 'operation': libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT}
-IDLE = {'type': libvirt.VIR_DOMAIN_JOB_NONE}
-GONE = libvirt_error(libvirt.VIR_ERR_NO_DOMAIN)
-STOPPED = libvirt_error(libvirt.VIR_ERR_OPERATION_INVALID)
 LIVE = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
 PERSIST = libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
-
-
-def name_the_disk(definition: Domain, _other: Domain | None) -> dict[str, str]:
-    for device in definition.devices():
-        device.alias = 'ua-disk'
-    return {'ua-disk': 'told'}
 
 
 def nothing(_definition: Domain, _other: Domain | None) -> dict[str, str]:
     return {}
 
 
-class StubHost:
-    def __init__(self, alive: bool = True, **answers: Any) -> None:
-        self.alive = alive
-        self.domain = StubDomain(
-            **{
-                'isActive': 1,
-                'isPersistent': 1,
-                'state': [1, 1],
-                'jobStats': IDLE,
-                'XMLDesc': XML,
-                'migrateToURI3': 0,
-                'abortJob': 0,
-                **answers,
-            }
-        )
+class MigrateTestCase(on_fake.HostTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.fake.destinations.add(DEST)
 
-    def guest(self, _instance: str) -> Guest:
-        return Guest(self.domain, lambda: self.alive)
+    def guest(self, *, running: bool = True, persistent: bool = True) -> FakeGuest:
+        return self.fake.add_guest(DISK, running=running, persistent=persistent)
 
-    def asked(self) -> tuple[str, dict[str, Any], int]:
-        ((_name, *arguments),) = [call for call in self.domain.calls if call[0] == 'migrateToURI3']
-        uri, parameters, flags = arguments
+    def moving(self) -> FakeGuest:
+        guest = self.guest()
+        guest.migrating = True
+        return guest
+
+    def migrate(self, guest: FakeGuest, rewrite: Rewrite = name_the_disk, **more: Any) -> dict[str, str]:
+        return migrate.migrate(self.host, guest.uuid, DEST, rewrite, **more)
+
+    def fails(self, guest: FakeGuest, kind: type[Exception] = exception.HypervisorError) -> str:
+        return str(self.assertRaises(kind, self.migrate, guest))
+
+    def asked(self) -> tuple[Any, dict[str, str], Any]:
+        """What libvirt was asked for: the destination, the parameters, and the flags."""
+        ((_guest, uri, parameters, flags),) = [
+            arguments for method, arguments in self.fake.calls if method == 'migrateToURI3'
+        ]
+        assert isinstance(parameters, dict)
         return uri, parameters, flags
 
-
-class MigrateTestCase(base.TestCase):
-    def migrate(self, host: StubHost, rewrite: Any = name_the_disk, **more: Any) -> dict[str, str]:
-        return migrate.migrate(host, 'guest', DEST, rewrite, **more)  # type: ignore[arg-type]
-
-    def fails(self, host: StubHost, kind: type[Exception] = exception.HypervisorError) -> str:
-        return str(self.assertRaises(kind, self.migrate, host))
-
     def test_both_definitions_carry_aliases(self) -> None:
-        host = StubHost()
-        self.assertEqual({'ua-disk': 'told'}, self.migrate(host))
-        uri, parameters, flags = host.asked()
+        guest = self.guest()
+        self.assertEqual({NAME: 'told'}, self.migrate(guest))
+        uri, parameters, flags = self.asked()
         self.assertEqual((DEST, LIVE | PERSIST), (uri, flags))
         self.assertEqual({libvirt.VIR_MIGRATE_PARAM_DEST_XML, libvirt.VIR_MIGRATE_PARAM_PERSIST_XML}, set(parameters))
         for xml in parameters.values():
-            self.assertIn('<alias name="ua-disk"/>', xml)
+            self.assertIn(f'<alias name="{NAME}"/>', xml)
         secure = libvirt.VIR_DOMAIN_XML_SECURE
-        reads = [flags for name, *arguments in host.domain.calls if name == 'XMLDesc' for flags in arguments]
+        reads = [arguments[1] for method, arguments in self.fake.calls if method == 'XMLDesc']
         self.assertEqual([libvirt.VIR_DOMAIN_XML_MIGRATABLE | secure, libvirt.VIR_DOMAIN_XML_INACTIVE | secure], reads)
 
     def test_a_transient_guest_leaves_no_config(self) -> None:
-        host = StubHost(isPersistent=0)
-        self.migrate(host)
-        _uri, parameters, flags = host.asked()
+        self.migrate(self.guest(persistent=False))
+        _uri, parameters, flags = self.asked()
         self.assertEqual(({libvirt.VIR_MIGRATE_PARAM_DEST_XML}, LIVE), (set(parameters), flags))
 
     def test_one_that_lacks_nothing_moves_without_edits(self) -> None:
-        host = StubHost()
-        self.assertEqual({}, self.migrate(host, nothing))
-        self.assertEqual((DEST, {}, LIVE | PERSIST), host.asked())
+        self.assertEqual({}, self.migrate(self.guest(), nothing))
+        self.assertEqual((DEST, {}, LIVE | PERSIST), self.asked())
 
     def test_options(self) -> None:
-        host = StubHost()
-        self.migrate(host, nothing, migrate_uri='tcp://10.0.0.2', bandwidth_mib=7, unsafe=True)
+        self.migrate(self.guest(), nothing, migrate_uri='tcp://10.0.0.2', bandwidth_mib=7, unsafe=True)
         expected = {libvirt.VIR_MIGRATE_PARAM_URI: 'tcp://10.0.0.2', libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: 7}
-        self.assertEqual((DEST, expected, LIVE | PERSIST | libvirt.VIR_MIGRATE_UNSAFE), host.asked())
+        self.assertEqual((DEST, expected, LIVE | PERSIST | libvirt.VIR_MIGRATE_UNSAFE), self.asked())
 
     def test_one_that_does_not_run(self) -> None:
-        self.assertIn('does not run', self.fails(StubHost(isActive=0)))
+        self.assertIn('does not run', self.fails(self.guest(running=False)))
 
     def test_one_that_moves_already(self) -> None:
-        host = StubHost(jobStats=OUT)
-        self.fails(host, exception.GuestBusy)
-        self.assertNotIn('migrateToURI3', [call[0] for call in host.domain.calls])
+        self.fails(self.moving(), exception.GuestBusy)
+        self.assertEqual(0, self.fake.count('migrateToURI3'))
 
     def test_a_destination_that_cannot_be_reached_is_not_this_host(self) -> None:
-        for alive, kind in ((True, exception.HypervisorError), (False, exception.HypervisorUnavailable)):
-            host = StubHost(alive, migrateToURI3=libvirt_error(libvirt.VIR_ERR_NO_CONNECT, 'unable to connect to X'))
-            error = self.assertRaises(exception.HypervisorError, self.migrate, host)
+        unreachable = errors.error(libvirt.VIR_ERR_NO_CONNECT, 'unable to connect to X')
+
+        def lose(*_arguments: object) -> None:
+            self.fake.drop_connections(down=True)
+            raise unreachable
+
+        for before, kind in (
+            (raising(unreachable), exception.HypervisorError),
+            (lose, exception.HypervisorUnavailable),
+        ):
+            guest = self.guest()
+            self.fake.before['migrateToURI3'] = before
+            error = self.assertRaises(exception.HypervisorError, self.migrate, guest)
             self.assertEqual(kind, type(error))
             self.assertIn('unable to connect to X', str(error))
 
     def test_libvirts_words_reach_the_caller(self) -> None:
         words = 'operation aborted: migration out job: canceled by client'
-        host = StubHost(migrateToURI3=libvirt_error(libvirt.VIR_ERR_OPERATION_ABORTED, words))
-        self.assertIn(words, self.fails(host))
+        self.fake.fail_next('migrateToURI3', errors.error(libvirt.VIR_ERR_OPERATION_ABORTED, words))
+        self.assertIn(words, self.fails(self.guest()))
 
     def test_it_begins_with_a_guest_that_can_move_and_reads_it_then(self) -> None:
-        for host in (StubHost(isActive=0), StubHost(jobStats=OUT)):
-            self.assertRaises(exception.HypervisorError, self.migrate, host, begin=self.fail)
-        host, begun = StubHost(), []
-        self.migrate(host, begin=lambda: begun.append(len(host.domain.calls)))
-        before, after = ([name for name, *_more in calls] for calls in (
-            host.domain.calls[: begun[0]], host.domain.calls[begun[0] :]
-        ))  # fmt: skip
+        for guest in (self.guest(running=False), self.moving()):
+            self.assertRaises(exception.HypervisorError, self.migrate, guest, begin=self.fail)
+        guest, begun = self.guest(), list[int]()
+        self.fake.calls.clear()
+        self.migrate(guest, begin=lambda: begun.append(len(self.fake.calls)))
+        methods = [method for method, _arguments in self.fake.calls]
+        before, after = methods[: begun[0]], methods[begun[0] :]
         self.assertNotIn('XMLDesc', before)
         self.assertEqual('migrateToURI3', after[-1])
 
     def test_abort(self) -> None:
-        host = StubHost(jobStats=OUT)
-        migrate.abort(host, 'guest')  # type: ignore[arg-type]
-        self.assertIn(('abortJob',), host.domain.calls)
+        guest = self.moving()
+        migrate.abort(self.host, guest.uuid)
+        self.assertFalse(guest.migrating)
 
     def test_another_job_is_not_aborted(self) -> None:
-        for job in (IDLE, {'type': 2, 'operation': libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP}):
-            host = StubHost(jobStats=job)
-            self.assertIsNone(migrate.progress(host, 'guest'))  # type: ignore[arg-type]
-            abort: Callable[..., None] = migrate.abort
-            self.assertRaises(exception.HypervisorError, abort, host, 'guest')
-            self.assertNotIn(('abortJob',), host.domain.calls)
+        for job in (None, libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP):
+            guest = self.guest()
+            guest.other_job = job
+            self.assertIsNone(migrate.progress(self.host, guest.uuid))
+            self.assertRaises(exception.HypervisorError, migrate.abort, self.host, guest.uuid)
+            self.assertEqual(job, guest.other_job)
+        self.assertEqual(0, self.fake.count('abortJob'))
 
     def test_of_a_guest_that_does_not_run(self) -> None:
         """What its callers get is an error that they know."""
         for do in (migrate.progress, migrate.abort):
             call: Callable[..., object] = do
-            error = self.assertRaises(exception.HypervisorError, call, StubHost(jobStats=STOPPED), 'guest')
+            stopped = self.guest(running=False).uuid
+            error = self.assertRaises(exception.HypervisorError, call, self.host, stopped)
             self.assertIs(exception.HypervisorError, type(error))

@@ -163,13 +163,13 @@ class ResumeTestCase(reliving.InterruptedTestCase):
         """One that was saved, and not restored."""
         guest = self.guest(persistent=persistent)
         self.host.guest(guest.uuid).save(str(self.path(guest)))
-        self.settle()
+        self.wait_events()
         return guest
 
     def being_saved(self, *, persistent: bool = True) -> FakeGuest:
         """One that libvirtd still saves."""
         guest = self.guest(persistent=persistent)
-        self.settle()
+        self.wait_events()
         self.save_goes_on(guest, str(self.path(guest)))
         return guest
 
@@ -179,7 +179,7 @@ class ResumeTestCase(reliving.InterruptedTestCase):
         path = str(self.path(guest))
         xml = self.fake.saved[path][1]
         self.host.connection().restoreFlags(path, xml.replace('</disk>', f'{_ALIAS}</disk>') if named else None, 0)
-        self.settle()
+        self.wait_events()
         self.fake.calls.clear()
         return guest
 
@@ -201,7 +201,7 @@ class ResumeTestCase(reliving.InterruptedTestCase):
         path = self.path(guest)
         path.write_bytes(b'LibvirtQemudSave and so on')
         self.host.connection().restoreFlags(str(path), None, 0)
-        self.settle()
+        self.wait_events()
         self.fake.calls.clear()
         again = self.fake.guests[guest.uuid]
         again.begin_save('elsewhere')
@@ -219,7 +219,7 @@ class ResumeTestCase(reliving.InterruptedTestCase):
         guest = self.guest()
         guest.suspend()
         self.host.guest(guest.uuid).save(str(self.path(guest)))
-        self.settle()
+        self.wait_events()
         self.resume(guest)
         self.assertEqual(('paused', [NAME]), self.now(guest))
         self.assertEqual([], saved_guest.leftovers(self.directory))
@@ -330,7 +330,7 @@ class ResumeTestCase(reliving.InterruptedTestCase):
     def test_a_device_without_alias_that_nobody_knows(self) -> None:
         guest = self.fake.add_guest(DISK)
         self.host.guest(guest.uuid).save(str(self.path(guest)))
-        self.settle()
+        self.wait_events()
         done = relive.resume(self.host, guest.uuid, self.directory, lambda _definition, _other: {})
         self.assertEqual({}, done.given)
         self.assertEqual(('running', []), self.now(guest))

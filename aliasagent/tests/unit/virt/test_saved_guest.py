@@ -19,7 +19,7 @@ class RunSinceTestCase(reliving.InterruptedTestCase):
         def once(*_arguments: object) -> None:
             del self.fake.before['saveImageGetXMLDesc']
             do()
-            self.settle()
+            self.wait_events()
             self.fake.calls.clear()
 
         self.fake.before['saveImageGetXMLDesc'] = once
@@ -80,7 +80,7 @@ class RunSinceTestCase(reliving.InterruptedTestCase):
                 del self.fake.before['restoreFlags']
                 self.restore_by_hand(path)
                 self.fake.guests[guest.uuid].power_off()
-                self.settle()
+                self.wait_events()
                 self.fake.calls.clear()
                 raise errors.internal('cannot say')
 

@@ -4,19 +4,21 @@
 import threading
 
 import fixtures
+import libvirt
 
 from aliasagent import exception
 from aliasagent.tests import base
-from aliasagent.tests.unit.virt import stubs
+from aliasagent.tests import ids
+from aliasagent.tests.fakes.libvirt import Unplug
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import OTHER_GUEST
+from aliasagent.tests.ids import VOLUME
 from aliasagent.tests.unit.virt.unplugging import ALIAS
-from aliasagent.tests.unit.virt.unplugging import GUEST
 from aliasagent.tests.unit.virt.unplugging import LONG
-from aliasagent.tests.unit.virt.unplugging import OTHER
 from aliasagent.tests.unit.virt.unplugging import SHORT
-from aliasagent.tests.unit.virt.unplugging import VOLUME
 from aliasagent.tests.unit.virt.unplugging import UnplugTestCase
-from aliasagent.virt import errors
 from aliasagent.virt import events
+from aliasagent.virt.guest import Side
 from aliasagent.virt.leaving import Patience
 from aliasagent.virt.unplug import Unplugs
 
@@ -27,61 +29,65 @@ class EventTestCase(UnplugTestCase):
         self.assertFalse(future.done())
         self.go()
         self.assert_done(future)
-        self.assertEqual([ALIAS], self.guest.detaches)
+        self.assertEqual([ALIAS], self.asked())
 
     def test_removed_before_the_call_returns(self) -> None:
-        self.guest.on_detach = [self.go]
+        def go(*_arguments: object) -> None:
+            self.go()
+            self.wait_events()
+
+        self.fake.after['detachDeviceAlias'] = go
         self.assert_done(self.start())
 
     def test_another_devices_or_guests_event_is_not_ours(self) -> None:
         future = self.start()
+        self.tell_removed('ua-other')
+        self.tell_removed(guest=self.other_guest)
+        self.tell_refused('ua-other')
+        self.tell_refused(guest=self.other_guest)
+        self.tell_stopped(self.other_guest)
         for event in (
-            events.DeviceRemoved(GUEST, 'ua-other'),
-            events.DeviceRemoved(OTHER, ALIAS),
-            events.DeviceRemovalFailed(GUEST, 'ua-other'),
-            events.DeviceRemovalFailed(OTHER, ALIAS),
-            events.LifecycleChanged(OTHER, events.Lifecycle.STOPPED),
-            events.LifecycleChanged(GUEST, events.Lifecycle.SUSPENDED),
-            events.LifecycleChanged(GUEST, events.Lifecycle.RESUMED),
-            events.LifecycleChanged(GUEST, events.Lifecycle.DEFINED),
+            libvirt.VIR_DOMAIN_EVENT_SUSPENDED,
+            libvirt.VIR_DOMAIN_EVENT_RESUMED,
+            libvirt.VIR_DOMAIN_EVENT_DEFINED,
         ):
-            self.host.tell(event)
+            self.tell_lifecycle(event)
         self.assertFalse(future.done())
         self.go()
         self.assert_done(future)
 
     def test_refused_is_final(self) -> None:
         future = self.start()
-        self.host.tell(events.DeviceRemovalFailed(GUEST, ALIAS))
+        self.tell_refused()
         self.assert_failed(future, exception.DetachFailed, 'refused', VOLUME, 'still in the running guest')
-        self.assertEqual(1, len(self.guest.detaches))
+        self.assertEqual(1, len(self.asked()))
 
     def test_refused_before_the_call_returns(self) -> None:
-        self.guest.on_detach = [lambda: self.host.tell(events.DeviceRemovalFailed(GUEST, ALIAS))]
+        self.fake.after['detachDeviceAlias'] = lambda *_arguments: self.tell_refused()
         self.assert_failed(self.start(), exception.DetachFailed)
 
     def test_an_event_alone_proves_nothing(self) -> None:
         """It may be of an earlier device of this alias, or another client may have put the device back."""
         future = self.start()
-        for event in (events.DeviceRemoved(GUEST, ALIAS), events.LifecycleChanged(GUEST, events.Lifecycle.STOPPED)):
-            looks = self.guest.looks
-            self.host.tell(event)
-            self.wait_for(lambda: self.guest.looks > looks, 'the guest is looked at')  # noqa: B023
+        for tell in (self.tell_removed, self.tell_stopped):
+            reads = self.fake.count('XMLDesc')
+            tell()
+            self.wait_for(lambda: self.fake.count('XMLDesc') > reads, 'the guest is read')  # noqa: B023
             self.assertFalse(future.done())
-        self.guest.persistent.add(ALIAS)
+        self.plug(self.guest, side=Side.PERSISTENT)
         self.go()
         self.assert_failed(future, exception.DetachFailed, 'put it into the persistent config again')
 
     def test_asked_twice_it_is_one_unplug(self) -> None:
         first, second = self.start(), self.start()
         self.assertIs(first, second)
-        self.assertEqual(1, len(self.guest.detaches))
+        self.assertEqual(1, len(self.asked()))
         self.go()
         self.assert_done(first)
 
     def test_after_its_end_it_can_be_asked_for_again(self) -> None:
         first = self.start()
-        self.host.tell(events.DeviceRemovalFailed(GUEST, ALIAS))
+        self.tell_refused()
         self.assert_failed(first, exception.DetachFailed)
         second = self.start()
         self.assertIsNot(first, second)
@@ -89,7 +95,7 @@ class EventTestCase(UnplugTestCase):
         self.assert_done(second)
 
     def test_two_devices_of_one_guest(self) -> None:
-        self.guest.aliases.add('ua-other')
+        self.plug(self.guest, 'ua-other')
         one, other = self.start(), self.start(alias='ua-other')
         self.go('ua-other')
         self.assert_done(other)
@@ -99,7 +105,7 @@ class EventTestCase(UnplugTestCase):
         for _round in range(20):
             future = self.start()
             threads = [
-                threading.Thread(target=self.host.tell, args=(event(GUEST, ALIAS),))
+                threading.Thread(target=self.unplugs._on_event, args=(event(GUEST, ALIAS),))
                 for event in (events.DeviceRemoved, events.DeviceRemovalFailed) * 2
             ]
             for thread in threads:
@@ -111,63 +117,59 @@ class EventTestCase(UnplugTestCase):
 
 class DeadlineTestCase(UnplugTestCase):
     def test_a_guest_that_never_answers(self) -> None:
-        error = self.assert_failed(self.start(SHORT), exception.DetachTimeout, VOLUME, '3 attempts', '0.02 s')
+        error = self.assert_failed(self.start(SHORT), exception.DetachTimeout, VOLUME, '3 attempts', '0.1 s')
         self.assertTrue(error.retryable)
-        self.assertEqual(3, len(self.guest.detaches))
+        self.assertEqual(3, len(self.asked()))
 
     def test_a_single_attempt(self) -> None:
-        self.assert_failed(self.start(Patience(0.02, 1)), exception.DetachTimeout)
-        self.assertEqual(1, len(self.guest.detaches))
+        self.assert_failed(self.start(Patience(SHORT.timeout, 1)), exception.DetachTimeout)
+        self.assertEqual(1, len(self.asked()))
 
     def test_an_event_that_was_lost_is_made_up_for_by_looking(self) -> None:
         future = self.start(SHORT)
-        self.guest.aliases.clear()
+        self.vanish()
         self.assert_done(future)
 
     def test_asked_again_it_goes(self) -> None:
-        def second() -> None:
-            if len(self.guest.detaches) == 2:
-                self.go()
-
-        self.guest.on_detach = [second]
-        self.assert_done(self.start(Patience(0.02, 50)))
-        self.assertEqual(2, len(self.guest.detaches))
+        self.guest.unplug = Unplug(lost=1)
+        self.assert_done(self.start(Patience(SHORT.timeout, 50)))
+        self.assertEqual(2, len(self.asked()))
 
     def test_already_on_its_way_is_waited_for(self) -> None:
-        self.guest.on_detach = [errors.UnplugPending(action='detach', reason='already in the process of unplug')]
+        self.guest.unplug.already = True
+        by_another_client = self.host.guest(GUEST)
+        by_another_client.detach(ALIAS, Side.LIVE)
         future = self.start(LONG)
         self.assertFalse(future.done())
         self.go()
         self.assert_done(future)
-        again = self.start(SHORT)
-        self.guest.aliases.add(ALIAS)
-        self.assert_failed(again, exception.DetachTimeout)
+        self.plug(self.guest)
+        by_another_client.detach(ALIAS, Side.LIVE)
+        self.assert_failed(self.start(SHORT), exception.DetachTimeout)
 
     def test_a_busy_guest_is_asked_again_soon(self) -> None:
-        busy = errors.UnplugBusy(action='detach', reason='guest is busy')
         self.useFixture(fixtures.MonkeyPatch('aliasagent.virt.leaving.PAUSE', 0.01))
-        self.guest.on_detach = [busy, busy, self.go]
+        self.guest.unplug = Unplug(busy=2)
         # Within one attempt: the guest was not asked yet.
         self.assert_done(self.start(Patience(timeout=3600, attempts=1)))
-        self.assertEqual(3, len(self.guest.detaches))
+        self.assertEqual(3, len(self.asked()))
 
     def test_a_guest_that_is_busy_for_ever(self) -> None:
-        self.guest.on_detach = [errors.UnplugBusy(action='detach', reason='guest is busy')]
+        self.guest.unplug.busy = 1000
         self.assert_failed(self.start(SHORT), exception.DetachTimeout)
 
     def test_an_unplug_that_has_ended_leaves_no_deadline(self) -> None:
         future = self.start(SHORT)
         self.go()
         self.assert_done(future)
-        threading.Event().wait(0.1)
-        self.assertEqual(1, len(self.guest.detaches))
+        threading.Event().wait(SHORT.timeout * 2)
+        self.assertEqual(1, len(self.asked()))
 
     def test_a_slow_guest_holds_up_nobody(self) -> None:
         threads = threading.active_count()
         slow = [f'{GUEST[:-2]}{number}' for number in range(10, 74)]
         for uuid in slow:
-            self.host.guests[uuid] = stubs.StubGuest(uuid)
-            self.host.guests[uuid].aliases.add(ALIAS)
+            self.add_guest(uuid)
         waiting = [self.start(instance=uuid) for uuid in slow]
         self.assertLess(threading.active_count(), threads + 10)
         future = self.start()
@@ -186,37 +188,39 @@ class LateTestCase(UnplugTestCase):
         self.assertEqual([], self.late)
         self.go()
         self.wait_late()
-        self.host.tell(events.DeviceRemoved(GUEST, ALIAS))
+        self.tell_removed()
         self.assertEqual(1, len(self.late))
 
     def test_a_device_that_goes_though_the_guest_had_refused(self) -> None:
         future = self.start()
-        self.host.tell(events.DeviceRemovalFailed(GUEST, ALIAS))
+        self.tell_refused()
         self.assert_failed(future, exception.DetachFailed)
         self.go()
         self.wait_late()
 
     def test_the_guest_that_stops_after_the_last_deadline_takes_the_device_with_it(self) -> None:
         self.assert_failed(self.start(SHORT), exception.DetachTimeout)
-        self.stopped(instance=OTHER)
+        self.other_guest.power_off()
+        self.wait_events()
         self.assertEqual([], self.late)
-        self.guest.running = False
-        self.stopped()
+        self.guest.power_off()
         self.wait_late()
 
     def test_the_guest_that_moves_or_is_saved_does_not(self) -> None:
-        for cause in (events.Cause.MIGRATED, events.Cause.SAVED):
+        for stop in (self.move, lambda: self.save(self.guest)):
             self.assert_failed(self.start(SHORT), exception.DetachTimeout)
-            self.guest.running = False
-            self.stopped(cause)
-            self.guest.running = True
+            stop()
+            self.wait_events()
+            self.guest.start()
+            self.plug(self.guest)
         self.unplugs.close()
         self.assertEqual([], self.late)
 
     def test_what_went_in_time_is_not_late(self) -> None:
         self.assert_done_by_event()
-        self.host.tell(events.DeviceRemoved(GUEST, ALIAS))
-        self.stopped()
+        self.tell_removed()
+        self.guest.power_off()
+        self.wait_events()
         self.assertEqual([], self.late)
 
     def assert_done_by_event(self) -> None:
@@ -231,30 +235,31 @@ class LateTestCase(UnplugTestCase):
 
     def test_one_that_an_earlier_process_gave_up(self) -> None:
         self.unplugs.watch(GUEST, VOLUME, self.found(), True)
-        self.wait_for(lambda: self.guest.looks, 'looked at')
-        self.assertEqual(([], []), (self.late, self.guest.detaches))
+        self.wait_for(lambda: self.fake.count('XMLDesc'), 'the guest is read')
+        self.assertEqual(([], []), (self.late, self.asked()))
         self.go()
         self.wait_late()
 
     def test_one_that_went_while_no_process_was_there(self) -> None:
-        self.guest.aliases.clear()
+        self.vanish()
         self.unplugs.watch(GUEST, VOLUME, self.found(), True)
         self.wait_for(lambda: self.late, 'seen to be gone')
         self.assertEqual([(GUEST, VOLUME)], self.late)
 
     def test_one_whose_guest_stopped_while_no_process_was_there(self) -> None:
-        self.guest.running = False
+        self.guest.power_off()
+        self.save(self.other_guest)
+        self.wait_events()
         self.unplugs.watch(GUEST, VOLUME, self.found(), True)
         self.wait_for(lambda: self.late, 'seen to be gone')
-        self.host.guests[OTHER].running = False
-        self.host.guests[OTHER].cause = events.Cause.SAVED
-        self.unplugs.watch(OTHER, VOLUME, self.found(OTHER), True)
-        self.unplugs.watch('nobody', VOLUME, self.found('nobody'), True)
+        self.unplugs.watch(OTHER_GUEST, VOLUME, self.found(OTHER_GUEST), True)
+        self.unplugs.watch(ids.new_id(), VOLUME, self.found(), True)
+        self.wait_for(lambda: ('state', (OTHER_GUEST,)) in self.fake.calls, 'the saved guest is read')
         self.unplugs.close()
         self.assertEqual([(GUEST, VOLUME)], self.late)
 
     def refuse(self, device_id: str = VOLUME) -> None:
-        self.unplugs.refuse_if_leaving(GUEST, device_id, self.guest.live)
+        self.unplugs.refuse_if_leaving(GUEST, device_id, self.live(self.guest))
 
     def test_what_may_go_at_any_moment_is_not_attached(self) -> None:
         self.refuse()
@@ -266,19 +271,19 @@ class LateTestCase(UnplugTestCase):
 
     def test_nor_is_what_an_earlier_process_asked_for(self) -> None:
         self.unplugs.watch(GUEST, VOLUME, self.found(), True)
-        self.wait_looked_at()
+        self.wait_looked()
         self.assertRaises(exception.GuestBusy, self.refuse)
-        self.guest.run = 2
+        self.guest.need_live().set('id', '1000')
         self.refuse()  # that request has ended with the run that was asked
 
     def test_what_was_refused_can_be_attached_again_and_is_not_late_then(self) -> None:
         future = self.start()
-        self.host.tell(events.DeviceRemovalFailed(GUEST, ALIAS))
+        self.tell_refused()
         self.assert_failed(future, exception.DetachFailed)
         self.refuse()
         self.unplugs.forget(GUEST, VOLUME)
-        self.guest.running = False
-        self.stopped()
+        self.guest.power_off()
+        self.wait_events()
         self.unplugs.close()
         self.assertEqual([], self.late)
 
@@ -290,17 +295,17 @@ class LateTestCase(UnplugTestCase):
 
     def test_a_device_that_was_put_back_is_not_gone(self) -> None:
         self.assert_failed(self.start(SHORT), exception.DetachTimeout)
-        self.guest.persistent.add(ALIAS)
+        self.plug(self.guest, side=Side.PERSISTENT)
         self.go()
-        self.guest.running = False
-        self.stopped()
+        self.guest.power_off()
+        self.wait_events()
         self.unplugs.close()
         self.assertEqual([], self.late)
 
     def test_a_guest_of_which_libvirt_does_not_say_how_it_stopped_may_have_the_device(self) -> None:
         self.assert_failed(self.start(SHORT), exception.DetachTimeout)
-        self.guest.running = False
-        self.stopped(events.Cause.UNKNOWN)
+        self.guest.stop(libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED, libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN)
+        self.wait_events()
         self.unplugs.close()
         self.assertEqual([], self.late)
 
@@ -308,16 +313,12 @@ class LateTestCase(UnplugTestCase):
         def fail(_instance: str, _device: str) -> None:
             raise ValueError('a defect')
 
-        host = stubs.StubHost()
-        host.guests[GUEST] = self.guest
-        unplugs = Unplugs(host, on_late=fail)  # type: ignore[arg-type]
+        unplugs = Unplugs(self.host, on_late=fail)
         self.addCleanup(unplugs.close)
         self.assert_failed(unplugs.start(GUEST, VOLUME, self.found(), SHORT), exception.DetachTimeout)
-        self.guest.aliases.clear()
-        host.tell(events.DeviceRemoved(GUEST, ALIAS))
+        self.go()
         self.wait_for(lambda: 'could not be followed' in self.log.output, 'the failure is logged')
-        self.guest.aliases.add(ALIAS)
+        self.plug(self.guest)
         future = unplugs.start(GUEST, VOLUME, self.found(), LONG)
-        self.guest.aliases.clear()
-        host.tell(events.DeviceRemoved(GUEST, ALIAS))
+        self.go()
         self.assert_done(future)

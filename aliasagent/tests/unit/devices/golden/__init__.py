@@ -13,11 +13,12 @@ from aliasagent.devices.disk import Disk
 from aliasagent.requests.hostdev import AttachHostdev
 from aliasagent.requests.port import AttachInterface
 from aliasagent.requests.volume import AttachVolume
+from aliasagent.tests import ids
 
 Json = dict[str, Any]
 
-VOLUME = '7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'
-PORT = '91f04c6a-7c1b-4a6e-b8e5-3d2f1a0b9c20'
+VOLUME = ids.VOLUME
+PORT = ids.PORT
 DEVICE = 'c0ffee00-2b1d-4d7e-9a41-6f0b5e3d8c77'
 SECRET = '5b1f0e5c-95a0-4b0d-8bb7-36a1c1b1f0aa'
 PASSPHRASE = '0d7a3c5e-0b56-4a07-b2fd-a3a9c9a9c0bb'

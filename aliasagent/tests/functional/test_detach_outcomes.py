@@ -14,6 +14,7 @@ from aliasagent.operations.journal import Journal
 from aliasagent.requests.actions import Action
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import aliases
+from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt import hotplug
 from aliasagent.tests.functional.rig import NotLiveYetCase
 from aliasagent.tests.functional.rig import RigCase
@@ -65,7 +66,7 @@ class RestartTest(NotLiveYetCase):
                 if flags & Side.PERSISTENT and lost:
                     lost.clear()
                     self.side.fake.drop_connections()
-                    raise harness.libvirt_error(libvirt.VIR_ERR_NO_CONNECT, 'connection lost')
+                    raise errors.error(libvirt.VIR_ERR_NO_CONNECT, 'connection lost')
 
             self.side.fake.after['detachDeviceAlias'] = functools.partial(lose, lost)
             operation = self.detach(guest, device)

@@ -13,6 +13,7 @@ from aliasagent.operations.model import Operation
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt import domain_xml
+from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.functional.rig import NotLiveYetCase
 from aliasagent.virt.guest import Side
 from aliasagent.virt.leaving import Patience
@@ -103,7 +104,7 @@ class GoneTest(NotLiveYetCase):
                 for source in disk.findall('source'):
                     source.set('file', self.side.new_file())
                 self.side.fake.drop_connections()
-                raise harness.libvirt_error(38, 'connection lost')
+                raise errors.error(38, 'connection lost')
 
         self.side.fake.before['detachDeviceAlias'] = lose
         done = self.wait(self.detach(guest, volume))
@@ -174,7 +175,7 @@ class AskedTest(NotLiveYetCase):
             if flags & Side.LIVE:
                 asked.append(flags)
                 if len(asked) > 1:
-                    raise harness.libvirt_error(1, 'internal error: no')
+                    raise errors.error(1, 'internal error: no')
 
         self.side.fake.before['detachDeviceAlias'] = refuse
         self.assert_outcome(self.detach(guest, volume), 'DetachFailed')

@@ -9,15 +9,16 @@ import fixtures
 
 from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.operations import runner
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import Runner
 from aliasagent.requests.actions import Action
 from aliasagent.tests import base
+from aliasagent.tests.ids import GUEST
+from aliasagent.tests.ids import VOLUME
 from aliasagent.tests.unit.operations.runner_base import FOUND
-from aliasagent.tests.unit.operations.runner_base import GUEST
-from aliasagent.tests.unit.operations.runner_base import VOLUME
 from aliasagent.tests.unit.operations.runner_base import RunnerTestCase
 from aliasagent.tests.unit.operations.runner_base import operation
 
@@ -195,6 +196,8 @@ class RecoverTestCase(RunnerTestCase):
     def test_a_detach_begins_when_its_device_was_found_and_that_is_recorded(self) -> None:
         """Or a crash after that would leave nothing to prove by that the device is gone."""
         seen: list[Any] = []
+        # However slow this machine is, what was read is not old.
+        self.patch(runner, '_OLD_SECONDS', base.PATIENCE)
 
         def detach(*_what: Any, asked: object, begin: Callable[[DeviceFingerprint], bool]) -> None:
             for found in (FOUND, FOUND, dataclasses.replace(FOUND, run='boot/8')):

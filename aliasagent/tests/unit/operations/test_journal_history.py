@@ -3,7 +3,6 @@
 
 import dataclasses
 import sqlite3
-from typing import Any
 
 from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
@@ -15,12 +14,13 @@ from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import Phase
 from aliasagent.operations.model import State
 from aliasagent.requests.actions import Action
-from aliasagent.tests.unit.operations.test_journal import GUEST
+from aliasagent.tests import ids
+from aliasagent.tests.ids import GUEST
 from aliasagent.tests.unit.operations.test_journal import JournalTestCase
 from aliasagent.tests.unit.operations.test_journal import operation
 from aliasagent.tests.unit.operations.test_journal import request
 
-OTHER = 'b1c9d1b2-0000-4a3e-9d6f-0f7a4f1b2c01'
+OTHER = ids.OTHER_GUEST
 
 
 #: A device that a running guest was asked for.
@@ -311,31 +311,3 @@ class LayoutTestCase(JournalTestCase):
         self.assertIn('move it away', str(error))
         with open(self.path, 'rb') as file:
             self.assertEqual(damaged, file.read())
-
-
-class _FullAtCommit:
-    """A database whose disk is full when a transaction is to end."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-        self.full = True
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._database, name)
-
-    def execute(self, statement: str, *values: Any) -> Any:
-        if statement == 'COMMIT' and self.full:
-            raise sqlite3.OperationalError('database or disk is full')
-        return self._database.execute(statement, *values)
-
-
-class FullDiskTestCase(JournalTestCase):
-    def test_a_transaction_that_cannot_end_is_taken_back_and_the_next_one_begins(self) -> None:
-        database = _FullAtCommit(self.journal._db)
-        self.journal._db = database  # type: ignore[assignment]
-        self.assertRaises(exception.JournalError, self.journal.accept, operation())
-        self.assertRaises(exception.JournalError, self.journal.accept, operation())
-        database.full = False
-        self.assertRaises(exception.OperationNotFound, self.journal.get, 'one')
-        self.assertTrue(self.journal.accept(operation())[0].is_new)
-        self.assertEqual('one', self.journal.get('one').id)

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 
 import oslo_messaging
 import testtools
-from oslo_messaging import conffixture
 
-from aliasagent import conf
 from aliasagent import rpc
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
+from aliasagent.tests.integration import base
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import processes
 
@@ -48,11 +47,7 @@ class TogetherTest(testtools.TestCase):
         super().setUp()
         parts = environment.read()
         self.host_name = pathlib.Path(tempfile.mkdtemp(dir=parts.directory)).name
-        self.useFixture(conffixture.ConfFixture(conf.CONF)).transport_url = parts.rabbit_url
-        conf.CONF([], project='aliasagent', default_config_files=[])
-        self.addCleanup(conf.CONF.reset)
-        self.transport = rpc.transport(conf.CONF)
-        self.addCleanup(self.transport.cleanup)
+        self.transport = base.open_transport(self, parts.rabbit_url)
 
     @contextlib.contextmanager
     def serve(self) -> Iterator[Endpoint]:
