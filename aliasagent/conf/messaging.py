@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of oslo.messaging: our defaults for them, and whether they can be understood."""
+"""The options of oslo.messaging: our defaults for them, and a check of their values."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,9 @@ from aliasagent.conf import reading
 
 #: Our defaults in the group oslo_messaging_rabbit.
 DEFAULTS = {
-    # What the broker has taken survives its restart.
+    # The broker's queues survive its restart.
     'amqp_durable_queues': True,
-    # How many messages are with us before the broker waits for us: they come again if we crash.
+    # The broker sends at most so many messages ahead of our acknowledgement, and redelivers them if we crash.
     'rabbit_qos_prefetch_count': 10,
 }
 
@@ -31,20 +31,20 @@ _TRANSPORTS: tuple[tuple[Callable[[cfg.ConfigOpts], Any], str, Callable[[cfg.Con
 
 
 def set_defaults() -> None:
-    """Have our defaults take the place of oslo.messaging's; also for the sample of the configuration."""
-    for known in (amqp.amqp_opts, impl_rabbit.rabbit_opts):
-        cfg.set_defaults(known, **DEFAULTS)
+    """Replace oslo.messaging's defaults by ours, in the sample configuration, too."""
+    for options in (amqp.amqp_opts, impl_rabbit.rabbit_opts):
+        cfg.set_defaults(options, **DEFAULTS)
 
 
 def check(conf: cfg.ConfigOpts) -> None:
-    """See whether transports can be made of the options. Nothing is connected to.
+    """Check that the options make valid transports, without connecting to a broker.
 
-    :raises cfg.Error: one cannot. What a transport_url holds is not repeated: it may be a part of the password.
+    :raises cfg.Error: one does not. The error does not repeat the transport_url, which may hold a password.
     """
     for make, option, url in _TRANSPORTS:
         try:
             make(conf).cleanup()
-            # What is before it may look like a host and its port, nova:1234#x@host, and would be told as such.
+            # The text before it may look like a host and its port, nova:1234#x@host, and the error would repeat it.
             if '#' in (url(conf) or ''):
                 raise ValueError('a URL of a transport has no fragment')
         except oslo_messaging.DriverLoadFailure as error:
@@ -52,7 +52,7 @@ def check(conf: cfg.ConfigOpts) -> None:
         except cfg.Error as error:
             raise cfg.Error(reading.words(error)) from error
         except (oslo_messaging.InvalidTransportURL, ValueError):
-            # From None: a traceback would repeat it.
+            # From None: a traceback would repeat the transport_url.
             raise cfg.Error(
                 f'{option} cannot be understood: is the port a number, and the password percent-encoded (# is %23)?'
             ) from None
