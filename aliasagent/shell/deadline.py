@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An end for calls that have none of their own."""
+"""A time limit for calls that have none."""
 
 import threading
 from collections.abc import Callable
@@ -10,17 +10,17 @@ T = TypeVar('T')
 
 
 class Exceeded(Exception):
-    """The function did not return in time. It goes on in a thread that ends with the process."""
+    """The function did not return in time. It continues in a thread that ends with the process."""
 
 
 def within(seconds: float, function: Callable[[], T]) -> T:
-    """Call a function, and give up on it after a while.
+    """Call a function with a time limit.
 
     oslo.messaging connects for the answers to a call without any limit, whatever timeout and retries the call was made
     with (18.3.1: ``ConnectionContext`` drops ``retry`` for listening connections). So the limit is put around it.
 
-    :param seconds: how long to wait; at once given up if not positive.
-    :raises Exceeded: it did not return in time; else whatever the function raises.
+    :param seconds: how long to wait; not at all if not positive.
+    :raises Exceeded: the function did not return in time. Its own errors are raised as they are.
     """
     future: futures.Future[T] = futures.Future()
 
@@ -30,7 +30,7 @@ def within(seconds: float, function: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             future.set_exception(error)
 
-    # not of an executor: those threads are waited for at the end of the process
+    # No executor: the process would wait for its threads at the end.
     threading.Thread(target=work, name='aliasagent-call', daemon=True).start()
     try:
         return future.result(timeout=max(seconds, 0))
