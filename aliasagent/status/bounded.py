@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions that somebody may never answer."""
+"""A time limit for calls that may hang."""
 
 import queue
 import threading
@@ -11,20 +11,20 @@ T = TypeVar('T')
 
 
 class NoAnswerError(Exception):
-    """Nobody answered in time."""
+    """The call did not return in time."""
 
 
 def answer(ask: Callable[[], T], seconds: float) -> T:
-    """What a function returns or raises, if it does so in time; else it is left to itself.
+    """Call a function with a time limit, and return its result. A call that hangs continues in its own thread.
 
-    :raises NoAnswerError: it did not.
+    :raises NoAnswerError: the function did not return in time. Its own errors are raised as they are.
     """
     outcome: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
 
     def work() -> None:
         try:
             found = ask()
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
             failed = error
             outcome.put(lambda: _raise(failed))
         else:

@@ -141,7 +141,7 @@ def status_commands() -> Iterator[str]:
     words = {action.dest: action.help or '' for action in subparsers._choices_actions}
     for name, command in subparsers.choices.items():
         yield from _section(f'aliasagent-status {name}', '~')
-        yield f'Tells {words[name]}.'
+        yield f'{words[name].capitalize()}.'
         yield ''
         yield f'.. program:: aliasagent-status {name}'
         yield ''
