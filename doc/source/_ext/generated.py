@@ -208,7 +208,7 @@ def _without_kinds(schema: Any, member: str) -> Any:
 def formats() -> Iterator[str]:
     """What each ``format`` of the schemas means."""
     rows = ((f'``{name}``', words) for name, (words, _check) in contract_formats.FORMATS.items())
-    yield from _table(('format', 'what it is'), rows)
+    yield from _table(('format', 'meaning'), rows)
 
 
 def error_classes() -> Iterator[str]:
@@ -222,7 +222,7 @@ def error_classes() -> Iterator[str]:
         (f'``{it.__name__}``', f'``{it.template}``', it.__bases__[0].__name__, 'yes' if it.retryable else 'no')
         for it in sorted(found, key=lambda it: ([base.__name__ for base in it.__mro__][::-1]))
     )
-    yield from _table(('class', 'its words', 'kind of', 'retry'), rows, '18 52 18 12')
+    yield from _table(('class', 'text', 'base class', 'retry'), rows, '18 52 18 12')
 
 
 # What an operator watches
@@ -240,7 +240,7 @@ def metric_families() -> Iterator[str]:
             labels = sorted({label for sample in family.samples for label in sample.labels} - {'le'})
             shown = ', '.join(f'``{label}``' for label in labels) or 'none'
             rows.append((f'``{name}``', family.type, shown, family.documentation))
-    yield from _table(('metric', 'type', 'labels', 'what it is'), sorted(rows), '36 10 16 38')
+    yield from _table(('metric', 'type', 'labels', 'meaning'), sorted(rows), '36 10 16 38')
 
 
 def outcomes() -> Iterator[str]:
@@ -280,8 +280,8 @@ def alert(name: str) -> Iterator[str]:
     """One alert as Prometheus has it."""
     (rule,) = (rule for rule in _alerts() if rule['alert'] == name)
     yield f':Severity: {rule["labels"]["severity"]}'
-    yield from (f':Says: {_said(rule)}', f':Then: {rule["annotations"]["description"]}')
-    yield f':Fires: after {rule["for"]} in which this holds' if 'for' in rule else ':Fires: as soon as this holds'
+    yield from (f':Summary: {_said(rule)}', f':Effect: {rule["annotations"]["description"]}')
+    yield f':Fires: after this expression was true for {rule["for"]}' if 'for' in rule else ':Fires: as soon as this expression is true'
     yield ''
     yield from _code('text', rule['expr'].strip())
 
@@ -289,7 +289,7 @@ def alert(name: str) -> Iterator[str]:
 def alert_table() -> Iterator[str]:
     """All alerts, each with its page."""
     yield from _table(
-        ('alert', 'severity', 'what it says'),
+        ('alert', 'severity', 'summary'),
         ((f':doc:`{it["alert"]} <{page(it["alert"])}>`', it['labels']['severity'], _said(it)) for it in _alerts()),
         '32 12 56',
     )
