@@ -54,5 +54,5 @@ def check(conf: cfg.ConfigOpts) -> None:
         except (oslo_messaging.InvalidTransportURL, ValueError):
             # From None: a traceback would repeat the transport_url.
             raise cfg.Error(
-                f'{option} cannot be understood: is the port a number, and the password percent-encoded (# is %23)?'
+                f'{option} is not valid: is the port a number, and the password percent-encoded (# is %23)?'
             ) from None

@@ -38,7 +38,7 @@ class Reconcile(base.AgentLister):
 
     Shows the number of devices of each guest: "aliased" have their alias, "gets" get it now (or would get it, with
     --dry-run), "refused" were refused by libvirt, "transient" have no persistent config (use --live or a migration),
-    "unidentified" do not say whose they are, "conflicts" have evidence that contradicts. "pending" aliases become live
+    "unidentified" have no evidence of their id, "conflicts" have contradicting evidence. "pending" aliases become live
     with the guest's next start or migration. Ends with 1 if a guest could not be read.
     """
 

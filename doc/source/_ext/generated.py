@@ -281,7 +281,7 @@ def alert(name: str) -> Iterator[str]:
     (rule,) = (rule for rule in _alerts() if rule['alert'] == name)
     yield f':Severity: {rule["labels"]["severity"]}'
     yield from (f':Summary: {_said(rule)}', f':Effect: {rule["annotations"]["description"]}')
-    yield f':Fires: after this expression was true for {rule["for"]}' if 'for' in rule else ':Fires: as soon as this expression is true'
+    yield f':Fires: after {rule["for"]} of this condition' if 'for' in rule else ':Fires: on this condition'
     yield ''
     yield from _code('text', rule['expr'].strip())
 
