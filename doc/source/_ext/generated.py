@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the documents say that the code knows: ``.. generated:: FUNCTION ARGUMENTS...`` puts it where it stands.
+"""Generates parts of the documents from the code: ``.. generated:: FUNCTION ARGUMENTS...`` inserts them.
 
 Each function below returns lines of reStructuredText.
 """
@@ -40,12 +40,12 @@ from aliasagent.shell import operation
 ROOT = pathlib.Path(__file__).parents[3]
 RULES = ROOT / 'etc' / 'prometheus' / 'aliasagent.rules.yml'
 
-#: What cliff adds to each command that shows something.
+#: The options that cliff adds to each command that shows a table.
 OUTPUT_OPTIONS = (
     *('-f', '-c', '--quote', '--noindent', '--prefix', '--max-width', '--fit-width', '--print-empty'),
     *('--sort-column', '--sort-ascending', '--sort-descending'),
 )
-#: Schemas that are shown once, and named where they are used.
+#: Schemas that are shown once, and referred to by name.
 SHARED = {
     'connection_info': schemas.CONNECTION_INFO,
     'port': schemas.PORT,
@@ -91,7 +91,7 @@ def _definitions(items: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _options(parser: argparse.ArgumentParser, only: Container[str] | None = None) -> Iterator[str]:
-    """Each option and argument; a Sphinx ``program`` says whose they are."""
+    """Describe each option and argument; a Sphinx ``program`` names their command."""
     for action in parser._actions:
         if only is not None and not any(name in only for name in action.option_strings):
             continue
@@ -113,20 +113,20 @@ def _one_line(text: str) -> str:
 
 
 def client_options() -> Iterator[str]:
-    """The options that each command of ``aliasagent`` knows."""
+    """The global options of ``aliasagent``."""
     yield '.. program:: aliasagent'
     yield ''
     yield from _options(main.AliasAgentApp().parser)
 
 
 def exit_codes() -> Iterator[str]:
-    """What ``aliasagent`` ends with."""
+    """The exit codes of ``aliasagent``."""
     lines = [line.split(maxsplit=1) for line in errors.EXIT_CODES.splitlines()[1:]]
     yield from _definitions((code, words) for code, words in lines)
 
 
 def output_options() -> Iterator[str]:
-    """The options that say how a command shows what it has to show."""
+    """The output options of the commands that show a table."""
     yield '.. program:: aliasagent'
     yield ''
     app: Any = types.SimpleNamespace(NAME='aliasagent')
@@ -155,7 +155,7 @@ def status_commands() -> Iterator[str]:
 
 
 def _referring(schema: Any, top: Any) -> Any:
-    """A schema with the names of others in the places where those stand."""
+    """Replace shared schemas in a schema by references."""
     if isinstance(schema, dict):
         for name, shared in SHARED.items():
             if schema is shared and schema is not top:
@@ -179,7 +179,7 @@ def methods(kind: str) -> Iterator[str]:
 
 
 def shared_schemas() -> Iterator[str]:
-    """The schemas that the methods' refer to, with those of their kinds."""
+    """The shared schemas, with the schemas of their kinds."""
     for name, schema in SHARED.items():
         yield from _section(name, '~')
         parts = {part: kinds for part, kinds in PARTS.items() if part.split('.')[0] == name}
@@ -195,7 +195,7 @@ def shared_schemas() -> Iterator[str]:
 
 
 def _without_kinds(schema: Any, member: str) -> Any:
-    """A schema without what holds for single values of a member: that is shown beside it."""
+    """Remove the conditions on single values of a member, which are shown beside the schema."""
     rest = [
         one for one in schema['allOf'] if 'const' not in one['if']['properties'].get(member, {}) or len(
             one['if']['properties']
@@ -206,7 +206,7 @@ def _without_kinds(schema: Any, member: str) -> Any:
 
 
 def formats() -> Iterator[str]:
-    """What each ``format`` of the schemas means."""
+    """The meaning of each ``format`` in the schemas."""
     rows = ((f'``{name}``', words) for name, (words, _check) in contract_formats.FORMATS.items())
     yield from _table(('format', 'meaning'), rows)
 
@@ -229,9 +229,9 @@ def error_classes() -> Iterator[str]:
 
 
 def metric_families() -> Iterator[str]:
-    """What the metrics page tells."""
+    """The metrics."""
     made = metrics.Metrics()
-    # what is watched is asked for numbers only, and which ones does not matter here
+    # The metrics read only numbers from these, and the values do not matter here.
     made.watch(*(mock.MagicMock() for _part in inspect.signature(made.watch).parameters))
     rows = []
     for family in made.registry.collect():
@@ -244,7 +244,7 @@ def metric_families() -> Iterator[str]:
 
 
 def outcomes() -> Iterator[str]:
-    """What a reconcile says of a device."""
+    """The outcomes of a reconcile for a device."""
     yield from _table(
         ('outcome', 'label of the metric'), ((str(it), f'``{it.name.lower()}``') for it in plan.Outcome)
     )
@@ -263,12 +263,12 @@ def _alerts() -> list[dict[str, Any]]:
 
 
 def page(name: str) -> str:
-    """What the page of an alert is called: AliasAgentDown is in alias-agent-down."""
+    """Return the name of an alert's page: alias-agent-down for AliasAgentDown."""
     return '-'.join(re.findall('[A-Z][a-z]+', name)).lower()
 
 
 def _said(rule: dict[str, Any]) -> str:
-    """What an alert says, with words for what Prometheus puts in."""
+    """Return an alert's summary, with words in place of Prometheus' values."""
     filled = {'$labels.instance': 'INSTANCE', '$labels.action': 'ACTION', '$value': 'N'}
     summary = str(rule['annotations']['summary'])
     for name, word in filled.items():
@@ -277,7 +277,7 @@ def _said(rule: dict[str, Any]) -> str:
 
 
 def alert(name: str) -> Iterator[str]:
-    """One alert as Prometheus has it."""
+    """One alert."""
     (rule,) = (rule for rule in _alerts() if rule['alert'] == name)
     yield f':Severity: {rule["labels"]["severity"]}'
     yield from (f':Summary: {_said(rule)}', f':Effect: {rule["annotations"]["description"]}')
@@ -313,7 +313,7 @@ def payload() -> Iterator[str]:
 
 
 def example_payload() -> Iterator[str]:
-    """The payload of a detach that the guest did not go along with."""
+    """The payload of a detach whose guest did not release the device in time."""
     error = exception.DetachTimeout(
         instance='d4a6a9a0-5a5c-4a4b-9c39-0c8f1f4f2f10',
         device='7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10',
@@ -336,7 +336,7 @@ def example_payload() -> Iterator[str]:
 
 
 class Generated(rst.Directive):
-    """Puts what a function of this module returns where it stands."""
+    """Inserts the result of a function of this module into a document."""
 
     required_arguments = 1
     optional_arguments = 1
