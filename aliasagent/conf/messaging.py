@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of oslo.messaging: our defaults for them, and a check of their values."""
+"""The options of oslo.messaging: our defaults for them, and whether they can be understood."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,9 @@ from aliasagent.conf import reading
 
 #: Our defaults in the group oslo_messaging_rabbit.
 DEFAULTS = {
-    # The broker's queues survive its restart.
+    # What the broker has taken survives its restart.
     'amqp_durable_queues': True,
-    # The broker sends at most so many messages ahead of our acknowledgement, and redelivers them if we crash.
+    # How many messages are with us before the broker waits for us: they come again if we crash.
     'rabbit_qos_prefetch_count': 10,
 }
 
@@ -31,9 +31,9 @@ _TRANSPORTS: tuple[tuple[Callable[[cfg.ConfigOpts], Any], str, Callable[[cfg.Con
 
 
 def set_defaults() -> None:
-    """Replace oslo.messaging's defaults by ours, in the sample configuration, too."""
-    for options in (amqp.amqp_opts, impl_rabbit.rabbit_opts):
-        cfg.set_defaults(options, **DEFAULTS)
+    """Have our defaults take the place of oslo.messaging's; also for the sample of the configuration."""
+    for known in (amqp.amqp_opts, impl_rabbit.rabbit_opts):
+        cfg.set_defaults(known, **DEFAULTS)
 
 
 def check(conf: cfg.ConfigOpts) -> None:

@@ -48,7 +48,7 @@ class Broker:
     """
 
     def __init__(self, conf: cfg.ConfigOpts, timeout: float) -> None:
-        self._transport = rpc.transport(conf)  # registers the transport's options
+        self._transport = rpc.transport(conf)  # which makes its options known
         self._url = oslo_messaging.TransportURL.parse(conf)
         self._options = conf.oslo_messaging_rabbit
         self._host = str(conf.host)
@@ -108,7 +108,7 @@ class Broker:
         return [name for topic in (rpc.TOPIC, rpc.ALT_TOPIC) for name in (topic, f'{topic}.{self._host}')]
 
     def _arguments(self) -> Any:
-        """Return the arguments of a topic's queue from oslo.messaging's own function."""
+        """What oslo.messaging asks of a topic's queue: its own function, for it alone knows."""
         options = self._options
         quorum = impl_rabbit.QuorumMemConfig(
             options.rabbit_quorum_delivery_limit,

@@ -50,7 +50,7 @@ def _connected(uri: str, timeout: float, opener: host.Opener) -> Iterator[host.H
     connection = host.Host(uri, settle=0.0, opener=open_noting_why_not)
     connection.start()
     if not connection.wait_connected(timeout):
-        # In a thread, because the attempt to connect may hang; it ends with the process.
+        # In a thread, for the one that tries to open may hang, and ends with the process.
         threading.Thread(target=connection.close, name='ask-close', daemon=True).start()
         why = f': {reasons[-1]}' if reasons else ', and no reason was given'
         raise exception.HypervisorUnavailable(
