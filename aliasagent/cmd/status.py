@@ -17,41 +17,45 @@ from aliasagent.status import checks
 from aliasagent.status import health
 
 UPGRADE_CODES = (
-    '0: all is well; 1: look at the warnings first; 2: do not upgrade, or the configuration cannot be understood; '
-    '255: a check could not be made'
+    '0: every check passed; 1: read the warnings first; 2: do not upgrade, or the configuration is not valid; '
+    '255: internal error, a check could not be made'
 )
 HEALTH_CODES = (
-    '0: it does its work; 1: it does not, and the output says why; '
-    '2: wrong usage, or the configuration cannot be understood'
+    '0: healthy; 1: not healthy, and the output says why; '
+    '2: wrong usage, or the configuration is not valid'
 )
 
 
 def _health() -> int:
     command = conf.CONF.command
-    found = health.Health(conf.CONF, timeout=command.timeout, oldest=command.oldest).look()
+    found = health.Health(conf.CONF, timeout=command.timeout, oldest=command.oldest).check()
     if command.format == 'json':
-        print(json.dumps({it.what: {'well': it.is_well, 'trouble': it.trouble or None} for it in found}))
+        print(json.dumps({it.what: {'well': it.is_healthy, 'trouble': it.trouble or None} for it in found}))
     else:
         for it in found:
-            print(f'{it.what:12}{it.trouble or "well"}')
-    return 0 if all(it.is_well for it in found) else 1
+            print(f'{it.what:12}{it.trouble or "healthy"}')
+    return 0 if all(it.is_healthy for it in found) else 1
 
 
 def _add_commands(subparsers: Any) -> None:
     upgrade = subparsers.add_parser(
-        'upgrade', help='what to see to before an agent of this release is started', epilog=UPGRADE_CODES
+        'upgrade', help='check this host before an agent of this release is started', epilog=UPGRADE_CODES
     )
     upgrade.add_argument('check', choices=['check'])
     # NOTE: "json" is where oslo.upgradecheck looks.
     upgrade.add_argument('--json', action='store_true', help='the same as -f json')
     upgrade.add_argument('-f', '--format', dest='json', type=_is_json, metavar='{table,json}')
-    upgrade.add_argument('--timeout', type=_seconds, default=10.0, help='seconds to wait for each part (10)')
+    upgrade.add_argument(
+        '--timeout', type=_seconds, default=10.0, help='seconds to wait for libvirt and each broker (10)'
+    )
     upgrade.set_defaults(action_fn=_upgrade_check)
-    probe = subparsers.add_parser('health', help='whether the agent of this host does its work', epilog=HEALTH_CODES)
+    probe = subparsers.add_parser('health', help='check the agent of this host', epilog=HEALTH_CODES)
     probe.add_argument('-f', '--format', choices=['text', 'json'], default='text')
-    probe.add_argument('--timeout', type=_seconds, default=5.0, help='seconds to wait for each part (5)')
     probe.add_argument(
-        '--oldest', type=_seconds, default=600.0, help='seconds that an operation may wait before it is begun (600)'
+        '--timeout', type=_seconds, default=5.0, help='seconds to wait for libvirt, each broker, and the agent (5)'
+    )
+    probe.add_argument(
+        '--oldest', type=_seconds, default=600.0, help='seconds that an operation may wait before it starts (600)'
     )
     probe.set_defaults(action_fn=_health)
 
@@ -74,20 +78,20 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f'{text!r} is no number of seconds above 0')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number of seconds above 0')
     return seconds
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Look, and tell; the exit code."""
+    """Run the command, and return its exit code."""
     command = cfg.SubCommandOpt('command', title='commands', handler=_add_commands)
     conf.CONF.register_cli_opt(command)
-    # Whoever looks wants the answer, not the log of how it came about.
+    # The output is the answer alone, without the libraries' log.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         reading.parse(conf.CONF, sys.argv[1:] if argv is None else argv, prog='aliasagent-status')
         messaging.check(conf.CONF)
-        # Last, for by now the options of the libraries are known, too.
+        # Last, because the libraries' options are registered by now.
         reading.check(conf.CONF)
         return int(upgradecheck.run(conf.CONF))
     except cfg.Error as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of this host may be given to a guest."""
+"""The options that bound what a request may name: files, devices and networks of this host, and other hosts."""
 
 import ipaddress
 
@@ -48,16 +48,16 @@ _MIGRATION_HOSTS = ['10.0.0.0/8', '100.64.0.0/10', '172.16.0.0/12', '192.168.0.0
 #: Where Nova's user has its key, as clouds are set up that migrate by SSH.
 _MIGRATION_KEYS = ['/etc/nova/migration/identity', '/var/lib/nova/.ssh/id_*']
 
-_PATTERNS = 'Patterns as in a shell, or * for any. Without a value, none'
+_PATTERNS = 'Shell patterns, or * for any; an empty value allows none'
 _HOSTS = (
-    'Each entry is a network (192.0.2.0/24), an address, a name as in a shell (ceph-?.example.org), or * for any; one '
-    'that begins with ! excludes, whatever the others allow. A name is allowed if an entry for names matches it, or if '
+    'Each entry is a network (192.0.2.0/24), an address, a shell pattern for names (ceph-?.example.org), or * for any. '
+    'An entry that begins with ! excludes, and wins over the others. A name is allowed if a pattern matches it, or if '
     'all its addresses are in allowed networks, and never if one of its addresses is excluded'
 )
 
 
 class _Host(types.String):
-    """A pattern for hosts; what looks like a network has to be one."""
+    """A pattern for hosts; a value with a slash must be a network."""
 
     def __call__(self, value: object) -> str:
         text: str = super().__call__(value)
@@ -82,33 +82,32 @@ OPTS: list[cfg.Opt] = [
     _paths(
         'paths',
         _PATHS,
-        'The files and block devices that a request may name: each of these and all below it, where * '
-        'stands for any part of one name. The path that is named, what its links lead to, and the files that a qcow2 '
-        'image there is based on must be among them. A block device that is mounted or used as swap by this host, '
-        'directly or through partitions, LVM, RAID or dm-crypt, is always refused. Who may write in one of these '
-        'directories decides what a guest gets from it: that should be '
-        'root and the storage services only. What a request may not name is refused as bad input.',
+        'The files and block devices that a request may name, such as /srv/volumes: each path allows everything below '
+        'it, and * stands for any part of one name. The named path, the target of its links, and the backing files of '
+        'a qcow2 image must all be allowed. A block device that this host has mounted or uses as swap, directly or '
+        'through partitions, LVM, RAID or dm-crypt, is always refused. Only root and the storage services should be '
+        'able to write in these directories, because their content reaches guests. The default has the directories of '
+        'os-brick, Nova and libvirt.',
     ),
     _paths(
         'sockets',
         _SOCKETS,
-        'The Unix sockets that a request may name: the vhostuser_socket of a port and the socket of an NBD volume. '
-        'Each of these and all below it, as in paths. What is there must be a socket or nothing, because QEMU removes '
-        'whatever is at the path of a vhost-user socket of mode server. Only root and the switch should be able to '
-        'write in these directories.',
+        'The Unix sockets that a request may name, as in paths: the vhostuser_socket of a port and the socket of an '
+        'NBD volume. A file at such a path must be a socket, because QEMU removes the file at the path of a '
+        'vhost-user socket of mode server. Only root and the switch should be able to write in these directories.',
     ),
     _list(
         'pci',
         [],
-        'The addresses of the PCI devices of this host that a request may name, those of SR-IOV ports among them, '
-        f'such as 0000:06:1?.*. {_PATTERNS}.',
+        'The PCI addresses of host devices that a request may name, including SR-IOV ports, such as 0000:06:1?.*. '
+        f'{_PATTERNS}.',
     ),
     _list('mdevs', [], f'The UUIDs of the mediated devices that a request may name. {_PATTERNS}.'),
     _list(
         'usb',
         [],
-        'The USB devices of this host that a request may name, as it names them: by vendor and product, such as '
-        f'1d6b:0002, or by bus and device, such as 3.14. {_PATTERNS}.',
+        'The USB devices of this host that a request may name, in the form that the request uses: vendor and product, '
+        f'such as 1d6b:0002, or bus and device, such as 3.14. {_PATTERNS}.',
     ),
     _list(
         'scsi',
@@ -119,58 +118,58 @@ OPTS: list[cfg.Opt] = [
     _list(
         'bridges',
         _BRIDGES,
-        'The bridges that a port may be plugged into, those of Open vSwitch among them. By default the ones of Neutron '
-        'and os-vif; add yours, such as br0. A guest on a bridge that this host has an address on, or br-ex, reaches '
-        f'what this host reaches there. {_PATTERNS}.',
+        'The Linux and Open vSwitch bridges that a port may be plugged into. The default has those of Neutron and '
+        'os-vif; add yours, such as br0. On br-ex, or on a bridge on which this host has an address, a guest reaches '
+        f'everything that this host reaches there. {_PATTERNS}.',
     ),
     _list('networks', [], f'The networks of libvirt that a port may be plugged into, such as default. {_PATTERNS}.'),
     _list(
         'interfaces',
         [],
-        'The network interfaces of this host that a port may be a macvtap of, such as eth1 or eth1.10?: with mode '
+        'The network interfaces of this host on which a port may be a macvtap, such as eth1 or eth1.10?. In mode '
         f'passthrough the guest has the interface for itself. {_PATTERNS}.',
     ),
     _list(
         'taps',
         _TAPS,
-        'The names that a port may have on this host (devname). Other interfaces of the host must not match. '
-        f'By default the ones of Neutron and Nova. {_PATTERNS}.',
+        'The interface names that a port may have on this host (devname), such as tap*. Other interfaces of the host '
+        f'must not match. The default has the names of Neutron and Nova. {_PATTERNS}.',
     ),
     _list(
         'storage_hosts',
         _STORAGE_HOSTS,
-        'The hosts that QEMU may be sent to for a volume: iSCSI portals, NBD servers and Ceph monitors. '
-        f'{_HOSTS}. By default any but loopback and link-local addresses; better name your storage networks.',
+        'The hosts that QEMU may connect to for a volume: iSCSI portals, NBD servers and Ceph monitors. '
+        f'{_HOSTS}. The default allows all but loopback and link-local addresses; name your storage networks instead.',
         _Host(),
     ),
     _list(
         'migration_hosts',
         _MIGRATION_HOSTS,
-        'The hosts that a guest may be sent to by live_migrate, in dest_uri and in migrate_uri: its memory goes there. '
-        f'{_HOSTS}. By default those with private addresses, whichever name they are called by; better name your '
-        'compute hosts or the network for migration.',
+        "The hosts that live_migrate may send a guest's memory to, in dest_uri and in migrate_uri. "
+        f'{_HOSTS}. The default allows hosts with private addresses, under any name; name your compute hosts or the '
+        'migration network instead.',
         _Host(),
     ),
     _paths(
         'migration_keys',
         _MIGRATION_KEYS,
-        'The private keys that a dest_uri may name with keyfile=, as in paths. A key that SSH takes by itself needs no '
-        'naming.',
+        'The private keys that a dest_uri may name with keyfile=, as in paths. A key that SSH uses by default needs no '
+        "entry. The default has Nova's keys.",
     ),
     _paths(
         'migration_sockets',
         [],
-        'The Unix sockets that a guest may be migrated through: the socket= of a qemu+unix dest_uri, and the path of a '
-        'migrate_uri of scheme unix. As in sockets; by default none.',
+        'The Unix sockets that a guest may be migrated through, as in sockets: the socket= of a qemu+unix dest_uri, '
+        'and the path of a migrate_uri of scheme unix. The default allows none.',
     ),
 ]
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Make the options known to a configuration."""
+    """Register the options on a configuration."""
     conf.register_opts(OPTS, group=GROUP)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """The options for the sample and the documents."""
+    """Return the options for the sample and the documents."""
     return [(GROUP, OPTS)]

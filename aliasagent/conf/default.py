@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's own options."""
+"""The options of group DEFAULT."""
 
 import socket
 
@@ -13,16 +13,17 @@ OPTS: list[cfg.Opt] = [
         regex=r'^[\w.:-]{1,200}$',
         default=socket.gethostname(),
         sample_default="<this host's name>",
-        help='The name under which this agent is addressed on the message bus. One agent per name.',
+        help="The agent's name on the message bus, such as compute-1. Clients address the agent by it, so no two "
+        "agents may have the same. The default is this host's name.",
     ),
 ]
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Make the options known to a configuration."""
+    """Register the options on a configuration."""
     conf.register_opts(OPTS)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """The options for the sample and the documents."""
+    """Return the options for the sample and the documents."""
     return [(GROUP, OPTS)]

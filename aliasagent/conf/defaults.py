@@ -6,6 +6,6 @@ from aliasagent.conf import messaging
 
 
 def set_defaults() -> None:
-    """Have them in the sample of the configuration and in the documents."""
+    """Set them for the sample configuration and the documents."""
     logs.set_defaults()
     messaging.set_defaults()

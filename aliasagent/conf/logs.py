@@ -11,5 +11,5 @@ CONTEXT_FORMAT = (
 
 
 def set_defaults() -> None:
-    """Have our defaults take the place of oslo.log's; also for the sample of the configuration."""
+    """Replace oslo.log's defaults by ours, in the sample configuration, too."""
     log.set_defaults(logging_context_format_string=CONTEXT_FORMAT)

@@ -37,14 +37,14 @@ def set_defaults() -> None:
 
 
 def check(conf: cfg.ConfigOpts) -> None:
-    """See whether transports can be made of the options. Nothing is connected to.
+    """Check that the options make valid transports, without connecting to a broker.
 
-    :raises cfg.Error: one cannot. What a transport_url holds is not repeated: it may be a part of the password.
+    :raises cfg.Error: one does not. The error does not repeat the transport_url, which may hold a password.
     """
     for make, option, url in _TRANSPORTS:
         try:
             make(conf).cleanup()
-            # What is before it may look like a host and its port, nova:1234#x@host, and would be told as such.
+            # The text before it may look like a host and its port, nova:1234#x@host, and the error would repeat it.
             if '#' in (url(conf) or ''):
                 raise ValueError('a URL of a transport has no fragment')
         except oslo_messaging.DriverLoadFailure as error:
@@ -52,7 +52,7 @@ def check(conf: cfg.ConfigOpts) -> None:
         except cfg.Error as error:
             raise cfg.Error(reading.words(error)) from error
         except (oslo_messaging.InvalidTransportURL, ValueError):
-            # From None: a traceback would repeat it.
+            # From None: a traceback would repeat the transport_url.
             raise cfg.Error(
-                f'{option} cannot be understood: is the port a number, and the password percent-encoded (# is %23)?'
+                f'{option} is not valid: is the port a number, and the password percent-encoded (# is %23)?'
             ) from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent tells a Prometheus of its work."""
+"""The options of the Prometheus endpoint."""
 
 from oslo_config import cfg
 
@@ -10,22 +10,23 @@ OPTS: list[cfg.Opt] = [
         'port',
         default=0,
         min=0,
-        help='The TCP port on which a Prometheus finds the metrics of this agent; 0 for none. Anybody who reaches it '
-        'may read them.',
+        help='The TCP port on which the agent serves metrics for Prometheus, such as 9177. The default, 0, serves '
+        'none. The port asks for no password: every client that can reach it can read the metrics, which are numbers '
+        'without ids.',
     ),
     cfg.HostAddressOpt(
         'host',
         default='127.0.0.1',
-        help='The address of this host on which it listens.',
+        help='The address on which the agent serves metrics, such as 192.0.2.10. The default is for this host only.',
     ),
 ]
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Make the options known to a configuration."""
+    """Register the options on a configuration."""
     conf.register_opts(OPTS, group=GROUP)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """The options for the sample and the documents."""
+    """Return the options for the sample and the documents."""
     return [(GROUP, OPTS)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the configuration: what cannot be understood is told at once and in one line, not when it is needed."""
+"""Reads and checks the configuration: a bad value is reported at the start, in one line, not at its first use."""
 
 import re
 from collections.abc import Container
@@ -19,13 +19,13 @@ _PLACE = re.compile(r"LocationInfo\(.*?detail='(?P<place>.*?)'\)")
 def parse(conf: cfg.ConfigOpts, arguments: Sequence[str], **more: Any) -> None:
     """Read the arguments and the configuration files.
 
-    :param more: what else oslo.config is to know.
-    :raises cfg.Error: a file cannot be read or understood.
+    :param more: further arguments of oslo.config.
+    :raises cfg.Error: a file cannot be read or parsed.
     """
     try:
         conf(list(arguments), project='aliasagent', version=version.version(), **more)
     except cfg.ConfigFileParseError as error:
-        # The line itself is left out, and "from None" leaves it out of a traceback, too: it may hold a password.
+        # Without the line itself, which may hold a password; "from None" keeps it out of a traceback, too.
         line: Any = error.__context__
         raise cfg.Error(f'{error.config_file}:{line.lineno}: {line.msg}') from None
     except (OSError, UnicodeDecodeError) as error:
@@ -33,10 +33,10 @@ def parse(conf: cfg.ConfigOpts, arguments: Sequence[str], **more: Any) -> None:
 
 
 def check(conf: cfg.ConfigOpts, groups: Container[str] | None = None) -> None:
-    """Read each option that is known by now.
+    """Read each registered option.
 
-    :param groups: those to look at beside DEFAULT; all by default.
-    :raises cfg.Error: a value cannot be understood; the words say of which option, and in which file.
+    :param groups: the groups to read beside DEFAULT; all by default.
+    :raises cfg.Error: a value is not valid; the error names the option and the file.
     """
     for name in conf:
         found = _read(conf, 'DEFAULT', name)
@@ -46,22 +46,22 @@ def check(conf: cfg.ConfigOpts, groups: Container[str] | None = None) -> None:
 
 
 def check_again(conf: cfg.ConfigOpts) -> None:
-    """See whether the files that a configuration was read from can be read again. The configuration stays as it is.
+    """Check the files of a configuration again, without changing the configuration.
 
-    :raises cfg.Error: a file, or the value of an option in it, cannot be understood.
+    :raises cfg.Error: a file, or the value of an option in it, is not valid.
     """
     fresh = cfg.ConfigOpts()
     for module in options.MODULES:
         module.register_opts(fresh)
     for group, found in _options.list_opts():
-        # Not as options of a command line: oslo.config ends the process for a bad value of such a one.
+        # Not as command-line options: oslo.config ends the process for a bad value of such an option.
         fresh.register_opts(found, group=group)
     parse(fresh, [], default_config_files=conf.config_file, default_config_dirs=conf.config_dir)
     check(fresh)
 
 
 def words(error: cfg.Error) -> str:
-    """What oslo.config says, without how it writes down a place."""
+    """Return oslo.config's error text with a readable location."""
     return _PLACE.sub(lambda found: found['place'], str(error))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests from before aliases."""
+"""The options of the reconcile, which gives legacy guests their aliases."""
 
 from oslo_config import cfg
 
@@ -10,29 +10,31 @@ OPTS: list[cfg.Opt] = [
         'interval',
         default=300,
         min=1,
-        help='Seconds between two passes that give aliases to the devices of guests that were made without.',
+        help='Time between two reconcile runs over all guests, in seconds. A run gives devices without user alias '
+        'theirs, and only reads a guest on which nothing has changed.',
     ),
     cfg.FloatOpt(
         'startup_timeout',
         default=30.0,
         min=0.0,
-        help='Seconds for which the first pass may hold up the start; what is left is done while the agent serves.',
+        help="Maximum time that the first reconcile run may delay the agent's start, in seconds. The agent reconciles "
+        'the remaining guests while it serves requests.',
     ),
     cfg.StrOpt(
         'save_directory',
         default='/var/lib/aliasagent/save',
-        help='Where the memory of a guest is kept between save and restore, when a running guest is given its aliases '
-        'on the word of the operator. It needs room for the memory, and only root should be able to read there. Made, '
-        'for root alone, when it is needed and missing; the directory that it is in must exist.',
+        help='The directory for the memory of a guest that is saved and restored to get its aliases live ("aliasagent '
+        'reconcile --live"). It needs room for the memory of the guest, and only root should be able to read it. The '
+        'agent creates the directory for root alone if it does not exist; its parent directory must exist.',
     ),
 ]
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Make the options known to a configuration."""
+    """Register the options on a configuration."""
     conf.register_opts(OPTS, group=GROUP)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """The options for the sample and the documents."""
+    """Return the options for the sample and the documents."""
     return [(GROUP, OPTS)]

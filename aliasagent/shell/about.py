@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``aliasagent help`` and ``aliasagent complete``: cliff's own, with what they lack."""
+"""``aliasagent help`` and ``aliasagent complete``: cliff's own, extended."""
 
 import argparse
 import functools
@@ -12,18 +12,18 @@ from aliasagent.shell import errors
 
 
 class Help(cliff_help.HelpCommand):
-    """Tell all about a command."""
+    """Show the help of a command."""
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         try:
             return super().take_action(parsed_args)
         except ValueError as error:
             name = ' '.join(parsed_args.cmd)
-            raise errors.BadInput(f'there is no command {name!r}; "aliasagent help" shows those that are') from error
+            raise errors.BadInput(f'there is no command {name!r}; "aliasagent help" lists all commands') from error
 
 
 class Complete(complete.CompleteCommand):
-    """Write what bash needs to complete commands and options."""
+    """Print a script that lets bash complete commands and options."""
 
     def __init__(self, app: Any, app_args: Any, cmd_name: str | None = None) -> None:
         super().__init__(app, app_args, cmd_name)
@@ -32,9 +32,9 @@ class Complete(complete.CompleteCommand):
 
 
 class _Bash(complete.CompleteBash):
-    """cliff's script, which knows nothing of options before the command: they are offered, and taken away for the rest.
+    """cliff's script, which ignores options before the command, extended to complete these, too.
 
-    :param parser: that of the global options.
+    :param parser: the parser of the global options.
     """
 
     def __init__(self, parser: argparse.ArgumentParser, name: str, output: Any) -> None:
@@ -47,7 +47,8 @@ class _Bash(complete.CompleteBash):
         return _GLOBAL_OPTIONS % (options, valued) + str(super().get_trailer())
 
 
-#: What bash makes of the words before the command. It takes "--host=h" for three words.
+#: Completes the global options, and drops them before cliff's script completes the rest. bash splits "--host=h" into
+#: three words.
 _GLOBAL_OPTIONS = """
   local options='%s'
   local valued=' %s '

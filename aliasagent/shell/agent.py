@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent as the commands see it: everything asked of it ends in bounded time, and fails in words."""
+"""The client of the agent that the commands use: each call has a time limit, and fails with a readable error."""
 
 import contextlib
 import functools
@@ -31,18 +31,18 @@ Json = dict[str, Any]
 
 #: Seconds that connecting may take, on top of what a call may take.
 CONNECT_SECONDS = 5
-#: Seconds between two looks at an operation: the first, by how much more each time, and the most.
+#: Seconds between two requests for an operation's state: the first interval, its growth, and the longest.
 POLL_FIRST, POLL_GROWTH, POLL_MOST = 0.05, 1.5, 0.5
 
-#: Seconds after which an agent that was busy is asked again.
+#: Seconds after which a request to a busy agent is retried.
 BUSY_SECONDS = 1.0
 
-#: Errors that are answers.
+#: Errors that the caller handles.
 _ANSWERS: tuple[type[Exception], ...] = (exception.OperationNotFound,)
 
 SUCCEEDED, FAILED = 'succeeded', 'failed'
 
-#: What the broker's client raises beside oslo.messaging's own errors; a refused login is among the channel errors.
+#: The errors of the broker's client beside oslo.messaging's own; a refused login is one of the channel errors.
 BROKER_ERRORS: tuple[type[Exception], ...] = (
     oslo_messaging.MessageDeliveryFailure,
     kombu_exceptions.KombuError,
@@ -55,12 +55,12 @@ BROKER_ERRORS: tuple[type[Exception], ...] = (
 class Agent:
     """The agent on one host.
 
-    :param api: how it is reached.
-    :param timeout: seconds to wait for the answer to a question.
-    :param brokers: host and port of the message brokers, to find out fast that none is there; empty if the transport
-        has none.
+    :param api: the RPC client.
+    :param timeout: seconds to wait for the answer to a call.
+    :param brokers: host and port of the message brokers, to find out fast that none can be reached; empty if the
+        transport has none.
     :param disconnect: closes the connection.
-    :param advice: what to look at if the broker cannot be reached, a sentence without its full stop.
+    :param advice: what the user should check if the broker cannot be reached, a sentence without its full stop.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class Agent:
 
     @property
     def host(self) -> str:
-        """The name the agent goes by."""
+        """The agent's name, its option ``host``."""
         return self.api.host
 
     def close(self) -> None:
-        """Close the connection, if there is one that lets itself be closed."""
+        """Close the connection, unless there is none or a call hangs in it."""
         if not self._broker_seen or self._stuck:
             return
         try:
@@ -95,86 +95,88 @@ class Agent:
             LOG.debug('the connection to the message broker did not close')
 
     def guests(self) -> list[Json]:
-        """The host's guests, as the contract's ``list_instances`` returns them.
+        """Return the host's guests, as the contract's ``list_instances`` does.
 
-        :raises ShellError: the agent cannot be reached or refused.
+        :raises ShellError: the agent cannot be reached, or refused.
         """
         return self._ask(lambda: self.api.list_instances(context.RequestContext()))
 
     def devices(self, guest: str) -> list[Json]:
-        """The devices of a guest, given by its UUID or its name, as the contract's ``list_devices`` returns them.
+        """Return the devices of a guest, given by UUID or name, as the contract's ``list_devices`` does.
 
-        :raises ShellError: there is no such guest, or the agent cannot be reached or refused.
+        :raises ShellError: there is no such guest, or the agent cannot be reached, or refused.
         """
         instance_uuid = self.guest_uuid(guest)
         return self._ask(lambda: self.api.list_devices(context.RequestContext(), instance_uuid))
 
     def reconcile_plan(self, instance_uuid: str, inventory: Json | None) -> Json:
-        """What would be done about a guest, as the contract's ``reconcile_plan`` returns it.
+        """Return the result of a reconcile without writing, as the contract's ``reconcile_plan`` does.
 
-        :raises ShellError: the agent cannot be reached or refused.
+        :raises ShellError: the agent cannot be reached, or refused.
         """
         return self._ask(lambda: self.api.reconcile_plan(context.RequestContext(), instance_uuid, inventory))
 
     def reconcile_status(self, instance_uuid: str) -> Json:
-        """What was seen last at a guest, as the contract's ``reconcile_status`` returns it.
+        """Return the status of a guest after its last reconcile, as the contract's ``reconcile_status`` does.
 
-        :raises ShellError: the agent cannot be reached or refused, or has not looked at such a guest.
+        :raises ShellError: the agent cannot be reached, or refused, or has no status of this guest.
         """
-        looks = self._ask(lambda: self.api.reconcile_status(context.RequestContext(), instance_uuid))
-        if not looks:
-            raise errors.OperationFailed(f'the agent has not looked at instance {instance_uuid}; is it there still?')
-        return looks[0]
+        found = self._ask(lambda: self.api.reconcile_status(context.RequestContext(), instance_uuid))
+        if not found:
+            raise errors.OperationFailed(
+                f'the agent has no status of instance {instance_uuid}; check that the guest is still on this host'
+            )
+        return found[0]
 
     def reconcile_live_estimate(self, instance_uuid: str) -> Json:
-        """For how long a guest would stand still, as the contract's ``reconcile_live_estimate`` returns it.
+        """Return how long ``reconcile_live`` would pause a guest, as the contract's ``reconcile_live_estimate`` does.
 
-        :raises ShellError: the agent cannot be reached or refused.
+        :raises ShellError: the agent cannot be reached, or refused.
         """
         return self._ask(lambda: self.api.reconcile_live_estimate(context.RequestContext(), instance_uuid))
 
     def migration_progress(self, guest: str) -> Json | None:
-        """How far a guest is on its way, as the contract's ``migration_progress`` returns it.
+        """Return the progress of a guest's migration, as the contract's ``migration_progress`` does.
 
-        :raises ShellError: the agent cannot be reached or refused.
+        :raises ShellError: the agent cannot be reached, or refused.
         """
         instance_uuid = self.guest_uuid(guest)
         return self._ask(lambda: self.api.migration_progress(context.RequestContext(), instance_uuid))
 
     def abort_migration(self, guest: str) -> None:
-        """Have a guest that is on its way stay.
+        """Abort the migration of a guest.
 
-        :raises ShellError: it is not on its way, or the agent cannot be reached or refused.
+        :raises ShellError: the guest is not being migrated, or the agent cannot be reached, or refused.
         """
         instance_uuid = self.guest_uuid(guest)
         self._ask(lambda: self.api.abort_migration(context.RequestContext(), instance_uuid))
 
     def guest_uuid(self, guest: str) -> str:
-        """The UUID of a guest that is given by its UUID, which is not looked up, or by its name.
+        """Return the UUID of a guest that is given by UUID, which is not checked, or by name.
 
         :raises NotFound: no guest of the host has this name.
-        :raises BadInput: more than one has.
+        :raises BadInput: more than one guest has this name.
         """
         if uuidutils.is_uuid_like(guest):
             return str(uuid.UUID(guest))
         guests = self.guests()
-        found: list[str] = [known['uuid'] for known in guests if known['name'] == guest]
+        found: list[str] = [candidate['uuid'] for candidate in guests if candidate['name'] == guest]
         if len(found) > 1:
             raise errors.BadInput(f'GUEST: {len(found)} guests are named {guest!r}, give the UUID: {", ".join(found)}')
         if not found:
             raise errors.NotFound(
-                f'GUEST: host {self.host} has no guest named {guest!r}; "aliasagent guest list" shows the '
-                f'{len(guests)} that it has'
+                f'GUEST: host {self.host} has no guest named {guest!r}; "aliasagent guest list" shows its '
+                f'{len(guests)} guests'
             )
         return found[0]
 
     def send(self, method: str, **arguments: Any) -> str:
-        """Check a request against the contract and cast it; the id under which its outcome can be asked is returned.
+        """Check a request against the contract, cast it, and return the id of its operation.
 
         :param method: a cast of the contract.
         :raises BadInput: the contract does not allow these arguments; nothing was sent.
-        :raises Unreachable: the broker did not take it, or no agent listens.
-        :raises Interrupted: the user interrupts it; it may have been sent.
+        :raises Unreachable: the broker did not accept the request, or no agent listens.
+        :raises Interrupted: the user interrupted the command; the request may have been sent.
         """
         self._check(method, arguments)
         ctxt = context.RequestContext()
@@ -184,16 +186,16 @@ class Agent:
         return ctxt.operation_id
 
     def submit(self, method: str, seconds: float, **arguments: Any) -> str:
-        """Check a request against the contract and make it, so that it is not lost; its id is returned.
+        """Check a request against the contract, send it until the agent has accepted it, and return its operation's id.
 
-        It is made again until the agent answers that it has it. Agents that are too old for that get it as a cast.
+        A busy agent gets the request again. An agent that is too old for ``submit`` gets a cast.
 
         :param method: a cast of the contract.
-        :param seconds: for how long it may be made again.
+        :param seconds: for how long to retry.
         :raises BadInput: the contract does not allow these arguments; nothing was sent.
-        :raises OperationFailed: the agent does not take it.
-        :raises Unreachable: no agent answers; it may have been taken nevertheless.
-        :raises Interrupted: the user interrupts it; it may have been taken.
+        :raises OperationFailed: the agent did not accept the request.
+        :raises Unreachable: no agent answered; an agent may have accepted the request anyway.
+        :raises Interrupted: the user interrupted the command; the agent may have accepted the request.
         """
         if not self.api.can('submit'):
             return self.send(method, **arguments)
@@ -215,38 +217,38 @@ class Agent:
                     return ctxt.operation_id
 
     def operation(self, operation_id: str) -> Json:
-        """What became of a request, as the contract's ``get_operation`` returns it.
+        """Return an operation, as the contract's ``get_operation`` does.
 
-        :raises NotFound: no such request is known.
-        :raises ShellError: the agent cannot be reached or refused.
+        :raises NotFound: the agent has no such operation.
+        :raises ShellError: the agent cannot be reached, or refused.
         """
         try:
             return self._ask(lambda: self.api.get_operation(context.RequestContext(), operation_id))
         except exception.OperationNotFound as error:
-            raise errors.NotFound(f'{_text(error)}; "aliasagent operation list" shows those that are') from error
+            raise errors.NotFound(f'{_text(error)}; "aliasagent operation list" shows all operations') from error
 
     def operations(self, guest: str | None = None, **filters: Any) -> list[Json]:
-        """What was asked, as the contract's ``list_operations`` returns it.
+        """Return operations, as the contract's ``list_operations`` does.
 
-        :raises ShellError: the agent cannot be reached or refused.
+        :raises ShellError: the agent cannot be reached, or refused.
         """
         instance_uuid = None if guest is None else self.guest_uuid(guest)
         return self._ask(lambda: self.api.list_operations(context.RequestContext(), instance_uuid, **filters))
 
     def wait(self, operation_id: str, seconds: float, on_look: Callable[[str], None] = lambda _state: None) -> Json:
-        """Wait until an operation has an outcome, and return it as the contract's ``get_operation`` does.
+        """Wait until an operation has finished, and return it as the contract's ``get_operation`` does.
 
         :param seconds: how long to wait.
-        :param on_look: called with its state at each look.
-        :raises WaitTimedOut: it has none by then.
+        :param on_look: called with the operation's state each time that it was read.
+        :raises WaitTimedOut: the operation has not finished by then.
         :raises Unreachable: the agent stopped answering.
-        :raises Interrupted: the user wants to wait no longer.
+        :raises Interrupted: the user interrupted the command.
         """
         try:
             return self._wait(operation_id, seconds, on_look)
         except KeyboardInterrupt:
             raise errors.Interrupted(
-                f'interrupted: operation {operation_id} goes on, {_follow(operation_id)}'
+                f'interrupted: operation {operation_id} continues, {_follow(operation_id)}'
             ) from None
 
     def _wait(self, operation_id: str, seconds: float, on_look: Callable[[str], None]) -> Json:
@@ -260,7 +262,7 @@ class Agent:
                 LOG.debug('operation %s: not accepted yet', operation_id)
             except errors.Unreachable as error:
                 raise errors.Unreachable(
-                    f'{error}. Operation {operation_id} was sent; it will be done once an agent for the host takes it'
+                    f'{error}. Operation {operation_id} was sent; an agent for the host will do it once it is up'
                 ) from error
             else:
                 state = operation['state']
@@ -270,7 +272,7 @@ class Agent:
             left = end - time.monotonic()
             if left <= 0:
                 raise errors.WaitTimedOut(
-                    f'operation {operation_id} is not finished after {seconds:g} s (state: {state}); it goes on, '
+                    f'operation {operation_id} is not finished after {seconds:g} s (state: {state}); it continues, '
                     f'{_follow(operation_id)}'
                 )
             time.sleep(min(interval, left))
@@ -283,7 +285,7 @@ class Agent:
             raise errors.BadInput(str(error)) from error
 
     def _operation(self, operation_id: str, left: float) -> Json:
-        """Ask for an operation, but not for longer than there is time ``left`` (seconds) to wait for it."""
+        """Ask the agent for an operation, for at most ``left`` seconds."""
         question = functools.partial(self.api.get_operation, context.RequestContext(), operation_id)
         if left >= self.timeout + CONNECT_SECONDS:
             return self._ask(question)
@@ -292,14 +294,14 @@ class Agent:
         except bounded.TimedOut:
             self._stuck = True
             raise errors.WaitTimedOut(
-                f'operation {operation_id} was sent; host {self.host} did not say in time what has become of it. '
+                f'operation {operation_id} was sent; host {self.host} did not report its state in time. '
                 f'Later, {_follow(operation_id)}'
             ) from None
 
     def _ask(self, question: Callable[[], T], answers: tuple[type[Exception], ...] = _ANSWERS) -> T:
-        """Put a question, with an end to it, and raise what goes wrong as one of our own errors.
+        """Call the agent with a time limit, and raise errors as a ShellError.
 
-        :param answers: errors that are answers, and raised as they are.
+        :param answers: errors that the caller handles, raised as they are.
         """
         self._look_for_broker()
         try:
@@ -307,9 +309,9 @@ class Agent:
         except bounded.TimedOut:
             self._stuck = True
             raise errors.Unreachable(
-                f'{self._broker_names()} accepts connections, but nothing came back within '
-                f'{self.timeout + CONNECT_SECONDS:g} s: is it a working RabbitMQ? (run again with --debug to see what '
-                'the connection does)'
+                f'{self._broker_names()} accepts connections, but did not answer within '
+                f'{self.timeout + CONNECT_SECONDS:g} s: is it a working RabbitMQ? (run again with --debug to see the '
+                "connection's log)"
             ) from None
 
     def _translated(self, question: Callable[[], T], answers: tuple[type[Exception], ...] = _ANSWERS) -> T:
@@ -327,8 +329,8 @@ class Agent:
             raise errors.OperationFailed(f'the agent answered with {error.exc_type}: {error.value}') from error
         except oslo_messaging.MessagingTimeout as error:
             raise errors.Silent(
-                f'host {self.host} did not answer within {self.timeout:g} s: does aliasagent-compute run there? Its '
-                'log says what it waits for'
+                f'host {self.host} did not answer within {self.timeout:g} s: is aliasagent-compute running there? '
+                'Its log says what it waits for'
             ) from error
         except oslo_messaging.MessageUndeliverable as error:
             raise errors.Unreachable(
@@ -341,9 +343,9 @@ class Agent:
             ) from error
 
     def _look_for_broker(self) -> None:
-        """Find out whether any of the brokers can be connected to, before oslo.messaging tries that forever.
+        """Check that one of the brokers accepts connections, because oslo.messaging would retry forever.
 
-        :raises Unreachable: none can.
+        :raises Unreachable: none does.
         """
         if self._broker_seen:
             return
@@ -367,9 +369,9 @@ class Agent:
 
 @contextlib.contextmanager
 def _named(operation_id: str) -> Iterator[None]:
-    """Name the operation in the errors after which it is not known whether the agent has accepted it."""
+    """Name the operation in errors after which the agent may or may not have accepted the request."""
     how = (
-        f'the agent may have accepted it as operation {operation_id}: "aliasagent operation show {operation_id}" tells '
+        f'the agent may have accepted it as operation {operation_id}: "aliasagent operation show {operation_id}" shows '
         f'whether it did, {_follow(operation_id)}'
     )
     try:
@@ -383,15 +385,15 @@ def _named(operation_id: str) -> Iterator[None]:
 
 
 def _follow(operation_id: str) -> str:
-    """How to go on waiting for an operation."""
+    """Tell the user how to continue to wait for an operation."""
     return f'"aliasagent operation watch {operation_id}" follows it to its end'
 
 
 def _name(error: Exception) -> str:
-    """The class of an error as the agent knows it; oslo.messaging gives what it rebuilds a name of its own."""
+    """Return the class of an error as the agent names it; oslo.messaging adds a suffix when it rebuilds the error."""
     return type(error).__name__.removesuffix('_Remote')
 
 
 def _text(error: exception.AliasAgentError) -> str:
-    """The error's own words, without the traceback that oslo.messaging appends to what it rebuilds."""
+    """Return the error's text, without the traceback that oslo.messaging appends when it rebuilds the error."""
     return exception.AliasAgentError.__str__(error)

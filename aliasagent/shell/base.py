@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands have in common: a table of things, or a request that is sent and perhaps waited for."""
+"""The base classes of the commands: lists, single objects, and requests that a command sends and may wait for."""
 
 import abc
 import argparse
@@ -22,42 +22,42 @@ from aliasagent.shell import errors
 
 Json = dict[str, Any]
 
-#: Seconds of a ``--wait`` without a number: more than the agent's own patience with a guest, 8 times 20 s.
+#: Seconds of a ``--wait`` without a number: more than the agent waits for a guest to release a device, 8 times 20 s.
 WAIT_SECONDS = 300.0
 
-#: How deep a JSON argument may be nested; nothing that the contract has is deeper than ten levels.
+#: How deep a JSON argument may be nested; the contract has at most ten levels.
 _DEEPEST = 100
 
 GUEST_HELP = "the guest's UUID or its libvirt name"
 INVENTORY_HELP = (
-    'whose devices are whose, for what the guest alone cannot tell: '
+    'the ids of devices that the agent cannot identify, as JSON: '
     '{"ports": [{"id", "address"|"bridge"|"network"|"pci_slot"|"devname"|"guest_pci_slot"}], '
     '"volumes": [{"id", "target"|"source"|"serial"|"wwn"}], "hostdevs": [{"id", "hostdev"}]}'
 )
 
 
 class Text(columns.FormattableColumn[Any]):
-    """A value that may be missing: ``-`` for a person, null for a program."""
+    """A value that may be missing: ``-`` in a table, null in JSON."""
 
     def human_readable(self) -> str:
         return '-' if self._value is None else str(self._value)
 
 
 class AgentCommand(display.DisplayCommandBase[Any]):
-    """A command that asks the agent, and has columns that are known before."""
+    """A command that talks to the agent and has fixed columns."""
 
     COLUMNS: ClassVar[tuple[str, ...]]
 
     @property
     def agent(self) -> agent.Agent:
-        """The agent that the global options name; connected to when it is asked for the first time."""
+        """The agent that the global options name; the first use connects to it."""
         found: agent.Agent = self.app.agent  # type: ignore[attr-defined]
         return found
 
     def run(self, parsed_args: argparse.Namespace) -> int:
-        # cliff looks at them when everything is done already
-        known = {_normalized(name) for name in self.columns_for(parsed_args)}
-        unknown = [name for name in parsed_args.columns if _normalized(name) not in known]
+        # cliff checks the columns only after the command has done its work.
+        columns = {_normalized(name) for name in self.columns_for(parsed_args)}
+        unknown = [name for name in parsed_args.columns if _normalized(name) not in columns]
         if unknown:
             raise errors.BadInput(
                 f'--column: there is no column {unknown[0]!r}, only {", ".join(self.columns_for(parsed_args))}'
@@ -65,17 +65,17 @@ class AgentCommand(display.DisplayCommandBase[Any]):
         return super().run(parsed_args)
 
     def columns_for(self, _parsed_args: argparse.Namespace) -> tuple[str, ...]:
-        """The columns that will be shown."""
+        """Return the columns that the command shows."""
         return self.COLUMNS
 
 
 def _normalized(column: str) -> str:
-    """Write a column's name as cliff compares it."""
+    """Return a column's name in the form that cliff compares."""
     return column.lower().strip().replace(' ', '_')
 
 
 class AgentLister(AgentCommand, lister.Lister):
-    """A table with one line per thing."""
+    """A table with one line per object."""
 
     @property
     def formatter_namespace(self) -> str:
@@ -83,7 +83,7 @@ class AgentLister(AgentCommand, lister.Lister):
 
     @abc.abstractmethod
     def things(self, parsed_args: argparse.Namespace) -> Iterable[Json]:
-        """What to list, each with a member for each column."""
+        """Return the objects to list, each with a member for each column."""
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         rows = [tuple(Text(thing.get(name)) for name in self.COLUMNS) for thing in self.things(parsed_args)]
@@ -91,7 +91,7 @@ class AgentLister(AgentCommand, lister.Lister):
 
 
 class AgentShow(AgentCommand, show.ShowOne):
-    """One thing, in any of the formats in which a table comes."""
+    """One object, in any of the output formats."""
 
     @property
     def formatter_namespace(self) -> str:
@@ -99,14 +99,14 @@ class AgentShow(AgentCommand, show.ShowOne):
 
 
 class RequestCommand(AgentShow):
-    """A request: sent, and with ``--wait`` waited for until it has an outcome."""
+    """A command that sends a request, and with ``--wait`` waits for the outcome."""
 
     COLUMNS = ('operation_id', 'guest', 'device', 'state')
-    #: What an operation tells with an outcome of its own.
+    #: The members of a finished operation that the command shows.
     OUTCOME: ClassVar[tuple[str, ...]] = ('error_class', 'error', 'accepted_at', 'finished_at')
     OUTCOME_COLUMNS: ClassVar[tuple[str, ...]] = (*COLUMNS, *OUTCOME)
 
-    #: A command line to learn from.
+    #: An example of the command line, for the help.
     example: ClassVar[str] = ''
 
     _failure: errors.ShellError | None = None
@@ -121,8 +121,8 @@ class RequestCommand(AgentShow):
             type=_seconds,
             const=WAIT_SECONDS,
             metavar='SECONDS',
-            help='return when it is really done, or has failed, or after this many seconds '
-            f'({WAIT_SECONDS:g} if no number is given); without it the request is only sent. '
+            help='wait until the operation has succeeded or failed, for at most this many seconds '
+            f'({WAIT_SECONDS:g} by default). Without --wait the command only sends the request. '
             'Write it last, or as --wait=SECONDS',
         )
         return parser
@@ -136,9 +136,9 @@ class RequestCommand(AgentShow):
 
     @abc.abstractmethod
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, Json]:
-        """The cast's name, the id of the device it is about, and its arguments apart from the guest's.
+        """Return the cast's name, the device's id, and the cast's arguments without the guest.
 
-        :raises BadInput: the arguments do not make one.
+        :raises BadInput: the arguments are not valid.
         """
 
     def columns_for(self, parsed_args: argparse.Namespace) -> tuple[str, ...]:
@@ -161,8 +161,8 @@ class RequestCommand(AgentShow):
         return names, tuple(Text(shown[name]) for name in names)
 
     def _wait(self, operation_id: str, instance_uuid: str, seconds: float) -> Json:
-        """Wait for an operation, and tell somebody who sits at a terminal how far it is; the operation is returned."""
-        # It goes to standard error, away when done, and is not there at all if that is no terminal.
+        """Wait for an operation, show its progress on a terminal, and return the operation."""
+        # The progress goes to standard error, only on a terminal, and disappears at the end.
         with tqdm.tqdm(
             total=0, bar_format='{desc}: {elapsed}', leave=False, disable=None, file=sys.stderr, desc='sent'
         ) as line:
@@ -174,18 +174,18 @@ class RequestCommand(AgentShow):
             return self.agent.wait(operation_id, seconds, on_look)
 
     def describe(self, _instance_uuid: str, state: str) -> str:
-        """How far an operation is, in a few words.
+        """Describe the progress of an operation in a few words.
 
-        :param state: its state.
+        :param state: the operation's state.
         """
         return state
 
     def run(self, parsed_args: argparse.Namespace) -> int:
-        """Show the outcome first, then fail if it is a failure."""
+        """Show the outcome, then fail if the operation failed."""
         try:
             code = super().run(parsed_args)
         except BrokenPipeError:
-            # The failure counts more than the table that is not read.
+            # The failure counts more than the table that the reader did not read.
             if self._failure is None:
                 raise
         if self._failure is not None:
@@ -194,10 +194,10 @@ class RequestCommand(AgentShow):
 
 
 def json_argument(option: str, text: str) -> Json:
-    """A JSON object that is given as such or, with ``@`` before it, as the name of a file.
+    """Parse a JSON object, given as text or, with a leading ``@``, as the name of a file.
 
     :param option: the option's name, for the error.
-    :raises BadInput: the file cannot be read, or there is no JSON object.
+    :raises BadInput: the file cannot be read, or the text is not a JSON object.
     """
     source = option
     if text.startswith('@'):
@@ -206,7 +206,7 @@ def json_argument(option: str, text: str) -> Json:
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else 'is no text'
+            reason = error.strerror if isinstance(error, OSError) else 'is not text'
             raise errors.BadInput(f'{source}: {reason}') from error
     try:
         value = json.loads(text)
@@ -235,5 +235,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1
     if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f'{text!r} is no number of seconds; write --wait last, or as --wait=SECONDS')
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not a number of seconds; write --wait last, or as --wait=SECONDS'
+        )
     return seconds

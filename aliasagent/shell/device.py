@@ -10,9 +10,9 @@ from aliasagent.shell import base
 class DeviceList(base.AgentLister):
     """List the devices of a guest.
 
-    "id" is the volume's or port's, "alias" the name under which libvirt knows the device, "target" its name on the host
-    side (a disk's vdb, an interface's tap). "live" tells whether the running guest has it now, "persistent" whether it
-    will have it after its next start.
+    "id" is the id of the volume, port or host device, "alias" the device's name in libvirt, and "target" its name on
+    the host side (vdb of a disk, the tap of an interface). "live" is True if the running guest has the device now,
+    "persistent" if the guest will have it after its next start.
     """
 
     COLUMNS = ('id', 'kind', 'alias', 'target', 'live', 'persistent')
@@ -34,10 +34,10 @@ class DeviceList(base.AgentLister):
 
 
 class DeviceDetach(base.RequestCommand):
-    """Take a device out of a guest, whatever it is, by its id."""
+    """Detach a device of any kind from a guest, by its id."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument('device', metavar='DEVICE_ID', help='as "aliasagent device list" shows it')
+        parser.add_argument('device', metavar='DEVICE_ID', help='the id that "aliasagent device list" shows')
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
         return 'detach', parsed_args.device, {'device_id': parsed_args.device}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Formats of the output that cliff does not have, or has not as they are wanted here."""
+"""Output formats that cliff lacks, and a table that fits the terminal."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ _AROUND = 3
 
 
 class CsvShow(commaseparated.CSVLister, base.SingleFormatter):
-    """One thing as a table of one line; cliff itself has no CSV for it."""
+    """One object as CSV, a header and one line; cliff has no CSV for commands that show one object."""
 
     def emit_one(
         self, column_names: Sequence[str], data: Sequence[Any], stdout: TextIO, parsed_args: argparse.Namespace
@@ -31,8 +31,8 @@ class CsvShow(commaseparated.CSVLister, base.SingleFormatter):
 class Table(table.TableFormatter):
     """A table that is no wider than the terminal.
 
-    cliff's own may be: it takes no account of the titles, and gives no column less than eight characters. One too many
-    breaks every line.
+    cliff's own table may be wider: it ignores the titles, and gives each column at least eight characters. One
+    character too many breaks every line.
     """
 
     def emit_list(
@@ -57,11 +57,11 @@ class Table(table.TableFormatter):
 
 
 def widths(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """How wide columns are to be so that all have room: the widest give first, but none more than it can.
+    """Narrow columns until they fit, the widest first.
 
-    :param natural: how wide each would be by itself.
-    :param least: how wide each must be, no more than that.
-    :param room: how wide they may be in all; it may be too little.
+    :param natural: the width of each column's text.
+    :param least: the least width of each column, at most its natural width.
+    :param room: the width for all columns together; it may be less than the sum of the least widths.
     """
     found = list(natural)
     while sum(found) > room:
@@ -73,7 +73,7 @@ def widths(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]
 
 
 def _columns(parsed_args: argparse.Namespace) -> int | None:
-    """How wide a table may be; None if as wide as it is."""
+    """Return how wide a table may be; None if there is no limit."""
     if parsed_args.max_width > 0:
         return int(parsed_args.max_width)
     if not sys.stdout.isatty() and not parsed_args.fit_width:

@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 class GuestList(base.AgentLister):
     """List the guests of a host.
 
-    "persistent" tells whether the guest has a saved definition, which it will start with the next time.
+    "persistent" is True if the guest has a saved definition, with which it starts the next time.
     """
 
     COLUMNS = ('uuid', 'name', 'state', 'persistent')
@@ -28,10 +28,10 @@ class GuestList(base.AgentLister):
 
 
 class GuestMigrate(base.RequestCommand):
-    """Send a running guest to another host.
+    """Migrate a running guest to another host.
 
-    Its devices have the aliases there that they lack here. Both hosts must have its disks. The agent's option [allowed]
-    migration_hosts bounds where a guest may be sent.
+    On the destination, the guest's devices have the aliases that they lack here. Both hosts must have the guest's
+    disks. The agent's option [allowed] migration_hosts limits the destinations.
     """
 
     example = 'aliasagent guest migrate web1 qemu+tls://compute-2/system --wait'
@@ -40,13 +40,17 @@ class GuestMigrate(base.RequestCommand):
         parser.add_argument(
             'dest_uri',
             metavar='DEST_URI',
-            help="the other host's libvirt URI, as seen from the agent's: qemu+TRANSPORT://HOST/system",
+            help="the destination's libvirt URI, as the agent's host reaches it: qemu+TRANSPORT://HOST/system",
         )
         parser.add_argument(
-            '--migrate-uri', metavar='URI', help="where the memory goes, tcp://HOST; libvirt's choice by default"
+            '--migrate-uri',
+            metavar='URI',
+            help="where the guest's memory is sent, such as tcp://HOST; libvirt's choice by default",
         )
-        parser.add_argument('--bandwidth', type=int, metavar='MIB', help='MiB per second at most')
-        parser.add_argument('--unsafe', action='store_true', help='even if libvirt fears for its disks')
+        parser.add_argument('--bandwidth', type=int, metavar='MIB', help='maximum bandwidth in MiB per second')
+        parser.add_argument(
+            '--unsafe', action='store_true', help="migrate even if libvirt considers it unsafe for the guest's disks"
+        )
         parser.add_argument('--inventory', metavar='JSON|@FILE', help=base.INVENTORY_HELP)
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
@@ -64,16 +68,16 @@ class GuestMigrate(base.RequestCommand):
         try:
             progress = self.agent.migration_progress(instance_uuid)
         except errors.ShellError as error:
-            # It may have gone this very moment: the operation will tell.
+            # The migration may have ended this very moment: the operation has its outcome.
             LOG.debug('no progress of instance %s: %s', instance_uuid, error)
             progress = None
         if progress is None:
             return state
-        return f'{state}, {progress["processed"] / MIB:.0f} of {progress["total"] / MIB:.0f} MiB are there'
+        return f'{state}, {progress["processed"] / MIB:.0f} of {progress["total"] / MIB:.0f} MiB sent'
 
 
 class GuestMigrationShow(base.AgentLister):
-    """Show how far a guest is on its way to another host; nothing if it is on none."""
+    """Show the progress of a guest's migration; nothing if the guest is not being migrated."""
 
     COLUMNS = ('total', 'processed', 'remaining', 'elapsed')
 
@@ -88,7 +92,7 @@ class GuestMigrationShow(base.AgentLister):
 
 
 class GuestMigrationAbort(command.Command):
-    """Have a guest that is on its way to another host stay where it is."""
+    """Abort the migration of a guest; it stays on this host."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)

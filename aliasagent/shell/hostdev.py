@@ -8,20 +8,22 @@ from aliasagent.shell import errors
 
 
 class HostdevAttach(base.RequestCommand):
-    """Give a guest a device of the agent's host, live and for its next starts.
+    """Attach a device of the agent's host to a guest, live and persistent.
 
-    The device gets the alias ua-DEVICE_ID, and is taken out again with "aliasagent device detach GUEST DEVICE_ID".
+    The device gets the alias ua-DEVICE_ID. "aliasagent device detach GUEST DEVICE_ID" detaches it.
     """
 
     example = 'aliasagent hostdev attach web1 gpu-1 --pci 0000:06:12.5 --wait'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument('device_id', metavar='DEVICE_ID', help='the id by which it will be known')
+        parser.add_argument('device_id', metavar='DEVICE_ID', help='the id for the device: letters, digits, - and _')
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument('--pci', metavar='ADDRESS', help='a PCI device, such as 0000:06:12.5')
         which.add_argument('--mdev', metavar='UUID', help='a mediated device')
         which.add_argument('--usb', metavar='VENDOR:PRODUCT', help='a USB device, such as 1d6b:0002')
-        which.add_argument('--hostdev', metavar='JSON|@FILE', help='the whole device, of any type the contract knows')
+        which.add_argument(
+            '--hostdev', metavar='JSON|@FILE', help='the whole device as JSON, of any type in the contract'
+        )
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
         device_id = parsed_args.device_id
@@ -29,9 +31,9 @@ class HostdevAttach(base.RequestCommand):
 
 
 def _hostdev(parsed_args: argparse.Namespace) -> base.Json:
-    """The device as the contract describes it.
+    """Return the device as the contract describes it.
 
-    :raises BadInput: it cannot be read.
+    :raises BadInput: the arguments are not valid.
     """
     if parsed_args.pci is not None:
         return {'type': 'pci', 'address': parsed_args.pci}

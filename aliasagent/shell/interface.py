@@ -19,38 +19,40 @@ _MEMBERS = {
 
 
 class InterfaceAttach(base.RequestCommand):
-    """Plug a network interface for a port into a guest, live and for its next starts.
+    """Attach a network interface for a port to a guest, live and persistent.
 
-    The interface gets the alias ua-PORT_ID, and can be taken out again by this id, even if another one of the guest has
-    the same MAC address. The port is described by --mac and --bridge and, if wanted, the options after them, or as a
-    whole by --port.
+    The interface gets the alias ua-PORT_ID. A detach by this id finds it even if another interface of the guest has the
+    same MAC address. Describe the port with --mac and --bridge, and with the options after them if needed; or the whole
+    port with --port.
     """
 
     example = 'aliasagent interface attach web1 91f04c6a-... --mac 52:54:00:12:34:56 --bridge brq7f0c2d9e-5a --wait'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('port_id', metavar='PORT_ID', help="the port's id, a UUID in most clouds")
-        parser.add_argument('--mac', metavar='ADDRESS', help='the MAC address that the guest sees')
-        parser.add_argument('--bridge', metavar='NAME', help="the bridge on the agent's host that it is plugged into")
+        parser.add_argument('--mac', metavar='ADDRESS', help='the MAC address of the interface')
+        parser.add_argument('--bridge', metavar='NAME', help="the bridge on the agent's host")
         parser.add_argument(
             '--vif-type',
             choices=('bridge', 'ovs'),
-            help='whether it is a Linux bridge (by default) or one of Open vSwitch; for all other types use --port',
+            help='bridge for a Linux bridge (the default), ovs for Open vSwitch; use --port for other types',
         )
         parser.add_argument('--devname', metavar='NAME', help="the name of the tap device; libvirt's choice by default")
-        parser.add_argument('--mtu', type=int, metavar='BYTES', help="the bridge's by default")
+        parser.add_argument('--mtu', type=int, metavar='BYTES', help="the MTU; the bridge's by default")
         parser.add_argument(
-            '--model', choices=('virtio', 'e1000', 'e1000e', 'rtl8139'), help='what the guest sees; virtio by default'
+            '--model',
+            choices=('virtio', 'e1000', 'e1000e', 'rtl8139'),
+            help='the model of the network card that the guest sees; virtio by default',
         )
         parser.add_argument(
             '--vlan',
             type=int,
             metavar='TAG',
-            help='the VLAN of a port of Open vSwitch, 0 for none; by default 4095, in which it reaches nothing until '
-            'it is tagged',
+            help='the VLAN tag of an Open vSwitch port, 0 for none. By default 4095, which isolates the port until the '
+            "network's agent tags it",
         )
         parser.add_argument(
-            '--port', metavar='JSON|@FILE', help='the whole port, of any vif_type that the contract knows'
+            '--port', metavar='JSON|@FILE', help='the whole port as JSON, of any vif_type in the contract'
         )
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
@@ -58,7 +60,7 @@ class InterfaceAttach(base.RequestCommand):
 
 
 class InterfaceDetach(base.RequestCommand):
-    """Take the interface of a port out of a guest."""
+    """Detach the interface of a port from a guest."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('port_id', metavar='PORT_ID', help="the port's id, a UUID in most clouds")
@@ -68,9 +70,9 @@ class InterfaceDetach(base.RequestCommand):
 
 
 def _port(parsed_args: argparse.Namespace) -> base.Json:
-    """The port as the contract describes it.
+    """Return the port as the contract describes it.
 
-    :raises BadInput: it cannot be read, or is described twice or not enough.
+    :raises BadInput: the arguments are not valid, or describe the port twice or not completely.
     """
     given = {
         member: getattr(parsed_args, option)
@@ -80,11 +82,13 @@ def _port(parsed_args: argparse.Namespace) -> base.Json:
     if parsed_args.port is None:
         for member in ('address', 'bridge'):
             if member not in given:
-                raise errors.BadInput(f'--{_MEMBERS[member]}: is missing; or describe the whole port with --port')
+                raise errors.BadInput(
+                    f'--{_MEMBERS[member]}: is missing; give it, or describe the whole port with --port'
+                )
         return {'id': parsed_args.port_id, 'vif_type': 'bridge', **given}
     if given:
         option = _MEMBERS[next(iter(given))].replace('_', '-')
-        raise errors.BadInput(f'--{option}: cannot be given together with --port, which is the whole port')
+        raise errors.BadInput(f'--{option}: cannot be given together with --port, which describes the whole port')
     port = base.json_argument('--port', parsed_args.port)
     if port.setdefault('id', parsed_args.port_id) != parsed_args.port_id:
         raise errors.BadInput(f'--port: its id {port["id"]!r} is not the PORT_ID {parsed_args.port_id!r}')

@@ -21,8 +21,9 @@ from aliasagent.shell import connection
 from aliasagent.shell import errors
 
 DESCRIPTION = """\
-Plugs volumes and network interfaces into running libvirt guests, and takes them out again by their ids, by asking the
-aliasagent-compute of the guests' host over the message bus. "aliasagent help COMMAND" tells all about a command.
+Attaches volumes, network interfaces and host devices to libvirt guests, and detaches them by their ids. The command
+sends requests over the message bus to aliasagent-compute, the agent on the guests' host. "aliasagent help COMMAND"
+shows the help of a command.
 """
 
 Connect = Callable[[argparse.Namespace], agent.Agent]
@@ -31,7 +32,7 @@ Connect = Callable[[argparse.Namespace], agent.Agent]
 class AliasAgentApp(app.App):
     """The command line application.
 
-    :param connect: makes the agent out of the global options, when a command needs it.
+    :param connect: makes a client of the agent from the global options, when a command needs one.
     """
 
     NAME = 'aliasagent'
@@ -77,14 +78,16 @@ class AliasAgentApp(app.App):
         )
         parser.add_argument(
             '--host',
-            help="the agent to ask, by its option host; the configuration's host by default, else this host's name",
+            help="the name of the agent, which is its option host; by default this configuration's host, or this "
+            "host's name",
         )
         parser.add_argument(
             '--config-file',
             metavar='PATH',
             action='append',
             default=[],
-            help='may be repeated; by default those of the agent, such as /etc/aliasagent/aliasagent.conf',
+            help="a configuration file, may be repeated; by default the agent's, such as "
+            '/etc/aliasagent/aliasagent.conf',
         )
         parser.add_argument(
             '--transport-url',
@@ -95,12 +98,12 @@ class AliasAgentApp(app.App):
             '--timeout',
             type=_seconds,
             metavar='SECONDS',
-            help="how long to wait for an answer; the configuration's rpc_response_timeout by default (60)",
+            help='how long to wait for an answer; by default rpc_response_timeout of the configuration (60)',
         )
         return parser
 
     def configure_logging(self) -> None:
-        """What the libraries log is shown with ``-v`` (information) and ``-vv`` or ``--debug`` (everything) only."""
+        """Show the libraries' log only with ``-v`` (information), or with ``-vv`` or ``--debug`` (everything)."""
         debug = self.options.debug or self.options.verbose_level > 2
         verbose = self.options.verbose_level > self.DEFAULT_VERBOSE_LEVEL
         level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
@@ -121,7 +124,7 @@ class AliasAgentApp(app.App):
         try:
             return logging.FileHandler(path)
         except OSError as error:
-            # There is no log yet that could tell it, and nothing to be done without.
+            # There is no log yet to report the error to.
             self.parser.exit(errors.BadInput.exit_code, f'--log-file: {path}: {error.strerror}\n')
 
     def run(self, argv: Sequence[str]) -> int:
@@ -133,18 +136,18 @@ class AliasAgentApp(app.App):
         return self._exit_code or code
 
     def interact(self) -> None:
-        """No command was given. There is no shell in the shell."""
+        """Report that no command was given; there is no interactive mode."""
         if not self._exit_code:
             self.parser.print_usage(self.stderr)
             self.stderr.write(f'{self.NAME}: no command given, see "{self.NAME} --help"\n')
             self._exit_code = errors.BadInput.exit_code
 
     def clean_up(self, cmd: Any, result: int, err: BaseException | None) -> None:
-        """Close the connection and remember what the exit code has to be."""
+        """Close the connection, and remember the exit code."""
         if isinstance(err, errors.ShellError):
             self._exit_code = err.exit_code
         elif isinstance(err, Exception) and not isinstance(err, BrokenPipeError):
-            self.LOG.error('unexpected %s; run again with --debug to see where', type(err).__name__)
+            self.LOG.error('internal error: unexpected %s; run again with --debug for a traceback', type(err).__name__)
             self._exit_code = 1
         if self._agent is not None:
             self._agent.close()
@@ -152,19 +155,19 @@ class AliasAgentApp(app.App):
 
 def _seconds(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 1_000_000:
-        raise argparse.ArgumentTypeError(f'{text!r} is no whole number of seconds above 0')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of seconds above 0')
     return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    :param argv: its arguments; those of the process by default.
+    :param argv: the arguments; those of the process by default.
     :returns: the exit code, see :data:`aliasagent.shell.errors.EXIT_CODES`.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A name that the terminal's encoding does not have is shown escaped.
+            # Escape characters that the terminal's encoding does not have.
             stream.reconfigure(errors='backslashreplace')
     try:
         code = AliasAgentApp().run(sys.argv[1:] if argv is None else argv)
@@ -178,11 +181,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _flush(stream: TextIO) -> bool:
-    """Write what is buffered; False if the stream's reader has ended, and all that is written goes nowhere from now on.
+    """Flush a stream. Returns False if its reader has ended; the stream then writes to nowhere.
 
-    Python would try once more at its end, and complain.
+    Otherwise Python would flush again at its end, and print an error.
     """
-    if stream.closed:  # argparse does that to a help that is not read, from Python 3.13 on
+    if stream.closed:  # argparse closes it if the help cannot be written, from Python 3.13 on
         return True
     try:
         stream.flush()

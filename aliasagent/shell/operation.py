@@ -15,29 +15,33 @@ from aliasagent.shell import agent
 from aliasagent.shell import base
 from aliasagent.shell import errors
 
-#: Seconds between two looks of a watch.
+#: Seconds between two requests of a watch.
 _INTERVAL = 0.5
-#: How many operations a watch looks back.
+#: Maximum number of operations that a watch follows.
 _WATCHED = 1000
 
 
 class OperationList(base.AgentLister):
-    """List what was asked of the agent, and what became of it: the newest last."""
+    """List the operations that the agent accepted, with their outcomes, newest last."""
 
     COLUMNS = ('accepted_at', 'action', 'instance', 'device', 'state', 'error', 'id')
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('--guest', metavar='GUEST', help=f'only of one guest, by {base.GUEST_HELP}')
+        parser.add_argument('--guest', metavar='GUEST', help=f'only operations of one guest: {base.GUEST_HELP}')
         parser.add_argument(
             '--state',
             action='append',
             choices=('accepted', 'running', 'succeeded', 'failed'),
-            help='only in this state; may be repeated',
+            help='only operations in this state; may be repeated',
         )
-        parser.add_argument('--since', type=_time, metavar='TIME', help='only those of this time or later (ISO 8601)')
-        parser.add_argument('--until', type=_time, metavar='TIME', help='only those before this time (ISO 8601)')
-        parser.add_argument('--limit', type=int, default=100, metavar='N', help='the newest N (100 by default)')
+        parser.add_argument(
+            '--since', type=_time, metavar='TIME', help='only operations accepted at this time or later (ISO 8601)'
+        )
+        parser.add_argument(
+            '--until', type=_time, metavar='TIME', help='only operations accepted before this time (ISO 8601)'
+        )
+        parser.add_argument('--limit', type=int, default=100, metavar='N', help='only the newest N (100 by default)')
         return parser
 
     def things(self, parsed_args: argparse.Namespace) -> Iterable[base.Json]:
@@ -51,7 +55,7 @@ class OperationList(base.AgentLister):
 
 
 class OperationShow(base.AgentShow):
-    """Show what became of one request."""
+    """Show one operation, with its outcome."""
 
     COLUMNS = (
         *('id', 'action', 'instance', 'device', 'state', 'error_class', 'error', 'accepted_at', 'started_at'),
@@ -60,7 +64,7 @@ class OperationShow(base.AgentShow):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('operation', metavar='ID', help='as "aliasagent operation list" shows it')
+        parser.add_argument('operation', metavar='ID', help='the id that "aliasagent operation list" shows')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
@@ -69,15 +73,16 @@ class OperationShow(base.AgentShow):
 
 
 class OperationWatch(command.Command):
-    """Follow operations: a line for each, each time its state changes.
+    """Follow operations: print a line each time the state of an operation changes.
 
-    With an ID until that one has ended, and as its outcome; else until interrupted.
+    With an ID, the command ends when that operation has finished, and fails if the operation failed. Without one, the
+    command runs until it is interrupted.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('operation', nargs='?', metavar='ID', help='as "aliasagent operation list" shows it')
-        parser.add_argument('--guest', metavar='GUEST', help=f'only of one guest, by {base.GUEST_HELP}')
+        parser.add_argument('operation', nargs='?', metavar='ID', help='the id that "aliasagent operation list" shows')
+        parser.add_argument('--guest', metavar='GUEST', help=f'only operations of one guest: {base.GUEST_HELP}')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
@@ -89,13 +94,13 @@ class OperationWatch(command.Command):
                 if operation['state'] == agent.FAILED and parsed_args.operation is not None:
                     raise errors.OperationFailed(f'{operation["error_class"]}: {operation["error"]}')
         except KeyboardInterrupt:
-            # Without an ID there is no other end; with one, it is not known what becomes of that.
+            # Without an ID an interrupt is the normal end; with one, the outcome is not known yet.
             if parsed_args.operation is not None:
-                raise errors.Interrupted('interrupted: the operation goes on') from None
+                raise errors.Interrupted('interrupted: the operation continues') from None
 
 
 def _changes(host: agent.Agent, parsed_args: argparse.Namespace) -> Iterator[base.Json]:
-    """Each operation that is watched, each time it is seen in another state."""
+    """Yield each watched operation each time that its state changes."""
     states: dict[str, str] = {}
     while True:
         if parsed_args.operation is None:
@@ -120,8 +125,8 @@ def _line(operation: base.Json) -> str:
 
 
 def _time(text: str) -> str:
-    """A time in ISO 8601; without a zone it is meant as here."""
+    """Parse a time in ISO 8601; a time without a zone is local."""
     try:
         return datetime.datetime.fromisoformat(text).astimezone().isoformat()
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f'{text!r} is no time such as 2026-01-31T12:00') from error
+        raise argparse.ArgumentTypeError(f'{text!r} is not a time in ISO 8601, such as 2026-01-31T12:00') from error

@@ -35,12 +35,12 @@ _COUNTED = {
 
 
 class Reconcile(base.AgentLister):
-    """Give devices from before aliases theirs, in the guests' persistent config.
+    """Write aliases into the persistent config of guests for devices that have none.
 
-    Shows for each guest how many devices have their alias, would get or get it now, are refused by libvirt, have no
-    persistent config to write to (those of a transient guest: only --live or a move helps), cannot be identified, or
-    conflict with another; and how many the running guest itself does not have yet ("pending"): those come with its next
-    start or move. Ends with 1 if a guest could not be looked at.
+    Shows the number of devices of each guest: "aliased" have their alias, "gets" get it now (or would get it, with
+    --dry-run), "refused" were refused by libvirt, "transient" have no persistent config (use --live or a migration),
+    "unidentified" have no evidence of their id, "conflicts" have contradicting evidence. "pending" aliases become live
+    with the guest's next start or migration. Ends with 1 if a guest could not be read.
     """
 
     COLUMNS = ('guest', 'name', *_COUNTED, 'pending', 'error')
@@ -48,16 +48,18 @@ class Reconcile(base.AgentLister):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('guests', metavar='GUEST', nargs='*', help=f'{base.GUEST_HELP}; all of the host by default')
-        parser.add_argument('--dry-run', action='store_true', help='show what would be done, and do nothing')
+        parser.add_argument('guests', metavar='GUEST', nargs='*', help=f'{base.GUEST_HELP}; by default all guests')
+        parser.add_argument('--dry-run', action='store_true', help='show the result without changing anything')
         parser.add_argument(
             '--live',
             action='store_true',
-            help='give a running guest its aliases, too: it is saved and restored, and stands still meanwhile; with '
-            '--dry-run only say for how long. Name the guests',
+            help='make the aliases live, too: the agent saves and restores each guest, which is paused meanwhile. With '
+            '--dry-run only show for how long. Requires GUEST',
         )
-        parser.add_argument('--devices', action='store_true', help='show a line per device instead of one per guest')
-        parser.add_argument('--inventory', metavar='JSON|@FILE', help=f'{base.INVENTORY_HELP}; for one guest')
+        parser.add_argument('--devices', action='store_true', help='show one line per device instead of one per guest')
+        parser.add_argument(
+            '--inventory', metavar='JSON|@FILE', help=f'{base.INVENTORY_HELP}. Requires exactly one GUEST'
+        )
         return parser
 
     def columns_for(self, parsed_args: argparse.Namespace) -> tuple[str, ...]:
@@ -72,18 +74,18 @@ class Reconcile(base.AgentLister):
         if parsed_args.inventory is not None:
             inventory = base.json_argument('--inventory', parsed_args.inventory)
             if len(parsed_args.guests) != 1:
-                raise errors.BadInput('--inventory: speaks of one guest; name it')
+                raise errors.BadInput('--inventory: requires exactly one GUEST')
         if parsed_args.live and not parsed_args.guests:
-            raise errors.BadInput('--live: makes guests stand still; name them')
+            raise errors.BadInput('--live: requires GUEST, because guests are paused meanwhile')
         known = {guest['uuid']: guest['name'] for guest in self.agent.guests()}
         chosen = [self.agent.guest_uuid(guest) for guest in parsed_args.guests] or list(known)
         shown = []
-        # On a terminal only: it goes to standard error, and away when done.
+        # A progress bar on standard error, only on a terminal; it disappears at the end.
         for instance in tqdm.tqdm(chosen, unit='guest', leave=False, disable=None, file=sys.stderr):
-            look = self._seen(instance, inventory, parsed_args)
-            if look['error']:
+            status = self._status(instance, inventory, parsed_args)
+            if status['error']:
                 self.failed = True
-            shown += _per_device(look) if parsed_args.devices else [_per_guest(look)]
+            shown += _per_device(status) if parsed_args.devices else [_per_guest(status)]
         return shown
 
     failed = False
@@ -91,84 +93,90 @@ class Reconcile(base.AgentLister):
     def run(self, parsed_args: argparse.Namespace) -> int:
         return super().run(parsed_args) or (errors.OperationFailed.exit_code if self.failed else 0)
 
-    def _seen(self, instance: str, inventory: base.Json | None, parsed_args: argparse.Namespace) -> base.Json:
-        """What is to be shown of a guest, after what was asked for was done to it."""
+    def _status(self, instance: str, inventory: base.Json | None, parsed_args: argparse.Namespace) -> base.Json:
+        """Reconcile a guest as the arguments say, and return its status, with the error if there was one."""
         try:
-            look = self._look(instance, inventory, dry_run=parsed_args.dry_run)
-            return self._relive(instance, inventory, look, dry_run=parsed_args.dry_run) if parsed_args.live else look
+            status = self._reconcile(instance, inventory, dry_run=parsed_args.dry_run)
+            if parsed_args.live:
+                return self._reconcile_live(instance, inventory, status, dry_run=parsed_args.dry_run)
+            return status
         except (errors.OperationFailed, errors.NotFound, errors.WaitTimedOut) as error:
             reason = str(error)
         except errors.BadInput as error:
-            # Without an inventory the input is ours, and what is wrong is this guest's.
+            # Without an inventory the request is ours, so the error is about this guest.
             if inventory is not None:
                 raise
             reason = str(error)
         except errors.Silent as error:
             reason = str(error)
-            self.agent.guests()  # ends it all if the agent answers nothing any more
-        # The other guests are still read.
-        return _not_seen(instance, reason)
+            self.agent.guests()  # raises an error, which ends the command, if the agent answers nothing any more
+        # The command continues with the other guests.
+        return _unread(instance, reason)
 
-    def _relive(self, instance: str, inventory: base.Json | None, look: base.Json, *, dry_run: bool) -> base.Json:
-        """What was seen at a guest, after its running part was given its aliases unless that is not wanted."""
-        if look['error']:
-            return look
+    def _reconcile_live(
+        self, instance: str, inventory: base.Json | None, status: base.Json, *, dry_run: bool
+    ) -> base.Json:
+        """Make a guest's aliases live unless this is a dry run, and return the guest's status."""
+        if status['error']:
+            return status
         seconds = self.agent.reconcile_live_estimate(instance)['seconds']
-        self.app.stderr.write(f'{instance} stands still for about {seconds:.0f} s\n')
+        self.app.stderr.write(f'{instance} is paused for about {seconds:.0f} s\n')
         if dry_run:
-            return look
-        operation = self._done('reconcile_live', instance, inventory)
+            return status
+        operation = self._run('reconcile_live', instance, inventory)
         if operation['state'] != agent.SUCCEEDED:
-            return {**look, 'error': f'{operation["error_class"]}: {operation["error"]}'}
-        return self._look(instance, inventory, dry_run=False)
+            return {**status, 'error': f'{operation["error_class"]}: {operation["error"]}'}
+        return self._reconcile(instance, inventory, dry_run=False)
 
-    def _done(self, method: str, instance: str, inventory: base.Json | None) -> base.Json:
-        """The operation that a request became, once it has an outcome."""
+    def _run(self, method: str, instance: str, inventory: base.Json | None) -> base.Json:
+        """Send a request, wait until its operation has finished, and return the operation."""
         seconds = base.WAIT_SECONDS
         operation_id = self.agent.submit(method, seconds, instance_uuid=instance, inventory=inventory)
         return self.agent.wait(operation_id, seconds)
 
-    def _look(self, instance: str, inventory: base.Json | None, *, dry_run: bool) -> base.Json:
-        """What was seen at a guest, after it was reconciled unless that is not wanted."""
+    def _reconcile(self, instance: str, inventory: base.Json | None, *, dry_run: bool) -> base.Json:
+        """Reconcile a guest unless this is a dry run, and return the guest's status."""
         if dry_run:
             return self.agent.reconcile_plan(instance, inventory)
-        operation = self._done('reconcile_instance', instance, inventory)
+        operation = self._run('reconcile_instance', instance, inventory)
         if operation['state'] != agent.SUCCEEDED:
-            return _not_seen(instance, f'{operation["error_class"]}: {operation["error"]}')
+            return _unread(instance, f'{operation["error_class"]}: {operation["error"]}')
         return self.agent.reconcile_status(instance)
 
 
-def _not_seen(instance: str, error: str) -> base.Json:
-    """What is shown of a guest that could not be looked at."""
+def _unread(instance: str, error: str) -> base.Json:
+    """Return the status of a guest that could not be read."""
     return {'instance': instance, 'name': '', 'pending': [], 'devices': [], 'error': error}
 
 
-def _per_guest(look: base.Json) -> base.Json:
-    outcomes = collections.Counter(device['outcome'] for device in look['devices'])
+def _per_guest(status: base.Json) -> base.Json:
+    outcomes = collections.Counter(device['outcome'] for device in status['devices'])
     return {
-        'guest': look['instance'],
-        'name': look['name'],
+        'guest': status['instance'],
+        'name': status['name'],
         **{column: outcomes[outcome] for column, outcome in _COUNTED.items()},
-        'pending': len(look['pending']),
-        'error': look['error'] or None,
+        'pending': len(status['pending']),
+        'error': status['error'] or None,
     }
 
 
-def _per_device(look: base.Json) -> list[base.Json]:
-    devices = look['devices'] + ([{'reason': look['error']}] if look['error'] else [])
-    return [{'guest': look['instance'], 'name': look['name'], **device} for device in devices]
+def _per_device(status: base.Json) -> list[base.Json]:
+    devices = status['devices'] + ([{'reason': status['error']}] if status['error'] else [])
+    return [{'guest': status['instance'], 'name': status['name'], **device} for device in devices]
 
 
 class XmlReconcile(command.Command):
-    """Rewrite a domain definition so that its devices have their aliases, without asking any agent.
+    """Write aliases into a domain definition in a file, without an agent.
 
-    The definition goes to standard output, the report, a line per device, to standard error. Nothing but aliases
-    differs. Ends with 1 if several devices have one alias, which libvirt does not take.
+    Prints the new definition to standard output, and a report with one line per device to standard error. Only aliases
+    change. Ends with 1 if several devices have the same alias, which libvirt refuses.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('file', metavar='FILE', help='as "virsh dumpxml --inactive --security-info" writes it')
+        parser.add_argument(
+            'file', metavar='FILE', help='a definition as "virsh dumpxml --inactive --security-info" prints it'
+        )
         parser.add_argument('--inventory', metavar='JSON|@FILE', help=base.INVENTORY_HELP)
         return parser
 
@@ -186,7 +194,7 @@ class XmlReconcile(command.Command):
         ]
         rewrite.give(definition, None, known)
         if isinstance(self.app.stdout, io.TextIOWrapper):
-            # What XML is unless it says otherwise, whatever else is written here.
+            # The default encoding of XML, whatever the terminal's is.
             self.app.stdout.reconfigure(encoding='utf-8')
         self.app.stdout.write(definition.to_xml() + '\n')
         self.app.stderr.write(''.join(f'{line}\n' for line in report))
@@ -194,16 +202,16 @@ class XmlReconcile(command.Command):
 
 
 def _inventory(text: str | None) -> base.Json | None:
-    """An inventory as the contract wants it.
+    """Parse an inventory, and check it against the contract.
 
-    :raises BadInput: it is none.
+    :raises BadInput: the inventory is not valid.
     """
     if text is None:
         return None
     inventory = base.json_argument('--inventory', text)
-    nobody = '00000000-0000-0000-0000-000000000000'
+    any_instance = '00000000-0000-0000-0000-000000000000'
     try:
-        contract.validate('reconcile_plan', {'instance_uuid': nobody, 'inventory': inventory})
+        contract.validate('reconcile_plan', {'instance_uuid': any_instance, 'inventory': inventory})
     except exception.InvalidInput as error:
         raise errors.BadInput(f'--inventory: {error}') from error
     return inventory

@@ -8,10 +8,10 @@ from aliasagent.shell import errors
 
 
 class VolumeAttach(base.RequestCommand):
-    """Plug a volume into a guest, live and for its next starts.
+    """Attach a volume to a guest as a disk, live and persistent.
 
-    The volume gets the alias ua-VOLUME_ID, and can be taken out again by this id. One of --file, --block and
-    --connection-info tells where its data are; paths are paths on the agent's host.
+    The disk gets the alias ua-VOLUME_ID, and a detach by this id finds it. One of --file, --block and --connection-info
+    says where the volume's data is; paths are paths on the agent's host.
     """
 
     example = 'aliasagent volume attach web1 7d3c2b9e-... --file /srv/volumes/data.raw --bus scsi --wait'
@@ -19,21 +19,25 @@ class VolumeAttach(base.RequestCommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('volume', metavar='VOLUME_ID', help="the volume's id, a UUID in most clouds")
         where = parser.add_mutually_exclusive_group(required=True)
-        where.add_argument('--file', metavar='PATH', help='a file (raw unless --file-format says otherwise)')
-        where.add_argument('--block', metavar='PATH', help='a block device')
+        where.add_argument('--file', metavar='PATH', help='a file with the data, raw or as --file-format says')
+        where.add_argument('--block', metavar='PATH', help='a block device with the data')
         where.add_argument(
             '--connection-info',
             metavar='JSON|@FILE',
             help="what Cinder's initialize_connection returns: driver_volume_type and data",
         )
-        parser.add_argument('--file-format', choices=('raw', 'qcow2'), help='what is in the file given by --file')
-        parser.add_argument('--device-name', metavar='NAME', help='such as /dev/vdb; the first free one by default')
+        parser.add_argument('--file-format', choices=('raw', 'qcow2'), help='the format of the file; raw by default')
+        parser.add_argument(
+            '--device-name', metavar='NAME', help='the target, such as /dev/vdb; the first free one by default'
+        )
         parser.add_argument(
             '--bus',
             choices=('virtio', 'scsi', 'sata', 'usb'),
-            help='how the guest sees it; by default what --device-name suggests, else virtio',
+            help='the bus of the disk in the guest; by default the one that --device-name suggests, or virtio',
         )
-        parser.add_argument('--type', choices=('disk', 'lun', 'cdrom'), default='disk', help='disk by default')
+        parser.add_argument(
+            '--type', choices=('disk', 'lun', 'cdrom'), default='disk', help='the type of the device; disk by default'
+        )
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
         return (
@@ -50,7 +54,7 @@ class VolumeAttach(base.RequestCommand):
 
 
 class VolumeDetach(base.RequestCommand):
-    """Take the disk of a volume out of a guest."""
+    """Detach the disk of a volume from a guest."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('volume', metavar='VOLUME_ID', help="the volume's id, a UUID in most clouds")
@@ -60,9 +64,9 @@ class VolumeDetach(base.RequestCommand):
 
 
 def _connection_info(parsed_args: argparse.Namespace) -> base.Json:
-    """Cinder's description of the volume.
+    """Return the volume's connection_info, as Cinder describes it.
 
-    :raises BadInput: it cannot be read, or --file-format is given for something else than a file.
+    :raises BadInput: the arguments are not valid, or give --file-format without --file.
     """
     if parsed_args.file is not None:
         data = {'device_path': parsed_args.file, 'format': parsed_args.file_format or 'raw'}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The message broker as the configuration names it: can it be reached, and does what is there fit our settings."""
+"""Checks the configured message brokers: whether they can be reached, and whether their queues fit our settings."""
 
 import contextlib
 import dataclasses
@@ -17,27 +17,27 @@ from aliasagent import rpc
 #: The kinds of transport that speak to a RabbitMQ.
 _DRIVERS = ('rabbit', 'kombu')
 _PORT = 5672
-#: AMQP's code for what is not there.
+#: AMQP's code for an exchange or queue that does not exist.
 _NOT_FOUND = 404
-#: Declares something on a channel, passively or not.
+#: Declares an exchange or queue on a channel, passively or not.
 Declare = Callable[[Any, bool], None]
 
 
 class BrokerError(Exception):
-    """The broker cannot be used; the words say at which address, and why, without credentials."""
+    """The broker cannot be used. The text names the address and the reason, without credentials."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Our exchange, or a queue of ours, as it was found on the broker."""
+    """Our exchange, or one of our queues, as it exists on the broker."""
 
     name: str
-    #: Why it does not fit the settings, in the broker's words; empty if it does.
+    #: Why it does not fit the settings, in the broker's words; empty if it fits.
     reason: str
 
     @property
     def is_not_durable(self) -> bool:
-        """Whether it does not fit because it is not durable, or is."""
+        """Whether it does not fit because of its argument ``durable``."""
         return "inequivalent arg 'durable'" in self.reason
 
 
@@ -56,13 +56,13 @@ class Broker:
 
     @property
     def is_rabbit(self) -> bool:
-        """Whether there is a broker to look at: the transports for tests have none."""
+        """Whether there is a broker to check: the transports for tests have none."""
         return self._url.transport in _DRIVERS
 
     def unreachable(self) -> list[str]:
-        """The addresses that cannot be used, each with the reason, if others can.
+        """Return the addresses that cannot be used, each with the reason.
 
-        :raises BrokerError: none can.
+        :raises BrokerError: no address can be used.
         """
         failed = []
         for host in self._addresses():
@@ -76,19 +76,19 @@ class Broker:
         return failed
 
     def found(self) -> list[Found]:
-        """What there is of the agent's exchange and queues. Changes nothing.
+        """Return those of the agent's exchange and queues that exist, without changing them.
 
-        :raises BrokerError: it cannot be told.
+        :raises BrokerError: no broker can be used.
         """
         arguments = self._arguments()
         for host in self._addresses():
             with contextlib.suppress(BrokerError), self._connected(host) as connection:
                 return self._found(connection, arguments)
-        raise BrokerError('no broker let itself be asked')
+        raise BrokerError('no broker can be used')
 
     @property
     def is_durable(self) -> bool:
-        """Whether the settings want what survives a restart of the broker."""
+        """Whether the settings ask for queues that survive a restart of the broker."""
         return bool(self._options.amqp_durable_queues or self._options.rabbit_quorum_queue)
 
     def _found(self, connection: Any, arguments: Any) -> list[Found]:
@@ -167,10 +167,11 @@ class Broker:
 
 
 def _refusal(connection: Any, declare: Declare) -> str | None:
-    """Why the broker would not let us have something as we want it; empty if it would, None if it is not there.
+    """Return why the broker refuses our declaration of an exchange or queue.
 
-    A passive declaration tells that something is there, but does not compare. One that is not passive does, and changes
-    nothing where something is.
+    Returns an empty text if the broker accepts the declaration, None if there is no such exchange or queue. A passive
+    declaration only checks that the queue exists. A second one, not passive, compares the settings, and changes nothing
+    because the queue exists.
     """
     for passive in (True, False):
         # A refusal ends the channel.
@@ -185,5 +186,5 @@ def _refusal(connection: Any, declare: Declare) -> str | None:
 
 
 def _words(error: Any) -> str:
-    """What the broker or the network said, without the frame that it said it in."""
+    """Return the text of an error of the broker or the network, without AMQP's frame."""
     return str(getattr(error, 'reply_text', None) or error or type(error).__name__)

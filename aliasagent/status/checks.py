@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is looked at before an agent of this release is started where an older one was. Nothing is changed."""
+"""The checks before an agent of this release is started where an older one was. They change nothing."""
 
 import os
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from aliasagent.virt import host
 Code = upgradecheck.Code
 Result = upgradecheck.Result
 
-#: Of how many guests the names are told.
+#: How many guests a message names at most.
 _NAMED = 5
 
 
@@ -56,7 +56,7 @@ class Checks(upgradecheck.UpgradeCommands):
     def _broker(self) -> Any:
         asked = broker.Broker(self._conf, self._timeout())
         if not asked.is_rabbit:
-            return Result(Code.WARNING, 'transport_url names no RabbitMQ, and nothing that is kept over a restart')
+            return Result(Code.WARNING, 'transport_url names no RabbitMQ; requests do not survive a restart')
         try:
             unreachable = asked.unreachable()
         except broker.BrokerError as error:
@@ -70,15 +70,17 @@ class Checks(upgradecheck.UpgradeCommands):
         try:
             found = asked.found()
         except broker.BrokerError as error:
-            return Result(Code.FAILURE, f'they could not be looked at: {error}')
+            return Result(Code.FAILURE, f'the queues could not be read: {error}')
         misfits = [it for it in found if it.reason]
         if not misfits:
-            return Result(Code.SUCCESS, f'{len(found)} are there already and fit' if found else None)
+            return Result(Code.SUCCESS, f'{len(found)} exist and fit the settings' if found else None)
         words = '; '.join(f'{it.name}: {it.reason}' for it in misfits)
-        # oslo.messaging then makes do with exchange and queues that are all not durable.
+        # oslo.messaging then uses an exchange and queues that are all not durable.
         if asked.is_durable and misfits == found and all(it.is_not_durable for it in found):
-            return Result(Code.WARNING, f'used as they are, and lost with the broker, until they are deleted: {words}')
-        return Result(Code.FAILURE, f'the agent could not listen; delete them, or change the settings: {words}')
+            return Result(
+                Code.WARNING, f'not durable, lost with the broker; delete them while the agent is stopped: {words}'
+            )
+        return Result(Code.FAILURE, f'the agent cannot listen; delete them, or change the settings: {words}')
 
     def _journal(self) -> Any:
         path = self._conf.operations.journal
@@ -90,14 +92,16 @@ class Checks(upgradecheck.UpgradeCommands):
             directory = os.path.dirname(os.path.abspath(path))
             if not os.path.isdir(directory):
                 return Result(Code.FAILURE, f'its directory does not exist: {directory}')
-            return Result(Code.SUCCESS, f'{path} is made at the first start')
+            return Result(Code.SUCCESS, f'the first start of the agent creates {path}')
         if not found.is_known:
             return Result(
-                Code.FAILURE, f'{path} has layout {found.version}; this release knows those up to {journal.VERSION}'
+                Code.FAILURE, f'{path} has layout {found.version}; this release supports up to {journal.VERSION}'
             )
-        words = [f'layout {found.version}', f'{found.unfinished} operations are taken up by the next start']
+        words = [f'layout {found.version}', f'the next start continues {found.unfinished} operations']
         if found.version < journal.VERSION:
-            words.insert(1, f'brought to {journal.VERSION} by the next start, which an older release cannot read')
+            words.insert(
+                1, f'the next start converts it to layout {journal.VERSION}, which an older release cannot read'
+            )
         return Result(Code.SUCCESS, '; '.join(words))
 
     def _mounts(self) -> Any:
@@ -107,9 +111,9 @@ class Checks(upgradecheck.UpgradeCommands):
     def _pending(self) -> Any:
         return self._of_guests(
             lambda survey: [
-                _count(survey.unknown, 'devices have no alias and do not say whose they are'),
-                _count(survey.to_give, 'devices get their alias with the next start of the agent'),
-                _count(survey.not_live, "devices have their alias live with their guest's next start only"),
+                _count(survey.unknown, 'devices have no alias and cannot be identified'),
+                _count(survey.to_give, "devices get their alias at the agent's next start"),
+                _count(survey.not_live, "devices have an alias that takes effect at their guest's next start"),
             ],
             Code.WARNING,
         )
@@ -128,34 +132,37 @@ class Checks(upgradecheck.UpgradeCommands):
             lambda survey: [
                 _count(
                     {name: len(aliases) for name, aliases in survey.by_name.items()},
-                    'aliases agree with nothing but the name of the disk\'s source, and an earlier release may have '
-                    'given them by that alone. After a volume migration it is the name of another volume: compare with '
-                    'Cinder what these guests have attached',
+                    "aliases agree with nothing but the name of the disk's source, and an earlier release may have "
+                    'given them by that name alone. After a volume migration the source has the name of another '
+                    'volume: compare the attachments of these guests with Cinder',
                 )
             ],
             Code.WARNING,
         )
 
     def _is_recorded(self) -> Callable[[str, str], bool]:
-        """Whether the journal has a record of whose a device is; one that cannot be read has its own check."""
-        try:
-            known = inspection.recorded(self._conf.operations.journal)
-        except exception.JournalError:
-            known = frozenset()
-        return lambda instance, device: (instance, device.lower()) in known
+        """Return a function that says whether the journal has a hint about a device.
 
-    def _of_guests(self, tell: Callable[[guests.Survey], list[str]], code: Any) -> Any:
+        A journal that cannot be read has none; the check of the journal reports it.
+        """
+        try:
+            recorded = inspection.recorded(self._conf.operations.journal)
+        except exception.JournalError:
+            recorded = frozenset()
+        return lambda instance, device: (instance, device.lower()) in recorded
+
+    def _of_guests(self, describe: Callable[[guests.Survey], list[str]], code: Any) -> Any:
         try:
             if self._surveyed is None:
                 self._surveyed = self._ask(lambda connected: guests.survey(connected, self._is_recorded()))
         except exception.HypervisorError as error:
-            return Result(Code.FAILURE, f'could not tell: {error}')
-        said = list(filter(None, tell(self._surveyed)))
-        result = code if said else Code.SUCCESS
+            return Result(Code.FAILURE, f'the guests could not be read: {error}')
+        messages = list(filter(None, describe(self._surveyed)))
+        result = code if messages else Code.SUCCESS
         for name, reason in list(self._surveyed.unread.items())[:_NAMED]:
             result = max(result, Code.WARNING)
-            said.append(f'{name} could not be looked at: {reason}')
-        return Result(result, '; '.join(said) or f'{self._surveyed.guests} guests')
+            messages.append(f'{name} could not be read: {reason}')
+        return Result(result, '; '.join(messages) or f'{self._surveyed.guests} guests')
 
     def _ask(self, question: Callable[[host.Host], Any]) -> Any:
         return hypervisor.ask(self._conf.libvirt.uri, question, self._timeout(), self._opener)
@@ -173,7 +180,7 @@ class Checks(upgradecheck.UpgradeCommands):
 
 
 def _count(found: Mapping[str, int], words: str) -> str:
-    """How many of something there are, and on which guests."""
+    """Describe how many devices or aliases were found, and on which guests."""
     if not found:
         return ''
     names = ', '.join(list(found)[:_NAMED]) + (', ...' if len(found) > _NAMED else '')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the guests of the host look like to an agent that has not changed anything yet."""
+"""A survey of the host's guests and their aliases, which changes nothing."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,28 +16,28 @@ from aliasagent.virt.host import Host
 
 @dataclasses.dataclass
 class Survey:
-    """All guests, by what is to be said of them; each guest by its name."""
+    """The findings about all guests, each by the guest's name."""
 
-    #: How many could be looked at.
+    #: Number of guests that could be read.
     guests: int = 0
-    #: How many devices would get their alias.
+    #: Number of devices that would get their alias.
     to_give: dict[str, int] = dataclasses.field(default_factory=dict)
-    #: How many devices have none, and are not given one by what they say themselves.
+    #: Number of devices without alias that do not identify themselves.
     unknown: dict[str, int] = dataclasses.field(default_factory=dict)
-    #: How many aliases are saved, and not live before the guest's next start.
+    #: Number of aliases that take effect at the guest's next start.
     not_live: dict[str, int] = dataclasses.field(default_factory=dict)
     #: The aliases that several devices have.
     doubled: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    #: The aliases with which nothing but the name of the disk's source agrees, and of which the journal has nothing.
+    #: The aliases that agree with nothing but the name of the disk's source, and about which the journal has no hint.
     by_name: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    #: Why nothing can be said.
+    #: Why the guest could not be read.
     unread: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def survey(host: Host, recorded: Callable[[str, str], bool] = lambda _instance, _device: False) -> Survey:
-    """Look at each guest.
+    """Read each guest.
 
-    :param recorded: whether the journal has a record of whose a device of a guest is.
+    :param recorded: says whether the journal has a hint about a device of a guest.
     :raises HypervisorUnavailable: the hypervisor cannot be reached.
     """
     found = Survey()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the agent of this host does its work: for a container's probe, and for whoever looks."""
+"""Checks whether the agent of this host is healthy, for operators and for the probe of a container."""
 
 import dataclasses
 import datetime
@@ -21,22 +21,22 @@ from aliasagent.virt import host
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
-    #: Why it is not well; empty if it is.
+    #: Why it is not healthy; empty if it is healthy.
     trouble: str = ''
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         return not self.trouble
 
 
 class Health:
-    """Looks at the agent from outside.
+    """Checks the agent from outside.
 
-    :param timeout: seconds to wait for each part.
-    :param oldest: seconds that an operation may wait before it is begun.
+    :param timeout: seconds to wait for the hypervisor, for each broker, and for the agent.
+    :param oldest: seconds that an operation may wait before it starts.
     """
 
     def __init__(
@@ -47,23 +47,27 @@ class Health:
         self._oldest = oldest
         self._opener = opener
 
-    def look(self) -> list[Finding]:
-        """Look at everything. What cannot be asked is not well."""
+    def check(self) -> list[Finding]:
+        """Run all checks. A component that cannot be checked is not healthy."""
         found = [
             self._try('hypervisor', self._hypervisor),
             self._try('broker', self._broker),
         ]
-        if found[-1].is_well:
-            # One question for both: an answer, whatever it says, says that the agent is there.
+        if found[-1].is_healthy:
+            # The same call for both: any answer shows that the agent is up.
             found.append(self._try('agent', self._agent))
-            found.append(self._try('queue', self._queue) if found[-1].is_well else Finding('queue', 'could not tell'))
+            found.append(
+                self._try('queue', self._queue)
+                if found[-1].is_healthy
+                else Finding('queue', 'not checked: the agent does not answer')
+            )
         else:
-            found += [Finding(what, 'could not tell: there is no way to the agent') for what in ('agent', 'queue')]
+            found += [Finding(what, 'not checked: the message broker cannot be used') for what in ('agent', 'queue')]
         return found
 
-    def _try(self, what: str, look: Callable[[], str]) -> Finding:
+    def _try(self, what: str, check: Callable[[], str]) -> Finding:
         try:
-            return Finding(what, look())
+            return Finding(what, check())
         except (
             exception.AliasAgentError,
             bounded.TimedOut,
@@ -80,7 +84,7 @@ class Health:
     def _broker(self) -> str:
         asked = broker.Broker(self._conf, self._timeout)
         if asked.is_rabbit:
-            # Others of a cluster may be down: the agent does its work.
+            # Other brokers of a cluster may be down: the agent needs one.
             asked.unreachable()
         return ''
 
@@ -93,10 +97,10 @@ class Health:
         waiting = self._waiting_since(before)
         if waiting is None:
             return ''
-        return f'operation {waiting} was accepted more than {self._oldest:g} s ago, and is not begun'
+        return f'operation {waiting} was accepted more than {self._oldest:g} s ago, and has not started'
 
     def _waiting_since(self, before: datetime.datetime) -> str | None:
-        """An operation that was accepted before that time and is not begun."""
+        """Return the id of an operation that was accepted before a time and has not started, or None."""
 
         def ask() -> str | None:
             transport = rpc.transport(self._conf)

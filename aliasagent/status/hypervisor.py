@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hypervisor, for a question or two."""
+"""Short calls to the hypervisor over a connection of their own."""
 
 import contextlib
 import re
@@ -19,10 +19,10 @@ _PASSWORD = re.compile(r'(//[^/@:\s]*):[^/\s]*@')
 
 
 def ask(uri: str, question: Callable[[host.Host], T], timeout: float, opener: host.Opener = host.open_libvirt) -> T:
-    """Put a question to a hypervisor over a connection of its own.
+    """Connect to a hypervisor, call a function with the connection, and return its result.
 
-    :param timeout: seconds until the connection stands, and as many for the answer.
-    :raises HypervisorUnavailable: it cannot be reached, or does not answer; with libvirt's reason, if it gave one.
+    :param timeout: seconds to wait for the connection, and as many again for the result.
+    :raises HypervisorUnavailable: the hypervisor cannot be reached, or does not answer.
     """
 
     def work() -> T:

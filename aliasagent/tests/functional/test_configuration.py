@@ -87,7 +87,7 @@ class ProgramsTestCase(base.TestCase):
             code, said = self.run_program(module, *arguments)
             self.assertEqual(expected, code, said)
             self.assertNotIn(MARK, said)
-            self.assertIn('transport_url cannot be understood', said)
+            self.assertIn('transport_url is not valid', said)
 
 
 class ReloadTest(test_agent.FakeAgentCase):

@@ -18,7 +18,7 @@ class HealthTest(test_agent.FakeAgentCase):
         looked = health.Health(conf.CONF, timeout=5.0, oldest=oldest, opener=self.side.open)
         conf.CONF.set_override('uri', self.side.uri, 'libvirt')
         self.addCleanup(conf.CONF.clear_override, 'uri', 'libvirt')
-        return {it.what: it.trouble for it in looked.look() if not it.is_well}
+        return {it.what: it.trouble for it in looked.check() if not it.is_healthy}
 
     def test_well(self) -> None:
         self.assertEqual({}, self.trouble())
@@ -50,14 +50,14 @@ class HealthTest(test_agent.FakeAgentCase):
         looked = health.Health(conf.CONF, timeout=1.0, oldest=60.0, opener=self.side.open)
         conf.CONF.set_override('uri', self.side.uri, 'libvirt')
         self.addCleanup(conf.CONF.clear_override, 'uri', 'libvirt')
-        self.assertEqual(['agent', 'queue'], [it.what for it in looked.look() if not it.is_well])
+        self.assertEqual(['agent', 'queue'], [it.what for it in looked.check() if not it.is_healthy])
 
     def test_a_hypervisor_that_is_away(self) -> None:
         def refuse(_uri: str) -> object:
             raise libvirt.libvirtError('down')
 
         looked = health.Health(conf.CONF, timeout=1.0, oldest=60.0, opener=refuse)
-        found = {it.what: it.trouble for it in looked.look() if not it.is_well}
+        found = {it.what: it.trouble for it in looked.check() if not it.is_healthy}
         self.assertEqual(['hypervisor'], list(found))
         self.assertIn(conf.CONF.libvirt.uri, found['hypervisor'])
 

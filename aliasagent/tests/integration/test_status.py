@@ -63,7 +63,7 @@ class StatusTest(testtools.TestCase):
     def test_all_is_well(self) -> None:
         self.agent.start()
         self.assertEqual((0, {}), self.health())
-        self.assertEqual((0, 'well'), (self.ask('health')[0], self.ask('health')[1].split()[-1]))
+        self.assertEqual((0, 'healthy'), (self.ask('health')[0], self.ask('health')[1].split()[-1]))
         _code, found = self.check()
         # in a container the tests may not see the host's mounts
         self.assertLessEqual({name for name, (result, _words) in found.items() if result}, {'Host mounts'})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the documents say that the code knows: ``.. generated:: FUNCTION ARGUMENTS...`` puts it where it stands.
+"""Generates parts of the documents from the code: ``.. generated:: FUNCTION ARGUMENTS...`` inserts them.
 
 Each function below returns lines of reStructuredText.
 """
@@ -46,12 +46,12 @@ from aliasagent.shell import operation
 ROOT = pathlib.Path(__file__).parents[3]
 RULES = ROOT / 'etc' / 'prometheus' / 'aliasagent.rules.yml'
 
-#: What cliff adds to each command that shows something.
+#: The options that cliff adds to each command that shows a table.
 OUTPUT_OPTIONS = (
     *('-f', '-c', '--quote', '--noindent', '--prefix', '--max-width', '--fit-width', '--print-empty'),
     *('--sort-column', '--sort-ascending', '--sort-descending'),
 )
-#: Schemas that are shown once, and named where they are used.
+#: Schemas that are shown once, and referred to by name.
 SHARED = {
     'connection_info': volume.CONNECTION_INFO,
     'port': port.PORT,
@@ -97,7 +97,7 @@ def _definitions(items: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _options(parser: argparse.ArgumentParser, only: Container[str] | None = None) -> Iterator[str]:
-    """Each option and argument; a Sphinx ``program`` says whose they are."""
+    """Describe each option and argument; a Sphinx ``program`` names their command."""
     for action in parser._actions:
         if only is not None and not any(name in only for name in action.option_strings):
             continue
@@ -119,20 +119,20 @@ def _one_line(text: str) -> str:
 
 
 def client_options() -> Iterator[str]:
-    """The options that each command of ``aliasagent`` knows."""
+    """The global options of ``aliasagent``."""
     yield '.. program:: aliasagent'
     yield ''
     yield from _options(main.AliasAgentApp().parser)
 
 
 def exit_codes() -> Iterator[str]:
-    """What ``aliasagent`` ends with."""
+    """The exit codes of ``aliasagent``."""
     lines = [line.split(maxsplit=1) for line in errors.EXIT_CODES.splitlines()[1:]]
     yield from _definitions((code, words) for code, words in lines)
 
 
 def output_options() -> Iterator[str]:
-    """The options that say how a command shows what it has to show."""
+    """The output options of the commands that show a table."""
     yield '.. program:: aliasagent'
     yield ''
     app: Any = types.SimpleNamespace(NAME='aliasagent')
@@ -147,7 +147,7 @@ def status_commands() -> Iterator[str]:
     words = {action.dest: action.help or '' for action in subparsers._choices_actions}
     for name, command in subparsers.choices.items():
         yield from _section(f'aliasagent-status {name}', '~')
-        yield f'Tells {words[name]}.'
+        yield f'{words[name].capitalize()}.'
         yield ''
         yield f'.. program:: aliasagent-status {name}'
         yield ''
@@ -161,7 +161,7 @@ def status_commands() -> Iterator[str]:
 
 
 def _referring(schema: Any, top: Any) -> Any:
-    """A schema with the names of others in the places where those stand."""
+    """Replace shared schemas in a schema by references."""
     if isinstance(schema, dict):
         for name, shared in SHARED.items():
             if schema is shared and schema is not top:
@@ -185,7 +185,7 @@ def methods(kind: str) -> Iterator[str]:
 
 
 def shared_schemas() -> Iterator[str]:
-    """The schemas that the methods' refer to, with those of their kinds."""
+    """The shared schemas, with the schemas of their kinds."""
     for name, schema in SHARED.items():
         yield from _section(name, '~')
         parts = {part: kinds for part, kinds in PARTS.items() if part.split('.')[0] == name}
@@ -201,7 +201,7 @@ def shared_schemas() -> Iterator[str]:
 
 
 def _without_kinds(schema: Any, member: str) -> Any:
-    """A schema without what holds for single values of a member: that is shown beside it."""
+    """Remove the conditions on single values of a member, which are shown beside the schema."""
     rest = [
         one for one in schema['allOf'] if 'const' not in one['if']['properties'].get(member, {}) or len(
             one['if']['properties']
@@ -212,9 +212,9 @@ def _without_kinds(schema: Any, member: str) -> Any:
 
 
 def formats() -> Iterator[str]:
-    """What each ``format`` of the schemas means."""
+    """The meaning of each ``format`` in the schemas."""
     rows = ((f'``{name}``', words) for name, (words, _check) in request_formats.FORMATS.items())
-    yield from _table(('format', 'what it is'), rows)
+    yield from _table(('format', 'meaning'), rows)
 
 
 def error_classes() -> Iterator[str]:
@@ -228,16 +228,16 @@ def error_classes() -> Iterator[str]:
         (f'``{it.__name__}``', f'``{it.template}``', it.__bases__[0].__name__, 'yes' if it.retryable else 'no')
         for it in sorted(found, key=lambda it: ([base.__name__ for base in it.__mro__][::-1]))
     )
-    yield from _table(('class', 'its words', 'kind of', 'retry'), rows, '18 52 18 12')
+    yield from _table(('class', 'text', 'base class', 'retry'), rows, '18 52 18 12')
 
 
 # What an operator watches
 
 
 def metric_families() -> Iterator[str]:
-    """What the metrics page tells."""
+    """The metrics."""
     made = metrics.Metrics()
-    # what is watched is asked for numbers only, and which ones does not matter here
+    # The metrics read only numbers from these, and the values do not matter here.
     made.watch(*(mock.MagicMock() for _part in inspect.signature(made.watch).parameters))
     rows = []
     for family in made.registry.collect():
@@ -246,11 +246,11 @@ def metric_families() -> Iterator[str]:
             labels = sorted({label for sample in family.samples for label in sample.labels} - {'le'})
             shown = ', '.join(f'``{label}``' for label in labels) or 'none'
             rows.append((f'``{name}``', family.type, shown, family.documentation))
-    yield from _table(('metric', 'type', 'labels', 'what it is'), sorted(rows), '36 10 16 38')
+    yield from _table(('metric', 'type', 'labels', 'meaning'), sorted(rows), '36 10 16 38')
 
 
 def outcomes() -> Iterator[str]:
-    """What a reconcile says of a device."""
+    """The outcomes of a reconcile for a device."""
     yield from _table(
         ('outcome', 'label of the metric'), ((str(it), f'``{it.name.lower()}``') for it in plan.Outcome)
     )
@@ -269,12 +269,12 @@ def _alerts() -> list[dict[str, Any]]:
 
 
 def page(name: str) -> str:
-    """What the page of an alert is called: AliasAgentDown is in alias-agent-down."""
+    """Return the name of an alert's page: alias-agent-down for AliasAgentDown."""
     return '-'.join(re.findall('[A-Z][a-z]+', name)).lower()
 
 
 def _said(rule: dict[str, Any]) -> str:
-    """What an alert says, with words for what Prometheus puts in."""
+    """Return an alert's summary, with words in place of Prometheus' values."""
     filled = {'$labels.instance': 'INSTANCE', '$labels.action': 'ACTION', '$value': 'N'}
     summary = str(rule['annotations']['summary'])
     for name, word in filled.items():
@@ -283,11 +283,11 @@ def _said(rule: dict[str, Any]) -> str:
 
 
 def alert(name: str) -> Iterator[str]:
-    """One alert as Prometheus has it."""
+    """One alert."""
     (rule,) = (rule for rule in _alerts() if rule['alert'] == name)
     yield f':Severity: {rule["labels"]["severity"]}'
-    yield from (f':Says: {_said(rule)}', f':Then: {rule["annotations"]["description"]}')
-    yield f':Fires: after {rule["for"]} in which this holds' if 'for' in rule else ':Fires: as soon as this holds'
+    yield from (f':Summary: {_said(rule)}', f':Effect: {rule["annotations"]["description"]}')
+    yield f':Fires: after {rule["for"]} of this condition' if 'for' in rule else ':Fires: on this condition'
     yield ''
     yield from _code('text', rule['expr'].strip())
 
@@ -295,7 +295,7 @@ def alert(name: str) -> Iterator[str]:
 def alert_table() -> Iterator[str]:
     """All alerts, each with its page."""
     yield from _table(
-        ('alert', 'severity', 'what it says'),
+        ('alert', 'severity', 'summary'),
         ((f':doc:`{it["alert"]} <{page(it["alert"])}>`', it['labels']['severity'], _said(it)) for it in _alerts()),
         '32 12 56',
     )
@@ -319,7 +319,7 @@ def payload() -> Iterator[str]:
 
 
 def example_payload() -> Iterator[str]:
-    """The payload of a detach that the guest did not go along with."""
+    """The payload of a detach whose guest did not release the device in time."""
     error = exception.DetachTimeout(
         instance='d4a6a9a0-5a5c-4a4b-9c39-0c8f1f4f2f10',
         device='7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10',
@@ -342,7 +342,7 @@ def example_payload() -> Iterator[str]:
 
 
 class Generated(rst.Directive):
-    """Puts what a function of this module returns where it stands."""
+    """Inserts the result of a function of this module into a document."""
 
     required_arguments = 1
     optional_arguments = 1

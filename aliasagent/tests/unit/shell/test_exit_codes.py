@@ -54,7 +54,7 @@ class ExitCodesTestCase(base.ShellTestCase):
         self.assert_ends(4, *DETACH, '--wait=0.01', api=api, says='aliasagent operation watch')
 
     def test_5_no_such_thing(self) -> None:
-        self.assert_ends(5, 'device', 'list', 'web2', says='"aliasagent guest list" shows the 3 that it has')
+        self.assert_ends(5, 'device', 'list', 'web2', says='"aliasagent guest list" shows its 3 guests')
         self.assert_ends(5, 'device', 'list', base.TWIN_1, says='is not on this host')
         unknown = base.rebuilt(exception.OperationNotFound(operation='one'))
         api = base.FakeComputeAPI(unknown)
@@ -69,7 +69,9 @@ class ExitCodesTestCase(base.ShellTestCase):
         running = base.FakeComputeAPI('running')
         self.assert_ends(130, *DETACH, '--wait', api=running, says='operation watch')
         self.assertEqual(1, len(running.casts))
-        self.assert_ends(130, 'operation', 'watch', 'one', api=base.FakeComputeAPI('running'), says='goes on')
+        self.assert_ends(
+            130, 'operation', 'watch', 'one', api=base.FakeComputeAPI('running'), says='the operation continues'
+        )
 
         class Interrupted(base.FakeComputeAPI):
             def _fail(self) -> None:
@@ -92,7 +94,7 @@ class ExitCodesTestCase(base.ShellTestCase):
             api = Interrupted()
             done = self.run_command(*DETACH, *wait, api=api)
             self.assertEqual(130, done.code)
-            self.assertIn(f'"aliasagent operation show {api.contexts[0].operation_id}" tells', done.stderr)
+            self.assertIn(f'"aliasagent operation show {api.contexts[0].operation_id}" shows', done.stderr)
 
     def test_3_the_answer_is_lost(self) -> None:
         class Silent(base.FakeComputeAPI):
@@ -103,7 +105,7 @@ class ExitCodesTestCase(base.ShellTestCase):
         api = Silent()
         done = self.run_command(*DETACH, '--wait', api=api)
         self.assertEqual(3, done.code)
-        self.assertIn(f'"aliasagent operation show {api.contexts[0].operation_id}" tells', done.stderr)
+        self.assertIn(f'"aliasagent operation show {api.contexts[0].operation_id}" shows', done.stderr)
 
     def test_141_nobody_reads_the_output(self) -> None:
         """As programs that do not handle SIGPIPE, and without a word (issue 13, number 28)."""
@@ -129,7 +131,7 @@ class ExitCodesTestCase(base.ShellTestCase):
         self.assertEqual(set(), codes - set(described(errors.EXIT_CODES)))
 
     def test_the_readme_says_what_the_help_says(self) -> None:
-        _before, _head, table = README.read_text().partition('exit  what it means\n')
+        _before, _head, table = README.read_text().partition('exit  meaning\n')
         self.assertEqual(
             described(errors.EXIT_CODES), described(table.partition('\n\n')[0].replace('standard error', ''))
         )

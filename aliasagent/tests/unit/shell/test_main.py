@@ -97,7 +97,7 @@ class OptionsTestCase(base.ShellTestCase):
             done = self.run_command('help', *words)
             self.assertEqual(2, done.code)
             self.assertEqual(
-                f'there is no command {" ".join(words)!r}; "aliasagent help" shows those that are\n', done.stderr
+                f'there is no command {" ".join(words)!r}; "aliasagent help" lists all commands\n', done.stderr
             )
 
     def test_timeout(self) -> None:
@@ -241,7 +241,7 @@ class ConnectionTestCase(test_base.BaseTestCase):
             raise PermissionError(errno.EACCES, 'Permission denied', '/etc/aliasagent/aliasagent.conf')
 
         self.useFixture(fixtures.MonkeyPatch('oslo_config.cfg.ConfigParser.parse', refuse))
-        with testtools.ExpectedException(errors.BadInput, '.*run this as root'):
+        with testtools.ExpectedException(errors.BadInput, '.*run the command as root'):
             self.connect(config_file=[self.config_file('[DEFAULT]\n')])
 
     def test_bad_url(self) -> None:

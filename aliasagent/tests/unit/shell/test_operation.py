@@ -27,7 +27,7 @@ class OperationTestCase(base.ShellTestCase):
     def test_a_time_that_is_none(self) -> None:
         done = self.run_command('operation', 'list', '--since', 'yesterday')
         self.assertEqual(2, done.code)
-        self.assertIn("'yesterday' is no time", done.stderr)
+        self.assertIn("'yesterday' is not a time", done.stderr)
 
     def test_one(self) -> None:
         done = self.run_command('operation', 'show', 'one', '-f', 'json', api=base.FakeComputeAPI('failed'))

@@ -79,7 +79,7 @@ class ReconcileTestCase(base.ShellTestCase):
         path.write_text(json.dumps(inventory))
         result = self.run_command('reconcile', 'web1', '--live', '--inventory', f'@{path}', api=api)
         self.assertEqual(0, result.code)
-        self.assertIn('stands still for about 2 s', result.stderr)
+        self.assertIn('is paused for about 2 s', result.stderr)
         arguments = {'instance_uuid': base.WEB, 'inventory': inventory}
         methods = ('reconcile_instance', 'reconcile_live', 'reconcile_instance')
         self.assertEqual([(method, arguments) for method in methods], api.casts)

@@ -196,7 +196,7 @@ class BadInputTestCase(base.ShellTestCase):
         path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'port.json'
         path.write_bytes(b'\xff\xfe\xff')
         said = self.refused('interface', 'attach', base.WEB, base.PORT, '--port', f'@{path}')
-        self.assertIn(f'--port: {path}: is no text', said)
+        self.assertIn(f'--port: {path}: is not text', said)
 
     def test_contradictions(self) -> None:
         block = ('volume', 'attach', base.WEB, base.VOLUME, '--block', '/dev/sdz')
@@ -267,7 +267,7 @@ class WaitTestCase(base.ShellTestCase):
         begin = time.monotonic()
         result = self.run_command(*ATTACH_FILE, '--wait=0.2', api=api)
         self.assertEqual(4, result.code)
-        self.assertIn('did not say in time', result.stderr)
+        self.assertIn('did not report its state in time', result.stderr)
         self.assertThat(time.monotonic() - begin, between(0.2, 5))
 
 
@@ -298,7 +298,7 @@ class UnreachableTestCase(base.ShellTestCase):
         api.list_instances = lambda *_: time.sleep(30)  # type: ignore[assignment,method-assign]
         result = self.run_command('guest', 'list', api=api, timeout=0.1)
         self.assertEqual(3, result.code)
-        self.assertIn('nothing came back within 0.2 s', result.stderr)
+        self.assertIn('did not answer within 0.2 s', result.stderr)
 
     def test_no_broker(self) -> None:
         asked = agent.Agent(base.FakeComputeAPI(), timeout=1, brokers=[('127.0.0.1', 1)])  # type: ignore[arg-type]

@@ -100,7 +100,7 @@ class ChecksTestCase(base.TestCase):
 
     def test_a_broker_that_is_down(self) -> None:
         self.assert_said('Message broker', Code.FAILURE, '127.0.0.1:1')
-        self.assert_said('Queues', Code.FAILURE, 'could not be looked at')
+        self.assert_said('Queues', Code.FAILURE, 'could not be read')
 
     def test_one_of_several_brokers_is_down(self) -> None:
         with mock.patch.object(broker.Broker, 'unreachable', return_value=['10.0.0.2:5672: gone'], autospec=True):
@@ -137,15 +137,15 @@ class ChecksTestCase(base.TestCase):
         self.assert_said('Queues', Code.SUCCESS)
 
     def test_no_journal_yet(self) -> None:
-        self.assert_said('Journal', Code.SUCCESS, 'is made at the first start')
+        self.assert_said('Journal', Code.SUCCESS, 'the first start of the agent creates')
         self.set('journal', f'{self.path}/nowhere/journal.sqlite', 'operations')
         self.assert_said('Journal', Code.FAILURE, 'directory does not exist')
 
     def test_journals(self) -> None:
         journal.Journal(self.path).close()
-        self.assert_said('Journal', Code.SUCCESS, f'layout {journal.VERSION}; 0 operations')
+        self.assert_said('Journal', Code.SUCCESS, f'layout {journal.VERSION}; the next start continues 0 operations')
         for version, code, word in (
-            (journal.VERSION - 1, Code.SUCCESS, f'brought to {journal.VERSION}'),
+            (journal.VERSION - 1, Code.SUCCESS, f'converts it to layout {journal.VERSION}'),
             (journal.VERSION + 1, Code.FAILURE, f'layout {journal.VERSION + 1}'),
         ):
             db = sqlite3.connect(self.path)
