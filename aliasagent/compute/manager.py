@@ -15,11 +15,11 @@ from typing import TypeVar
 import oslo_messaging
 
 from aliasagent import exception
-from aliasagent import rpc_server
 from aliasagent.compute import contract
 from aliasagent.compute import rpcapi
 from aliasagent.context import RequestContext
 from aliasagent.devices import bounds
+from aliasagent.messaging import rpc_server
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Action
@@ -205,7 +205,7 @@ class ComputeManager:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Take what is cast to us inside in at the end, at the cost of one. See :mod:`aliasagent.rpc_server`.
+        """Take what is cast to us inside in at the end, at the cost of one. See :mod:`aliasagent.messaging.rpc_server`.
 
         :raises NotTaken: some of it was not taken.
         """

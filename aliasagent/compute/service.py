@@ -20,6 +20,8 @@ from aliasagent import rpc
 from aliasagent.compute.manager import ComputeManager
 from aliasagent.conf import reading
 from aliasagent.devices.bounds import Bounds
+from aliasagent.messaging import notify
+from aliasagent.messaging import rpc_server
 from aliasagent.metrics import Metrics
 from aliasagent.metrics import Parts
 from aliasagent.operations import knowledge
@@ -66,7 +68,7 @@ class ComputeService(service.Service):
             reconnect_interval=conf.libvirt.reconnect_interval,
             max_calls=conf.libvirt.max_calls,
         )
-        notifier = rpc.notifier(conf, conf.host)
+        notifier = notify.notifier(conf, conf.host)
         self._journal_lock = JournalLock(conf.operations.journal)
         try:
             self._journal = Journal(conf.operations.journal, notices=notifier is not None)
@@ -229,7 +231,7 @@ class ComputeService(service.Service):
         LOG.info('Waiting for the message broker at %s', _hosts(transport))
         manager = ComputeManager(self._driver, self._journal, self._intake, self._reconciler, self._mover, self._within)
         for topic in _TOPICS:
-            server = rpc.server(
+            server = rpc_server.make(
                 transport, self._conf.host, [manager], topic=topic, in_order=Action, together=manager.together
             )
             self._servers.append(server)

@@ -14,6 +14,7 @@ from oslo_messaging import conffixture
 from aliasagent import conf
 from aliasagent import rpc
 from aliasagent.context import RequestContext
+from aliasagent.messaging import rpc_server
 from aliasagent.tests.contract import harness
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import processes
@@ -57,7 +58,7 @@ class TogetherTest(testtools.TestCase):
     @contextlib.contextmanager
     def serve(self) -> Iterator[Endpoint]:
         endpoint = Endpoint()
-        server = rpc.server(
+        server = rpc_server.make(
             self.transport, self.host_name, [endpoint], in_order=['detach'], together=endpoint.together
         )
         server.start()

@@ -13,6 +13,7 @@ from aliasagent import exception
 from aliasagent import rpc
 from aliasagent.compute.rpcapi import ComputeAPI
 from aliasagent.context import RequestContext
+from aliasagent.messaging import rpc_server
 from aliasagent.tests.contract import harness
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import processes
@@ -51,7 +52,7 @@ class OlderAgentTest(testtools.TestCase):
         self.transport = rpc.transport(conf.CONF)
         self.addCleanup(self.transport.cleanup)
         self.agent = OldAgent()
-        server = rpc.server(self.transport, self.host_name, [self.agent])
+        server = rpc_server.make(self.transport, self.host_name, [self.agent])
         server.start()
         self.addCleanup(server.wait)
         self.addCleanup(server.stop)

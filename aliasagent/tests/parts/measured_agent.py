@@ -22,9 +22,9 @@ backend.init_backend(backend.BackendType.THREADING)
 from oslo_messaging._drivers import impl_rabbit  # noqa: E402
 from oslo_messaging.rpc import server  # noqa: E402
 
-from aliasagent import rpc_parts  # noqa: E402
-from aliasagent import rpc_server  # noqa: E402
 from aliasagent.cmd import compute  # noqa: E402
+from aliasagent.messaging import rpc_parts  # noqa: E402
+from aliasagent.messaging import rpc_server  # noqa: E402
 from aliasagent.operations.journal import Journal  # noqa: E402
 from aliasagent.operations.model import Accepted  # noqa: E402
 from aliasagent.operations.model import Action  # noqa: E402

@@ -11,6 +11,7 @@ from aliasagent import exception
 from aliasagent import rpc
 from aliasagent.compute.rpcapi import ComputeAPI
 from aliasagent.context import RequestContext
+from aliasagent.messaging import rpc_server
 from aliasagent.operations.model import Action
 from aliasagent.tests import base
 
@@ -69,7 +70,7 @@ class VersionsTestCase(base.TestCase):
         """Start an agent, on a host of its version's name."""
         recorder = Recorder(version)
         for topic in topics:
-            server = rpc.server(self.transport, version, [recorder], topic=topic, in_order=Action)
+            server = rpc_server.make(self.transport, version, [recorder], topic=topic, in_order=Action)
             server.start()
             self.addCleanup(server.wait)
             self.addCleanup(server.stop)

@@ -19,7 +19,7 @@ from oslo_messaging._drivers import impl_rabbit
 
 from aliasagent import context
 from aliasagent import rpc
-from aliasagent import rpc_server
+from aliasagent.messaging import rpc_server
 from aliasagent.tests import base
 
 
@@ -49,7 +49,7 @@ class AcknowledgeTestCase(base.TestCase):
         self.useFixture(conffixture.ConfFixture(cfg.CONF)).transport_url = 'kombu+memory://'
         self.transport = rpc.transport(cfg.CONF)
         self.addCleanup(self.transport.cleanup)
-        self.server = rpc.server(self.transport, 'here', [self], in_order=['cast'])
+        self.server = rpc_server.make(self.transport, 'here', [self], in_order=['cast'])
 
     def start(self) -> Any:
         self.server.start()
@@ -219,7 +219,9 @@ class AcknowledgeTestCase(base.TestCase):
         self.server._process_incoming = lambda _incoming: None
         message = Message('cast', self.said, ConnectionResetError('gone'))
         self.useFixture(
-            fixtures.MonkeyPatch('aliasagent.rpc_server.LOG.warning', lambda *_words: seen.append(context.current()))
+            fixtures.MonkeyPatch(
+                'aliasagent.messaging.rpc_server.LOG.warning', lambda *_words: seen.append(context.current())
+            )
         )
         with context.bound(None):
             self.server._on_incoming([types.SimpleNamespace(message=message, ctxt=ctxt.to_dict())])

@@ -14,7 +14,8 @@ from oslo_messaging.rpc import server
 from aliasagent import context
 from aliasagent import exception
 from aliasagent import rpc
-from aliasagent import rpc_server
+from aliasagent.messaging import notify
+from aliasagent.messaging import rpc_server
 from aliasagent.tests import base
 
 
@@ -26,7 +27,7 @@ class InOrderServerTestCase(base.TestCase):
         self.threads: dict[str, threading.Thread] = {}
         self.useFixture(conffixture.ConfFixture(cfg.CONF)).transport_url = 'fake:/'
         self.transport = rpc.transport(cfg.CONF)
-        self.server = rpc.server(self.transport, 'here', [self], in_order=['cast'])
+        self.server = rpc_server.make(self.transport, 'here', [self], in_order=['cast'])
 
     def remember(self, method: str) -> None:
         self.threads[method] = threading.current_thread()
@@ -68,10 +69,10 @@ class DefaultsTestCase(base.TestCase):
     def test_no_notifications_without_a_driver(self) -> None:
         self.useFixture(conffixture.ConfFixture(cfg.CONF)).transport_url = 'fake:/'
         for drivers, wanted in (([], False), (['noop'], False), (['messagingv2'], True)):
-            rpc.notifier(cfg.CONF, 'here')
+            notify.notifier(cfg.CONF, 'here')
             cfg.CONF.set_override('driver', drivers, 'oslo_messaging_notifications')
             self.addCleanup(cfg.CONF.clear_override, 'driver', 'oslo_messaging_notifications')
-            self.assertEqual(wanted, rpc.notifier(cfg.CONF, 'here') is not None)
+            self.assertEqual(wanted, notify.notifier(cfg.CONF, 'here') is not None)
 
 
 class NotifierTestCase(base.TestCase):
@@ -81,7 +82,7 @@ class NotifierTestCase(base.TestCase):
         super().setUp()
         self.useFixture(conffixture.ConfFixture(cfg.CONF)).transport_url = 'fake:/'
         self.configure(driver=['messagingv2', 'log'], topics=['one', 'two'])
-        notifier = rpc.notifier(cfg.CONF, 'here')
+        notifier = notify.notifier(cfg.CONF, 'here')
         assert notifier is not None
         self.notifier = notifier
         self.sent: list[str] = []
@@ -118,7 +119,7 @@ class NotifierTestCase(base.TestCase):
 
     def test_what_fails_in_any_other_driver_is_raised(self) -> None:
         self.configure(driver=['test'])
-        notifier = rpc.notifier(cfg.CONF, 'here')
+        notifier = notify.notifier(cfg.CONF, 'here')
         assert notifier is not None
         # It keeps what it gets in a list.
         self.useFixture(fixtures.MonkeyPatch('oslo_messaging.notify._impl_test.NOTIFICATIONS', None))

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server behind :func:`aliasagent.rpc.server`: what it takes in, in which order, and what it tells the broker."""
+"""The server: what it takes in, in which order, and what it tells the broker."""
 
 import contextlib
 import logging
 import re
 import select
 from collections.abc import Callable
-from importlib import metadata
+from collections.abc import Iterable
 from typing import Any
 
 import oslo_messaging
@@ -17,6 +17,8 @@ from oslo_messaging.rpc import dispatcher
 from oslo_messaging.rpc import server
 
 from aliasagent import context
+from aliasagent import rpc
+from aliasagent.messaging import known
 
 LOG = logging.getLogger(__name__)
 
@@ -31,19 +33,6 @@ _MOMENT = 0.005
 
 class NotTaken(Exception):
     """An endpoint's word that a message is to stay with the broker: it is not acknowledged, and comes again."""
-
-
-class UnknownMessaging(Exception):
-    """oslo.messaging is not as this module knows it, so that a cast could be lost.
-
-    :param reason: what is different.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            f'oslo.messaging {metadata.version("oslo.messaging")} could lose requests: {reason}; install a version '
-            'that this release was tested with (see its requirements.txt)'
-        )
 
 
 class _LateListener(amqpdriver.RpcAMQPListener):
@@ -160,8 +149,8 @@ class InOrderServer(server.RPCServer):
 
     Those that are here already are handled together, which spares the endpoint to wait for the disk once for each.
 
-    ``_on_incoming`` and the listener are no public parts of oslo.messaging: :mod:`aliasagent.rpc_parts` checks them
-    when the agent starts.
+    ``_on_incoming`` and the listener are no public parts of oslo.messaging: :mod:`aliasagent.messaging.known` and
+    :mod:`aliasagent.messaging.rpc_parts` check them when the agent starts.
     """
 
     #: The methods that are handled in order.
@@ -181,7 +170,7 @@ class InOrderServer(server.RPCServer):
         elif type(poller) is not impl_fake.FakeListener:
             with contextlib.suppress(Exception):  # it is not known whether it can be closed
                 listener.cleanup()
-            raise UnknownMessaging(f'its listener is {type(poller).__module__}.{type(poller).__name__}')
+            raise known.UnknownMessaging(f'its listener is {type(poller).__module__}.{type(poller).__name__}')
         return listener
 
     def late(self, poller: Any) -> Any:
@@ -256,3 +245,30 @@ class InOrderServer(server.RPCServer):
             return False
         connection = getattr(getattr(poller, 'conn', None), 'connection', None)
         return connection is None or bool(connection.connection.connected)
+
+
+def make(
+    transport: oslo_messaging.Transport,
+    host: str,
+    endpoints: list[object],
+    *,
+    topic: str = rpc.TOPIC,
+    in_order: Iterable[str] = (),
+    together: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Any:
+    """A server for the messages to ``host``. Only methods marked with ``oslo_messaging.expose`` can be called.
+
+    :param in_order: the methods that are handled in the order of their messages, in the thread that takes them in.
+    :param together: what is around the handling of some of those, which are acknowledged after it.
+    """
+    made = oslo_messaging.get_rpc_server(
+        transport,
+        oslo_messaging.Target(exchange=rpc.EXCHANGE, topic=topic, server=host),
+        endpoints,
+        serializer=rpc.ContextSerializer(),
+        access_policy=dispatcher.ExplicitRPCAccessPolicy,
+        server_cls=InOrderServer,
+    )
+    made.in_order = frozenset(in_order)
+    made.together = together
+    return made

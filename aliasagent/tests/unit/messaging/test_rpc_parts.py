@@ -14,9 +14,10 @@ from oslo_messaging.rpc import server
 
 from aliasagent import conf
 from aliasagent import rpc
-from aliasagent import rpc_parts
-from aliasagent import rpc_server
 from aliasagent.cmd import compute
+from aliasagent.messaging import known
+from aliasagent.messaging import rpc_parts
+from aliasagent.messaging import rpc_server
 from aliasagent.tests import base
 
 
@@ -36,13 +37,17 @@ class PartsTestCase(base.TestCase):
         patch.start()
         self.addCleanup(patch.stop)
 
+    def check(self) -> None:
+        known.check()
+        rpc_parts.check(self.transport)
+
     def assert_refused(self, words: str) -> None:
-        refused = self.assertRaises(rpc_server.UnknownMessaging, rpc_parts.check, self.transport)
+        refused = self.assertRaises(known.UnknownMessaging, self.check)
         self.assertIn(words, str(refused))
         self.assertIn('requirements.txt', str(refused))
 
     def test_the_installed_one_is_known(self) -> None:
-        rpc_parts.check(self.transport)
+        self.check()
 
     def test_a_part_that_is_not_there(self) -> None:
         def renamed(_self: object, incoming: object) -> None:
@@ -83,19 +88,20 @@ class PartsTestCase(base.TestCase):
         self.assert_refused('a message was received, acknowledged, not received, handled, acknowledged')
 
     def test_a_listener_that_cannot_be_made(self) -> None:
-        def initialize(self: object, driver: Any, conn: Any) -> None:
+        def initialize(self: Any, driver: Any, conn: Any) -> None:
+            self.conn, self.incoming = conn, []
             conn.declare()
 
         self.replace(amqpdriver.AMQPListener, '__init__', initialize)
         self.assert_refused("a message cannot be handled (AttributeError: 'NoneType' object has no attribute")
 
     def test_a_listener_of_another_class_is_refused_and_closed(self) -> None:
-        made = rpc.server(self.transport, 'here', [self], in_order=['cast'])
+        made = rpc_server.make(self.transport, 'here', [self], in_order=['cast'])
         closed: list[str] = []
         for poller in (OtherListener(types.SimpleNamespace(prefetch_size=1), None), None):
             listener = types.SimpleNamespace(_poll_style_listener=poller, cleanup=lambda: closed.append('closed'))
             self.replace(server.RPCServer, '_create_listener', lambda _self, found=listener: found)
-            refused = self.assertRaises(rpc_server.UnknownMessaging, made._create_listener)
+            refused = self.assertRaises(known.UnknownMessaging, made._create_listener)
             self.assertIn(f'its listener is {type(poller).__module__}.{type(poller).__name__}', str(refused))
         self.assertEqual(['closed'] * 2, closed)
 
@@ -108,4 +114,4 @@ class PartsTestCase(base.TestCase):
         self.useFixture(fixtures.MonkeyPatch('oslo_log.log.setup', lambda *_args: None))
         self.addCleanup(conf.CONF.reset)
         self.assertEqual(1, compute.main([]))
-        self.assertRegex(self.log.output, r'The agent cannot start: oslo\.messaging \S+ could lose requests')
+        self.assertRegex(self.log.output, r'The agent cannot start: oslo\.messaging \S+ is unknown to this release')

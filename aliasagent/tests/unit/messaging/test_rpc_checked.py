@@ -15,6 +15,7 @@ from oslo_messaging.rpc import dispatcher
 
 from aliasagent import context
 from aliasagent import rpc
+from aliasagent.messaging import rpc_server
 from aliasagent.tests import base
 
 
@@ -38,8 +39,8 @@ class CheckedTestCase(base.TestCase):
         super().setUp()
         self.useFixture(conffixture.ConfFixture(cfg.CONF)).transport_url = 'fake:/'
         self.endpoint = Endpoint()
-        self.server = rpc.server(rpc.transport(cfg.CONF), 'here', [self.endpoint], in_order=['order'])
-        self.logger = self.useFixture(fixtures.FakeLogger('aliasagent.rpc_server'))
+        self.server = rpc_server.make(rpc.transport(cfg.CONF), 'here', [self.endpoint], in_order=['order'])
+        self.logger = self.useFixture(fixtures.FakeLogger('aliasagent.messaging.rpc_server'))
 
     def dispatch(self, message: dict[str, Any], *, call: bool = False, client_timeout: Any = None) -> Any:
         incoming = types.SimpleNamespace(
@@ -110,7 +111,7 @@ class PoolTestCase(base.TestCase):
 
     def test_whoever_waits_for_an_answer_may_be_gone(self) -> None:
         self.useFixture(conffixture.ConfFixture(cfg.CONF)).transport_url = 'fake:/'
-        server = rpc.server(rpc.transport(cfg.CONF), 'here', [Endpoint()], in_order=['order'])
+        server = rpc_server.make(rpc.transport(cfg.CONF), 'here', [Endpoint()], in_order=['order'])
         in_pool: list[Any] = []
         handled: list[Any] = []
         server._work_executor = types.SimpleNamespace(submit=lambda _function, incoming: in_pool.append(incoming))
@@ -131,7 +132,7 @@ class ListenerTestCase(base.TestCase):
         self.useFixture(conffixture.ConfFixture(cfg.CONF)).transport_url = 'kombu+memory://'
         transport = rpc.transport(cfg.CONF)
         self.addCleanup(transport.cleanup)
-        server = rpc.server(transport, 'here', [Endpoint()], in_order=['order'])
+        server = rpc_server.make(transport, 'here', [Endpoint()], in_order=['order'])
         self.listener = server._create_listener()._poll_style_listener
         self.addCleanup(self.listener.conn.close)
         self.said: list[str] = []
