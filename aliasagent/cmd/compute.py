@@ -15,7 +15,7 @@ from oslo_service import service  # noqa: E402
 from aliasagent import conf  # noqa: E402
 from aliasagent import exception  # noqa: E402
 from aliasagent import reports  # noqa: E402
-from aliasagent import rpc  # noqa: E402
+from aliasagent.client import rpc  # noqa: E402
 from aliasagent.conf import logs  # noqa: E402
 from aliasagent.conf import messaging  # noqa: E402
 from aliasagent.conf import reading  # noqa: E402

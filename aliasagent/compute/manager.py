@@ -15,8 +15,8 @@ from typing import TypeVar
 import oslo_messaging
 
 from aliasagent import exception
+from aliasagent.client import rpcapi
 from aliasagent.compute import contract
-from aliasagent.compute import rpcapi
 from aliasagent.context import RequestContext
 from aliasagent.devices import bounds
 from aliasagent.messaging import rpc_server
@@ -82,7 +82,7 @@ _DEVICE_ID: dict[Action, Callable[[Json], str]] = {
 
 
 class ComputeManager:
-    """What can be called over RPC; :class:`aliasagent.compute.rpcapi.ComputeAPI` is the other end."""
+    """What can be called over RPC; :class:`aliasagent.client.ComputeAPI` is the other end."""
 
     target = oslo_messaging.Target(version=rpcapi.ComputeAPI.VERSION)
 

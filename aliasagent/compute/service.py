@@ -16,7 +16,7 @@ from oslo_service import systemd
 from aliasagent import exception
 from aliasagent import notifications
 from aliasagent import reports
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.compute.manager import ComputeManager
 from aliasagent.conf import reading
 from aliasagent.devices.bounds import Bounds

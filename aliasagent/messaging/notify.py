@@ -8,7 +8,7 @@ import oslo_messaging
 from oslo_config import cfg
 
 from aliasagent import exception
-from aliasagent import rpc
+from aliasagent.client import rpc
 
 
 class Notifier(oslo_messaging.Notifier):

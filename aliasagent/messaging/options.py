@@ -5,7 +5,7 @@ from oslo_config import cfg
 from oslo_messaging._drivers import amqp
 from oslo_messaging._drivers import impl_rabbit
 
-from aliasagent import rpc
+from aliasagent.client import rpc
 
 
 def set_defaults() -> None:

@@ -21,7 +21,7 @@ _ORDER = ['received', 'handled', 'acknowledged']
 def check(transport: oslo_messaging.Transport) -> None:
     """Refuse an oslo.messaging that handles a message otherwise than expected.
 
-    :param transport: from :func:`aliasagent.rpc.transport`; it is not connected.
+    :param transport: from :func:`aliasagent.client.transport`; it is not connected.
     :raises UnknownMessaging: a cast cannot be handled, or is not acknowledged after it was handled.
     """
     try:

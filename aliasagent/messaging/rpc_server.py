@@ -17,7 +17,7 @@ from oslo_messaging.rpc import dispatcher
 from oslo_messaging.rpc import server
 
 from aliasagent import context
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.messaging import known
 
 LOG = logging.getLogger(__name__)

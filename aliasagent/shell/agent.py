@@ -20,8 +20,8 @@ from oslo_utils import uuidutils
 
 from aliasagent import context
 from aliasagent import exception
+from aliasagent.client import rpcapi
 from aliasagent.compute import contract
-from aliasagent.compute import rpcapi
 from aliasagent.shell import deadline
 from aliasagent.shell import errors
 

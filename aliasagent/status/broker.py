@@ -12,7 +12,7 @@ import oslo_messaging
 from kombu import connection as kombu
 from oslo_config import cfg
 
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.messaging import rabbit
 
 #: The kinds of transport that speak to a RabbitMQ.

@@ -9,8 +9,8 @@ import oslo_messaging
 from oslo_config import cfg
 
 from aliasagent import exception
-from aliasagent import rpc
-from aliasagent.compute import rpcapi
+from aliasagent.client import rpc
+from aliasagent.client import rpcapi
 from aliasagent.context import RequestContext
 from aliasagent.operations.model import State
 from aliasagent.status import bounded

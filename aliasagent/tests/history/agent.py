@@ -15,7 +15,7 @@ from typing import Any
 from oslo_config import cfg
 
 from aliasagent import conf
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.compute import service
 from aliasagent.context import RequestContext
 from aliasagent.messaging import notify

@@ -7,7 +7,7 @@ import tempfile
 from oslo_messaging import conffixture
 
 from aliasagent import conf
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.tests.contract import agent
 from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.integration import base

@@ -12,8 +12,8 @@ from oslo_messaging import conffixture
 
 from aliasagent import conf
 from aliasagent import exception
-from aliasagent import rpc
-from aliasagent.compute.rpcapi import ComputeAPI
+from aliasagent.client import ComputeAPI
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base

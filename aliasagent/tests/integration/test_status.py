@@ -14,7 +14,7 @@ from typing import ClassVar
 import testtools
 from kombu import connection as kombu_connection
 
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.operations import journal
 from aliasagent.tests.integration import base
 from aliasagent.tests.parts import environment

@@ -11,7 +11,7 @@ from typing import Any
 import testtools
 
 from aliasagent import exception
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
 from aliasagent.tests.parts import processes

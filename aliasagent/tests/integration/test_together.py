@@ -12,7 +12,7 @@ import testtools
 from oslo_messaging import conffixture
 
 from aliasagent import conf
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.messaging import rpc_server
 from aliasagent.tests.contract import harness

@@ -11,8 +11,8 @@ import testtools
 from oslo_messaging import conffixture
 
 from aliasagent import conf
-from aliasagent import rpc
-from aliasagent.compute.rpcapi import ComputeAPI
+from aliasagent.client import ComputeAPI
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.devices.domain import Domain
 from aliasagent.tests.contract import harness

@@ -20,7 +20,7 @@ from typing import Any
 import libvirt
 from kombu import connection as kombu_connection
 
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.tests.parts import agent
 from aliasagent.tests.parts import guest
 from aliasagent.tests.parts import guest_image

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterator
 
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.tests.parts import environment
 from aliasagent.tests.parts import rabbitmq
 from aliasagent.tests.parts.agent import Options

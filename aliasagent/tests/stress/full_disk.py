@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 
 from aliasagent import exception
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
 from aliasagent.tests.parts import environment

@@ -26,7 +26,7 @@ import libvirt
 import oslo_messaging
 
 from aliasagent import conf
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.operations.model import Operation
 from aliasagent.tests.contract import harness

@@ -28,7 +28,7 @@ from typing import Any
 from kombu import connection as kombu_connection
 from kombu import entity
 
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.tests.parts import processes
 from aliasagent.tests.parts.agent import Options

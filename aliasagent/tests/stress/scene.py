@@ -16,8 +16,8 @@ import libvirt
 from oslo_messaging import conffixture
 
 from aliasagent import conf
-from aliasagent import rpc
-from aliasagent.compute.rpcapi import ComputeAPI
+from aliasagent.client import ComputeAPI
+from aliasagent.client import rpc
 from aliasagent.devices import identity
 from aliasagent.devices.domain import Domain
 from aliasagent.operations.journal import Journal

@@ -23,7 +23,7 @@ FLOORS = (
     ('devices',),
     ('conf',),
     ('messaging',),
-    ('rpc',),
+    ('client',),
     ('context', 'exception', 'version'),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -32,14 +32,13 @@ BELOW = {
     'exception': set[str](),
     'context': set[str](),
     'version': set[str](),
-    # What the client needs is not private to oslo.messaging.
-    'rpc': {'context', 'exception'},
-    'messaging': {'context', 'exception', 'messaging', 'rpc'},
+    'client': {'client', 'context', 'exception'},
+    'messaging': {'client', 'context', 'exception', 'messaging'},
     'conf': {'conf', 'messaging.options', 'version'},
     'devices': {'devices', 'exception'},
-    # The client speaks to the contract, and to nothing behind it.
+    # The command speaks to the contract, and to nothing behind it.
     'shell': {
-        *('compute.contract', 'compute.rpcapi', 'conf', 'context', 'exception', 'rpc', 'shell', 'version'),
+        *('client', 'compute.contract', 'conf', 'context', 'exception', 'shell', 'version'),
         # and, to rewrite a file without an agent, what is pure
         *('devices', 'reconcile.plan', 'reconcile.records', 'reconcile.rewrite'),
     },
@@ -181,7 +180,7 @@ class OneRoomDecidesOneThingTestCase(base.TestCase):
             for module in self.importers('oslo_config')
             if module.split('.')[0] not in ('conf', 'cmd', 'shell', 'status')
         ]
-        self.assert_only({'compute.service', 'messaging', 'reports', 'rpc'}, users)
+        self.assert_only({'client', 'compute.service', 'messaging', 'reports'}, users)
 
 
 def _private_of_messaging(tree: ast.Module) -> Iterator[str]:
@@ -252,6 +251,25 @@ class GroundFloorTestCase(base.TestCase):
             if name.split('.')[0] in doing
         ]
         self.assertEqual([], users)
+
+
+class ClientTestCase(base.TestCase):
+    """Whoever sends requests has nothing of the agent in its process."""
+
+    def test_what_it_loads(self) -> None:
+        script = 'import sys, aliasagent.client; print(sorted(sys.modules))'
+        done = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-c', script],
+            capture_output=True, text=True, cwd=ROOT.parent, timeout=60, check=False,
+        )
+        self.assertEqual('', done.stderr)
+        loaded = ast.literal_eval(done.stdout)
+        self.assertEqual(
+            ['client', 'client.rpc', 'client.rpcapi', 'context', 'exception'],
+            [name.removeprefix('aliasagent.') for name in loaded if name.startswith('aliasagent.')],
+        )
+        packages = {name.split('.')[0] for name in loaded}
+        self.assertEqual(set(), packages & {'cliff', 'jsonschema', 'libvirt', 'lxml', 'prometheus_client'})
 
 
 class FilesTestCase(base.TestCase):

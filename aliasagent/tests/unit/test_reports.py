@@ -15,7 +15,7 @@ from unittest import mock
 
 from aliasagent import conf
 from aliasagent import reports
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import UnderWay

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aliasagent import exception
+from aliasagent.client import rpcapi
 from aliasagent.compute import contract
 from aliasagent.compute import formats
-from aliasagent.compute import rpcapi
 from aliasagent.compute import schemas
 from aliasagent.tests import base
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from aliasagent import conf
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.tests import base
 from aliasagent.tests import documents
 

@@ -13,7 +13,7 @@ from oslo_messaging.rpc import server
 
 from aliasagent import context
 from aliasagent import exception
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.messaging import notify
 from aliasagent.messaging import rpc_server
 from aliasagent.tests import base

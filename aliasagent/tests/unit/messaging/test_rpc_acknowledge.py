@@ -18,7 +18,7 @@ from oslo_messaging._drivers import common
 from oslo_messaging._drivers import impl_rabbit
 
 from aliasagent import context
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.messaging import rpc_server
 from aliasagent.tests import base
 

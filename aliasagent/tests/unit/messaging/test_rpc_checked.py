@@ -14,7 +14,7 @@ from oslo_messaging._drivers import amqpdriver
 from oslo_messaging.rpc import dispatcher
 
 from aliasagent import context
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.messaging import rpc_server
 from aliasagent.tests import base
 

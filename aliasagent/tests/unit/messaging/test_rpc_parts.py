@@ -13,7 +13,7 @@ from oslo_messaging._drivers import amqpdriver
 from oslo_messaging.rpc import server
 
 from aliasagent import conf
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.cmd import compute
 from aliasagent.messaging import known
 from aliasagent.messaging import rpc_parts

@@ -9,7 +9,7 @@ import oslo_messaging
 
 from aliasagent import context
 from aliasagent import exception
-from aliasagent import rpc
+from aliasagent.client import rpc
 
 Json = dict[str, Any]
 
@@ -61,7 +61,7 @@ class ComputeAPI:
       migration_progress, abort_migration.
     * 1.3 - submit, list_operations; calls go to the topic ``compute-alt``.
 
-    :param transport: from :func:`aliasagent.rpc.transport`.
+    :param transport: from :func:`aliasagent.client.transport`.
     :param host: the name the agent goes by (its option ``host``).
     :param timeout: seconds to wait for the answer to a call; None for the option ``rpc_response_timeout``.
     :param version_cap: the latest version that the agents understand (the option ``[upgrade_levels] compute``). What

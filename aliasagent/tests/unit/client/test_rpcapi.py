@@ -8,8 +8,8 @@ from oslo_config import cfg
 from oslo_messaging import conffixture
 
 from aliasagent import exception
-from aliasagent import rpc
-from aliasagent.compute.rpcapi import ComputeAPI
+from aliasagent.client import ComputeAPI
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.messaging import rpc_server
 from aliasagent.operations.model import Action
