@@ -14,12 +14,12 @@ from oslo_service import service  # noqa: E402
 
 from aliasagent import conf  # noqa: E402
 from aliasagent import exception  # noqa: E402
-from aliasagent import reports  # noqa: E402
 from aliasagent.client import rpc  # noqa: E402
 from aliasagent.conf import logs  # noqa: E402
 from aliasagent.conf import messaging  # noqa: E402
 from aliasagent.conf import reading  # noqa: E402
 from aliasagent.messaging import known  # noqa: E402
+from aliasagent.observe import reports  # noqa: E402
 
 LOG = logging.getLogger(__name__)
 

@@ -15,15 +15,15 @@ from oslo_service import systemd
 
 from aliasagent import exception
 from aliasagent import notifications
-from aliasagent import reports
 from aliasagent.client import rpc
 from aliasagent.compute.manager import ComputeManager
 from aliasagent.conf import reading
 from aliasagent.devices.bounds import Bounds
 from aliasagent.messaging import notify
 from aliasagent.messaging import rpc_server
-from aliasagent.metrics import Metrics
-from aliasagent.metrics import Parts
+from aliasagent.observe import reports
+from aliasagent.observe.metrics import Metrics
+from aliasagent.observe.metrics import Parts
 from aliasagent.operations import knowledge
 from aliasagent.operations import told
 from aliasagent.operations.intake import Intake

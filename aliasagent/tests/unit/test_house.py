@@ -16,7 +16,7 @@ FLOORS = (
     ('cmd', 'shell'),
     ('status',),
     ('compute',),
-    ('metrics', 'notifications', 'reports'),
+    ('notifications', 'observe'),
     ('operations',),
     ('reconcile',),
     ('virt',),
@@ -180,7 +180,7 @@ class OneRoomDecidesOneThingTestCase(base.TestCase):
             for module in self.importers('oslo_config')
             if module.split('.')[0] not in ('conf', 'cmd', 'shell', 'status')
         ]
-        self.assert_only({'client', 'compute.service', 'messaging', 'reports'}, users)
+        self.assert_only({'client', 'compute.service', 'messaging', 'observe.reports'}, users)
 
 
 def _private_of_messaging(tree: ast.Module) -> Iterator[str]:

@@ -24,13 +24,13 @@ from sphinx import application
 from sphinx.util import nodes as sphinx_nodes
 
 from aliasagent import exception
-from aliasagent import metrics
 from aliasagent import notifications
 from aliasagent.cmd import status
 from aliasagent.compute import formats as contract_formats
 from aliasagent.compute import schemas
 from aliasagent.devices import base as devices
 from aliasagent.devices import disk
+from aliasagent.observe import metrics
 from aliasagent.operations import model
 from aliasagent.reconcile import plan
 from aliasagent.shell import errors

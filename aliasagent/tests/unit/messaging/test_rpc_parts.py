@@ -110,7 +110,7 @@ class PartsTestCase(base.TestCase):
         journal = f'{self.make_directory()}/journal.sqlite'
         conf.CONF.set_override('journal', journal, 'operations')
         self.addCleanup(conf.CONF.clear_override, 'journal', 'operations')
-        self.useFixture(fixtures.MonkeyPatch('aliasagent.reports.Reports.start', lambda _self: None))
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.observe.reports.Reports.start', lambda _self: None))
         self.useFixture(fixtures.MonkeyPatch('oslo_log.log.setup', lambda *_args: None))
         self.addCleanup(conf.CONF.reset)
         self.assertEqual(1, compute.main([]))

@@ -24,7 +24,7 @@ from oslo_reports import opts
 from oslo_reports.models import with_default_views
 
 from aliasagent import version
-from aliasagent.metrics import Parts
+from aliasagent.observe.metrics import Parts
 from aliasagent.operations.model import Operation
 from aliasagent.reconcile.passes import Look
 from aliasagent.virt.leaving import Unplug

@@ -8,7 +8,7 @@ import urllib.request
 from typing import Any
 
 from aliasagent import exception
-from aliasagent import metrics
+from aliasagent.observe import metrics
 from aliasagent.operations.model import Action
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import passes

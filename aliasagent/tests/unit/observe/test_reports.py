@@ -14,9 +14,9 @@ from typing import Any
 from unittest import mock
 
 from aliasagent import conf
-from aliasagent import reports
 from aliasagent.client import rpc
 from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.observe import reports
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import UnderWay
 from aliasagent.reconcile import apply
