@@ -20,7 +20,7 @@ from aliasagent.shell import main
 from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_agent
-from aliasagent.tests.parts import processes
+from sandbox import processes
 
 #: Part of every secret that is sent here, and of nothing else.
 MARK = 'x7Qm-hush'

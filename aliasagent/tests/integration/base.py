@@ -13,12 +13,12 @@ import libvirt
 import testtools
 
 from aliasagent.tests.contract import harness
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import guest as guests
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import materials
 from aliasagent.virt import host
 from aliasagent.virt import taps
+from sandbox import environment
+from sandbox import guest as guests
+from sandbox import libvirtd
+from sandbox import materials
 
 
 class RealSide:

@@ -11,7 +11,7 @@ from aliasagent.client import rpc
 from aliasagent.tests.contract import agent
 from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts.agent import Agent
+from sandbox.agent import Agent
 
 
 class RealAgentCase(base.OnLibvirt, agent.AgentCase):

@@ -17,10 +17,10 @@ from aliasagent.reconcile.mover import Mover
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.tests.integration import moving
-from aliasagent.tests.parts import processes
 from aliasagent.virt import relive
 from aliasagent.virt import saved_guest
 from aliasagent.virt.guest import Side
+from sandbox import processes
 
 
 class ReliveTest(base.OnLibvirt, moving.MovingCase):

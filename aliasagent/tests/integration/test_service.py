@@ -17,11 +17,11 @@ from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts.agent import Agent
-from aliasagent.tests.parts.agent import Options
+from sandbox import environment
+from sandbox import libvirtd
+from sandbox import processes
+from sandbox.agent import Agent
+from sandbox.agent import Options
 
 
 class ServiceTest(testtools.TestCase):

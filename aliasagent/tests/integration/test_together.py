@@ -16,8 +16,8 @@ from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.messaging import rpc_server
 from aliasagent.tests.contract import harness
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import processes
+from sandbox import environment
+from sandbox import processes
 
 
 class Endpoint:

@@ -272,11 +272,26 @@ class ClientTestCase(base.TestCase):
         self.assertEqual(set(), packages & {'cliff', 'jsonschema', 'libvirt', 'lxml', 'prometheus_client'})
 
 
+class SandboxTestCase(base.TestCase):
+    """What the quickstart runs is no test, and no part of the agent."""
+
+    def test_it_knows_no_tests(self) -> None:
+        files = list((ROOT.parent / 'sandbox').glob('*.py'))
+        self.assertIn('quickstart.py', [path.name for path in files])
+        names = [name for path in files for name in imported(ast.parse(path.read_text()))]
+        self.assertEqual([], [name for name in names if name.startswith('aliasagent.tests')])
+
+    def test_the_agent_does_not_know_it(self) -> None:
+        users = [module for module, tree in modules() for name in imported(tree) if name.split('.')[0] == 'sandbox']
+        self.assertEqual([], users)
+
+
 class FilesTestCase(base.TestCase):
     def test_every_file_says_its_licence(self) -> None:
         without = [
-            str(path.relative_to(ROOT))
-            for path in ROOT.rglob('*.py')
+            str(path.relative_to(ROOT.parent))
+            for room in (ROOT, ROOT.parent / 'benchmarks', ROOT.parent / 'sandbox')
+            for path in room.rglob('*.py')
             if 'SPDX-License-Identifier: Apache-2.0' not in path.read_text()[:200]
         ]
         self.assertEqual([], without)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Brings the real parts up and down, from the command line.
 
-eval "$(python -m aliasagent.tests.parts up --directory DIR)"
-python -m aliasagent.tests.parts down --directory DIR
+eval "$(python -m sandbox up --directory DIR)"
+python -m sandbox down --directory DIR
 """
 
 import argparse
@@ -14,11 +14,11 @@ import sys
 
 import libvirt
 
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import guest_image
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts import rabbitmq
+from sandbox import environment
+from sandbox import guest_image
+from sandbox import libvirtd
+from sandbox import processes
+from sandbox import rabbitmq
 
 # Tells a directory that was made here from one that must not be removed.
 MARKER = '.aliasagent-test-parts'
@@ -68,7 +68,7 @@ def down(directory: pathlib.Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one of the two commands; the exit code is 0 only if it did all it should."""
-    parser = argparse.ArgumentParser(prog='python -m aliasagent.tests.parts', description=__doc__)
+    parser = argparse.ArgumentParser(prog='python -m sandbox', description=__doc__)
     parser.add_argument('command', choices=('up', 'down'))
     parser.add_argument('--directory', type=pathlib.Path, required=True, help='holds everything of the parts')
     chosen = parser.parse_args(arguments)

@@ -5,7 +5,7 @@ import hashlib
 import pathlib
 import uuid
 
-from aliasagent.tests.parts import processes
+from sandbox import processes
 
 SECTOR = 512
 RECORDS = 2048  # a writing guest uses that many sectors, from the start of its disk, over and over

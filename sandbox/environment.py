@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the real parts are that the integration tests run on, as ``python -m aliasagent.tests.parts up`` told.
+"""Where the real parts are that the integration tests run on, as ``python -m sandbox up`` told.
 
 A missing part is an error, never a reason to skip.
 """
@@ -9,8 +9,8 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-from aliasagent.tests.parts import guest_image
-from aliasagent.tests.parts import processes
+from sandbox import guest_image
+from sandbox import processes
 
 RABBIT_URL = 'ALIASAGENT_TEST_RABBIT_URL'
 LIBVIRT_URI = 'ALIASAGENT_TEST_LIBVIRT_URI'
@@ -46,7 +46,7 @@ def read(variables: Mapping[str, str] = os.environ) -> Environment:
     if missing:
         raise processes.PartFailed(
             f'{", ".join(missing)} not set. The integration tests run on a real RabbitMQ, libvirt and QEMU: run '
-            'tools/run-tests integration, or eval "$(python -m aliasagent.tests.parts up --directory DIR)" first'
+            'tools/run-tests integration, or eval "$(python -m sandbox up --directory DIR)" first'
         )
     directory = pathlib.Path(variables[DIRECTORY])
     if not directory.is_dir():

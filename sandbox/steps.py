@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import libvirt
 
-from aliasagent.tests.parts import processes
+from sandbox import processes
 
 WIDTH = 68
 

@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from aliasagent.tests.parts import guest
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts import steps
+from sandbox import guest
+from sandbox import processes
+from sandbox import steps
 
 #: Seconds that the agent may take for one request, and the guest to notice.
 PATIENCE = 120

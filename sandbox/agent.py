@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Sequence
 
 from aliasagent.devices.bounds import Bounds
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts import unprivileged
+from sandbox import processes
+from sandbox import unprivileged
 
 #: Options of a group, by name.
 Options = dict[str, dict[str, object]]

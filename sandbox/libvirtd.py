@@ -16,8 +16,8 @@ from collections.abc import Mapping
 
 import libvirt
 
-from aliasagent.tests.parts import certificates
-from aliasagent.tests.parts import processes
+from sandbox import certificates
+from sandbox import processes
 
 # No systemd, no security driver and no cgroups are needed; a guest's output goes to plain files.
 QEMU_CONF = """\

@@ -10,8 +10,8 @@ import shutil
 import signal
 from typing import Any
 
-from aliasagent.tests.parts import materials
-from aliasagent.tests.parts import processes
+from sandbox import materials
+from sandbox import processes
 
 # Where tgtd and tgtadm meet, so that no daemon of the host is met instead; the port's number is put behind it.
 SOCKET_VARIABLE = 'TGT_IPC_SOCKET'

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 
-from aliasagent.tests.parts import processes
+from sandbox import processes
 
 # Raised by whoever changes how the image is put together; a changed init script is noticed by itself.
 RECIPE = '1'

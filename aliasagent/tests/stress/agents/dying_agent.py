@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent, with one place in its code at which it kills itself. For tests only.
 
-``python -m aliasagent.tests.parts.dying_agent`` takes the agent's own arguments. The environment variable
+``python -m aliasagent.tests.stress.agents.dying_agent`` takes the agent's own arguments. The environment variable
 ``ALIASAGENT_TEST_DEATH`` holds a :class:`Death` as JSON. It may come true as soon as the file that it names is there,
 and is written into that file when it does.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent, which notes when each cast came, when the journal had it, and when the broker was told. For tests only.
 
-``python -m aliasagent.tests.parts.measured_agent`` takes the agent's own arguments. It adds to the file that the
-environment variable ``ALIASAGENT_TEST_TIMES`` names; :func:`read` reads it. With ``ALIASAGENT_TEST_EARLY`` set, the
+``python -m aliasagent.tests.stress.agents.measured_agent`` takes the arguments of the agent. It adds to the file that
+the environment variable ``ALIASAGENT_TEST_TIMES`` names; :func:`read` reads it. With ``ALIASAGENT_TEST_EARLY`` set, the
 broker is told as oslo.messaging by itself does it: as soon as a message comes.
 """
 

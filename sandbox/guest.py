@@ -14,8 +14,8 @@ from xml.sax import saxutils
 
 import libvirt
 
-from aliasagent.tests.parts import guest_image
-from aliasagent.tests.parts import processes
+from sandbox import guest_image
+from sandbox import processes
 
 # A kernel with these has neither of the two drivers that answer a request to release a PCI device.
 DEAF = 'acpiphp.disable=1 pcie_ports=compat'

@@ -14,8 +14,8 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import processes
+from sandbox import libvirtd
+from sandbox import processes
 
 SCHEMA = pathlib.Path('/usr/share/openvswitch/vswitch.ovsschema')
 DAEMONS = ('ovsdb-server', 'ovs-vswitchd')

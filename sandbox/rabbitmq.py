@@ -11,8 +11,8 @@ from typing import Any
 
 from kombu import connection as kombu_connection
 
-from aliasagent.tests.parts import certificates
-from aliasagent.tests.parts import processes
+from sandbox import certificates
+from sandbox import processes
 
 # The distribution's /usr/sbin/rabbitmq-server changes to the user and the home of the host's own broker; this does not.
 SERVER = pathlib.Path('/usr/lib/rabbitmq/bin/rabbitmq-server')

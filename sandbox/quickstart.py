@@ -21,15 +21,15 @@ import libvirt
 from kombu import connection as kombu_connection
 
 from aliasagent.client import rpc
-from aliasagent.tests.parts import agent
-from aliasagent.tests.parts import guest
-from aliasagent.tests.parts import guest_image
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import materials
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts import rabbitmq
-from aliasagent.tests.parts import steps
-from aliasagent.tests.parts import tour
+from sandbox import agent
+from sandbox import guest
+from sandbox import guest_image
+from sandbox import libvirtd
+from sandbox import materials
+from sandbox import processes
+from sandbox import rabbitmq
+from sandbox import steps
+from sandbox import tour
 
 DIRECTORY = pathlib.Path('/var/tmp/aliasagent-quickstart')
 #: Tells a directory that was made here from one that must not be removed.
