@@ -15,10 +15,10 @@ import oslo_messaging
 
 from aliasagent import context
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Notice
 from aliasagent.operations.model import Phase
-from aliasagent.requests.actions import Action
 
 LOG = logging.getLogger(__name__)
 

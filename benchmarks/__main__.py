@@ -3,7 +3,7 @@
 
 python -m benchmarks [NAME...] [--rounds 15] [--nova PYTHON | --without-nova]
 
-Those with real parts run on what the environment names (``python -m aliasagent.tests.parts up``). The exit code is 0 if
+Those with real parts run on what the environment names (``python -m sandbox up``). The exit code is 0 if
 all have run and the contenders did the same work; an aim that is missed is told, and does not change it.
 """
 

@@ -12,9 +12,9 @@ import libvirt
 
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import requests
-from aliasagent.tests.parts import processes
 from aliasagent.tests.stress.bench import Bench
 from benchmarks.bare_calls import BareCalls
+from sandbox import processes
 
 _SECONDS = 60
 #: Seconds between two looks into the journal: for one operation, and for however many. A look takes its time, too.

@@ -12,9 +12,6 @@ import statistics
 import time
 from collections.abc import Callable
 
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import guest as guests
-from aliasagent.tests.parts import processes as parts
 from aliasagent.tests.stress.bench import Bench
 from benchmarks import bare_service
 from benchmarks import disks
@@ -24,6 +21,9 @@ from benchmarks.harness import Comparison
 from benchmarks.harness import Result
 from benchmarks.harness import Sample
 from benchmarks.harness import Setting
+from sandbox import environment
+from sandbox import guest as guests
+from sandbox import processes as parts
 
 TITLE = 'Attach and detach of a SCSI disk on a booted guest, cast to outcome'
 #: Pairs in a turn, of which the median counts.

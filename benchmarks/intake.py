@@ -14,7 +14,6 @@ from concurrent import futures
 from typing import Any
 
 from aliasagent.context import RequestContext
-from aliasagent.tests.parts import processes as parts
 from aliasagent.tests.stress.bench import Bench
 from benchmarks import bare_service
 from benchmarks import harness
@@ -24,6 +23,7 @@ from benchmarks.harness import Result
 from benchmarks.harness import Sample
 from benchmarks.harness import Setting
 from benchmarks.processes import Bare
+from sandbox import processes as parts
 
 TITLE = 'Operations accepted per second'
 _OPERATIONS = 400

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent import futures
 
-from aliasagent.tests.parts.agent import Agent
 from aliasagent.tests.stress.bench import Bench
 from benchmarks import disks
 from benchmarks import harness
@@ -22,6 +21,7 @@ from benchmarks.harness import Comparison
 from benchmarks.harness import Result
 from benchmarks.harness import Sample
 from benchmarks.harness import Setting
+from sandbox.agent import Agent
 
 TITLE = 'Attach and detach on several guests at once'
 _GUESTS = (1, 4, 16)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Self
 
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts.agent import Agent
+from sandbox import processes
+from sandbox.agent import Agent
 
 _PROJECT = pathlib.Path(__file__).parents[1]
 #: Seconds until a signal has reached the agent's main thread for certain.

@@ -15,7 +15,6 @@ from typing import Any
 
 from aliasagent.operations.lanes import Lanes
 from aliasagent.reconcile import passes
-from aliasagent.tests.parts import environment
 from aliasagent.tests.stress import reconcile_scale as scale
 from aliasagent.virt import host
 from benchmarks import all_threads
@@ -24,6 +23,7 @@ from benchmarks.harness import Comparison
 from benchmarks.harness import Result
 from benchmarks.harness import Sample
 from benchmarks.harness import Setting
+from sandbox import environment
 
 TITLE = 'Aliases for the guests of a whole host'
 SIZES = (100, 300)

@@ -144,7 +144,7 @@ prepare_venv() {
 bring_parts_up() {
     local variables
     parts_in=$1
-    variables=$(as_root .venv/bin/python -m aliasagent.tests.parts up --directory "$1/parts") || return 1
+    variables=$(as_root .venv/bin/python -m sandbox up --directory "$1/parts") || return 1
     eval "$variables"
 }
 
@@ -152,5 +152,5 @@ bring_parts_up() {
 bring_parts_down() {
     [ "${parts_in:-}" = "$1" ] || return 0
     parts_in=''
-    as_root .venv/bin/python -m aliasagent.tests.parts down --directory "$1/parts"
+    as_root .venv/bin/python -m sandbox down --directory "$1/parts"
 }

@@ -9,14 +9,12 @@ from oslo_service import service
 
 from aliasagent import conf
 from aliasagent import exception
-from aliasagent import reports
-from aliasagent import rpc
-from aliasagent import rpc_parts
-from aliasagent import rpc_server
-from aliasagent.compute.service import ComputeService
+from aliasagent.client import rpc
 from aliasagent.conf import logs
 from aliasagent.conf import messaging
 from aliasagent.conf import reading
+from aliasagent.messaging import known
+from aliasagent.observe import reports
 
 LOG = logging.getLogger(__name__)
 
@@ -24,8 +22,9 @@ LOG = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> int:
     """Run the agent until it is told to stop; the exit code."""
     try:
+        known.check()
         agent = _agent(sys.argv[1:] if argv is None else argv)
-    except (cfg.Error, exception.JournalError, logging.LogConfigError, rpc_server.UnknownMessaging) as error:
+    except (cfg.Error, exception.JournalError, logging.LogConfigError, known.UnknownMessaging) as error:
         # Its words say how to go on; a traceback would hide them.
         reason = str(error)
     else:
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     return 1
 
 
-def _agent(arguments: list[str]) -> ComputeService:
+def _agent(arguments: list[str]) -> service.Service:
     """The agent as its options want it.
 
     :raises cfg.Error: they cannot be understood, or name a file that cannot be used.
@@ -46,6 +45,10 @@ def _agent(arguments: list[str]) -> ComputeService:
     :raises JournalError: the journal cannot be used.
     :raises UnknownMessaging: oslo.messaging is not the one that this release was written for.
     """
+    # Not before this: they import private parts of oslo.messaging, which were looked at only now.
+    from aliasagent.compute.service import ComputeService
+    from aliasagent.messaging import rpc_parts
+
     logs.set_defaults()
     logging.register_options(conf.CONF)
     asked = reports.Reports(conf.CONF)

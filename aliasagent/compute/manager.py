@@ -15,12 +15,13 @@ from typing import TypeVar
 import oslo_messaging
 
 from aliasagent import exception
-from aliasagent import rpc_server
+from aliasagent.actions import Action
 from aliasagent.allowed import rules
+from aliasagent.client import rpcapi
 from aliasagent.compute import contract
-from aliasagent.compute import rpcapi
 from aliasagent.context import RequestContext
 from aliasagent.devices import names
+from aliasagent.messaging import rpc_server
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
@@ -29,7 +30,6 @@ from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Look
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.requests import catalog
-from aliasagent.requests.actions import Action
 from aliasagent.requests.inventory import Inventory
 from aliasagent.requests.inventory import records_of
 from aliasagent.virt.driver import Driver
@@ -81,7 +81,7 @@ def _cast(action: Action) -> Callable[..., None]:
 
 
 class ComputeManager:
-    """What can be called over RPC; :class:`aliasagent.compute.rpcapi.ComputeAPI` is the other end."""
+    """What can be called over RPC; :class:`aliasagent.client.ComputeAPI` is the other end."""
 
     target = oslo_messaging.Target(version=rpcapi.ComputeAPI.VERSION)
 
@@ -204,7 +204,7 @@ class ComputeManager:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Take what is cast to us inside in at the end, at the cost of one. See :mod:`aliasagent.rpc_server`.
+        """Take what is cast to us inside in at the end, at the cost of one. See :mod:`aliasagent.messaging.rpc_server`.
 
         :raises NotTaken: some of it was not taken.
         """

@@ -6,12 +6,12 @@ hold more than is listed, as Cinder sends it. ``port`` and ``hostdev`` are ours,
 names, and hold nothing else. What a ``format`` means is told by :mod:`aliasagent.requests.formats`.
 """
 
+from aliasagent.actions import Action
 from aliasagent.operations.model import State
 from aliasagent.requests import base
 from aliasagent.requests import catalog
 from aliasagent.requests import inventory
 from aliasagent.requests import schema as parts
-from aliasagent.requests.actions import Action
 from aliasagent.requests.schema import Schema
 
 #: The arguments of each method, by its name.

@@ -15,14 +15,17 @@ from oslo_service import systemd
 
 from aliasagent import exception
 from aliasagent import notifications
-from aliasagent import reports
-from aliasagent import rpc
+from aliasagent.actions import Action
 from aliasagent.allowed import mounts
 from aliasagent.allowed.rules import Bounds
+from aliasagent.client import rpc
 from aliasagent.compute.manager import ComputeManager
 from aliasagent.conf import reading
-from aliasagent.metrics import Metrics
-from aliasagent.metrics import Parts
+from aliasagent.messaging import notify
+from aliasagent.messaging import rpc_server
+from aliasagent.observe import reports
+from aliasagent.observe.metrics import Metrics
+from aliasagent.observe.metrics import Parts
 from aliasagent.operations import knowledge
 from aliasagent.operations import told
 from aliasagent.operations.intake import Intake
@@ -34,7 +37,6 @@ from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
-from aliasagent.requests.actions import Action
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import Patience
@@ -66,7 +68,7 @@ class ComputeService(service.Service):
             reconnect_interval=conf.libvirt.reconnect_interval,
             max_calls=conf.libvirt.max_calls,
         )
-        notifier = rpc.notifier(conf, conf.host)
+        notifier = notify.notifier(conf, conf.host)
         self._journal_lock = JournalLock(conf.operations.journal)
         try:
             self._journal = Journal(conf.operations.journal, notices=notifier is not None)
@@ -219,7 +221,7 @@ class ComputeService(service.Service):
         LOG.info('Waiting for the message broker at %s', _hosts(transport))
         manager = ComputeManager(self._driver, self._journal, self._intake, self._reconciler, self._mover, self._within)
         for topic in _TOPICS:
-            server = rpc.server(
+            server = rpc_server.make(
                 transport, self._conf.host, [manager], topic=topic, in_order=Action, together=manager.together
             )
             self._servers.append(server)

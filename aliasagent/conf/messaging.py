@@ -1,23 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of oslo.messaging: our defaults for them, and whether they can be understood."""
+"""The options of oslo.messaging: whether they can be understood."""
 
 from collections.abc import Callable
 from typing import Any
 
 import oslo_messaging
 from oslo_config import cfg
-from oslo_messaging._drivers import amqp
-from oslo_messaging._drivers import impl_rabbit
 
 from aliasagent.conf import reading
-
-#: Our defaults in the group oslo_messaging_rabbit.
-DEFAULTS = {
-    # What the broker has taken survives its restart.
-    'amqp_durable_queues': True,
-    # How many messages are with us before the broker waits for us: they come again if we crash.
-    'rabbit_qos_prefetch_count': 10,
-}
 
 #: What is made of the options, the option that says where it leads to, and what it says.
 _TRANSPORTS: tuple[tuple[Callable[[cfg.ConfigOpts], Any], str, Callable[[cfg.ConfigOpts], str | None]], ...] = (
@@ -28,12 +18,6 @@ _TRANSPORTS: tuple[tuple[Callable[[cfg.ConfigOpts], Any], str, Callable[[cfg.Con
         lambda conf: conf.oslo_messaging_notifications.transport_url,
     ),
 )
-
-
-def set_defaults() -> None:
-    """Have our defaults take the place of oslo.messaging's; also for the sample of the configuration."""
-    for known in (amqp.amqp_opts, impl_rabbit.rabbit_opts):
-        cfg.set_defaults(known, **DEFAULTS)
 
 
 def check(conf: cfg.ConfigOpts) -> None:

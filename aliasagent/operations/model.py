@@ -5,11 +5,11 @@ import dataclasses
 import enum
 from typing import NamedTuple
 
+from aliasagent import actions
 from aliasagent import exception
+from aliasagent.actions import Action
+from aliasagent.actions import Kind
 from aliasagent.devices.fingerprint import DeviceFingerprint
-from aliasagent.requests import actions
-from aliasagent.requests.actions import Action
-from aliasagent.requests.actions import Kind
 from aliasagent.requests.base import Request
 
 #: What puts a device into a guest.

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from typing import Any
 from typing import TypeVar
 
+from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.requests import catalog
-from aliasagent.requests.actions import Action
 from aliasagent.requests.base import Json
 from aliasagent.requests.base import Request
 

@@ -13,6 +13,7 @@ from concurrent import futures
 
 from aliasagent import context
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lanes import Lanes
@@ -29,7 +30,6 @@ from aliasagent.operations.overdue import Overdue
 from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.requests import inventory
-from aliasagent.requests.actions import Action
 from aliasagent.requests.base import Attach
 from aliasagent.requests.base import Detach
 from aliasagent.requests.base import Move

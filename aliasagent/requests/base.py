@@ -13,12 +13,12 @@ from typing import ClassVar
 from typing import Self
 from typing import TypeVar
 
+from aliasagent.actions import Action
 from aliasagent.allowed import rules
 from aliasagent.devices import base as devices
 from aliasagent.devices import differences
 from aliasagent.devices import names
 from aliasagent.requests import schema as parts
-from aliasagent.requests.actions import Action
 
 #: An object of JSON: what messages and the journal hold.
 Json = dict[str, Any]

@@ -3,12 +3,12 @@
 
 from collections.abc import Mapping
 
+from aliasagent.actions import Action
 from aliasagent.requests import detach
 from aliasagent.requests import guest
 from aliasagent.requests import hostdev
 from aliasagent.requests import port
 from aliasagent.requests import volume
-from aliasagent.requests.actions import Action
 from aliasagent.requests.base import Json
 from aliasagent.requests.base import Request
 

@@ -5,9 +5,9 @@ import dataclasses
 from typing import ClassVar
 from typing import Self
 
+from aliasagent.actions import Action
 from aliasagent.requests import base
 from aliasagent.requests import schema as parts
-from aliasagent.requests.actions import Action
 
 
 @dataclasses.dataclass(frozen=True)

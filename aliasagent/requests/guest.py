@@ -6,12 +6,12 @@ from typing import Any
 from typing import ClassVar
 from typing import Self
 
+from aliasagent.actions import Action
 from aliasagent.allowed import rules
 from aliasagent.requests import base
 from aliasagent.requests import inventory
 from aliasagent.requests import schema as parts
 from aliasagent.requests import uris
-from aliasagent.requests.actions import Action
 from aliasagent.requests.inventory import Inventory
 
 _INVENTORY = {'inventory': parts.nullable(inventory.SCHEMA)}

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 from typing import Self
 
+from aliasagent.actions import Action
 from aliasagent.allowed import rules
 from aliasagent.devices import alias
 from aliasagent.devices import pci
 from aliasagent.devices.hostdev import Hostdev
 from aliasagent.requests import base
 from aliasagent.requests import schema as parts
-from aliasagent.requests.actions import Action
 
 _TYPE: parts.Schema = {'type': {'type': 'string'}}
 

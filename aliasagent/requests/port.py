@@ -12,6 +12,7 @@ from typing import ClassVar
 from typing import Self
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.allowed import rules
 from aliasagent.devices import alias
 from aliasagent.devices import interface as interfaces
@@ -20,7 +21,6 @@ from aliasagent.devices import pci
 from aliasagent.devices.interface import Interface
 from aliasagent.requests import base
 from aliasagent.requests import schema as parts
-from aliasagent.requests.actions import Action
 
 #: The VLAN of ports that may not reach anything yet. Neutron's agent drops all that comes from it, and gives the port
 #: its own tag once it knows it.

@@ -11,6 +11,7 @@ from typing import ClassVar
 from typing import Self
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.allowed import rules
 from aliasagent.devices import alias
 from aliasagent.devices import qos
@@ -19,7 +20,6 @@ from aliasagent.devices.disk import Disk
 from aliasagent.requests import base
 from aliasagent.requests import schema as parts
 from aliasagent.requests import sources
-from aliasagent.requests.actions import Action
 
 #: The buses that each kind of device can be on.
 BUSES = {

@@ -21,8 +21,8 @@ from oslo_utils import uuidutils
 from aliasagent import bounded
 from aliasagent import context
 from aliasagent import exception
+from aliasagent.client import rpcapi
 from aliasagent.compute import contract
-from aliasagent.compute import rpcapi
 from aliasagent.shell import errors
 
 LOG = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import oslo_messaging
 from oslo_config import cfg
 
 from aliasagent import conf
-from aliasagent import rpc
-from aliasagent.compute import rpcapi
+from aliasagent.client import rpc
+from aliasagent.client import rpcapi
 from aliasagent.conf import messaging
 from aliasagent.conf import reading
 from aliasagent.conf import upgrade_levels

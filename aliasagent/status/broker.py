@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import ssl
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import oslo_messaging
 from kombu import connection as kombu
 from oslo_config import cfg
-from oslo_messaging._drivers import impl_rabbit
 
-from aliasagent import rpc
+from aliasagent.client import rpc
+from aliasagent.messaging import rabbit
 
 #: The kinds of transport that speak to a RabbitMQ.
 _DRIVERS = ('rabbit', 'kombu')
@@ -108,17 +109,9 @@ class Broker:
         return [name for topic in (rpc.TOPIC, rpc.ALT_TOPIC) for name in (topic, f'{topic}.{self._host}')]
 
     def _arguments(self) -> Any:
-        """What oslo.messaging asks of a topic's queue: its own function, for it alone knows."""
-        options = self._options
-        quorum = impl_rabbit.QuorumMemConfig(
-            options.rabbit_quorum_delivery_limit,
-            options.rabbit_quorum_max_memory_length,
-            options.rabbit_quorum_max_memory_bytes,
-        )
+        """What oslo.messaging asks of a topic's queue."""
         try:
-            return impl_rabbit._get_queue_arguments(
-                options.rabbit_ha_queues, 0, options.rabbit_quorum_queue, quorum, False
-            )
+            return rabbit.queue_arguments(self._options)
         except RuntimeError as error:
             raise BrokerError(str(error)) from error
 
@@ -155,11 +148,11 @@ class Broker:
         given: dict[str, Any] = {'keyfile': options.ssl_key_file, 'certfile': options.ssl_cert_file}
         wanted = {name: value for name, value in given.items() if value}
         if options.ssl_version:
-            wanted['ssl_version'] = impl_rabbit.Connection.validate_ssl_version(options.ssl_version)
+            wanted['ssl_version'] = rabbit.ssl_version(options.ssl_version)
         if options.ssl_ca_file:
             wanted |= {
                 'ca_certs': options.ssl_ca_file,
-                'cert_reqs': impl_rabbit.ssl.CERT_REQUIRED,
+                'cert_reqs': ssl.CERT_REQUIRED,
                 # as oslo.messaging does
                 'server_hostname': host.hostname if len(self._url.hosts) == 1 else None,
             }

@@ -10,8 +10,8 @@ from oslo_config import cfg
 
 from aliasagent import bounded
 from aliasagent import exception
-from aliasagent import rpc
-from aliasagent.compute import rpcapi
+from aliasagent.client import rpc
+from aliasagent.client import rpcapi
 from aliasagent.context import RequestContext
 from aliasagent.operations.model import State
 from aliasagent.status import broker

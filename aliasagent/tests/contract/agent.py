@@ -7,8 +7,8 @@ from typing import Any
 import oslo_messaging
 
 from aliasagent import exception
-from aliasagent import rpc
-from aliasagent.compute.rpcapi import ComputeAPI
+from aliasagent.client import ComputeAPI
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
 from aliasagent.virt.guest import Side

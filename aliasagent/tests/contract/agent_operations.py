@@ -13,7 +13,7 @@ import oslo_messaging
 from aliasagent import conf
 from aliasagent import exception
 from aliasagent import notifications
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import agent
 from aliasagent.tests.contract import harness

@@ -5,6 +5,7 @@ import functools
 import pathlib
 from typing import Any
 
+from aliasagent.actions import Action
 from aliasagent.allowed.rules import Bounds
 from aliasagent.operations import knowledge
 from aliasagent.operations import told
@@ -17,7 +18,6 @@ from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.requests import catalog
-from aliasagent.requests.actions import Action
 from aliasagent.tests import base as tests_base
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import aliases

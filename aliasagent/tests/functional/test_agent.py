@@ -10,7 +10,7 @@ from oslo_messaging._drivers import impl_fake
 
 from aliasagent import conf
 from aliasagent import exception
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.compute.service import ComputeService
 from aliasagent.tests.contract import agent
 from aliasagent.tests.contract import agent_operations

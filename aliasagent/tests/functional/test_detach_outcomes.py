@@ -9,9 +9,9 @@ import fixtures
 import libvirt
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import Journal
-from aliasagent.requests.actions import Action
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt import errors

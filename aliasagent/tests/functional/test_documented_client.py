@@ -18,11 +18,10 @@ def attach(instance_uuid: str, volume_id: str, connection_info: dict[str, Any], 
     # Before anything imports oslo.messaging, which would choose eventlet.
     backend.init_backend(backend.BackendType.THREADING)
 
-    from aliasagent import rpc
-    from aliasagent.compute.rpcapi import ComputeAPI
+    from aliasagent import client
     from aliasagent.context import RequestContext
 
-    api = ComputeAPI(rpc.transport(cfg.CONF), host, timeout=30)
+    api = client.ComputeAPI(client.transport(cfg.CONF), host, timeout=30)
     ctxt = RequestContext()  # one for each request
     api.submit(
         ctxt, 'attach_volume', instance_uuid=instance_uuid, volume_id=volume_id, connection_info=connection_info

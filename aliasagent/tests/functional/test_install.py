@@ -88,6 +88,11 @@ class InstallTestCase(base.TestCase):
         self.assertTrue(pathlib.Path(done.stdout).is_relative_to(self.prefix), done.stdout)
         self.assertFalse(self.prefix.is_relative_to(ROOT))
 
+    def test_neither_the_tests_nor_the_sandbox_are_installed(self) -> None:
+        (site,) = self.prefix.glob('lib/python3*/site-packages')
+        there = {name for name in ('aliasagent', 'aliasagent/tests', 'sandbox', 'benchmarks') if (site / name).exists()}
+        self.assertEqual({'aliasagent'}, there)
+
     def test_each_command_tells_how_it_is_used_and_which_it_is(self) -> None:
         self.assertEqual(['aliasagent', 'aliasagent-compute', 'aliasagent-status'], sorted(self.commands()))
         version = self.run_there('python', '-c', 'from aliasagent import version; print(version.version())').stdout

@@ -5,6 +5,7 @@ import pathlib
 import threading
 from unittest import mock
 
+from aliasagent.actions import Action
 from aliasagent.allowed.rules import Bounds
 from aliasagent.operations import knowledge
 from aliasagent.operations.journal import Journal
@@ -15,7 +16,6 @@ from aliasagent.operations.moves import Moves
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.mover import Mover
 from aliasagent.requests import catalog
-from aliasagent.requests.actions import Action
 from aliasagent.requests.guest import LiveMigrate
 from aliasagent.requests.guest import ReconcileLive
 from aliasagent.tests import base

@@ -17,14 +17,14 @@ from oslo_messaging import conffixture
 
 from aliasagent import conf
 from aliasagent import exception
-from aliasagent import rpc_server
+from aliasagent.actions import Action
 from aliasagent.compute import schemas
 from aliasagent.compute.manager import ComputeManager
 from aliasagent.compute.service import ComputeService
 from aliasagent.context import RequestContext
+from aliasagent.messaging import rpc_server
 from aliasagent.operations.model import MOVES
 from aliasagent.operations.model import Operation
-from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import errors

@@ -14,7 +14,7 @@ from aliasagent.conf import logs
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_agent
-from aliasagent.tests.parts import processes
+from sandbox import processes
 
 #: What stands between the name of the logger and the words; the instance only if the line is about one.
 _LINE = re.compile(r'\S+ \S+ \d+ [A-Z]+ \S+ \[(?P<ids>[^]]*)\] (\[instance: (?P<instance>[^]]+)\] )?(?P<words>.*)')

@@ -9,7 +9,7 @@ from aliasagent import conf
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_agent
-from aliasagent.tests.parts import processes
+from sandbox import processes
 
 
 class MetricsTest(test_agent.FakeAgentCase):

@@ -8,7 +8,7 @@ from unittest import mock
 import libvirt
 
 from aliasagent import exception
-from aliasagent.requests.actions import Action
+from aliasagent.actions import Action
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import domain_xml

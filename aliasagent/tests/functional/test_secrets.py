@@ -13,14 +13,14 @@ import oslo_messaging
 
 from aliasagent import conf
 from aliasagent import exception
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.shell import agent as shell_agent
 from aliasagent.shell import main
 from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_agent
-from aliasagent.tests.parts import processes
+from sandbox import processes
 
 #: Part of every secret that is sent here, and of nothing else.
 MARK = 'x7Qm-hush'

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known of a device from an attach or an inventory ends when it is no longer true."""
 
+from aliasagent.actions import Action
 from aliasagent.reconcile.apply import Draft
-from aliasagent.requests.actions import Action
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional.rig import RigCase
 

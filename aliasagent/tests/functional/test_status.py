@@ -10,7 +10,7 @@ from aliasagent.context import RequestContext
 from aliasagent.status import health
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_agent
-from aliasagent.tests.parts import processes
+from sandbox import processes
 
 
 class HealthTest(test_agent.FakeAgentCase):

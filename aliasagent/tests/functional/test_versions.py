@@ -2,7 +2,7 @@
 """A client that is pinned to each version there was, and this agent."""
 
 from aliasagent import exception
-from aliasagent.compute.rpcapi import ComputeAPI
+from aliasagent.client import ComputeAPI
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_agent

@@ -15,10 +15,11 @@ from typing import Any
 from oslo_config import cfg
 
 from aliasagent import conf
-from aliasagent import rpc
-from aliasagent import rpc_server
+from aliasagent.client import rpc
 from aliasagent.compute import service
 from aliasagent.context import RequestContext
+from aliasagent.messaging import notify
+from aliasagent.messaging import rpc_server
 from aliasagent.reconcile import exchange
 from aliasagent.tests.history import patching
 from aliasagent.tests.history import threads
@@ -170,7 +171,7 @@ class Broker:
 
 
 class _Server:
-    """Takes messages to the endpoint as :class:`aliasagent.rpc_server.InOrderServer` does."""
+    """Takes messages to the endpoint as :class:`aliasagent.messaging.rpc_server.InOrderServer` does."""
 
     def __init__(self, broker: Broker, endpoint: Any, together: Callable[[], Any], topic: str) -> None:
         self._broker, self.endpoint, self._together, self._topic = broker, endpoint, together, topic
@@ -257,15 +258,11 @@ def _server(_transport: Any, _host: str, endpoints: list[Any], *, topic: str, to
 @contextlib.contextmanager
 def assembled() -> Iterator[None]:
     """Have all of the agent use the machine's parts inside."""
-    rpc_standin = patching._Standin(
-        rpc,
-        notifier=lambda _conf, _host: _BROKER[0],
-        transport=lambda _conf: types.SimpleNamespace(conf=cfg.CONF),
-        server=_server,
-    )
     disk = patching._Standin(sqlite3, connect=_connect)
     names = {
-        'rpc': rpc_standin,
+        'rpc': patching._Standin(rpc, transport=lambda _conf: types.SimpleNamespace(conf=cfg.CONF)),
+        'rpc_server': patching._Standin(rpc_server, make=_server),
+        'notify': patching._Standin(notify, notifier=lambda _conf, _host: _BROKER[0]),
         'systemd': patching._Standin(types.ModuleType('systemd'), notify_once=lambda: None),
         'Metrics': _Nothing,
         'reports': patching._Standin(types.ModuleType('reports'), sections=lambda _parts: []),

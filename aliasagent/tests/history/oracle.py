@@ -33,9 +33,9 @@ from typing import Any
 import libvirt
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import DETACHES
-from aliasagent.requests.actions import Action
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.history import chronicle

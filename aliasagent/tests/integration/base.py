@@ -15,14 +15,14 @@ import testtools
 from oslo_messaging import conffixture
 
 from aliasagent import conf
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.tests.contract import harness
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import guest as guests
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import materials
 from aliasagent.virt import host
 from aliasagent.virt import taps
+from sandbox import environment
+from sandbox import guest as guests
+from sandbox import libvirtd
+from sandbox import materials
 
 
 class RealSide:

@@ -7,9 +7,9 @@ import pathlib
 
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import guest as guests
-from aliasagent.tests.parts import materials
-from aliasagent.tests.parts import processes
+from sandbox import guest as guests
+from sandbox import materials
+from sandbox import processes
 
 DISK_SIZE = materials.RECORDS * materials.SECTOR
 

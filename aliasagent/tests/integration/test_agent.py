@@ -7,7 +7,7 @@ import tempfile
 from aliasagent.tests.contract import agent
 from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts.agent import Agent
+from sandbox.agent import Agent
 
 
 class RealAgentCase(base.OnLibvirt, agent.AgentCase):

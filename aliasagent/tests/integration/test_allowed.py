@@ -13,9 +13,9 @@ from aliasagent import exception
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import test_agent
-from aliasagent.tests.parts import materials
-from aliasagent.tests.parts.agent import Agent
 from aliasagent.tests.unit.virt import test_images
+from sandbox import materials
+from sandbox.agent import Agent
 
 #: Part of each password that is sent here, and of nothing else.
 MARK = 'x7Qm-hush'

@@ -20,8 +20,8 @@ from aliasagent.tests.contract import harness
 from aliasagent.tests.contract import reconcile
 from aliasagent.tests.contract import reconcile_special
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import processes
+from sandbox import libvirtd
+from sandbox import processes
 
 
 class AttachTest(base.OnLibvirt, driver_attach.AttachContract):

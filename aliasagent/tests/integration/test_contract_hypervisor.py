@@ -16,11 +16,11 @@ from aliasagent.tests.contract import hypervisor_definition
 from aliasagent.tests.contract import hypervisor_detach
 from aliasagent.tests.contract import hypervisor_life
 from aliasagent.tests.fakes.libvirt import domain_xml
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import guest
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import materials
 from aliasagent.virt import host
+from sandbox import environment
+from sandbox import guest
+from sandbox import libvirtd
+from sandbox import materials
 
 
 class _OnLibvirt(hypervisor.HypervisorContract):

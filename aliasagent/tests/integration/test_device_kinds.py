@@ -10,11 +10,11 @@ from aliasagent.devices import base as devices_base
 from aliasagent.devices.disk import Disk
 from aliasagent.devices.domain import Domain
 from aliasagent.tests import base
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import guest as guests
 from aliasagent.tests.unit.devices import golden
 from aliasagent.tests.unit.devices import test_golden
 from aliasagent.virt import host
+from sandbox import environment
+from sandbox import guest as guests
 
 #: What the devices need beside what every test guest has: an I/O thread, USB and SATA. The disk with a boot order keeps
 #: libvirt from writing <boot dev='hd'/>, beside which no device may have one.

@@ -13,8 +13,8 @@ import testtools.matchers
 from aliasagent import exception
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import libvirtd
 from aliasagent.virt.leaving import Patience
+from sandbox import libvirtd
 
 #: libvirtd works on five calls of one connection.
 _HANGING = 6

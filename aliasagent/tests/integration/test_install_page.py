@@ -9,8 +9,8 @@ import testtools
 
 from aliasagent.tests import documents
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import installation
+from sandbox import environment
+from sandbox import installation
 
 PAGE = documents.SOURCE / 'install.rst'
 CHECK = 'aliasagent-status upgrade check\n'

@@ -14,10 +14,10 @@ from aliasagent.reconcile import apply
 from aliasagent.tests.contract import harness
 from aliasagent.tests.contract import requests
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import guest as guests
-from aliasagent.tests.parts import iscsi
-from aliasagent.tests.parts import processes
 from aliasagent.virt.guest import Side
+from sandbox import guest as guests
+from sandbox import iscsi
+from sandbox import processes
 
 SIZE = 24 * 1024 * 1024
 BOTH = Side.LIVE | Side.PERSISTENT

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 import oslo_messaging
 import testtools
 
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
+from aliasagent.messaging import rpc_server
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import processes
+from sandbox import environment
+from sandbox import processes
 
 
 class Endpoint:
@@ -52,7 +53,7 @@ class TogetherTest(testtools.TestCase):
     @contextlib.contextmanager
     def serve(self) -> Iterator[Endpoint]:
         endpoint = Endpoint()
-        server = rpc.server(
+        server = rpc_server.make(
             self.transport, self.host_name, [endpoint], in_order=['detach'], together=endpoint.together
         )
         server.start()

@@ -23,12 +23,12 @@ from aliasagent.requests.inventory import Inventory
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.tests.integration import moving
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import processes
 from aliasagent.virt import destination
 from aliasagent.virt import migrate
 from aliasagent.virt import relive
+from sandbox import environment
+from sandbox import libvirtd
+from sandbox import processes
 
 BRIDGE = 'br-moving'
 

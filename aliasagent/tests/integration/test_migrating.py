@@ -12,10 +12,10 @@ import testtools
 from aliasagent import exception
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import processes
 from aliasagent.virt.guest import Guest
+from sandbox import environment
+from sandbox import libvirtd
+from sandbox import processes
 
 
 class MigratingTest(harness.DriverCase, testtools.TestCase):

@@ -3,7 +3,7 @@
 
 from aliasagent.devices.domain import Domain
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import guest as guests
+from sandbox import guest as guests
 
 NUMBER = 9
 

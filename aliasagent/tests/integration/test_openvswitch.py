@@ -10,12 +10,12 @@ from aliasagent import exception
 from aliasagent.reconcile import apply
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import guest as guests
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import openvswitch
-from aliasagent.tests.parts import processes
 from aliasagent.virt.guest import Side
+from sandbox import environment
+from sandbox import guest as guests
+from sandbox import libvirtd
+from sandbox import openvswitch
+from sandbox import processes
 
 #: Neutron's name for it; the network is our own, and so are all names.
 BRIDGE = 'br-int'

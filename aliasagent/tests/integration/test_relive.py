@@ -18,10 +18,10 @@ from aliasagent.requests.inventory import records_of
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.tests.integration import moving
-from aliasagent.tests.parts import processes
 from aliasagent.virt import relive
 from aliasagent.virt import saved_guest
 from aliasagent.virt.guest import Side
+from sandbox import processes
 
 
 class ReliveTest(base.OnLibvirt, moving.MovingCase):

@@ -10,15 +10,15 @@ from typing import ClassVar
 import testtools
 
 from aliasagent import exception
-from aliasagent.compute.rpcapi import ComputeAPI
+from aliasagent.client import ComputeAPI
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts.agent import Agent
-from aliasagent.tests.parts.agent import Options
+from sandbox import environment
+from sandbox import libvirtd
+from sandbox import processes
+from sandbox.agent import Agent
+from sandbox.agent import Options
 
 
 class ServiceTest(testtools.TestCase):

@@ -14,13 +14,13 @@ from typing import ClassVar
 import testtools
 from kombu import connection as kombu_connection
 
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.operations import journal
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts.agent import Agent
+from sandbox import environment
+from sandbox import libvirtd
+from sandbox import processes
+from sandbox.agent import Agent
 
 
 class StatusTest(testtools.TestCase):

@@ -11,13 +11,13 @@ from typing import Any
 import testtools
 
 from aliasagent import exception
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts.agent import Options
 from aliasagent.tests.stress import bench
 from aliasagent.tests.stress import load
+from sandbox import processes
+from sandbox.agent import Options
 
 
 class StopTest(testtools.TestCase):

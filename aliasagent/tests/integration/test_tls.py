@@ -11,13 +11,13 @@ import testtools
 from aliasagent import conf
 from aliasagent.status import broker as status_broker
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import certificates
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import rabbitmq
-from aliasagent.tests.parts import tour
-from aliasagent.tests.parts.agent import Agent
-from aliasagent.tests.parts.agent import Options
+from sandbox import certificates
+from sandbox import environment
+from sandbox import libvirtd
+from sandbox import rabbitmq
+from sandbox import tour
+from sandbox.agent import Agent
+from sandbox.agent import Options
 
 
 class TlsTest(testtools.TestCase):

@@ -8,13 +8,13 @@ import oslo_messaging
 import testtools
 
 from aliasagent import exception
-from aliasagent import rpc
-from aliasagent.compute.rpcapi import ComputeAPI
+from aliasagent.client import ComputeAPI
 from aliasagent.context import RequestContext
+from aliasagent.messaging import rpc_server
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import processes
+from sandbox import environment
+from sandbox import processes
 
 
 class OldAgent:
@@ -45,7 +45,7 @@ class OlderAgentTest(testtools.TestCase):
         self.host_name = pathlib.Path(tempfile.mkdtemp(dir=parts.directory)).name
         self.transport = base.open_transport(self, parts.rabbit_url)
         self.agent = OldAgent()
-        server = rpc.server(self.transport, self.host_name, [self.agent])
+        server = rpc_server.make(self.transport, self.host_name, [self.agent])
         server.start()
         self.addCleanup(server.wait)
         self.addCleanup(server.stop)

@@ -9,18 +9,18 @@ from typing import Any
 
 import testtools
 
-from aliasagent.compute.rpcapi import ComputeAPI
+from aliasagent.client import ComputeAPI
 from aliasagent.context import RequestContext
 from aliasagent.devices.domain import Domain
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts import unprivileged
-from aliasagent.tests.parts.agent import Agent
 from aliasagent.virt.guest import Side
 from aliasagent.virt.host import Host
+from sandbox import environment
+from sandbox import libvirtd
+from sandbox import processes
+from sandbox import unprivileged
+from sandbox.agent import Agent
 
 #: A group that has members nowhere: nobody gets anything else by it.
 GROUP = 64321

@@ -24,17 +24,17 @@ from kombu import connection as kombu_connection
 
 from aliasagent import conf
 from aliasagent import exception
-from aliasagent import rpc
-from aliasagent.compute.rpcapi import ComputeAPI
+from aliasagent.client import ComputeAPI
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts import materials
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts.agent import Agent
-from aliasagent.tests.parts.agent import Options
 from aliasagent.virt import host
+from sandbox import environment
+from sandbox import libvirtd
+from sandbox import materials
+from sandbox import processes
+from sandbox.agent import Agent
+from sandbox.agent import Options
 
 #: Seconds that a call may take before it is made again.
 CALL_SECONDS = 5

@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterator
 
-from aliasagent import rpc
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import rabbitmq
-from aliasagent.tests.parts.agent import Options
+from aliasagent.client import rpc
 from aliasagent.tests.stress import bench
 from aliasagent.tests.stress import load
+from sandbox import environment
+from sandbox import rabbitmq
+from sandbox.agent import Options
 
 
 def restart(broker: rabbitmq.RabbitMQ) -> None:

@@ -3,7 +3,7 @@
 
 python -m aliasagent.tests.stress.cast_window [--casts 3000] [--guests 10] [--early]
 
-Runs on the parts that the environment names (``python -m aliasagent.tests.parts up``), with a libvirtd and an agent of
+Runs on the parts that the environment names (``python -m sandbox up``), with a libvirtd and an agent of
 its own. Casts pour in; of each the agent notes when it came, when the journal had it, and when the broker was told. A
 crash in between the last two, in this order, loses the cast. With ``--early`` the broker is told as oslo.messaging by
 itself does it. Without, a cast that was told of before the journal had it makes the program fail.
@@ -17,9 +17,9 @@ from concurrent import futures
 
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
-from aliasagent.tests.parts import measured_agent
-from aliasagent.tests.parts import processes
 from aliasagent.tests.stress import scene as scenes
+from aliasagent.tests.stress.agents import measured_agent
+from sandbox import processes
 
 #: Seconds in which all casts have to be done.
 _END = 900.0

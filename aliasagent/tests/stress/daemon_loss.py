@@ -22,10 +22,10 @@ import libvirt_qemu  # type: ignore[import-untyped]
 
 from aliasagent import exception
 from aliasagent.context import RequestContext
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts.agent import Options
 from aliasagent.tests.stress import bench
 from aliasagent.tests.stress import load
+from sandbox import processes
+from sandbox.agent import Options
 
 #: Failures that say that nothing is known: the same may be asked for anew.
 UNAVAILABLE = frozenset({'HypervisorUnavailable', 'GuestUnreadable'})

@@ -26,8 +26,8 @@ from matplotlib import figure as figures
 from matplotlib import ticker
 
 from aliasagent.context import RequestContext
-from aliasagent.tests.parts import processes
 from aliasagent.tests.stress import story
+from sandbox import processes
 
 DASHBOARD = pathlib.Path(__file__).parents[3] / 'etc' / 'grafana' / 'aliasagent.json'
 HOST = 'compute-1'

@@ -25,14 +25,14 @@ import time
 from collections.abc import Iterator
 
 from aliasagent import exception
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts.agent import Options
 from aliasagent.tests.stress import bench
 from aliasagent.tests.stress import load
+from sandbox import environment
+from sandbox import processes
+from sandbox.agent import Options
 
 #: MiB; SQLite keeps up to 4 of them beside the journal before it writes them into it.
 SIZE = 16

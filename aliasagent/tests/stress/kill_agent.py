@@ -3,7 +3,7 @@
 
 python -m aliasagent.tests.stress.kill_agent [--kills 100] [--operations 2000] [--casts 9000] [--guests 20] [--seed N]
 
-Runs on the parts that the environment names (``python -m aliasagent.tests.parts up``), with a libvirtd and an agent of
+Runs on the parts that the environment names (``python -m sandbox up``), with a libvirtd and an agent of
 its own, which has its default options. Each guest has somebody of its own who asks, in order, all side by side: by
 ``submit``, with the same id again until there is an answer; and, in a second run with as many kills, by casts, which
 nobody repeats. What is asked ends in part with a failure that is known beforehand. The kills come at random moments,
@@ -24,11 +24,11 @@ from concurrent import futures
 import oslo_messaging
 
 from aliasagent import exception
-from aliasagent.tests.parts import processes
 from aliasagent.tests.stress import scene as scenes
 from aliasagent.tests.stress import verdict
 from aliasagent.tests.stress.script import Request
 from aliasagent.tests.stress.script import Script
+from sandbox import processes
 
 #: Disk images for each guest.
 FILES = 8

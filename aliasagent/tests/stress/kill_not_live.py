@@ -3,7 +3,7 @@
 
 python -m aliasagent.tests.stress.kill_not_live [--rounds 100] [--guests 4] [--seed N]
 
-Runs on the parts that the environment names (``python -m aliasagent.tests.parts up``), with a libvirtd and an agent of
+Runs on the parts that the environment names (``python -m sandbox up``), with a libvirtd and an agent of
 its own. Each round makes its guests anew, each with an interface that has no alias; an inventory tells the agent whose
 it is, so that the persistent config has the alias and the running guest does not. Then it is detached, and the agent is
 killed at a random moment, and started again. The guests have no operating system: they never release the interface,
@@ -22,11 +22,11 @@ from typing import Any
 
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
-from aliasagent.tests.parts import materials
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts.agent import Options
 from aliasagent.tests.stress import bench
 from aliasagent.tests.stress.bench import Bench
+from sandbox import materials
+from sandbox import processes
+from sandbox.agent import Options
 
 #: Seconds within which the agent is killed after it was asked.
 _LATEST = 0.6

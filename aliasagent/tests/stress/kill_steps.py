@@ -3,7 +3,7 @@
 
 python -m aliasagent.tests.stress.kill_steps [--kinds NAME...] [--ways cast submit] [--sparse] [--seed N]
 
-Runs on the parts that the environment names (``python -m aliasagent.tests.parts up``), with a libvirtd and an agent of
+Runs on the parts that the environment names (``python -m sandbox up``), with a libvirtd and an agent of
 its own. For each kind of operation, step, and moment (right before, right after): one operation is asked for, the agent
 dies there and is started again. Then the operation must end as it has to, the guest have what it should on both sides,
 libvirt have told of one device that came or went, listeners have been told of the start and of the end, and asking once
@@ -26,14 +26,13 @@ import libvirt
 import oslo_messaging
 
 from aliasagent import conf
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
 from aliasagent.operations.model import Operation
 from aliasagent.tests.contract import harness
-from aliasagent.tests.parts import dying_agent
-from aliasagent.tests.parts import processes
 from aliasagent.tests.stress import scene as scenes
 from aliasagent.tests.stress import verdict
+from aliasagent.tests.stress.agents import dying_agent
 from aliasagent.tests.stress.scene import ADDED
 from aliasagent.tests.stress.scene import REMOVED
 from aliasagent.tests.stress.steps import CAST
@@ -42,6 +41,7 @@ from aliasagent.tests.stress.steps import SUBMIT
 from aliasagent.tests.stress.steps import Kind
 from aliasagent.tests.stress.steps import Step
 from aliasagent.virt import saved_guest
+from sandbox import processes
 
 _BOTH = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
 #: Seconds in which one thing has to happen.

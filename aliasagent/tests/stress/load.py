@@ -24,8 +24,8 @@ from aliasagent import exception
 from aliasagent.context import RequestContext
 from aliasagent.shell import agent
 from aliasagent.tests.contract import harness
-from aliasagent.tests.parts import processes
 from aliasagent.tests.stress.bench import Bench
+from sandbox import processes
 
 #: What a sender asks again after: no answer, no confirmation, or a refusal that will not last.
 AGAIN = (

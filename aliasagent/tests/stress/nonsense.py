@@ -28,14 +28,14 @@ from typing import Any
 from kombu import connection as kombu_connection
 from kombu import entity
 
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.context import RequestContext
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts.agent import Options
 from aliasagent.tests.stress import bench
 from aliasagent.tests.stress import nonsense_messages
 from aliasagent.tests.stress.nonsense_messages import Nonsense
 from aliasagent.tests.stress.nonsense_messages import Outcome
+from sandbox import processes
+from sandbox.agent import Options
 
 #: The first line of a record in the agent's log; the lines of a traceback have no brackets.
 _RECORD = re.compile(r'^[0-9-]{10} [0-9:.]{12} \d+ (WARNING|ERROR|CRITICAL) (\S+) \[[^]]*\] (.*)')

@@ -20,9 +20,9 @@ from typing import Any
 from aliasagent.devices.disk import Disk
 from aliasagent.devices.domain import Domain
 from aliasagent.reconcile import apply
-from aliasagent.tests.parts import environment
 from aliasagent.virt import host
 from aliasagent.virt.host import Host
+from sandbox import environment
 
 #: How long the agent takes for a guest, about: it watches it for 0.1 s, and then writes six aliases.
 AGENT_SECONDS = 0.2

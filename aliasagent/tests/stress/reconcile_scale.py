@@ -3,7 +3,7 @@
 
 python -m aliasagent.tests.stress.reconcile_scale [--guests 1000] [--devices 20]
 
-Runs on the parts that the environment names (``python -m aliasagent.tests.parts up``). Defines twice as many guests as
+Runs on the parts that the environment names (``python -m sandbox up``). Defines twice as many guests as
 it is told: one half for the agent's pass, one for the bare loops, in turn, 250 at a time, so that both meet the same
 noise.
 """
@@ -22,9 +22,9 @@ from lxml import etree
 
 from aliasagent.operations.lanes import Lanes
 from aliasagent.reconcile import passes
-from aliasagent.tests.parts import environment
 from aliasagent.virt import host
 from aliasagent.virt.host import Host
+from sandbox import environment
 
 INACTIVE = 2 | 1  # VIR_DOMAIN_XML_INACTIVE and _SECURE
 CONFIG = 2

@@ -16,19 +16,19 @@ import libvirt
 from oslo_messaging import conffixture
 
 from aliasagent import conf
-from aliasagent import rpc
-from aliasagent.compute.rpcapi import ComputeAPI
+from aliasagent.client import ComputeAPI
+from aliasagent.client import rpc
 from aliasagent.devices import identity
 from aliasagent.devices.domain import Domain
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.tests.fakes.libvirt import domain_xml
 from aliasagent.tests.integration import base
-from aliasagent.tests.parts import environment
-from aliasagent.tests.parts import guest as guests
-from aliasagent.tests.parts import libvirtd
-from aliasagent.tests.parts.agent import Agent
-from aliasagent.tests.parts.agent import Options
+from sandbox import environment
+from sandbox import guest as guests
+from sandbox import libvirtd
+from sandbox.agent import Agent
+from sandbox.agent import Options
 
 ADDED, REMOVED = 'added', 'removed'
 #: Seconds to wait for the answer to a call: about what an agent needs to start again.

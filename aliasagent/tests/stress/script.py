@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from aliasagent.actions import Action
 from aliasagent.context import RequestContext
-from aliasagent.requests.actions import Action
 from aliasagent.tests.contract import harness
 from aliasagent.tests.stress.scene import ADDED
 from aliasagent.tests.stress.scene import REMOVED

@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from aliasagent.requests.actions import Action
+from aliasagent.actions import Action
 from aliasagent.tests.contract import harness
 from aliasagent.tests.stress import scene as scenes
 from aliasagent.tests.stress.scene import ADDED

@@ -18,12 +18,12 @@ from prometheus_client import parser
 
 from aliasagent.context import RequestContext
 from aliasagent.tests.contract import harness
-from aliasagent.tests.parts import materials
-from aliasagent.tests.parts import processes
-from aliasagent.tests.parts import rabbitmq
-from aliasagent.tests.parts.agent import Options
 from aliasagent.tests.stress import bench
 from aliasagent.tests.stress import broker_loss
+from sandbox import materials
+from sandbox import processes
+from sandbox import rabbitmq
+from sandbox.agent import Options
 
 #: The samples of a metrics page, by name and values of their labels; without the prefix that all of ours have.
 Page = dict[tuple[str, tuple[str, ...]], float]

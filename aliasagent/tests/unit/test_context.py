@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oslo_context import fixture
 
 from aliasagent import context
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.tests import base
 
 junk = st.none() | st.integers() | st.text() | st.lists(st.text()) | st.dictionaries(st.text(), st.text())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oslo_messaging._drivers import common
 
 from aliasagent import exception
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.tests import base
 
 CLASSES = [

@@ -16,34 +16,37 @@ FLOORS = (
     ('cmd', 'shell'),
     ('status',),
     ('compute',),
-    ('metrics', 'notifications', 'reports'),
+    ('notifications', 'observe'),
     ('operations',),
     ('reconcile',),
     ('virt',),
     ('requests',),
     ('allowed',),
     ('devices',),
-    ('rpc', 'rpc_parts', 'rpc_server'),
     ('conf',),
-    ('bounded', 'context', 'exception', 'threads', 'trouble', 'version'),
+    ('messaging',),
+    ('client',),
+    ('actions', 'bounded', 'context', 'exception', 'threads', 'trouble', 'version'),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: What is at the bottom may know of these only.
 BELOW = {
+    'actions': set[str](),
     'bounded': set[str](),
     'exception': set[str](),
     'context': set[str](),
     'threads': set[str](),
     'trouble': set[str](),
     'version': set[str](),
-    'conf': {'conf', 'version'},
+    'client': {'actions', 'client', 'context', 'exception'},
+    'messaging': {'client', 'context', 'exception', 'messaging'},
+    'conf': {'conf', 'messaging.options', 'version'},
     'devices': {'devices', 'exception'},
     'allowed': {'allowed', 'exception'},
-    'requests': {'allowed.rules', 'devices', 'exception', 'requests'},
-    # The client speaks to the contract, and to nothing behind it.
+    'requests': {'actions', 'allowed.rules', 'devices', 'exception', 'requests'},
+    # The command speaks to the contract, and to nothing behind it.
     'shell': {
-        *('bounded', 'compute.contract', 'compute.rpcapi', 'conf', 'context', 'exception', 'threads', 'rpc'),
-        *('shell', 'version'),
+        *('bounded', 'client', 'compute.contract', 'conf', 'context', 'exception', 'shell', 'threads', 'version'),
         # and, to rewrite a file without an agent, what is pure
         *('devices', 'reconcile.plan', 'reconcile.rewrite', 'requests'),
     },
@@ -144,6 +147,10 @@ class OneRoomDecidesOneThingTestCase(base.TestCase):
     def test_libvirt_is_spoken_in_one_room(self) -> None:
         self.assert_only({'virt'}, self.importers('libvirt'))
 
+    def test_what_is_private_of_oslo_messaging_is_used_in_one_room(self) -> None:
+        users = [module for module, tree in modules() if any(_private_of_messaging(tree))]
+        self.assert_only({'messaging'}, users)
+
     def test_only_errors_reads_codes(self) -> None:
         self.assert_only({'virt.errors'}, self.naming('get_error_code', 'get_error_domain', 'get_error_message'))
         users = [
@@ -184,7 +191,34 @@ class OneRoomDecidesOneThingTestCase(base.TestCase):
             for module in self.importers('oslo_config')
             if module.split('.')[0] not in ('conf', 'cmd', 'shell', 'status')
         ]
-        self.assert_only({'compute.service', 'reports', 'rpc'}, users)
+        self.assert_only({'client', 'compute.service', 'messaging', 'observe.reports'}, users)
+
+
+def _private_of_messaging(tree: ast.Module) -> Iterator[str]:
+    """What a module imports of oslo.messaging's private modules, and the private attributes of others that it uses.
+
+    Whose those are cannot be read; so in a module that knows oslo.messaging, each is taken for one of its. In a class
+    that derives from one of its classes, those of ``self`` are, too.
+    """
+    names = [name for name in imported(tree) if name.split('.')[0] == 'oslo_messaging']
+    yield from (name for name in names if any(part.startswith('_') for part in name.split('.')))
+    if names:
+        yield from _private_attributes(tree, {'self', 'cls'})
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and any('oslo_messaging' in ast.unparse(base) for base in node.bases):
+                yield from _private_attributes(node, set())
+
+
+def _private_attributes(tree: ast.AST, owners: set[str]) -> Iterator[str]:
+    """The private attributes that are used of anything but these."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr.startswith('_')
+            and not node.attr.startswith('__')
+            and ast.unparse(node.value) not in owners
+        ):
+            yield ast.unparse(node)
 
 
 def _is_docstring(tree: ast.Module, constant: ast.Constant) -> bool:
@@ -223,7 +257,7 @@ class GroundFloorTestCase(base.TestCase):
         )
         self.assertEqual('', done.stderr)
         loaded = ast.literal_eval(done.stdout)
-        rooms = (*PURE, 'allowed', 'exception', 'reconcile')
+        rooms = (*PURE, 'actions', 'allowed', 'exception', 'reconcile')
         allowed = tuple(f'aliasagent.{room}' for room in rooms)
         self.assertEqual([], [name for name in loaded if not name.startswith(allowed)])
 
@@ -239,11 +273,45 @@ class GroundFloorTestCase(base.TestCase):
         self.assertEqual([], users)
 
 
+class ClientTestCase(base.TestCase):
+    """Whoever sends requests has nothing of the agent in its process."""
+
+    def test_what_it_loads(self) -> None:
+        script = 'import sys, aliasagent.client; print(sorted(sys.modules))'
+        done = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-c', script],
+            capture_output=True, text=True, cwd=ROOT.parent, timeout=60, check=False,
+        )
+        self.assertEqual('', done.stderr)
+        loaded = ast.literal_eval(done.stdout)
+        self.assertEqual(
+            ['actions', 'client', 'client.rpc', 'client.rpcapi', 'context', 'exception'],
+            [name.removeprefix('aliasagent.') for name in loaded if name.startswith('aliasagent.')],
+        )
+        packages = {name.split('.')[0] for name in loaded}
+        self.assertEqual(set(), packages & {'cliff', 'jsonschema', 'libvirt', 'lxml', 'prometheus_client'})
+
+
+class SandboxTestCase(base.TestCase):
+    """What the quickstart runs is no test, and no part of the agent."""
+
+    def test_it_knows_no_tests(self) -> None:
+        files = list((ROOT.parent / 'sandbox').glob('*.py'))
+        self.assertIn('quickstart.py', [path.name for path in files])
+        names = [name for path in files for name in imported(ast.parse(path.read_text()))]
+        self.assertEqual([], [name for name in names if name.startswith('aliasagent.tests')])
+
+    def test_the_agent_does_not_know_it(self) -> None:
+        users = [module for module, tree in modules() for name in imported(tree) if name.split('.')[0] == 'sandbox']
+        self.assertEqual([], users)
+
+
 class FilesTestCase(base.TestCase):
     def test_every_file_says_its_licence(self) -> None:
         without = [
-            str(path.relative_to(ROOT))
-            for path in ROOT.rglob('*.py')
+            str(path.relative_to(ROOT.parent))
+            for room in (ROOT, ROOT.parent / 'benchmarks', ROOT.parent / 'sandbox')
+            for path in room.rglob('*.py')
             if 'SPDX-License-Identifier: Apache-2.0' not in path.read_text()[:200]
         ]
         self.assertEqual([], without)

@@ -12,12 +12,12 @@ import jsonschema
 from aliasagent import context
 from aliasagent import exception
 from aliasagent import notifications
+from aliasagent.actions import Action
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Notice
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import Phase
 from aliasagent.operations.model import State
-from aliasagent.requests.actions import Action
 from aliasagent.requests.detach import DetachVolume
 from aliasagent.tests import base
 from aliasagent.tests.ids import GUEST

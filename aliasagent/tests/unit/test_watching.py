@@ -10,7 +10,7 @@ from typing import Any
 import promql_parser
 import yaml
 
-from aliasagent import metrics
+from aliasagent.observe import metrics
 from aliasagent.tests import base
 
 ETC = pathlib.Path(__file__).parents[3] / 'etc'

@@ -23,16 +23,16 @@ from docutils.parsers import rst
 from sphinx import application
 from sphinx.util import nodes as sphinx_nodes
 
+from aliasagent import actions
 from aliasagent import exception
-from aliasagent import metrics
 from aliasagent import notifications
 from aliasagent.cmd import status
 from aliasagent.compute import schemas
 from aliasagent.devices import base as devices
 from aliasagent.devices import disk
+from aliasagent.observe import metrics
 from aliasagent.operations import model
 from aliasagent.reconcile import plan
-from aliasagent.requests import actions
 from aliasagent.requests import formats as request_formats
 from aliasagent.requests import hostdev
 from aliasagent.requests import inventory

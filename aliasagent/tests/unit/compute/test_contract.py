@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aliasagent import exception
+from aliasagent.actions import Action
+from aliasagent.client import rpcapi
 from aliasagent.compute import contract
-from aliasagent.compute import rpcapi
 from aliasagent.compute import schemas
 from aliasagent.requests import catalog
 from aliasagent.requests import formats
-from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests import ids
 from aliasagent.tests.ids import GUEST

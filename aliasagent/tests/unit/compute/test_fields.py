@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from aliasagent.actions import Action
 from aliasagent.allowed import rules
 from aliasagent.compute import contract
 from aliasagent.compute import schemas
@@ -11,7 +12,6 @@ from aliasagent.requests import catalog
 from aliasagent.requests import hostdev as hostdevs
 from aliasagent.requests import port as ports
 from aliasagent.requests import sources
-from aliasagent.requests.actions import Action
 from aliasagent.requests.schema import Schema
 from aliasagent.tests import base
 from aliasagent.tests import ids

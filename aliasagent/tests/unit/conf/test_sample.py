@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from aliasagent import conf
-from aliasagent.conf import messaging
+from aliasagent.client import rpc
 from aliasagent.tests import base
 from aliasagent.tests import documents
 
@@ -38,7 +38,7 @@ class SampleTestCase(base.TestCase):
                     self.assertEqual(made, self.there[group].get(option.name), f'{group}: tox -e genconfig writes it')
 
     def test_our_defaults_for_options_of_other_projects(self) -> None:
-        for name, value in messaging.DEFAULTS.items():
+        for name, value in rpc.DEFAULTS.items():
             for text in (self.made, self.there):
                 line = text['oslo_messaging_rabbit'][name].splitlines()[-1]
                 self.assertEqual(f'#{name} = {str(value).lower()}', line)

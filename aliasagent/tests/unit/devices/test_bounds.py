@@ -5,9 +5,9 @@ import dataclasses
 from typing import Any
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.allowed import rules
 from aliasagent.requests import catalog
-from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests import ids
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.compute import contract
 from aliasagent.devices import base as devices_base
 from aliasagent.devices import disk
@@ -16,7 +17,6 @@ from aliasagent.devices import domain
 from aliasagent.devices import xml
 from aliasagent.requests import catalog
 from aliasagent.requests import sources
-from aliasagent.requests.actions import Action
 from aliasagent.requests.hostdev import AttachHostdev
 from aliasagent.requests.port import AttachInterface
 from aliasagent.requests.volume import AttachVolume

@@ -8,6 +8,7 @@ from concurrent import futures
 from typing import Any
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.devices.identity import Claim
 from aliasagent.operations.journal import Journal
@@ -18,7 +19,6 @@ from aliasagent.operations.moves import Moves
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.plan import Record
 from aliasagent.requests import catalog
-from aliasagent.requests.actions import Action
 from aliasagent.requests.base import Request
 from aliasagent.tests import base
 from aliasagent.tests.ids import GUEST

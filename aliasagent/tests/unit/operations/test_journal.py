@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import VERSION
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.requests import catalog
-from aliasagent.requests.actions import Action
 from aliasagent.requests.base import Request
 from aliasagent.tests import base
 from aliasagent.tests.ids import GUEST
@@ -173,7 +173,7 @@ class CrashTestCase(JournalTestCase):
             import sys
             from aliasagent.operations.journal import Journal
             from aliasagent.operations.model import Operation
-            from aliasagent.requests.actions import Action
+            from aliasagent.actions import Action
             journal = Journal(sys.argv[1])
             for number in range(100000):
                 journal.accept(Operation(str(number), Action.DETACH, 'guest', 'device', None))

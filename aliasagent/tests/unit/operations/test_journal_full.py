@@ -9,9 +9,9 @@ from typing import Any
 import fixtures
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
-from aliasagent.requests.actions import Action
 from aliasagent.requests.detach import DetachDevice
 from aliasagent.tests import base
 from aliasagent.tests.ids import GUEST

@@ -5,6 +5,7 @@ import dataclasses
 import sqlite3
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.devices.identity import Claim
 from aliasagent.operations import journal
@@ -13,7 +14,6 @@ from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import DETACHES
 from aliasagent.operations.model import Phase
 from aliasagent.operations.model import State
-from aliasagent.requests.actions import Action
 from aliasagent.tests import ids
 from aliasagent.tests.ids import GUEST
 from aliasagent.tests.unit.operations.test_journal import JournalTestCase

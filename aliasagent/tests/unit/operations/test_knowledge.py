@@ -8,12 +8,12 @@ import fixtures
 from hypothesis import given
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.operations import journal
 from aliasagent.operations import knowledge
 from aliasagent.operations import rows
 from aliasagent.operations import told
 from aliasagent.reconcile.plan import Record
-from aliasagent.requests.actions import Action
 from aliasagent.requests.port import AttachInterface
 from aliasagent.tests import base
 from aliasagent.tests.ids import GUEST

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be asked, and where it stands."""
 
+from aliasagent.actions import Action
 from aliasagent.compute import schemas
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
-from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 
 

@@ -6,11 +6,11 @@ import time
 from concurrent import futures
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import MOVES
 from aliasagent.operations.model import State
 from aliasagent.reconcile.plan import Record
-from aliasagent.requests.actions import Action
 from aliasagent.tests.ids import GUEST
 from aliasagent.tests.ids import PORT
 from aliasagent.tests.ids import VOLUME

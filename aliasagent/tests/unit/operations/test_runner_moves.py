@@ -4,9 +4,9 @@
 import threading
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.operations.model import MOVES
 from aliasagent.operations.model import State
-from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests.ids import GUEST
 from aliasagent.tests.unit.operations.runner_base import RunnerTestCase

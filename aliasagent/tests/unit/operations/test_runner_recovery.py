@@ -8,13 +8,13 @@ from typing import Any
 import fixtures
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations import runner
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.runner import Runner
-from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests.ids import GUEST
 from aliasagent.tests.ids import VOLUME

@@ -8,12 +8,12 @@ import sqlite3
 import fixtures
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations import inspection
 from aliasagent.operations import told
 from aliasagent.operations.journal import Journal
 from aliasagent.reconcile.plan import Record
-from aliasagent.requests.actions import Action
 from aliasagent.tests import base
 from aliasagent.tests import ids
 from aliasagent.tests.ids import GUEST

@@ -28,7 +28,7 @@ MAC = '52:54:00:12:34:56'
 
 
 class FakeComputeAPI:
-    """Stands in for :class:`aliasagent.compute.rpcapi.ComputeAPI`: remembers what is cast, answers what it is told.
+    """Stands in for :class:`aliasagent.client.ComputeAPI`: remembers what is cast, answers what it is told.
 
     :param outcomes: what ``get_operation`` does, call by call: an error is raised, a state is answered; the last is
         repeated.

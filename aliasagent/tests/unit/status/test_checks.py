@@ -9,7 +9,7 @@ import libvirt
 from oslo_messaging import conffixture
 
 from aliasagent import conf
-from aliasagent import rpc
+from aliasagent.client import rpc
 from aliasagent.devices import domain
 from aliasagent.operations import journal
 from aliasagent.status import broker

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent is at, told when somebody asks it by a signal: a report of oslo.reports, with sections of our own.
+
+A signal interrupts the main thread wherever it stands, with whatever it has locked. So its handler only leaves word,
+and a thread of its own makes the report. The sections ask for what is in memory, and never for the disk, the hypervisor
+or the broker, which may be what hangs.
+"""
+
+import datetime
+import logging
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+from typing import ClassVar
+
+from oslo_config import cfg
+from oslo_reports import guru_meditation_report
+from oslo_reports import opts
+from oslo_reports.models import with_default_views
+
+from aliasagent import version
+from aliasagent.observe.metrics import Parts
+from aliasagent.operations.model import Operation
+from aliasagent.reconcile.passes import Look
+from aliasagent.trouble import Trouble
+from aliasagent.virt.leaving import Unplug
+
+LOG = logging.getLogger(__name__)
+
+NAME = 'aliasagent-compute'
+
+#: What a section says, by its keys.
+Content = Mapping[str, Any]
+#: A section's title, and who knows what it says.
+Section = tuple[str, Callable[[], Content]]
+
+
+class _Package:
+    """What oslo.reports asks for."""
+
+    def vendor_string(self) -> str:
+        return 'aliasagent'
+
+    def product_string(self) -> str:
+        return NAME
+
+    def version_string_with_package(self) -> str:
+        return version.version()
+
+
+class Reports:
+    """Makes a report on SIGUSR2, or when the file changes that ``[oslo_reports] file_event_handler`` names.
+
+    It goes to standard error, or into a new file in ``[oslo_reports] log_dir``.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        opts.set_defaults(conf)
+        self._conf = conf
+        #: True for a report, False to end the thread.
+        self._asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+        class Report(guru_meditation_report.TextGuruMeditation):
+            """Of this agent only: oslo.reports keeps the sections with the class."""
+
+            persistent_sections: ClassVar[list[Section]] = []
+
+        self._report = Report
+
+    def add(self, sections: Iterable[Section]) -> None:
+        """Have reports show these sections, too."""
+        for title, content in sections:
+            self._report.register_section(title, _shown(content))
+
+    def start(self) -> None:
+        """Make reports from now on. To be called by the main thread.
+
+        :raises OSError: the file that the option ``file_event_handler`` names cannot be watched.
+        """
+        # Not by oslo.reports: its thread could not be ended, and would end by itself if the file is gone for a moment.
+        watched = None
+        if path := self._conf.oslo_reports.file_event_handler:
+            watched = _Watched(path)
+        self._thread = threading.Thread(target=self._run, args=(watched,), name='reports', daemon=True)
+        self._thread.start()
+        # Also if a file is watched instead: a signal that nobody handles would end the agent.
+        signal.signal(signal.SIGUSR2, self._on_signal)
+
+    def close(self) -> None:
+        """Make no reports any more. One that is being made is finished."""
+        if self._thread is not None:
+            self._asked.put(False)
+            self._thread.join()
+            self._thread = None
+
+    def make(self) -> None:
+        """Make a report now."""
+        self._report.handle_signal(_Package(), NAME, self._conf.oslo_reports.log_dir, None)
+
+    def _on_signal(self, _signal: int, _frame: object) -> None:
+        # NOTE: the one kind of queue that may be used by what interrupts its own use.
+        self._asked.put(True)
+
+    def _run(self, watched: '_Watched | None') -> None:
+        interval = None if watched is None else max(1, self._conf.oslo_reports.file_event_handler_interval)
+        while True:
+            try:
+                if not self._asked.get(timeout=interval):
+                    return
+            except queue.Empty:
+                if watched is None or not watched.has_changed():
+                    continue
+                LOG.info('Making a report, as %s has changed', watched.path)
+            else:
+                if watched is not None:
+                    LOG.warning('No report is made on a signal: [oslo_reports] file_event_handler is set')
+                    continue
+                LOG.info('Making a report, as a signal asks for it')
+            try:
+                self.make()
+            except Exception:
+                # The next one is asked for all the same.
+                LOG.exception('The report could not be made')
+            else:
+                LOG.info('The report is made')
+
+
+class _Watched:
+    """A file whose change asks for a report.
+
+    :raises OSError: it cannot be watched.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._changed_at = os.stat(path).st_mtime
+        self._trouble = Trouble()
+
+    def has_changed(self) -> bool:
+        """Whether the file was changed since the last time that this was asked."""
+        try:
+            changed_at = os.stat(self.path).st_mtime
+        except OSError as error:
+            if self._trouble.is_new(error):
+                LOG.warning('No report is made until %s can be read again: %s', self.path, error)
+            return False
+        self._trouble.is_over()
+        before, self._changed_at = self._changed_at, changed_at
+        return changed_at > before
+
+
+def sections(parts: Parts) -> list[Section]:
+    """What there is to say about the agent's work."""
+    return [
+        ('Operations under way', lambda: _operations(parts)),
+        ('Pending unplugs', lambda: {unplug.alias: _unplug(unplug) for unplug in parts.unplugs.under_way()}),
+        ('Connections', lambda: _connections(parts)),
+        ('Reconcile status', lambda: _reconcile(parts)),
+    ]
+
+
+def _operations(parts: Parts) -> Content:
+    return {
+        it.operation.id: _operation(it.operation) | {'state': it.state.value, 'since': _time(it.since)}
+        for it in parts.runner.under_way()
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    """Without the arguments, which may hold secrets."""
+    return {
+        'action': operation.action.value,
+        'device': operation.device or '-',
+        'instance': operation.instance,
+        'request_id': operation.request_id or '-',
+    }
+
+
+def _unplug(unplug: Unplug) -> Content:
+    return {
+        'attempts': f'{unplug.attempts} of {unplug.patience.attempts}, of {unplug.patience.timeout:g} s each',
+        'instance': unplug.instance,
+        'request_id': getattr(unplug.context, 'request_id', '-'),
+        'since': _time(unplug.since),
+    }
+
+
+def _connections(parts: Parts) -> Content:
+    return {
+        'hypervisor': f'{parts.host.uri}: {"connected" if parts.host.is_connected else "not connected"}',
+        'message broker': 'connected' if parts.is_broker_connected() else 'not connected',
+        'requests': 'left with the broker for now' if parts.intake.is_held else 'taken in',
+    }
+
+
+def _reconcile(parts: Parts) -> Content:
+    return {instance: _look(look) for instance, look in parts.reconciler.looks().items()}
+
+
+def _look(look: Look) -> Content:
+    return {
+        'name': look.name,
+        'with alias': look.report.aliased,
+        'without': look.report.remaining,
+        'not live yet': ', '.join(look.report.pending) or '-',
+        'error': look.error or '-',
+    }
+
+
+def _time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec='milliseconds')
+
+
+def _shown(content: Callable[[], Content]) -> Callable[[], Any]:
+    """A section as oslo.reports wants it. One that cannot be told must not take the others along."""
+
+    def make() -> Any:
+        try:
+            told: Content = content() or {'none': '-'}
+        except Exception as error:
+            LOG.exception('A section of the report could not be told')
+            told = {'could not be told': f'{type(error).__name__}: {error}'}
+        return with_default_views.ModelWithDefaultViews(dict(told))
+
+    return make
