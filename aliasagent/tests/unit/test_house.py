@@ -25,7 +25,7 @@ FLOORS = (
     ('devices',),
     ('conf',),
     ('messaging',),
-    ('client',),
+    ('client', 'rpc'),
     ('actions', 'bounded', 'context', 'exception', 'threads', 'trouble', 'version'),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -39,6 +39,7 @@ BELOW = {
     'trouble': set[str](),
     'version': set[str](),
     'client': {'actions', 'client', 'context', 'exception'},
+    'rpc': {'client'},
     'messaging': {'client', 'context', 'exception', 'messaging'},
     'conf': {'conf', 'messaging.options', 'version'},
     'devices': {'devices', 'exception'},

@@ -7,10 +7,13 @@ import oslo_messaging
 from oslo_config import cfg
 from oslo_messaging import conffixture
 
+from aliasagent import client
 from aliasagent import exception
+from aliasagent import rpc as old_rpc
 from aliasagent.actions import Action
 from aliasagent.client import ComputeAPI
 from aliasagent.client import rpc
+from aliasagent.compute import rpcapi as old_rpcapi
 from aliasagent.context import RequestContext
 from aliasagent.messaging import rpc_server
 from aliasagent.tests import base
@@ -42,6 +45,12 @@ METHODS: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 VERSIONS = tuple(METHODS)
 TOPICS = (rpc.TOPIC, rpc.ALT_TOPIC)
+
+
+class OldPlacesTestCase(base.TestCase):
+    def test_what_documents_promised_is_still_there(self) -> None:
+        self.assertIs(client.ComputeAPI, old_rpcapi.ComputeAPI)
+        self.assertIs(client.transport, old_rpc.transport)
 
 
 class Recorder:
