@@ -50,6 +50,7 @@ _MIGRATIONS = frozenset({_MIGRATION_IN, _MIGRATION_OUT})
 _SAVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE)
 #: The state of a guest that was saved. libvirtd forgets the reason when it is started anew, and says "unknown" then.
 _SAVED = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
+_BOOTED = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED)
 #: The states of a guest that goes on after a save: from a file, or because the save came to nothing.
 _GOES_ON = frozenset(
     {
@@ -246,6 +247,11 @@ class Guest:
         """Whether libvirt says of the running guest that it has in memory what it had at its last save."""
         with self._call('read the state of the guest') as domain:
             return tuple(domain.state()) in _GOES_ON
+
+    def was_started_anew(self) -> bool:
+        """Whether libvirt says that the running guest was booted: it goes on from no save and comes from no host."""
+        with self._call('read the state of the guest') as domain:
+            return tuple(domain.state()) == _BOOTED
 
     def migrate(self, dest_uri: str, parameters: Mapping[str, object], flags: int) -> None:
         """Move the guest to another host (virDomainMigrateToURI3); returns when it is there.

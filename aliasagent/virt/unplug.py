@@ -327,6 +327,8 @@ class Unplugs:
             return self._see_persistent(unplug, persistent)
         if found.alias is None:
             return Seen.LOST, unplug.failed(f'{found.describe()} has no alias while running')
+        if unplug.device.run not in (None, run) and guest.was_started_anew():
+            unplug.may_still_go = False  # the request ended with the run that was asked
         unplug.device = unplug.device.now(run, found)
         return Seen.THERE, None
 

@@ -276,6 +276,16 @@ class LateTestCase(UnplugTestCase):
         self.guest.need_live().set('id', '1000')
         self.refuse()  # that request has ended with the run that was asked
 
+    def test_nor_is_what_another_run_was_asked_for(self) -> None:
+        self.plug(self.guest, side=Side.PERSISTENT)
+        self.unplugs.watch(GUEST, VOLUME, self.found(), True)
+        self.guest.destroy()
+        self.guest.start()
+        self.wait_events()
+        self.wait_looked()
+        self.assertIsNotNone(self.unplugs.asked(GUEST, VOLUME))
+        self.refuse()
+
     def test_what_was_refused_can_be_attached_again_and_is_not_late_then(self) -> None:
         future = self.start()
         self.tell_refused()
