@@ -274,6 +274,19 @@ class GroundFloorTestCase(base.TestCase):
         self.assertEqual([], users)
 
 
+class NativeThreadsTestCase(base.TestCase):
+    def test_no_program_loads_eventlet(self) -> None:
+        for program in ('cmd.compute', 'cmd.status', 'shell.main'):
+            script = f'import sys, aliasagent.{program}, oslo_messaging; print(sorted(sys.modules))'
+            done = subprocess.run(
+                [sys.executable, '-c', script], capture_output=True, text=True, cwd=ROOT.parent, timeout=60, check=False
+            )
+            self.assertEqual('', done.stderr)
+            names = ast.literal_eval(done.stdout)
+            # The first of these stands for one that is not installed.
+            self.assertEqual(['eventlet'], [name for name in names if name.split('.')[0] == 'eventlet'], program)
+
+
 class ClientTestCase(base.TestCase):
     """Whoever sends requests has nothing of the agent in its process."""
 
