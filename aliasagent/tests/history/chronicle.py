@@ -129,6 +129,8 @@ class Chronicle:
         restored = detail == libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED
         self._started_from[guest.uuid] = 'saved' if restored else 'config'
         self.run_since[guest.uuid] = self._now()
+        if not restored:
+            self.over(guest)
 
     def observe(self, guest: FakeGuest, by: str) -> None:
         """See what has changed in a guest, by whom."""
@@ -165,11 +167,8 @@ class Chronicle:
             before = before or self.last(guest.uuid, CONFIG, device)
             if before is not None:
                 stay.origin, stay.origin_by = before.origin, before.origin_by
-        # What was saved is carried on by this run, or given up for another one.
         if side == LIVE and began is not None:
-            for other in self.stays:
-                if other.guest == guest.uuid and other.how == 'saved':
-                    other.how = _OVER
+            self.over(guest)  # what was saved is carried on by this run
         self.stays.append(stay)
         return stay
 
@@ -178,7 +177,7 @@ class Chronicle:
         return self._saved_at.get(guest, -1.0) > self.run_since.get(guest, -1.0)
 
     def over(self, guest: FakeGuest) -> None:
-        """What was saved of a guest is nothing any more that could go on."""
+        """What was saved of a guest is nothing any more that could go on: its disks are those of another run."""
         for stay in self.stays:
             if stay.guest == guest.uuid and stay.how == 'saved':
                 stay.how = _OVER

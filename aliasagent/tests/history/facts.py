@@ -88,6 +88,8 @@ class Facts:
         self._touched: dict[str, float] = {}
         #: When the disk was full last, from and to. Once more before all was written, it is the same time.
         self.full_since, self.full_until = -1e9, -1e9
+        #: When it was full within that time, for nothing may have been written in between.
+        self._full_at: list[float] = []
         #: Whether a device has gone of which libvirt told nobody.
         self.is_untold = False
         #: What another client has asked a running guest to release, with the guest's run.
@@ -106,6 +108,8 @@ class Facts:
         is_full = self.full_until < self.full_since
         if not is_full and self.now - self.full_until > RETRIES:
             self.full_since = self.now
+            self._full_at.clear()
+        self._full_at.append(self.now)
 
     def disk_is_free(self) -> None:
         """The disk is full no more."""
@@ -113,7 +117,7 @@ class Facts:
 
     def writable_until(self, begun: float) -> float:
         """Until when the outcome of an operation that was begun then could be written: it may be as old as that."""
-        return self.full_since if self.full_since > begun else self.now
+        return min((at for at in self._full_at if at > begun), default=self.now)
 
     def touched(self, guest: str) -> None:
         """Another client, or the guest itself, does something."""

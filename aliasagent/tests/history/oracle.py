@@ -22,6 +22,7 @@ Some things are not the agent's fault, and as little as can be is counted as one
   and that reading was not longer ago than WINDOW (:mod:`aliasagent.tests.history.facts`), about as long as the two
   calls travel.
 * What another client puts into the guest, or takes out of it, after the operation began is not the operation's doing.
+* What a guest was saved with is given up once the guest is started anew: the memory does not fit its disks any more.
 * What happens after the agent's last reading of a definition, it cannot know when it writes what is left.
 * A device of which nothing but its look is known may be what stands there without a word of whose it is: of that one
   the agent need not notice that it is gone.
