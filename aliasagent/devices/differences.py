@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from aliasagent.devices import base
+from aliasagent.devices import identity
 
 #: The properties that a request decides, each with the name of the field that says it.
 Decided = Mapping[str, str]
@@ -23,8 +24,6 @@ _UNSAID: Mapping[str, object] = {
     'queues': 1,
 }
 _WORDS: Mapping[str, Mapping[object, str]] = {'readonly': {True: 'ro', False: 'rw'}}
-#: The properties that another client may have left out: without one it can still be the device that is meant.
-_MAY_BE_UNSAID = frozenset({'serial', 'interfaceid'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +42,14 @@ def first(have: base.Device, want: base.Device, decided: Decided) -> Difference 
     :param want: the device that is asked for.
     """
     for name, field in decided.items():
-        one, other = _value(have, name), _value(want, name)
-        if one == other or (name in _MAY_BE_UNSAID and None in (one, other)):
+        if name in identity.MAY_BE_UNSAID:
+            contradiction = identity.contradiction_in(name, have, want)
+            if contradiction is not None:
+                return Difference(field, *contradiction)
             continue
-        return Difference(field, _word(name, one), _word(name, other))
+        one, other = _value(have, name), _value(want, name)
+        if one != other:
+            return Difference(field, _word(name, one), _word(name, other))
     return None
 
 
@@ -55,7 +58,7 @@ def _value(device: base.Device, name: str) -> object:
     if value is None:
         # QEMU takes a second for the length of a burst that has none.
         return 1 if name.endswith('_max_length') else _UNSAID.get(name)
-    return value.strip().lower() if name in _MAY_BE_UNSAID and isinstance(value, str) else value
+    return value
 
 
 def _word(name: str, value: object) -> str:

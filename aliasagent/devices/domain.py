@@ -1,15 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's definition: its devices, and finding one of them.
-
-Two look-ups, in this order and no other: by user alias, then by identity. Which device is whose is judged by
-:mod:`aliasagent.devices.identity` alone. A device that carries another's alias is never found as a fallback.
-"""
+"""A guest's definition and its devices. Which of them is meant is judged by :mod:`aliasagent.devices.identity`."""
 
 import collections
 import copy
-import dataclasses
 import re
-from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Self
 
@@ -21,9 +15,7 @@ from aliasagent.devices import base
 from aliasagent.devices import disk
 from aliasagent.devices import dump
 from aliasagent.devices import hostdev
-from aliasagent.devices import identity
 from aliasagent.devices import interface
-from aliasagent.devices import names
 from aliasagent.devices import targets
 from aliasagent.devices import xml
 
@@ -32,8 +24,6 @@ _CLASSES: dict[str, type[base.Device]] = {
     interface.Interface.tag: interface.Interface,
     hostdev.Hostdev.tag: hostdev.Hostdev,
 }
-#: What helps where the guest alone cannot tell.
-SETTLES = 'Say whose it is, with an inventory that names it: "aliasagent reconcile GUEST --inventory ..."'
 #: Children of ``<devices>`` that are no devices.
 _NO_DEVICES = frozenset({'emulator'})
 _NOVA_PORT = re.compile(r'\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}port')
@@ -49,41 +39,6 @@ def _parse(text: str | bytes) -> xml.Element:
 def device(element: xml.Element) -> base.Device:
     """The view that fits an element's kind."""
     return _CLASSES.get(str(element.tag), base.Device)(element)
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """A device, and how we know that it is the one that was looked for."""
-
-    device: base.Device
-    evidence: identity.Evidence
-
-
-def _of_id(
-    device_id: str, judged: list[tuple[base.Device, identity.Judgement]], known: identity.Claim | None
-) -> tuple[list[Found], list[tuple[Found, identity.Judgement]]]:
-    """The devices that are that of an id, and those that could be.
-
-    A hint, or one side of a contradiction, is enough for a device that also looks as it should.
-    """
-    own, doubtful = [], []
-    for found, judgement in judged:
-        if device_id not in judgement.ids:
-            continue
-        if judgement.whose is not None:
-            # One that has the id in capitals as its alias is not renamed.
-            if judgement.whose.evidence is not identity.Evidence.ALIAS:
-                own.append(Found(found, judgement.whose.evidence))
-        elif known is not None and not found.is_claimed and (evidence := identity.supports(found, known)) is not None:
-            own.append(Found(found, evidence))
-        else:
-            doubtful.append((Found(found, judgement.said[0].evidence), judgement))
-    return own, doubtful
-
-
-def _is_free(device: base.Device, judgement: identity.Judgement) -> bool:
-    """Whether nothing proves that a device is anybody's."""
-    return not device.is_claimed and judgement.whose is None and not judgement.is_disputed
 
 
 class Domain:
@@ -184,103 +139,6 @@ class Domain:
             if elements is not None:
                 return [device(element) for element in elements]
         return [found for found in self.devices() if found.alias == name]
-
-    def find(
-        self, device_id: str, known: identity.Claim | None = None, records: Iterable[identity.Record] = ()
-    ) -> Found | None:
-        """Find the device of an id: by its alias, else by identity; None if the definition has no such device.
-
-        :param known: what the device that is looked for looks like.
-        :param records: what is known from elsewhere of the guest's devices.
-        :raises AmbiguousDevice: more than one device could be meant.
-        :raises DeviceConflict: one device could be meant, and its evidence contradicts itself, or is only a hint.
-        """
-        records = tuple(records)
-        named = self.by_alias(alias.make(device_id))
-        if len(named) > 1:
-            raise self._ambiguous(device_id, [Found(found, identity.Evidence.ALIAS) for found in named])
-        if named:
-            return self._named(device_id, named[0], known, records)
-        ports = self.ports()
-        judged = [(found, identity.judge(found, ports, records)) for found in self.devices()]
-        own, doubtful = _of_id(names.normal(device_id), judged, known)
-        if own:
-            return self._only(device_id, [*own, *(it for it, _judgement in doubtful)])
-        if doubtful:
-            raise self._doubtful(device_id, doubtful)
-        return None if known is None else self._fitting(device_id, judged, known)
-
-    def _named(
-        self, device_id: str, device: base.Device, known: identity.Claim | None, records: tuple[identity.Record, ...]
-    ) -> Found:
-        """The one device that carries an id's alias, if that is trustworthy."""
-        found = Found(device, identity.Evidence.ALIAS)
-        judgement = identity.judge(device, frozenset(), records)
-        is_it = judgement.whose is not None and judgement.whose.evidence is identity.Evidence.ALIAS
-        # A request that describes this very device means it, whatever its source is named after.
-        if is_it or (known is not None and identity.supports(device, known) is not None):
-            return found
-        raise self._doubtful(device_id, [(found, judgement)])
-
-    def _fitting(
-        self, device_id: str, judged: list[tuple[base.Device, identity.Judgement]], known: identity.Claim
-    ) -> Found | None:
-        """The device that looks as the one that is looked for, and is not another's; None if there is none.
-
-        :raises AmbiguousDevice: it cannot be told.
-        """
-        fitting = [
-            (Found(found, evidence), judgement)
-            for found, judgement in judged
-            if (evidence := identity.supports(found, known)) is not None
-        ]
-        if any(_is_free(it.device, judgement) for it, judgement in fitting):
-            # If something fits that is another's, the rest may be, too: a MAC, for one, can be that of two ports.
-            return self._only(device_id, [it for it, _judgement in fitting])
-        unclaimed = [(it, judgement) for it, judgement in fitting if not it.device.is_claimed]
-        certain = [it for it, _judgement in unclaimed if it.evidence is identity.Evidence.MDEV_UUID]
-        disputed = [it for it, judgement in unclaimed if judgement.is_disputed]
-        if certain:
-            return self._only(device_id, certain)
-        if disputed:
-            raise self._ambiguous(device_id, disputed)
-        return None
-
-    def has_double(self, device: base.Device) -> bool:
-        """Whether another device of the definition looks like this one to somebody who does not know their ids."""
-        known = identity.claim(device)
-        # One of them is the device itself, be it in hand as a copy.
-        return sum(identity.supports(found, known) is not None for found in self.devices()) > 1
-
-    def _only(self, device_id: str, candidates: list[Found]) -> Found | None:
-        if len(candidates) > 1:
-            raise self._ambiguous(device_id, candidates)
-        return candidates[0] if candidates else None
-
-    def _ambiguous(self, device_id: str, candidates: list[Found]) -> exception.AmbiguousDevice:
-        return exception.AmbiguousDevice(
-            instance=self.uuid,
-            device=device_id,
-            candidates='; '.join(f'{found.device.describe()} (by {found.evidence})' for found in candidates),
-        )
-
-    def _doubtful(
-        self, device_id: str, doubtful: list[tuple[Found, identity.Judgement]]
-    ) -> exception.AmbiguousDevice | exception.DeviceConflict:
-        """The error for devices that could be the one that is looked for by evidence that does not prove it."""
-        if len(doubtful) > 1:
-            return self._ambiguous(device_id, [it for it, _judgement in doubtful])
-        ((it, judgement),) = doubtful
-        if judgement.hint is not None:
-            said = f'only the source of {it.device.describe()} is named after it, which is no proof'
-        elif judgement.whose is not None:
-            whose = judgement.whose
-            said = f'{it.device.describe()} is that of {whose.device_id}, {identity.reason(whose.evidence)}'
-        else:
-            said = f'what {it.device.describe()} says contradicts itself: {judgement.words()}'
-        return exception.DeviceConflict(
-            instance=self.uuid, device=device_id, reason=f'{said}; nothing was changed. {SETTLES}'
-        )
 
     def doubled_aliases(self) -> list[str]:
         """The user aliases that more than one device has.

@@ -11,11 +11,8 @@ import dataclasses
 from typing import Any
 from typing import Self
 
-from aliasagent import exception
-from aliasagent.devices import alias
 from aliasagent.devices import base
 from aliasagent.devices import identity
-from aliasagent.devices import names
 from aliasagent.devices.domain import Domain
 
 _CLAIM_FIELDS = tuple(field.name for field in dataclasses.fields(identity.Claim))
@@ -78,15 +75,8 @@ class DeviceFingerprint:
         :param run: the run that this is the definition of.
         :raises DeviceConflict: something is there that may be the device, and may be another one.
         """
-        is_same_run = run == self.run
-        if is_same_run and self.alias is not None:
-            sits_there = live.by_alias(self.alias)
-            if sits_there and self._is_it(device_id, sits_there[0], live):
-                return sits_there[0]
-        # A user alias stays with its device for as long as that is plugged in.
-        is_out = is_same_run and alias.is_user(self.alias)
-        looks = self.live or self.persistent
-        return self._among(device_id, live, looks, is_same_run=is_same_run, counts_place=not is_out)
+        seat = identity.Seat(self.alias, self.target, self.live) if run == self.run else None
+        return identity.find_again(live, device_id, self.live or self.persistent, seat)
 
     def find_persistent(
         self, device_id: str, persistent: Domain, *, was_removed: bool = False
@@ -95,80 +85,8 @@ class DeviceFingerprint:
 
         :param was_removed: it was taken out of there: what is in its place since is another one.
         """
-        if self.persistent is not None and not was_removed:
-            # A name that the next device has tomorrow, or a MAC address alone, says nothing after a while.
-            same = [
-                found
-                for found in persistent.devices()
-                if found.alias is None
-                and identity.claim(found) == self.persistent
-                and (self.persistent.host_address is not None or identity.lasting(found, device_id) is not None)
-            ]
-            if len(same) == 1:
-                return same[0]
-        looks = self.persistent or self.live
-        return self._among(device_id, persistent, looks, is_same_run=False, counts_place=not was_removed)
-
-    def _among(
-        self,
-        device_id: str,
-        domain: Domain,
-        looks: identity.Claim | None,
-        *,
-        is_same_run: bool,
-        counts_place: bool,
-    ) -> base.Device | None:
-        """Find the device among all of a definition, by its own alias, or as what says that it is it and looks so.
-
-        :param looks: what is known of it; None if nothing is.
-        :raises DeviceConflict: something says that it is the device and does not look so, or looks so and does not say
-            it.
-        """
-        named = domain.by_alias(alias.make(device_id))
-        if named:
-            return named[0]
-        ports = domain.ports()
-        for device in domain.devices():
-            if device.is_claimed or (looks is not None and device.kind != looks.kind):
-                continue
-            whose = identity.judge(device, ports).whose
-            says_so = whose is not None and names.normal(whose.device_id) == names.normal(device_id)
-            if whose is not None and not says_so:
-                continue  # it is another's
-            looks_so = looks is None or identity.may_be(
-                device, looks, is_same_run=is_same_run, counts_place=counts_place
-            )
-            if says_so and looks_so:
-                return device
-            if says_so or (looks is not None and looks_so):
-                raise self._conflict(device_id, domain, device.describe())
-        return None
-
-    def _is_it(self, device_id: str, device: base.Device, live: Domain) -> bool:
-        """Judge whether what has the alias in the run that was asked is the device.
-
-        :raises DeviceConflict: it cannot be told.
-        """
-        if alias.is_user(self.alias):
-            return True
-        whose = identity.identify(device, live.ports())
-        if whose is not None and names.normal(whose.device_id) == names.normal(device_id):
-            return True
-        now = identity.claim(device)
-        before = self.live or now
-        # Within a run a device keeps its place and what it is called.
-        if device.target != self.target or now.address != before.address:
-            return False
-        verdict = identity.same(now, before)
-        if verdict is identity.Verdict.CANNOT_TELL:
-            raise self._conflict(device_id, live, device.describe())
-        return verdict is identity.Verdict.YES
-
-    def _conflict(self, device_id: str, domain: Domain, device: str) -> exception.DeviceConflict:
-        return exception.DeviceConflict(
-            instance=domain.uuid,
-            device=device_id,
-            reason=f'{device} may be it, and may be another device; it is left alone',
+        return identity.find_again_persistent(
+            persistent, device_id, self.persistent, self.live, was_removed=was_removed
         )
 
     def to_dict(self) -> dict[str, Any]:

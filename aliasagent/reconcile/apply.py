@@ -301,8 +301,9 @@ def _of_live_only(
 def _is_absent(step: plan.Step, definition: domain.Domain, records: Iterable[plan.Record]) -> bool:
     """Whether the persistent config has nothing that could be the device of a step."""
     device_id = device_alias.parse(step.alias)
+    claim = identity.claim(step.device)
     try:
-        return device_id is not None and definition.find(device_id, identity.claim(step.device), records) is None
+        return device_id is not None and identity.find(definition, device_id, claim, records) is None
     except exception.Conflict:
         return False
 

@@ -17,6 +17,7 @@ from concurrent import futures
 from aliasagent import exception
 from aliasagent.devices import base
 from aliasagent.devices import disk
+from aliasagent.devices import identity
 from aliasagent.devices import interface
 from aliasagent.devices.domain import Domain
 from aliasagent.reconcile import plan
@@ -107,11 +108,11 @@ def _is_written_alone(device: base.Device) -> bool:
 
 def _put_device_back(guest: Guest, theirs: Domain, ours: base.Device, records: Iterable[plan.Record]) -> None:
     """Write what our device has replaced, if that was more than the same without our alias."""
-    replaced = _in_its_place(theirs, ours)
+    replaced = identity.replaced_by(theirs, ours)
     if replaced is None or replaced.text_without_alias() == ours.text_without_alias():
         return
     _give_alias(theirs, ours.alias, records)
-    now = _in_its_place(Domain.parse(guest.saved_text()), ours)
+    now = identity.replaced_by(Domain.parse(guest.saved_text()), ours)
     if now is not None and now.text_without_alias() == replaced.text_without_alias():
         return  # the read came late, and so did their change: after our write
     if now is None or now.text_without_alias() != ours.text_without_alias():
@@ -148,16 +149,3 @@ def _give_alias(theirs: Domain, name: str | None, records: Iterable[plan.Record]
     for step in plan.plan(theirs, records):
         if step.outcome is plan.Outcome.GETS_ALIAS and step.alias == name:
             step.device.alias = name
-
-
-def _in_its_place(definition: Domain, device: base.Device) -> base.Device | None:
-    """What a write of this device replaces: libvirt goes by a disk's target, and by an interface's MAC and address."""
-    found = [other for other in definition.devices() if other.kind == device.kind and _place(other) == _place(device)]
-    return found[0] if len(found) == 1 else None
-
-
-def _place(device: base.Device) -> tuple[object, ...]:
-    if not isinstance(device, interface.Interface):
-        return (device.target,)
-    address = device.element.find('address')
-    return (device.mac, None if address is None else tuple(sorted(address.items())))

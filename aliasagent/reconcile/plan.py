@@ -112,14 +112,9 @@ def settled(domain: Domain, steps: Iterable[Step]) -> list[Record]:
     """List what an inventory has said of devices, as far as it tells them from all others later, too."""
     kept = []
     for step in steps:
-        judgement = step.judgement
         if step.outcome is Outcome.CONFLICT and not step.device.is_claimed:
             continue  # several devices could be that of this id
-        told = [it.device_id for it in judgement.said if it.evidence is identity.Evidence.INVENTORY]
-        agreed = [device_id for device_id in told if device_id in judgement.ids]
-        if judgement.whose is None or not agreed:
-            continue
-        record = identity.lasting(step.device, agreed[0])
-        if record is not None and sum(record.fits(device) for device in domain.devices()) == 1:
+        record = identity.settled(step.device, step.judgement, domain.devices())
+        if record is not None:
             kept.append(record)
     return kept

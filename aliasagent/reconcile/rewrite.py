@@ -34,7 +34,9 @@ def give(definition: Domain, other: Domain | None, records: Iterable[plan.Record
     for step in plan.plan(definition, records):
         if step.outcome is not plan.Outcome.GETS_ALIAS or step.alias is None:
             continue
-        if id(step.device.element) not in settled and not _contradicts(step.device, step.alias, other):
+        if id(step.device.element) in settled:
+            continue
+        if other is None or not identity.is_called_otherwise(other, step.device, step.alias):
             chosen.append((step.device, step.alias, step.reason))
     # libvirt tells the case of letters apart, but it is the same volume.
     taken = collections.Counter((device.alias or '').lower() for device in definition.devices())
@@ -61,24 +63,10 @@ def _of_other(
         if whose is None or whose.evidence is not identity.Evidence.ALIAS:
             continue  # an alias that is doubtful there is none here
         try:
-            found = definition.find(device_id, identity.claim(known), records)
+            found = identity.counterpart(device_id, known, other, definition, records)
         except (exception.AmbiguousDevice, exception.DeviceConflict):
             continue
         if found is None or found.device.is_claimed or found.device.kind != known.kind:
             continue
-        if found.evidence in identity.WEAK and other.has_double(known):
-            continue
         chosen.append((found.device, alias.make(device_id), f'as on its other side, by its {found.evidence}'))
     return chosen
-
-
-def _contradicts(device: base.Device, name: str, other: Domain | None) -> bool:
-    """Whether the other definition calls this device something else, or something else by this name."""
-    if other is None:
-        return False
-    claim = identity.claim(device)
-    return any(
-        (known.alias == name) != (identity.supports(known, claim) is not None)
-        for known in other.devices()
-        if known.is_claimed
-    )

@@ -23,7 +23,7 @@ from aliasagent.devices import drives
 from aliasagent.devices import identity
 from aliasagent.devices import interface as interfaces
 from aliasagent.devices import targets
-from aliasagent.devices.domain import Found
+from aliasagent.devices.identity import Found
 from aliasagent.requests.base import Attach
 from aliasagent.requests.base import BuiltAttach
 from aliasagent.requests.sources import BlockSource
@@ -212,7 +212,7 @@ class Attacher:
             self._unplugs.refuse_if_leaving(guest.uuid, device_id, definitions.live)
         records = tuple(self._known(guest.uuid))
         device = self._build(request, definitions, avoid, records)
-        found = conflicts.find(guest, definitions, device_id, device, records)
+        found = identity.find_attached(guest.uuid, device_id, device, definitions.sides(), records)
         decided = request.decided()
         for has in found.values():
             lookup.check_same(guest.uuid, device_id, device, decided, has.device)
@@ -313,9 +313,11 @@ def _sides_with(definitions: Definitions, device_id: str) -> Side:
 
 def _still_there(now: Definitions, device_id: str, look: _Look) -> bool:
     """Whether the device is where it was found before it was attached to the other side."""
-    known = identity.claim(look.device)
+    claim = identity.claim(look.device)
     return all(
-        domain.find(device_id, known, look.records) is not None for side, domain in now.sides() if side in look.found
+        identity.find(domain, device_id, claim, look.records) is not None
+        for side, domain in now.sides()
+        if side in look.found
     )
 
 
@@ -331,7 +333,7 @@ def _disk_of(definitions: Definitions, volume_id: str, records: Records) -> disk
     """The disk of a volume, on one side or the other; None if neither has it."""
     for _side, domain in definitions.sides():
         try:
-            found = domain.find(volume_id, records=records)
+            found = identity.find(domain, volume_id, records=records)
         except exception.Conflict:
             continue  # judged when it is known, too, what the disk looks like
         if found is not None and isinstance(found.device, disks.Disk):

@@ -13,9 +13,9 @@ from concurrent import futures
 
 from aliasagent import exception
 from aliasagent.devices import base
-from aliasagent.devices.domain import Found
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.devices.identity import Evidence
+from aliasagent.devices.identity import Found
 from aliasagent.devices.identity import Record
 from aliasagent.virt import events
 from aliasagent.virt import leaving

@@ -39,7 +39,7 @@ def entries(definitions: Definitions, records: Iterable[identity.Record] = ()) -
     for side, domain in definitions.sides():
         seen: collections.Counter[tuple[object, ...]] = collections.Counter()
         for device, whose in _identified(domain, known):
-            key = _key(device, whose)
+            key = identity.listed_as(device, whose)
             seen[key] += 1
             entry = shown.setdefault((*key, seen[key]), Entry(whose, device.kind, None, device.target))
             _add(entry, device, side)
@@ -50,14 +50,6 @@ def _identified(domain: Domain, records: tuple[identity.Record, ...]) -> list[tu
     ports = domain.ports()
     found = [(device, identity.judge(device, ports, records).whose) for device in domain.devices()]
     return [(device, whose.device_id if whose is not None else None) for device, whose in found]
-
-
-def _key(device: base.Device, whose: str | None) -> tuple[object, ...]:
-    if whose is not None:
-        return (device.kind, whose)
-    address = device.element.find('address')
-    place = device.target or (tuple(sorted(address.items())) if address is not None else None)
-    return (device.kind, None, place)
 
 
 def _add(entry: Entry, device: base.Device, side: Side) -> None:

@@ -9,8 +9,7 @@ from aliasagent.devices import base
 from aliasagent.devices import differences
 from aliasagent.devices import identity
 from aliasagent.devices import names
-from aliasagent.devices.domain import Domain
-from aliasagent.devices.domain import Found
+from aliasagent.devices.identity import Found
 from aliasagent.virt import sources
 from aliasagent.virt.guest import Definitions
 
@@ -18,60 +17,11 @@ from aliasagent.virt.guest import Definitions
 def both(
     definitions: Definitions, device_id: str, records: Iterable[identity.Record] = ()
 ) -> tuple[Found | None, Found | None]:
-    """Find the device live and persistent; what one side shows of it helps to recognise it on the other.
+    """Find the device of an id, live and persistent.
 
-    :param records: what is known from elsewhere of the guest's devices.
-    :raises AmbiguousDevice: more than one device could be meant.
-    :raises DeviceConflict: the evidence contradicts itself, or is only a hint, and the other side does not settle it.
+    :raises: what :func:`aliasagent.devices.identity.find_both` raises.
     """
-    records = tuple(records)
-    live, live_doubt = _alone(definitions.live, device_id, records)
-    persistent, persistent_doubt = _alone(definitions.persistent, device_id, records)
-    if live is None and persistent is not None:
-        live = known(device_id, persistent, definitions.persistent, definitions.live, records)
-    elif persistent is None and live is not None:
-        persistent = known(device_id, live, definitions.live, definitions.persistent, records)
-    for found, doubt in ((live, live_doubt), (persistent, persistent_doubt)):
-        if found is None and doubt is not None:
-            raise doubt
-    return live, persistent
-
-
-def _alone(
-    domain: Domain | None, device_id: str, records: tuple[identity.Record, ...]
-) -> tuple[Found | None, exception.DeviceConflict | None]:
-    """The device as one definition alone shows it, or why that is doubtful."""
-    if domain is None:
-        return None, None
-    try:
-        return domain.find(device_id, records=records), None
-    except exception.DeviceConflict as doubt:
-        return None, doubt
-
-
-def known(
-    device_id: str,
-    found: Found,
-    at_home: Domain | None,
-    abroad: Domain | None,
-    records: Iterable[identity.Record] = (),
-) -> Found | None:
-    """Find the device of one definition in the other one, by what it looks like at home.
-
-    :param records: what is known from elsewhere of the guest's devices.
-    :raises AmbiguousDevice: more than one device could be meant.
-    :raises DeviceConflict: the evidence contradicts itself, or is only a hint.
-    """
-    if at_home is None or abroad is None:
-        return None
-    there = abroad.find(device_id, identity.claim(found.device), records)
-    if there is not None and there.evidence in identity.WEAK and at_home.has_double(found.device):
-        raise exception.AmbiguousDevice(
-            instance=at_home.uuid,
-            device=device_id,
-            candidates=f'{there.device.describe()} has the {there.evidence} of several devices',
-        )
-    return there
+    return identity.find_both(definitions.live, definitions.persistent, device_id, records)
 
 
 def refuse_other_letters(definitions: Definitions, device_id: str) -> None:
@@ -98,22 +48,18 @@ def check_same(
     :param decided: the properties that count, with their fields.
     :raises DeviceConflict: it is another device, or the same in another way; the words name the field.
     """
-    difference = (
-        _differs('kind', found.kind, wanted.kind)
-        or (None if sources.same(found, wanted) else _differs('source', found.source, wanted.source))
-        or _differs('MAC address', identity.claim(found).mac, identity.claim(wanted).mac)
-        or differences.first(found, wanted, decided)
-    )
+    contradiction = identity.first_contradiction(found, wanted, sources.lead_to_one)
+    if contradiction is not None:
+        field, has, wants = contradiction
+        difference: differences.Difference | None = differences.Difference(field, str(has), str(wants))
+    else:
+        difference = differences.first(found, wanted, decided)
     if difference is not None:
         raise exception.DeviceConflict(
             instance=instance,
             device=device_id,
             reason=f'it is attached with {difference.field} {difference.have}, asked for is {difference.want}',
         )
-
-
-def _differs(field: str, have: str | None, want: str | None) -> differences.Difference | None:
-    return None if have == want else differences.Difference(field, str(have), str(want))
 
 
 def check_can_go(

@@ -7,6 +7,7 @@ from typing import Any
 from aliasagent import conf
 from aliasagent import exception
 from aliasagent.context import RequestContext
+from aliasagent.devices import identity
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_agent
 from aliasagent.tests.unit.virt import test_images
@@ -244,7 +245,7 @@ class AllowedTest(test_agent.FakeAgentCase):
         arguments = self.file(self.inside / 'link.img')
         self.assert_succeeded(self.raw_cast('attach_volume', instance_uuid=self.guest, **arguments))
         for domain in (self.live(self.guest), self.persistent(self.guest)):
-            found = domain.find(arguments['volume_id'])
+            found = identity.find(domain, arguments['volume_id'])
             assert found is not None
             self.assertEqual(f'{self.inside}/link.img', found.device.source)
 

@@ -7,6 +7,7 @@ from typing import Any
 from typing import ClassVar
 
 from aliasagent import exception
+from aliasagent.devices import identity
 from aliasagent.reconcile import apply
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
@@ -121,8 +122,8 @@ class OpenVSwitchTest(base.OnLibvirt):
         self.detach(self.uuid, first, 'interface')
         self.assert_plugged(second)
         for domain in (self.live(self.uuid), self.persistent(self.uuid)):
-            self.assertIsNone(domain.find(first))
-            self.assertIsNotNone(domain.find(second))
+            self.assertIsNone(identity.find(domain, first))
+            self.assertIsNotNone(identity.find(domain, second))
         self.detach(self.uuid, second)
         self.assert_plugged()
 

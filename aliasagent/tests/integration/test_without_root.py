@@ -11,6 +11,7 @@ import testtools
 
 from aliasagent.client import ComputeAPI
 from aliasagent.context import RequestContext
+from aliasagent.devices import identity
 from aliasagent.devices.domain import Domain
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
@@ -102,7 +103,7 @@ class WithoutRootTest(testtools.TestCase):
         named = harness.new_id()
         self._give_a_disk(guest, harness.disk_xml(str(files[1]), 'sdc', serial=named))
         self.assertEqual(succeeded, self.done('reconcile_live', **here))
-        self.assertEqual(f'ua-{named}', self._live(guest).find(named).device.alias)  # type: ignore[union-attr]
+        self.assertEqual(f'ua-{named}', identity.find(self._live(guest), named).device.alias)  # type: ignore[union-attr]
         self.assertEqual([], list((self.directory / 'agent' / 'save').iterdir()))
 
     def test_somebody_else_waits_for_a_hypervisor(self) -> None:

@@ -183,6 +183,30 @@ class OneRoomDecidesOneThingTestCase(base.TestCase):
         ]
         self.assert_only({'devices.alias'}, users)
 
+    def test_only_identity_compares_what_tells_devices_apart(self) -> None:
+        self.assert_only({'devices.identity'}, [module for module, tree in modules() if compares_devices(tree)])
+        self.assert_only({'devices.identity'}, self.naming('are_apart', 'fits', 'has_double', 'supports', 'WEAK'))
+
+    def test_what_compares_devices_is_seen(self) -> None:
+        for text in (
+            'one.serial == other.serial',
+            '(one.serial, one.wwn) != (other.serial, other.wwn)',
+            'now.mac in (None, before.mac)',
+            'differ(one.source, other.source)',
+            'identity.claim(one) == identity.claim(other)',
+            'have, want = one.mac, other.mac\nhave == want',
+            'any(have == want for have, want in ((one.mac, other.mac), (one.wwn, other.wwn)))',
+            'def place(it):\n    return it.address\nplace(one) == place(other)',
+        ):
+            self.assertTrue(compares_devices(ast.parse(text)), text)
+        for text in ('one.serial is None', "one.source == 'x'", 'Hint(mac=one.mac, source=one.source)', 'one == other'):
+            self.assertFalse(compares_devices(ast.parse(text)), text)
+
+    def test_the_judge_is_asked_by_its_front_door(self) -> None:
+        inside = 'aliasagent.devices.identity._'
+        users = [module for module, tree in modules() if any(name.startswith(inside) for name in imported(tree))]
+        self.assert_only({'devices.identity'}, users)
+
     def test_one_module_chooses_the_threads(self) -> None:
         self.assert_only({'threads'}, self.importers('oslo_service.backend'))
 
@@ -220,6 +244,74 @@ def _private_attributes(tree: ast.AST, owners: set[str]) -> Iterator[str]:
             and ast.unparse(node.value) not in owners
         ):
             yield ast.unparse(node)
+
+
+#: What tells one device from another: each is an attribute of devices or of claims.
+TELLING = frozenset(
+    {
+        *('serial', 'wwn', 'source', 'mac', 'host_address', 'mdev_uuid', 'usb_address', 'address'),
+        *('interfaceid', 'target', 'source_file', 'source_block', 'source_name', 'other_paths'),
+    }
+)
+
+
+def compares_devices(tree: ast.Module) -> bool:
+    """Whether a module compares what tells devices apart: directly, or by way of names or functions of its own."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    #: Functions and names that stand for such an attribute.
+    standing = {function.name for function in functions if any(_tells(node, set()) for node in ast.walk(function))}
+    for scope in (*functions, tree):
+        names = standing | _names_given(scope, standing)
+        if any(_compares(node, names) for node in ast.walk(scope)):
+            return True
+    return False
+
+
+def _tells(expression: ast.AST, standing: set[str]) -> bool:
+    """Whether an expression has the value of such an attribute, or a whole claim, or what stands for one."""
+    for node in ast.walk(expression):
+        match node:
+            case ast.Attribute(attr=name) if name in TELLING:
+                return True
+            case ast.Call(func=ast.Attribute(attr='claim') | ast.Name(id='claim' | 'claim_of')):
+                return True
+            case ast.Name(id=name) if name in standing:
+                return True
+    return False
+
+
+def _names_given(scope: ast.AST, standing: set[str]) -> set[str]:
+    """The local names that are given to such values."""
+    return {
+        name.id
+        for target, value in _assigned(scope)
+        if _tells(value, standing)
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    }
+
+
+def _assigned(scope: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
+    for node in ast.walk(scope):
+        match node:
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+                yield from zip(targets, values, strict=True)
+            case ast.Assign(targets=[target], value=ast.Attribute() as value) | ast.NamedExpr(
+                target=target, value=ast.Attribute() as value
+            ):
+                yield target, value
+            case ast.comprehension(target=target, iter=value) | ast.For(target=target, iter=value):
+                yield target, value
+
+
+def _compares(node: ast.AST, standing: set[str]) -> bool:
+    match node:
+        case ast.Compare(left=left, comparators=others):
+            return sum(_tells(operand, standing) for operand in (left, *others)) > 1
+        case ast.Call(args=args):
+            told = [arg.attr for arg in args if isinstance(arg, ast.Attribute) and arg.attr in TELLING]
+            return len(told) > len(set(told))
+    return False
 
 
 def _is_docstring(tree: ast.Module, constant: ast.Constant) -> bool:

@@ -82,7 +82,7 @@ class DefinitionsTestCase(base.TestCase):
             ids = [device_id for _kind, _target, device_id, _evidence in expected]
             for kind, target, device_id, evidence in expected:
                 if device_id is not None and ids.count(device_id) == 1:
-                    found = domain.find(device_id)
+                    found = identity.find(domain, device_id)
                     assert found is not None
                     self.assertEqual((kind, target, evidence), (found.device.kind, found.device.target, found.evidence))
 
@@ -92,6 +92,6 @@ class DefinitionsTestCase(base.TestCase):
         self.assertNotIn('emulator', kinds)
 
     def test_a_user_alias_of_any_kind_is_found(self) -> None:
-        found = Domain.parse(definitions.text('numa-hugepages')).find('share_1')
+        found = identity.find(Domain.parse(definitions.text('numa-hugepages')), 'share_1')
         assert found is not None
         self.assertEqual('filesystem', found.device.kind)

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from aliasagent import exception
+from aliasagent.devices import identity
 from aliasagent.devices.domain import Domain
-from aliasagent.devices.domain import Found
 from aliasagent.devices.identity import Claim
 from aliasagent.devices.identity import Evidence
+from aliasagent.devices.identity import Found
 from aliasagent.tests import base
 from aliasagent.tests import ids
 from aliasagent.tests.ids import MAC
@@ -55,14 +56,14 @@ def serial(text: str) -> str:
 
 class FindTestCase(base.TestCase):
     def assert_found(self, domain: Domain, device_id: str, index: int, evidence: Evidence, **known: Any) -> None:
-        found = domain.find(device_id, Claim(**known) if known else None)
+        found = identity.find(domain, device_id, Claim(**known) if known else None)
         assert found is not None
         self.assertEqual(evidence, found.evidence)
         self.assertIs(list(domain.devices())[index].element, found.device.element)
 
     def assert_ambiguous(self, domain: Domain, device_id: str, *words: str, **known: Any) -> None:
         claim = Claim(**known) if known else None
-        error = self.assertRaises(exception.AmbiguousDevice, domain.find, device_id, claim)
+        error = self.assertRaises(exception.AmbiguousDevice, identity.find, domain, device_id, claim)
         for word in (device_id, *words):
             self.assertIn(word, str(error))
 
@@ -82,21 +83,21 @@ class FindTestCase(base.TestCase):
         self.assert_found(domain, X, 1, Evidence.SERIAL)
 
     def test_nothing(self) -> None:
-        self.assertIsNone(definition().find(X))
-        self.assertIsNone(definition(disk('vda'), interface()).find(X))
+        self.assertIsNone(identity.find(definition(), X))
+        self.assertIsNone(identity.find(definition(disk('vda'), interface()), X))
 
     def test_another_volume_at_the_place_of_the_old_one_is_not_it(self) -> None:
         before = definition(disk('vdb', serial(X), source='/dev/sdb'))
         self.assert_found(before, X, 0, Evidence.SERIAL)
         for other in (disk('vdb', serial(Y)), disk('vdb', alias(f'ua-{Y}')), disk('vdb', source='/dev/sdz')):
-            self.assertIsNone(definition(other).find(X))
+            self.assertIsNone(identity.find(definition(other), X))
             known = Claim(kind='disk', serial=X, source='/dev/sdb')
-            self.assertIsNone(definition(other).find(X, known), other)
+            self.assertIsNone(identity.find(definition(other), X, known), other)
 
     def test_what_carries_anothers_alias_is_not_it_whatever_else_it_carries(self) -> None:
         for name in ('ua-', 'ua-None', f'ua-{X}x', f'ua-{X.upper()}'):
             domain = definition(disk('vdb', serial(X), alias(name), source=f'/dev/volume-{X}'))
-            self.assertIsNone(domain.find(X, Claim(kind='disk', source=f'/dev/volume-{X}')), name)
+            self.assertIsNone(identity.find(domain, X, Claim(kind='disk', source=f'/dev/volume-{X}')), name)
 
     def test_two_of_one_identity(self) -> None:
         domain = definition(disk('vda', serial(X)), disk('vdb', source=f'/dev/volume-{X}'))
@@ -115,9 +116,9 @@ class FindTestCase(base.TestCase):
         )
 
     def test_what_is_known_is_compared_with_its_own_kind_only(self) -> None:
-        self.assertIsNone(definition(disk('vda')).find(X, Claim(kind='interface', source='/dev/sdb')))
-        self.assertIsNone(definition(disk('vda', source='')).find(X, Claim(kind='disk')))
-        self.assertIsNone(definition('<interface/>', '<rng/>').find(X, Claim(kind='interface')))
+        self.assertIsNone(identity.find(definition(disk('vda')), X, Claim(kind='interface', source='/dev/sdb')))
+        self.assertIsNone(identity.find(definition(disk('vda', source='')), X, Claim(kind='disk')))
+        self.assertIsNone(identity.find(definition('<interface/>', '<rng/>'), X, Claim(kind='interface')))
 
     def test_two_that_fit_what_is_known(self) -> None:
         self.assert_ambiguous(definition(interface(), interface()), X, MAC, kind='interface', mac=MAC)
@@ -128,25 +129,25 @@ class FindTestCase(base.TestCase):
         self.assert_found(domain, X, 1, Evidence.SERIAL, kind='disk', source='/dev/sdb')
 
     def test_what_is_identified_as_anothers_does_not_fit(self) -> None:
-        self.assertIsNone(definition(disk('vda', serial(Y))).find(X, Claim(kind='disk', source='/dev/sdb')))
+        self.assertIsNone(identity.find(definition(disk('vda', serial(Y))), X, Claim(kind='disk', source='/dev/sdb')))
 
     def test_a_source_that_is_called_after_another_volume_may_be_this_ones_all_the_same(self) -> None:
         """After a volume migration: the volume has kept its id, and lies where the other one's name stands."""
         source = f'/dev/mapper/volume-{Y}'
         moved = definition(disk('vda', source=source))
         self.assert_found(moved, X, 0, Evidence.SOURCE, kind='disk', source=source)
-        self.assertIsNone(moved.find(X, Claim(kind='disk', source='/dev/sdb')))
+        self.assertIsNone(identity.find(moved, X, Claim(kind='disk', source='/dev/sdb')))
         for other in (disk('vda', serial(Y), source=source), disk('vda', alias(f'ua-{Y}'), source=source)):
-            self.assertIsNone(definition(other).find(X, Claim(kind='disk', source=source)))
+            self.assertIsNone(identity.find(definition(other), X, Claim(kind='disk', source=source)))
 
     def test_a_mediated_device_is_who_it_is_whatever_id_it_goes_by(self) -> None:
         mdev = "<hostdev type='mdev'><source><address uuid='{}'/></source></hostdev>"
         for uuid in (X, X.upper()):
             domain = definition(mdev.format(Y), mdev.format(uuid))
             self.assert_found(domain, 'gpu', 1, Evidence.MDEV_UUID, kind='hostdev', mdev_uuid=X)
-        self.assertIsNone(definition(mdev.format(Y)).find('gpu', Claim(kind='hostdev', mdev_uuid=X)))
+        self.assertIsNone(identity.find(definition(mdev.format(Y)), 'gpu', Claim(kind='hostdev', mdev_uuid=X)))
         claimed = definition(mdev.format(X).replace('</hostdev>', f'{alias("ua-other")}</hostdev>'))
-        self.assertIsNone(claimed.find('gpu', Claim(kind='hostdev', mdev_uuid=X)))
+        self.assertIsNone(identity.find(claimed, 'gpu', Claim(kind='hostdev', mdev_uuid=X)))
 
     def test_a_mac_that_another_device_has_too_decides_nothing(self) -> None:
         """Four interfaces of one MAC are allowed: the one that nobody named yet may be this one, or not."""
@@ -168,12 +169,12 @@ class FindTestCase(base.TestCase):
             (disk('vda'), disk('vdb', source='/dev/sdz'), False),
         ):
             domain = definition(first, second)
-            self.assertEqual([is_double] * 2, [domain.has_double(device) for device in domain.devices()])
+            self.assertEqual([is_double] * 2, [identity.has_double(domain, device) for device in domain.devices()])
 
     def test_an_id_that_cannot_be_one(self) -> None:
         domain = definition(disk('vda', alias('ua-'), serial('')))
         for device_id in ('', '../x', 'a b', 'None', '\n', "'", '<', 'x' * 1000):
-            self.assertRaises(exception.InvalidInput, domain.find, device_id)
+            self.assertRaises(exception.InvalidInput, identity.find, domain, device_id)
 
     def test_the_case_of_an_id(self) -> None:
         self.assert_found(definition(disk('vda', serial(X.upper()))), X, 0, Evidence.SERIAL)
@@ -189,10 +190,12 @@ class FindInAnyDefinitionTestCase(base.TestCase):
         before = snapshot.take_all(root)
         named = [device for device in domain.devices() if device.alias == f'ua-{device_id}']
         try:
-            found = domain.find(device_id, known)
+            found = identity.find(domain, device_id, known)
         except exception.AmbiguousDevice as error:
             self.assertNotEqual(1, len(named))
             self.assertTrue(error.kwargs['candidates'])
+        except exception.DeviceConflict as error:
+            self.assertIn('nothing was changed', str(error))
         else:
             self._check(found, [device.element for device in named], device_id)
         self.assertEqual([], snapshot.changed(before))
@@ -235,7 +238,9 @@ class FindInAnyDefinitionTestCase(base.TestCase):
 
 def _answer(domain: Domain, device_id: str, known: Claim | None) -> str:
     try:
-        found = domain.find(device_id, known)
+        found = identity.find(domain, device_id, known)
     except exception.AmbiguousDevice:
         return 'ambiguous'
+    except exception.DeviceConflict:
+        return 'conflict'
     return 'none' if found is None else f'{found.device.element.get("number")} by {found.evidence}'

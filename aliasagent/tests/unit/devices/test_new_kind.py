@@ -17,6 +17,7 @@ from aliasagent.devices import alias
 from aliasagent.devices import base as devices
 from aliasagent.devices import differences
 from aliasagent.devices import domain
+from aliasagent.devices import identity
 from aliasagent.devices import properties
 from aliasagent.requests import base as requests
 from aliasagent.requests import schema as parts
@@ -145,7 +146,7 @@ class NewKindTestCase(base.TestCase):
         self.assertRaises(exception.InvalidInput, request.device)
 
     def test_it_is_found_by_its_id_and_is_the_one_that_was_asked_for(self) -> None:
-        found = domain.Domain.parse(DEFINITION).find(SHARE)
+        found = identity.find(domain.Domain.parse(DEFINITION), SHARE)
         assert found is not None and isinstance(found.device, Filesystem)
         request = AttachShare.from_dict(MESSAGE)
         asked = request.device()

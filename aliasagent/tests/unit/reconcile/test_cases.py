@@ -6,6 +6,7 @@ from typing import Any
 
 from aliasagent import exception
 from aliasagent.compute import contract
+from aliasagent.devices import identity
 from aliasagent.devices.base import Device
 from aliasagent.devices.domain import Domain
 from aliasagent.reconcile import plan
@@ -54,7 +55,7 @@ class CasesTestCase(base.TestCase):
         return plan.plan(domain)[0].reason
 
     def assert_not_found(self, domain: Domain, device_id: str, *words: str) -> None:
-        error = self.assertRaises(exception.DeviceConflict, domain.find, device_id)
+        error = self.assertRaises(exception.DeviceConflict, identity.find, domain, device_id)
         for word in (*words, 'reconcile GUEST --inventory'):
             self.assertIn(word, str(error))
 
@@ -66,10 +67,10 @@ class CasesTestCase(base.TestCase):
         self.assert_given(lun, A, volumes=[{'id': A, 'target': 'sdb'}])
         self.assert_given(lun, B, volumes=[{'id': B, 'target': 'sdb'}])
         self.assert_not_found(lun, B, 'named after it', 'no proof')
-        self.assertIsNone(lun.find(A))
+        self.assertIsNone(identity.find(lun, A))
         told = read({'volumes': [{'id': A, 'target': 'sdb'}]})
-        self.assertEqual('inventory', getattr(lun.find(A, records=told), 'evidence', None))
-        self.assertIsNone(lun.find(B, records=told))
+        self.assertEqual('inventory', getattr(identity.find(lun, A, records=told), 'evidence', None))
+        self.assertIsNone(identity.find(lun, B, records=told))
 
     def test_a_swapped_volume(self) -> None:
         """Issue 13, 18: serial and source name contradict each other."""
@@ -92,12 +93,12 @@ class CasesTestCase(base.TestCase):
             self.assert_not_found(swapped, device_id, A, B, 'alias')
         for owner, other in ((A, B), (B, A)):
             told = read({'volumes': [{'id': owner, 'source': f'volumes/volume-{B}'}]})
-            found = swapped.find(owner, records=told)
+            found = identity.find(swapped, owner, records=told)
             self.assertIs(disk.element, None if found is None else found.device.element)
             if owner == A:
-                self.assertIsNone(swapped.find(other, records=told))
+                self.assertIsNone(identity.find(swapped, other, records=told))
             else:
-                self.assertRaises(exception.DeviceConflict, swapped.find, other, records=told)
+                self.assertRaises(exception.DeviceConflict, identity.find, swapped, other, records=told)
         self.assertEqual(
             [(Outcome.ALIASED, f'ua-{A}')], self.outcomes(swapped, volumes=[{'id': A, 'target': 'vdb'}])
         )
@@ -112,16 +113,16 @@ class CasesTestCase(base.TestCase):
         told = [plan.Record(A, 'disk', 'record of its attach', source=f'rbd:volumes/volume-{B}@10.0.0.9:6789')]
         for name in (None, f'ua-{A}'):
             disk.alias = name
-            found = swapped.find(A, records=told)
+            found = identity.find(swapped, A, records=told)
             self.assertIs(disk.element, None if found is None else found.device.element)
-            self.assertIsNone(swapped.find(B, records=told))
+            self.assertIsNone(identity.find(swapped, B, records=told))
 
     def test_names_of_copies(self) -> None:
         """Issue 13, 17: the name must be the whole last part of the source."""
         for name in ('copy-of-volume', 'backup-dir', 'rbd-snap'):
             self.assert_given(case(name), None)
             self.assertEqual('nothing says whose it is', self.reason(case(name)))
-            self.assertIsNone(case(name).find(A))
+            self.assertIsNone(identity.find(case(name), A))
 
     def test_device_mapper_doubles_dashes(self) -> None:
         self.assertIn(f'named after volume {A}', self.reason(case('lvm-dm')))
@@ -163,7 +164,7 @@ class CasesTestCase(base.TestCase):
         domain = case('x03-kubevirt-names')
         self.assertEqual([Outcome.ALIASED] * 3, [outcome for outcome, _alias in self.outcomes(domain)])
         for device_id in ('rootdisk', 'pvc-0a8f7a7e-2d5d-4f7b-8b7e-5f2d7f1b2c11', 'default'):
-            self.assertEqual('alias', getattr(domain.find(device_id), 'evidence', None))
+            self.assertEqual('alias', getattr(identity.find(domain, device_id), 'evidence', None))
         for device in domain.devices():
             device.alias = None
         self.assert_given(

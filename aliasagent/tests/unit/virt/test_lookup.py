@@ -3,7 +3,7 @@
 
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
-from aliasagent.devices.domain import Found
+from aliasagent.devices.identity import Found
 from aliasagent.devices.identity import Record
 from aliasagent.tests import base
 from aliasagent.tests import ids

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a device looks like in a definition, and what a record or an inventory says of it."""
+"""What tells one device from another, and what that is worth between two of them."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ from aliasagent.devices import disk
 from aliasagent.devices import hostdev
 from aliasagent.devices import interface
 from aliasagent.devices import pci
+from aliasagent.devices.identity._evidence import Evidence
 
 #: What a record can say, each in the words of a claim; the source has a form of its own.
 _COMPARED = ('mac', 'host_address', 'target', 'serial', 'wwn', 'mdev_uuid', 'usb_address', 'network', 'address')
@@ -121,6 +122,45 @@ def is_source(device: base.Device, text: str) -> bool:
 def is_same_source(one: str, other: str) -> bool:
     """Whether two sources, as the agent writes them, are one: an image of Ceph is the same by whichever monitors."""
     return one == other or (one.startswith('rbd:') and _without_monitors(one) == _without_monitors(other))
+
+
+def supports(device: base.Device, wanted: Claim) -> Evidence | None:
+    """Return the evidence on which a device looks like the one of a claim; None if it does not.
+
+    It says nothing of whose the device is.
+    """
+    if device.kind != wanted.kind:
+        return None
+    own = claim(device)
+    if any(_differ(own, wanted, name) for name in ('wwn', 'usb_address')):
+        return None
+    if own.source is not None and wanted.source is not None and is_same_source(own.source, wanted.source):
+        return Evidence.SOURCE
+    for evidence, have, want in (
+        (Evidence.HOST_ADDRESS, own.host_address, wanted.host_address),
+        (Evidence.MDEV_UUID, own.mdev_uuid, wanted.mdev_uuid),
+        (Evidence.MAC, own.mac, wanted.mac),
+    ):
+        if have is not None and have == want:
+            return evidence
+    return None
+
+
+def are_apart(one: Claim, other: Claim) -> bool:
+    """Whether two devices are known to be two, by what does not change as long as a device is in a guest.
+
+    The source does: a snapshot or a block job gives a disk another one. So does the bridge of an interface.
+    """
+    if one.kind != other.kind:
+        return True
+    stays = ('serial', 'mac', 'host_address', 'mdev_uuid', 'wwn', 'usb_address')
+    return any(_differ(one, other, name) for name in stays)
+
+
+def _differ(one: Claim, other: Claim, name: str) -> bool:
+    """Whether both say something of this, and not the same."""
+    have, want = getattr(one, name), getattr(other, name)
+    return have is not None and want is not None and have != want
 
 
 def _without_monitors(source: str) -> str:
