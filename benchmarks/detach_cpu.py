@@ -13,7 +13,7 @@ from typing import Any
 from aliasagent.allowed.rules import Bounds
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 from aliasagent.virt.unplug import Unplugs
 from benchmarks import definitions
 from benchmarks import harness
@@ -60,7 +60,7 @@ class _Ours:
         self._host.start()
         assert self._host.wait_connected(_SECONDS)
         self._unplugs = Unplugs(self._host)
-        self._driver = Driver(self._host, self._unplugs, lambda: Patience(_SECONDS, 1), Bounds.everything)
+        self._driver = Driver(self._host, self._unplugs, lambda: RetryPolicy(_SECONDS, 1), Bounds.everything)
 
     def detach(self, instance: str, device: str) -> None:
         assert self.connection.domain is not None

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.reconcile import passes
 from aliasagent.tests.stress import reconcile_scale as scale
 from aliasagent.virt import host
@@ -132,12 +132,12 @@ def _report(result: Result, size: int, first: dict[str, list[float]], idle: dict
 @contextlib.contextmanager
 def _reconciler(real: host.Host, instances: list[str]) -> Iterator[passes.Reconciler]:
     """The agent's own, for these guests."""
-    lanes = Lanes(_LANES)
+    queues = GuestQueues(_LANES)
     try:
         only: Any = scale.Only(real, instances)
-        yield passes.Reconciler(only, lanes.submit, lanes.submit_if_idle)
+        yield passes.Reconciler(only, queues.submit, queues.submit_if_idle)
     finally:
-        lanes.close()
+        queues.close()
 
 
 def _ours(real: host.Host, instances: list[str]) -> tuple[float, float]:

@@ -26,9 +26,9 @@ from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
-from aliasagent.reconcile.mover import Mover
-from aliasagent.reconcile.passes import Look
+from aliasagent.reconcile.passes import GuestStatus
 from aliasagent.reconcile.passes import Reconciler
+from aliasagent.reconcile.relocation import Relocation
 from aliasagent.requests import catalog
 from aliasagent.requests.inventory import Inventory
 from aliasagent.requests.inventory import records_of
@@ -91,11 +91,11 @@ class ComputeManager:
         journal: Journal,
         intake: Intake,
         reconciler: Reconciler,
-        mover: Mover,
+        relocation: Relocation,
         within: Callable[[], rules.Bounds],
     ) -> None:
         self._driver = driver
-        self._mover = mover
+        self._relocation = relocation
         self._reconciler = reconciler
         self._journal = journal
         self._intake = intake
@@ -113,16 +113,16 @@ class ComputeManager:
 
     @_call
     def reconcile_live_estimate(self, _ctxt: RequestContext, instance_uuid: str) -> Json:
-        return dataclasses.asdict(self._mover.estimate(instance_uuid))
+        return dataclasses.asdict(self._relocation.estimate(instance_uuid))
 
     @_call
     def migration_progress(self, _ctxt: RequestContext, instance_uuid: str) -> Json | None:
-        progress = self._mover.progress(instance_uuid)
+        progress = self._relocation.progress(instance_uuid)
         return None if progress is None else dataclasses.asdict(progress)
 
     @_call
     def abort_migration(self, _ctxt: RequestContext, instance_uuid: str) -> None:
-        self._mover.abort(instance_uuid)
+        self._relocation.abort(instance_uuid)
 
     @_call
     def reconcile_plan(
@@ -243,7 +243,7 @@ def _refused(action: Action, ctxt: RequestContext, arguments: Json, error: excep
     )
 
 
-def _look(instance: str, look: Look) -> Json:
+def _look(instance: str, look: GuestStatus) -> Json:
     """What was seen at a guest as a caller gets it."""
     return {
         'instance': instance,

@@ -24,22 +24,22 @@ from aliasagent.conf import reading
 from aliasagent.messaging import notify
 from aliasagent.messaging import rpc_server
 from aliasagent.observe import reports
+from aliasagent.observe.metrics import Components
 from aliasagent.observe.metrics import Metrics
-from aliasagent.observe.metrics import Parts
 from aliasagent.operations import knowledge
 from aliasagent.operations import told
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.lock import JournalLock
 from aliasagent.operations.moves import Moves
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.operations.runner import Runner
-from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
+from aliasagent.reconcile.relocation import Relocation
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class ComputeService(service.Service):
             self._journal_lock.release()
             raise
         self._notifications = notifications.Sender(self._journal, notifier, conf.host) if notifier else None
-        self._lanes = Lanes(conf.operations.workers)
+        self._queues = GuestQueues(conf.operations.workers)
         self._moves = Moves(conf.operations.moves)
         self.metrics = Metrics()
         self._unplugs = Unplugs(
@@ -89,29 +89,29 @@ class ComputeService(service.Service):
         self._driver = Driver(
             self._host,
             self._unplugs,
-            self._patience,
+            self._retry_policy,
             self._within,
             self._known,
             dead_vlan=lambda: bool(conf.libvirt.ovs_dead_vlan),
         )
         keep = functools.partial(told.keep, self._journal)
         self._reconciler = Reconciler(
-            self._host, self._lanes.submit, self._lanes.submit_if_idle, self._known, keep
+            self._host, self._queues.submit, self._queues.submit_if_idle, self._known, keep
         )
-        self._mover = Mover(self._host, conf.reconcile.save_directory, self._known, keep, self._within)
+        self._relocation = Relocation(self._host, conf.reconcile.save_directory, self._known, keep, self._within)
         self._runner = Runner(
             self._journal,
-            self._lanes,
+            self._queues,
             self._driver,
             self._reconciler,
-            self._mover,
+            self._relocation,
             moves=self._moves,
             reconnect_timeout=lambda: float(conf.libvirt.reconnect_timeout),
             on_finished=self.metrics.finished,
         )
         self._intake = Intake(self._runner, lambda: int(conf.operations.max_waiting))
         self._servers: list[Any] = []
-        parts = Parts(
+        parts = Components(
             self._host, self._unplugs, self._reconciler, self._runner, self._intake, self._is_broker_connected
         )
         self.metrics.watch(parts)
@@ -146,15 +146,15 @@ class ComputeService(service.Service):
         self._stopping.set()
         self._intake.close()
         # From now on nothing begins, or what is left now could be overtaken by what comes after it on the same guest.
-        self._lanes.close(0)
+        self._queues.close(0)
         self._moves.close(0)
-        self._mover.end_waits()
+        self._relocation.end_waits()
         end = time.monotonic() + self._stop_seconds()
         if self._ready.is_set():
             self._stop_servers(end)
         super().stop(graceful)
         self._runner.close()
-        if not all(them.close(max(0.0, end - time.monotonic())) for them in (self._lanes, self._moves)):
+        if not all(them.close(max(0.0, end - time.monotonic())) for them in (self._queues, self._moves)):
             LOG.warning('What runs still is left as it is, and looked at after the next start')
         self._unplugs.close()
         self.metrics.close()
@@ -219,7 +219,9 @@ class ComputeService(service.Service):
     def _listen(self) -> None:
         transport = rpc.transport(self._conf)
         LOG.info('Waiting for the message broker at %s', _hosts(transport))
-        manager = ComputeManager(self._driver, self._journal, self._intake, self._reconciler, self._mover, self._within)
+        manager = ComputeManager(
+            self._driver, self._journal, self._intake, self._reconciler, self._relocation, self._within
+        )
         for topic in _TOPICS:
             server = rpc_server.make(
                 transport, self._conf.host, [manager], topic=topic, in_order=Action, together=manager.together
@@ -260,8 +262,8 @@ class ComputeService(service.Service):
         """What the agent knows of a guest's devices: those that it attached, and what inventories said."""
         return knowledge.of_guest(self._journal, instance)
 
-    def _patience(self) -> Patience:
-        return Patience(self._conf.unplug.timeout, self._conf.unplug.attempts)
+    def _retry_policy(self) -> RetryPolicy:
+        return RetryPolicy(self._conf.unplug.timeout, self._conf.unplug.attempts)
 
     def _within(self) -> Bounds:
         return Bounds(**{kind: tuple(patterns) for kind, patterns in self._conf.allowed.items()})

@@ -34,7 +34,7 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class Components:
     """Who can be asked."""
 
     host: Host
@@ -90,7 +90,7 @@ class Metrics:
             for outcome in (State.SUCCEEDED, State.FAILED):
                 self._operations.labels(action, outcome)
 
-    def watch(self, parts: Parts) -> None:
+    def watch(self, parts: Components) -> None:
         """Ask these how they are whenever somebody looks."""
         self.registry.register(_Present(parts))
 
@@ -134,7 +134,7 @@ class Metrics:
 class _Present(registry.Collector):
     """What is so at the moment."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Components) -> None:
         self._parts = parts
 
     def collect(self) -> Iterable[core.Metric]:

@@ -24,9 +24,9 @@ from oslo_reports import opts
 from oslo_reports.models import with_default_views
 
 from aliasagent import version
-from aliasagent.observe.metrics import Parts
+from aliasagent.observe.metrics import Components
 from aliasagent.operations.model import Operation
-from aliasagent.reconcile.passes import Look
+from aliasagent.reconcile.passes import GuestStatus
 from aliasagent.trouble import Trouble
 from aliasagent.virt.leaving import Unplug
 
@@ -155,7 +155,7 @@ class _Watched:
         return changed_at > before
 
 
-def sections(parts: Parts) -> list[Section]:
+def sections(parts: Components) -> list[Section]:
     """What there is to say about the agent's work."""
     return [
         ('Operations under way', lambda: _operations(parts)),
@@ -165,7 +165,7 @@ def sections(parts: Parts) -> list[Section]:
     ]
 
 
-def _operations(parts: Parts) -> Content:
+def _operations(parts: Components) -> Content:
     return {
         it.operation.id: _operation(it.operation) | {'state': it.state.value, 'since': _time(it.since)}
         for it in parts.runner.under_way()
@@ -184,14 +184,14 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 def _unplug(unplug: Unplug) -> Content:
     return {
-        'attempts': f'{unplug.attempts} of {unplug.patience.attempts}, of {unplug.patience.timeout:g} s each',
+        'attempts': f'{unplug.attempts} of {unplug.retry_policy.attempts}, of {unplug.retry_policy.timeout:g} s each',
         'instance': unplug.instance,
         'request_id': getattr(unplug.context, 'request_id', '-'),
         'since': _time(unplug.since),
     }
 
 
-def _connections(parts: Parts) -> Content:
+def _connections(parts: Components) -> Content:
     return {
         'hypervisor': f'{parts.host.uri}: {"connected" if parts.host.is_connected else "not connected"}',
         'message broker': 'connected' if parts.is_broker_connected() else 'not connected',
@@ -199,11 +199,11 @@ def _connections(parts: Parts) -> Content:
     }
 
 
-def _reconcile(parts: Parts) -> Content:
+def _reconcile(parts: Components) -> Content:
     return {instance: _look(look) for instance, look in parts.reconciler.looks().items()}
 
 
-def _look(look: Look) -> Content:
+def _look(look: GuestStatus) -> Content:
     return {
         'name': look.name,
         'with alias': look.report.aliased,

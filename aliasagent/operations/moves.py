@@ -2,7 +2,8 @@
 """Moves of guests have a bound of their own: they take hours, and nothing else waits for one.
 
 So many move at the same time, each in a thread. The others wait for their turn in the order they came, and take neither
-a thread nor a worker of :mod:`aliasagent.operations.lanes` meanwhile. The lane of each stays closed until it has moved.
+a thread nor a worker of :mod:`aliasagent.operations.queues` meanwhile. The queue of each stays closed until it has
+moved.
 """
 
 import collections
@@ -46,7 +47,7 @@ class Moves:
     ) -> 'futures.Future[None]':
         """Do a move when its turn comes. The future is resolved when it was done, whatever became of it.
 
-        It is never resolved for a move that does not begin any more: its guest's lane must not go on to what is next.
+        It is never resolved for a move that does not begin any more: its guest's queue must not go on to what is next.
 
         :param holds_stop: whether :meth:`close` waits for it.
         :param at_once: do not wait for a turn: libvirt is at it already.

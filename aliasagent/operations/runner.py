@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Works operations off: from the journal, through the guest's lane and the driver, and back into the journal."""
+"""Works operations off: from the journal, through the guest's queue and the driver, and back into the journal."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,6 @@ from aliasagent import exception
 from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.late import RETRY_SECONDS
 from aliasagent.operations.late import LateWriter
 from aliasagent.operations.model import ATTACHES
@@ -27,8 +26,9 @@ from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.moves import Moves
 from aliasagent.operations.overdue import Overdue
-from aliasagent.reconcile.mover import Mover
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.reconcile.passes import Reconciler
+from aliasagent.reconcile.relocation import Relocation
 from aliasagent.requests import inventory
 from aliasagent.requests.base import Attach
 from aliasagent.requests.base import Detach
@@ -71,20 +71,20 @@ class Runner:
     def __init__(
         self,
         journal: Journal,
-        lanes: Lanes,
+        queues: GuestQueues,
         driver: Driver,
         reconciler: Reconciler,
-        mover: Mover,
+        relocation: Relocation,
         *,
         moves: Moves | None = None,
         reconnect_timeout: Callable[[], float] = lambda: 0.0,
         on_finished: Observer = lambda _operation, _error, _seconds: None,
     ) -> None:
         self._journal = journal
-        self._lanes = lanes
+        self._queues = queues
         self._driver = driver
         self._reconciler = reconciler
-        self._mover = mover
+        self._relocation = relocation
         self._moves = moves or Moves(len(MOVES))
         self._overdue = Overdue(journal, driver)
         self._reconnect_timeout = reconnect_timeout
@@ -93,7 +93,7 @@ class Runner:
         self._counting = threading.Lock()
         #: What is taken in and has not ended, and when it came in, in seconds since the epoch.
         self._unfinished: dict[str, tuple[Operation, float]] = {}
-        #: The operations that this process has begun and not finished, and when. Each is touched by its own lane only.
+        #: The operations that this process has begun and not finished, and when. Each is touched by its own queue only.
         self._begun: dict[str, float] = {}
         #: The same operations, as the journal has them since they were begun.
         self._begun_as: dict[str, Operation] = {}
@@ -124,7 +124,7 @@ class Runner:
         :raises JournalError: they could not be recorded.
         """
         new = [operation for operation in operations if not operation.is_finished]
-        # One at a time, so that the lanes have the order of the journal.
+        # One at a time, so that the queues have the order of the journal.
         with self._accepting:
             has_room = most is None or len(self._unfinished) + len(new) <= most
             if not has_room and not all(self._journal.has(operation.id) for operation in new):
@@ -197,7 +197,7 @@ class Runner:
     def _submit(self, operation: Operation) -> None:
         with self._counting:
             self._unfinished[operation.id] = (operation, operation.accepted_at or time.time())
-        self._lanes.submit(operation.instance, functools.partial(self._run, operation))
+        self._queues.submit(operation.instance, functools.partial(self._run, operation))
 
     def _run(self, operation: Operation) -> 'futures.Future[None] | None':
         if operation.action not in MOVES:
@@ -261,7 +261,7 @@ class Runner:
                 # A move that was begun before is gone on with, and not begun anew.
                 begin = functools.partial(self._begin, operation)
                 begun_before = operation.state is State.RUNNING
-                self._mover.move(operation.instance, request, begin=begin, begun_before=begun_before)
+                self._relocation.move(operation.instance, request, begin=begin, begun_before=begun_before)
             case _:
                 raise exception.InvalidInput(field='arguments', reason='what is recorded of them makes no sense here')
         return None

@@ -33,7 +33,7 @@ _MADE_ANEW = 'gets it by "reconcile --live", or when it is migrated'
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class DeviceStatus:
     """One device and what became of it, in words only: what is kept of all guests must not hold their XML."""
 
     #: As :meth:`aliasagent.devices.base.Device.describe` has it.
@@ -51,7 +51,7 @@ class Told:
 class Report:
     """What became of a guest's devices."""
 
-    steps: list[Told] = dataclasses.field(default_factory=list)
+    steps: list[DeviceStatus] = dataclasses.field(default_factory=list)
     #: The aliases that were written.
     given: list[str] = dataclasses.field(default_factory=list)
     #: The aliases that the running guest does not have yet; it gets them when it starts anew or moves. A transient one
@@ -334,10 +334,11 @@ def _report(
     return Report(_told(steps), given, pending, b'' if left else _digest(text, live), settled)
 
 
-def _told(steps: list[plan.Step]) -> list[Told]:
+def _told(steps: list[plan.Step]) -> list[DeviceStatus]:
     return [
-        Told(step.device.describe(), step.device.kind, step.device.target, step.outcome, step.reason, step.alias)
+        DeviceStatus(device.describe(), device.kind, device.target, step.outcome, step.reason, step.alias)
         for step in steps
+        for device in [step.device]
     ]
 
 

@@ -37,7 +37,7 @@ _PATIENCE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class GuestStatus:
     """What was seen at a guest, last time."""
 
     name: str
@@ -67,7 +67,7 @@ class Reconciler:
         self._submit = submit
         self._submit_if_idle = submit_if_idle
         self._lock = threading.Lock()
-        self._looks: dict[str, Look] = {}
+        self._looks: dict[str, GuestStatus] = {}
         #: Guests of which an event told, and that were not looked at since.
         self._told: set[str] = set()
         host.subscribe(self._on_event)
@@ -101,21 +101,21 @@ class Reconciler:
             sum(1 for look in looks.values() if look.error),
         )
 
-    def looks(self) -> dict[str, Look]:
+    def looks(self) -> dict[str, GuestStatus]:
         """What was seen last at each guest."""
         with self._lock:
             return dict(self._looks)
 
-    def look(self, instance: str, records: Iterable[plan.Record] = ()) -> Look:
+    def look(self, instance: str, records: Iterable[plan.Record] = ()) -> GuestStatus:
         """What would be done about a guest now, without doing it.
 
         :raises InstanceNotFound: there is no such guest.
         :raises GuestUnreadable: nothing is known of its devices.
         """
         guest = self._host.guest(instance)
-        return Look(guest.name, apply.look(guest, [*records, *self._known(instance)]))
+        return GuestStatus(guest.name, apply.look(guest, [*records, *self._known(instance)]))
 
-    def reconcile(self, instance: str, records: Iterable[plan.Record] = ()) -> Look:
+    def reconcile(self, instance: str, records: Iterable[plan.Record] = ()) -> GuestStatus:
         """Look at a guest and give its devices their aliases, in the persistent config.
 
         Nothing else may be under way on the guest.
@@ -132,8 +132,8 @@ class Reconciler:
             self._keep_records(guest.uuid, planned.settled)
         return self._keep(guest, apply.reconcile(guest, known))
 
-    def _keep(self, guest: Guest, report: apply.Report, error: str = '') -> Look:
-        look = Look(guest.name, report, error)
+    def _keep(self, guest: Guest, report: apply.Report, error: str = '') -> GuestStatus:
+        look = GuestStatus(guest.name, report, error)
         with self._lock:
             self._looks[guest.uuid] = look
         return look
@@ -162,7 +162,7 @@ class Reconciler:
         except futures.CancelledError:
             LOG.debug('Instance %s is not looked at any more', guest.uuid)
         except futures.TimeoutError:
-            # Its lane stays closed until libvirt answers.
+            # Its queue stays closed until libvirt answers.
             LOG.warning('Instance %s is left for the next pass: no answer within %.0f s', guest.uuid, _PATIENCE)
             self._keep(guest, apply.Report(), f'no answer within {_PATIENCE:.0f} s')
 

@@ -37,7 +37,7 @@ _LOOKS = 20
 class Detach:
     """One detach of one device.
 
-    :param patience: how long the running guest may take.
+    :param retry_policy: how long the running guest may take.
     :param kind: what the device has to be; None for any.
     :param asked: the device as an earlier start of this detach found it; None if this is the first.
     :param records: what is known from elsewhere of the guest's devices.
@@ -47,7 +47,7 @@ class Detach:
         self,
         host: Host,
         unplugs: Unplugs,
-        patience: leaving.Patience,
+        retry_policy: leaving.RetryPolicy,
         instance: str,
         device_id: str,
         *,
@@ -58,7 +58,7 @@ class Detach:
     ) -> None:
         self._guest = host.guest(instance)
         self._unplugs = unplugs
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._device_id = device_id
         self._kind = kind
         #: The device that this detach began with, in an earlier process or at an earlier look.
@@ -185,7 +185,7 @@ class Detach:
                 reason=f'{device.describe()} has no alias while running; {self._left}',
             )
         return self._unplugs.start(
-            self._guest.uuid, self._device_id, fingerprint, self._patience, self._left, self._guest
+            self._guest.uuid, self._device_id, fingerprint, self._retry_policy, self._left, self._guest
         )
 
     def _detach_persistent(self, device: base.Device) -> None:

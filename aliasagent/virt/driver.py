@@ -42,7 +42,7 @@ class Instance:
 class Driver:
     """Does things to the devices of a host's guests.
 
-    :param patience: asked at each detach, so that a changed option counts at once.
+    :param retry_policy: asked at each detach, so that a changed option counts at once.
     :param within: what may be attached, asked at each attach.
     :param known: what is known from elsewhere of a guest's devices, asked at each attach, detach and list.
     :param dead_vlan: whether an Open vSwitch port that names no VLAN may reach nothing, asked at each attach.
@@ -53,7 +53,7 @@ class Driver:
         self,
         host: Host,
         unplugs: Unplugs,
-        patience: Callable[[], leaving.Patience],
+        retry_policy: Callable[[], leaving.RetryPolicy],
         within: Callable[[], rules.Bounds],
         known: Callable[[str], Iterable[identity.Record]] = lambda _instance: (),
         *,
@@ -62,7 +62,7 @@ class Driver:
     ) -> None:
         self._host = host
         self._unplugs = unplugs
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._known = known
         self._attacher = attach.Attacher(host, unplugs, within, known, dead_vlan=dead_vlan, tap_exists=tap_exists)
 
@@ -121,7 +121,7 @@ class Driver:
         work = detach.Detach(
             self._host,
             self._unplugs,
-            self._patience(),
+            self._retry_policy(),
             instance,
             device_id,
             kind=kind,

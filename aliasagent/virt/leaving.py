@@ -67,7 +67,7 @@ PAUSE = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a guest may take."""
 
     #: Seconds to wait before asking again.
@@ -125,7 +125,7 @@ class Unplug:
     device_id: str
     #: The device, in the run of the guest that was asked.
     device: DeviceFingerprint
-    patience: Patience
+    retry_policy: RetryPolicy
     #: Where the device still is if the guest does not release it, for the error's words.
     left: str = LEFT
     future: 'futures.Future[None]' = dataclasses.field(default_factory=futures.Future)
@@ -162,13 +162,13 @@ class Unplug:
 
     def after_reply(self, reply: Reply) -> Next:
         """Decide what follows libvirt's reply to a request."""
-        self.wait = self.patience.timeout
+        self.wait = self.retry_policy.timeout
         if reply is Reply.TAKEN:
             self.may_still_go = True
         if reply is Reply.BUSY:
             self.wait = min(self.wait, PAUSE)
             self.busy += self.wait
-            if self.busy < self.patience.timeout:
+            if self.busy < self.retry_policy.timeout:
                 self.attempts -= 1  # it is asked again within the same attempt
             else:
                 self.busy = 0.0
@@ -176,13 +176,13 @@ class Unplug:
 
     def after_look(self, why: Why, seen: Seen) -> Next:
         """Decide what follows a look at the guest."""
-        self.wait = self.patience.timeout
+        self.wait = self.retry_policy.timeout
         match seen, why:
             case (Seen.GONE | Seen.LOST), _:
                 return Next.END
             case Seen.UNREADABLE, _:
                 self.attempts += 1
-                return Next.END if self.attempts > self.patience.attempts else Next.WAIT
+                return Next.END if self.attempts > self.retry_policy.attempts else Next.WAIT
             case _, Why.REFUSAL:
                 return Next.END
             case _, Why.REMOVAL:
@@ -193,13 +193,13 @@ class Unplug:
                 self.wait = min(self.wait, PAUSE)
                 return Next.WAIT
             case _:
-                return Next.ASK if self.attempts < self.patience.attempts else Next.TIME_OUT
+                return Next.ASK if self.attempts < self.retry_policy.attempts else Next.TIME_OUT
 
     def after_silence(self) -> Next:
         """Decide what follows a deadline while libvirt has not answered the last request or look."""
-        self.wait = self.patience.timeout
+        self.wait = self.retry_policy.timeout
         self.attempts += 1
-        if self.attempts <= self.patience.attempts:
+        if self.attempts <= self.retry_policy.attempts:
             return Next.WAIT
         self.left = LEFT_UNKNOWN_LIVE_ONLY if self.left == LEFT_LIVE_ONLY else LEFT_UNKNOWN
         return Next.TIME_OUT
@@ -219,8 +219,8 @@ class Unplug:
         return exception.DetachTimeout(
             instance=self.instance,
             device=self.device_id,
-            attempts=self.patience.attempts,
-            timeout=f'{self.patience.timeout:g}',
+            attempts=self.retry_policy.attempts,
+            timeout=f'{self.retry_policy.timeout:g}',
             left=self.left,
         )
 

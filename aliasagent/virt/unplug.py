@@ -29,8 +29,8 @@ from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import KEPT
 from aliasagent.virt.leaving import LEFT
 from aliasagent.virt.leaving import Next
-from aliasagent.virt.leaving import Patience
 from aliasagent.virt.leaving import Reply
+from aliasagent.virt.leaving import RetryPolicy
 from aliasagent.virt.leaving import Seen
 from aliasagent.virt.leaving import Unplug
 from aliasagent.virt.leaving import Why
@@ -78,7 +78,7 @@ class Unplugs:
         instance: str,
         device_id: str,
         device: DeviceFingerprint,
-        patience: Patience,
+        retry_policy: RetryPolicy,
         left: str = LEFT,
         guest: Guest | None = None,
     ) -> 'futures.Future[None]':
@@ -92,7 +92,7 @@ class Unplugs:
         :param device: as it was just read.
         :param guest: as it was just looked up; looked up here if None, and whenever it is asked again.
         """
-        unplug = Unplug(instance, device_id, device, patience, left)
+        unplug = Unplug(instance, device_id, device, retry_policy, left)
         with self._lock:
             running = self._pending.get(unplug.key)
             if running is not None:
@@ -116,7 +116,8 @@ class Unplugs:
         :param device: as that process found it; None if it did not record that.
         :param may_still_go: whether a request of that process may still be answered.
         """
-        unplug = Unplug(instance, device_id, device or DeviceFingerprint(), Patience(0.0, 0), may_still_go=may_still_go)
+        asked, never_again = device or DeviceFingerprint(), RetryPolicy(0.0, 0)
+        unplug = Unplug(instance, device_id, asked, never_again, may_still_go=may_still_go)
         with self._lock:
             before = self._overdue.setdefault(unplug.key, unplug)
             before.may_still_go = before.may_still_go or may_still_go
@@ -237,7 +238,7 @@ class Unplugs:
     def _call_soon(self, unplug: Unplug, function: Callable[[Unplug], None]) -> threading.Event | None:
         """As :meth:`_submit`, with a deadline: should libvirt hang, this ends as well."""
         unplug.is_calling = True
-        unplug.wait = unplug.patience.timeout
+        unplug.wait = unplug.retry_policy.timeout
         self._set_deadline(unplug)
         return self._submit(unplug, function)
 
@@ -274,7 +275,7 @@ class Unplugs:
                 unplug.instance,
                 unplug.alias,
                 unplug.attempts + 1,
-                unplug.patience.attempts,
+                unplug.retry_policy.attempts,
             )
         self._ask(unplug)
 

@@ -4,7 +4,7 @@
 from aliasagent import exception
 from aliasagent.tests.contract import harness
 from aliasagent.virt.guest import Side
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 
 BOTH = Side.LIVE | Side.PERSISTENT
 
@@ -171,7 +171,7 @@ class DetachContract(harness.DriverCase):
         """Bounded attempts, a clear failure, and the persistent config as the failure says."""
         guest = self.hypervisor.deaf_guest()
         volume = self.attach(guest, bus='virtio')
-        self.patience = Patience(timeout=0.5, attempts=2)
+        self.retry_policy = RetryPolicy(timeout=0.5, attempts=2)
         error = self.assertRaises(exception.DetachTimeout, self.detach, guest, volume)
         self.assertEqual(
             ('2', '0.5', 'it is gone from the persistent config and still in the running guest'),

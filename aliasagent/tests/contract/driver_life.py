@@ -7,7 +7,7 @@ from collections.abc import Callable
 from aliasagent import exception
 from aliasagent.tests.contract import harness
 from aliasagent.virt.guest import Side
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 
 BOTH = Side.LIVE | Side.PERSISTENT
 
@@ -44,7 +44,7 @@ class LifeContract(harness.DriverCase):
     def test_a_device_that_goes_after_the_timeout_is_noticed(self) -> None:
         guest = self.hypervisor.deaf_guest()
         volume = self.attach(guest, bus='virtio')
-        self.patience = Patience(timeout=0.3, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=0.3, attempts=1)
         self.assertRaises(exception.DetachTimeout, self.detach, guest, volume)
         self.assertEqual([], self.late)
         self.reset(guest)
@@ -92,9 +92,9 @@ class LifeContract(harness.DriverCase):
     def test_a_device_on_its_way_out_can_be_asked_for_anew_after_a_timeout(self) -> None:
         guest = self.hypervisor.deaf_guest()
         volume = self.attach(guest, bus='virtio')
-        self.patience = Patience(timeout=0.2, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=0.2, attempts=1)
         self.assertRaises(exception.DetachTimeout, self.detach, guest, volume)
-        self.patience = Patience(timeout=10, attempts=8)
+        self.retry_policy = RetryPolicy(timeout=10, attempts=8)
         pending = self.driver.detach(guest, volume)
         self.reset(guest)
         harness.outcome(pending)

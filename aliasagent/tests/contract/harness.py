@@ -18,7 +18,7 @@ from aliasagent.tests.ids import new_id as new_id
 from aliasagent.tests.ids import new_mac as new_mac
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 from aliasagent.virt.unplug import Unplugs
 
 #: Seconds after which a test gives up on something that should happen at once.
@@ -77,7 +77,7 @@ class DriverCase:
         raise NotImplementedError
 
     def set_up_driver(self) -> None:
-        self.patience = Patience(timeout=10.0, attempts=8)
+        self.retry_policy = RetryPolicy(timeout=10.0, attempts=8)
         self.late: list[tuple[str, str]] = []
         settle = self.hypervisor.settle
         self.host = Host(self.hypervisor.uri, reconnect_interval=0.05, settle=settle, opener=self.hypervisor.open)
@@ -91,7 +91,7 @@ class DriverCase:
         self.driver = Driver(
             self.host,
             self.unplugs,
-            lambda: self.patience,
+            lambda: self.retry_policy,
             lambda: self.within,
             dead_vlan=lambda: self.dead_vlan,
             tap_exists=lambda name: self.hypervisor.has_tap(name),

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from aliasagent import exception
-from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import passes
 from aliasagent.reconcile import plan
@@ -43,9 +43,9 @@ class SpecialGuestsContract(harness.DriverCase):
 
     def reconciler(self) -> passes.Reconciler:
         """One that also hears events, and has looked at each guest once."""
-        self.lanes = Lanes(2)
-        self.addCleanup(self.lanes.close)
-        reconciler = passes.Reconciler(self.host, self.lanes.submit, self.lanes.submit_if_idle)
+        self.queues = GuestQueues(2)
+        self.addCleanup(self.queues.close)
+        reconciler = passes.Reconciler(self.host, self.queues.submit, self.queues.submit_if_idle)
         self.run_pass(reconciler)
         return reconciler
 
@@ -54,7 +54,7 @@ class SpecialGuestsContract(harness.DriverCase):
         reconciler.run()
         deadline = time.monotonic() + harness.SOON
         for guest in self.host.guests():
-            while (last := self.lanes.submit_if_idle(guest.uuid, lambda: None)) is None:
+            while (last := self.queues.submit_if_idle(guest.uuid, lambda: None)) is None:
                 self.assertLess(time.monotonic(), deadline, 'a look never ended')
                 time.sleep(0.01)
             last.result(harness.SOON)

@@ -10,13 +10,13 @@ from aliasagent.allowed.rules import Bounds
 from aliasagent.operations import knowledge
 from aliasagent.operations import told
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.operations.runner import Runner
-from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
+from aliasagent.reconcile.relocation import Relocation
 from aliasagent.requests import catalog
 from aliasagent.tests import base as tests_base
 from aliasagent.tests.contract import harness
@@ -25,7 +25,7 @@ from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.functional import base
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 from aliasagent.virt.unplug import Unplugs
 
 _PCI = """
@@ -42,7 +42,7 @@ class RigCase(tests_base.TestCase):
         self.directory = pathlib.Path(self.make_directory())
         self.side = base.FakeSide(self.directory)
         self.addCleanup(self.side.fake.stop)
-        self.patience = Patience(timeout=0.1, attempts=2)
+        self.retry_policy = RetryPolicy(timeout=0.1, attempts=2)
         self.start_agent()
         self.addCleanup(self.kill_agent)
 
@@ -51,7 +51,7 @@ class RigCase(tests_base.TestCase):
         self.host = Host(self.side.uri, reconnect_interval=0.05, settle=0.0, opener=self.side.open)
         self.host.start()
         self.assertTrue(self.host.wait_connected(harness.SOON))
-        self.lanes = Lanes(4)
+        self.queues = GuestQueues(4)
         self.unplugs = Unplugs(
             self.host,
             on_late=lambda *who: self.runner.release(*who),
@@ -62,14 +62,14 @@ class RigCase(tests_base.TestCase):
         def known(instance: str) -> list[Record]:
             return knowledge.of_guest(journal, instance)
 
-        driver = Driver(self.host, self.unplugs, lambda: self.patience, Bounds.everything, known)
+        driver = Driver(self.host, self.unplugs, lambda: self.retry_policy, Bounds.everything, known)
         reconciler = Reconciler(
-            self.host, self.lanes.submit, self.lanes.submit_if_idle, known, functools.partial(told.keep, journal)
+            self.host, self.queues.submit, self.queues.submit_if_idle, known, functools.partial(told.keep, journal)
         )
         self.reconciler = reconciler
-        mover = Mover(self.host, str(self.directory / 'save'))
+        relocation = Relocation(self.host, str(self.directory / 'save'))
         self.runner = Runner(
-            self.journal, self.lanes, driver, reconciler, mover, reconnect_timeout=lambda: harness.SOON
+            self.journal, self.queues, driver, reconciler, relocation, reconnect_timeout=lambda: harness.SOON
         )
         self.runner.recover()
 
@@ -77,7 +77,7 @@ class RigCase(tests_base.TestCase):
         """The agent dies: what it has not recorded is gone."""
         self.runner.close()
         self.unplugs.close()
-        self.lanes.close(0.5)
+        self.queues.close(0.5)
         self.host.close()
         self.journal.close()
 

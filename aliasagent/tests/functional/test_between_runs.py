@@ -17,13 +17,13 @@ from aliasagent.tests.fakes.libvirt import hotplug
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.tests.functional.test_contract_driver import OnFake
 from aliasagent.virt.guest import Side
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 
 
 class BetweenLivesTest(OnFake):
     def setUp(self) -> None:
         super().setUp()
-        self.patience = Patience(timeout=60, attempts=8)
+        self.retry_policy = RetryPolicy(timeout=60, attempts=8)
 
     def inside(self, guest: str) -> FakeGuest:
         """The guest as the hypervisor has it."""
@@ -132,7 +132,7 @@ class BetweenLivesTest(OnFake):
             self.assertIn(words, str(error))
 
     def test_a_device_that_goes_late_and_unseen_is_noticed(self) -> None:
-        self.patience = Patience(timeout=0.05, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=0.05, attempts=1)
         for happens in (FakeGuest.reset, FakeGuest.destroy):
             self.late.clear()
             guest = self.hypervisor.deaf_guest()
@@ -142,7 +142,7 @@ class BetweenLivesTest(OnFake):
             self.wait_late(guest, volume)
 
     def test_a_device_that_is_late_and_still_there_is_not_said_to_be_gone(self) -> None:
-        self.patience = Patience(timeout=0.05, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=0.05, attempts=1)
         guest = self.hypervisor.deaf_guest()
         volume = self.attach(guest, bus='virtio')
         self.assertRaises(exception.DetachTimeout, self.detach, guest, volume)
@@ -152,7 +152,7 @@ class BetweenLivesTest(OnFake):
         self.wait_late(guest, volume)
 
     def test_what_may_go_at_any_moment_is_not_attached(self) -> None:
-        self.patience = Patience(timeout=0.05, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=0.05, attempts=1)
         guest = self.hypervisor.deaf_guest()
         volume = self.attach(guest, bus='virtio')
         self.assertRaises(exception.DetachTimeout, self.detach, guest, volume)

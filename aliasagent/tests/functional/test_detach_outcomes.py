@@ -19,17 +19,17 @@ from aliasagent.tests.fakes.libvirt import hotplug
 from aliasagent.tests.functional.rig import NotLiveYetCase
 from aliasagent.tests.functional.rig import RigCase
 from aliasagent.virt.guest import Side
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 
 
 class RestartTest(NotLiveYetCase):
     def test_a_detach_over_a_restart_is_no_success_while_the_guest_has_the_device(self) -> None:
         for guest, device, kind in self.guests():
-            self.patience = Patience(timeout=60, attempts=1)
+            self.retry_policy = RetryPolicy(timeout=60, attempts=1)
             operation = self.detach(guest, device)
             self.wait_asked(operation, guest)
             self.assertEqual(0, self.persistent_count(guest, kind))
-            self.patience = Patience(timeout=0.1, attempts=2)
+            self.retry_policy = RetryPolicy(timeout=0.1, attempts=2)
             self.restart_agent()
             self.assert_outcome(operation, 'DetachTimeout', 'still in the running guest')
             self.assertEqual(1, self.live_count(guest, kind))
@@ -40,16 +40,16 @@ class RestartTest(NotLiveYetCase):
         path = self.directory / f'volume-{device}'
         path.touch()
         guest = self.not_live_yet(device, harness.disk_xml(str(path), 'vdb'))
-        self.patience = Patience(timeout=60, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=60, attempts=1)
         operation = self.detach(guest, device)
         self.wait_asked(operation, guest)
-        self.patience = Patience(timeout=0.1, attempts=2)
+        self.retry_policy = RetryPolicy(timeout=0.1, attempts=2)
         self.restart_agent()
         self.assert_outcome(operation, 'DetachTimeout', 'still in the running guest')
 
     def test_and_one_when_the_guest_has_let_go(self) -> None:
         for guest, device, kind in self.guests():
-            self.patience = Patience(timeout=60, attempts=1)
+            self.retry_policy = RetryPolicy(timeout=60, attempts=1)
             operation = self.detach(guest, device)
             self.wait_asked(operation, guest)
             self.kill_agent()
@@ -187,7 +187,7 @@ class SavedTest(RigCase):
     def test_nor_one_of_a_guest_of_which_libvirt_has_forgotten_how_it_stopped(self) -> None:
         guest, volume = self.side.deaf_guest(), harness.new_id()
         self.assert_outcome(self.attach_disk(guest, volume, self.side.new_file()), None)
-        self.patience = Patience(timeout=60, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=60, attempts=1)
         operation = self.detach(guest, volume)
         self.wait_asked(operation, guest)
         self.kill_agent()
@@ -200,7 +200,7 @@ class SavedTest(RigCase):
         guest, volume = self.side.deaf_guest(), harness.new_id()
         self.assert_outcome(self.attach_disk(guest, volume, self.side.new_file()), None)
         stale = self.side.fake.open().lookupByUUIDString(guest).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-        self.patience = Patience(timeout=60, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=60, attempts=1)
         operation = self.detach(guest, volume)
         self.wait_asked(operation, guest)
         self.side.fake.open().defineXML(stale)

@@ -14,7 +14,7 @@ from aliasagent import exception
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.operations.runner import Runner
 from aliasagent.tests import base
 from aliasagent.tests.history import draw
@@ -177,19 +177,19 @@ class OracleTest(HistoryTestCase):
         self.assert_seen('untrue words', 'and it is not in the running guest')
 
     def test_an_operation_is_forgotten(self) -> None:
-        self.replace(Lanes, 'submit', lambda real, lanes, guest, job: None)
+        self.replace(GuestQueues, 'submit', lambda real, queues, guest, job: None)
         self.assert_seen('without end', 'is accepted')
 
     def test_an_operation_is_done_twice(self) -> None:
-        def submit(real: Any, lanes: Lanes, guest: str, job: Any) -> None:
-            real(lanes, guest, job)
-            real(lanes, guest, job)
+        def submit(real: Any, queues: GuestQueues, guest: str, job: Any) -> None:
+            real(queues, guest, job)
+            real(queues, guest, job)
 
-        self.replace(Lanes, 'submit', submit)
+        self.replace(GuestQueues, 'submit', submit)
         self.assert_seen('doubled', 'had ended as')
 
     def test_the_last_request_is_done_first(self) -> None:
-        self.replace(Lanes, 'submit', lambda real, lanes, guest, job: real(lanes, f'{guest} {id(job)}', job))
+        self.replace(GuestQueues, 'submit', lambda real, queues, guest, job: real(queues, f'{guest} {id(job)}', job))
         self.assert_seen('order', 'begins before')
 
     def test_a_defect_is_no_outcome(self) -> None:

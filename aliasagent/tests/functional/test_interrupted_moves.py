@@ -9,12 +9,12 @@ from aliasagent.actions import Action
 from aliasagent.allowed.rules import Bounds
 from aliasagent.operations import knowledge
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.moves import Moves
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.operations.runner import Runner
-from aliasagent.reconcile.mover import Mover
+from aliasagent.reconcile.relocation import Relocation
 from aliasagent.requests import catalog
 from aliasagent.requests.guest import LiveMigrate
 from aliasagent.requests.guest import ReconcileLive
@@ -46,10 +46,10 @@ class InterruptedMovesTestCase(on_fake.HostTestCase):
     def start(self) -> tuple[Journal, Runner]:
         journal = Journal(str(self.directory / 'journal'))
         self.addCleanup(journal.close)
-        lanes = Lanes(2)
-        self.addCleanup(lanes.close)
+        queues = GuestQueues(2)
+        self.addCleanup(queues.close)
         self.moves = Moves(2)
-        self.mover = Mover(
+        self.relocation = Relocation(
             self.host,
             str(self.directory),
             lambda guest: knowledge.records(journal.attached(guest)),
@@ -58,10 +58,10 @@ class InterruptedMovesTestCase(on_fake.HostTestCase):
         driver = mock.Mock(wait_connected=self.host.wait_connected)
         runner = Runner(
             journal,
-            lanes,
+            queues,
             driver,
             mock.Mock(),
-            self.mover,
+            self.relocation,
             moves=self.moves,
             reconnect_timeout=lambda: base.PATIENCE,
         )
@@ -194,7 +194,7 @@ class InterruptedMovesTestCase(on_fake.HostTestCase):
         self.journal.start('one')
         self.runner.recover()
         self.wait_for(lambda: self.fake.count('jobStats'), 'it is followed')
-        self.mover.end_waits()
+        self.relocation.end_waits()
         self.wait_for(lambda: not self.moves._running, 'nothing to wait any more')
         self.runner.close()
         self.assertEqual(State.RUNNING, self.journal.get('one').state)

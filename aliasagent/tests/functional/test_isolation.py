@@ -4,8 +4,8 @@
 import contextlib
 import threading
 
-from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.moves import Moves
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.tests import base
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import domain_xml
@@ -17,11 +17,11 @@ from aliasagent.virt import deadlines
 class IsolationTest(RigCase):
     def test_a_thread_that_cannot_be_started_costs_no_more_than_its_job(self) -> None:
         gone = threading.Event()
-        lanes, moves, guests, due = Lanes(4), Moves(1), callers.GuestCallers(), deadlines.Deadlines()
-        self.addCleanup(lanes.close)
+        queues, moves, guests, due = GuestQueues(4), Moves(1), callers.GuestCallers(), deadlines.Deadlines()
+        self.addCleanup(queues.close)
         self.addCleanup(due.close)
         for submit in (
-            lambda done: lanes.submit('guest', done),
+            lambda done: queues.submit('guest', done),
             moves.submit,
             lambda done: guests.submit('guest', done),
             lambda done: due.call_in(0.0, done),

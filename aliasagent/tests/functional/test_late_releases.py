@@ -16,7 +16,7 @@ from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt import hotplug
 from aliasagent.tests.functional.rig import NotLiveYetCase
 from aliasagent.virt.guest import Side
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 
 
 class LateCase(NotLiveYetCase):
@@ -238,7 +238,7 @@ class GoneOnElsewhereTest(LateCase):
         :return: the guest, the volume, and the operation that has failed.
         """
         guest, volume = self.side.deaf_guest(), harness.new_id()
-        self.patience = Patience(timeout=0.05 if overdue else 60.0, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=0.05 if overdue else 60.0, attempts=1)
         self.assert_outcome(self.attach_disk(guest, volume, self.side.new_file()), None)
         detach = self.detach(guest, volume)
         if overdue:
@@ -315,7 +315,7 @@ class GoneOnElsewhereTest(LateCase):
 
     def test_a_detach_that_is_gone_on_with_is_no_success(self) -> None:
         guest, volume = self.side.deaf_guest(), harness.new_id()
-        self.patience = Patience(timeout=60.0, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=60.0, attempts=1)
         self.assert_outcome(self.attach_disk(guest, volume, self.side.new_file()), None)
         detach = self.detach(guest, volume)
         self.wait_asked(detach, guest)

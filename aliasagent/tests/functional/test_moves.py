@@ -21,7 +21,7 @@ class MovesTest(RigCase):
     def legacy(self) -> str:
         return self.side.new_guest(harness.disk_xml(self.side.new_file(), 'vdb', serial=harness.new_id()))
 
-    def relive(self, guest: str) -> list[pathlib.Path]:
+    def save_and_restore(self, guest: str) -> list[pathlib.Path]:
         """The files that are left."""
         self.wait(self.ask(Action.RECONCILE_LIVE, guest, '', inventory=None))
         return list((self.directory / 'save').glob('*'))
@@ -44,7 +44,7 @@ class MovesTest(RigCase):
             self.lose(guest)
 
         self.side.fake.after['saveFlags'] = saved
-        self.assertNotEqual([], self.relive(guest))
+        self.assertNotEqual([], self.save_and_restore(guest))
 
     def test_also_if_that_was_before_it_was_restored(self) -> None:
         guest = self.legacy()
@@ -56,7 +56,7 @@ class MovesTest(RigCase):
 
         self.side.fake.after['saveFlags'] = self.written
         self.side.fake.before['restoreFlags'] = restored
-        self.assertNotEqual([], self.relive(guest))
+        self.assertNotEqual([], self.save_and_restore(guest))
 
     def test_a_guest_that_was_started_anew_at_the_destination_has_not_moved(self) -> None:
         other = FakeHypervisor('other')

@@ -16,7 +16,7 @@ from aliasagent.tests.fakes.libvirt import domain_xml
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.functional.rig import NotLiveYetCase
 from aliasagent.virt.guest import Side
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 
 
 class GoneTest(NotLiveYetCase):
@@ -58,13 +58,13 @@ class GoneTest(NotLiveYetCase):
     def test_nor_are_they_the_success_of_a_detach_that_is_taken_up(self) -> None:
         volume = harness.new_id()
         guest = self.not_live_yet(volume, harness.disk_xml(self.side.new_file(), 'vdb'))
-        self.patience = Patience(timeout=60, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=60, attempts=1)
         detach = self.detach(guest, volume)
         self.wait_asked(detach, guest)
         self.kill_agent()
         self.snapshot(guest)
         self.restore(self.save(guest))
-        self.patience = Patience(timeout=0.1, attempts=2)
+        self.retry_policy = RetryPolicy(timeout=0.1, attempts=2)
         self.start_agent()
         done = self.wait(detach)
         self.assertEqual(1, self.live_count(guest, 'disk'))
@@ -143,7 +143,7 @@ class AskedTest(NotLiveYetCase):
     def asked(self) -> tuple[str, str, str, str]:
         guest, volume, path = self.side.deaf_guest(), harness.new_id(), self.side.new_file()
         self.assert_outcome(self.attach_disk(guest, volume, path), None)
-        self.patience = Patience(timeout=60, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=60, attempts=1)
         detach = self.detach(guest, volume)
         self.wait_asked(detach, guest)
         self.kill_agent()

@@ -6,12 +6,12 @@ import time
 from concurrent import futures
 
 from aliasagent import exception
-from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.functional import test_contract_driver
 from aliasagent.virt import events
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 
 
 def _is_start(event: events.Event) -> bool:
@@ -21,7 +21,7 @@ def _is_start(event: events.Event) -> bool:
 class UnplugTest(test_contract_driver.OnFake):
     def setUp(self) -> None:
         super().setUp()
-        self.patience = Patience(timeout=0.1, attempts=3)
+        self.retry_policy = RetryPolicy(timeout=0.1, attempts=3)
         # What is told of the guest's start must not come in between: it would have it asked once more.
         started = threading.Event()
         self.host.subscribe(lambda event: started.set() if _is_start(event) else None)
@@ -78,7 +78,7 @@ class UnplugTest(test_contract_driver.OnFake):
         self.assert_on_both(self.guest)
 
     def test_a_crashed_guest_that_is_kept_has_its_devices(self) -> None:
-        self.patience = Patience(timeout=60, attempts=1)
+        self.retry_policy = RetryPolicy(timeout=60, attempts=1)
         self.behaviour.never = True
         pending = self.driver.detach(self.guest, self.volume)
         self.side.fake.guests[self.guest].crash(preserve=True)
@@ -107,9 +107,9 @@ class UnplugTest(test_contract_driver.OnFake):
 
     def test_many_guests_that_do_not_answer_hold_up_nobody(self) -> None:
         """With two workers and 64 guests that are waited for, the work of a 65th is done."""
-        lanes = Lanes(2)
-        self.addCleanup(lanes.close)
-        self.patience = Patience(timeout=60, attempts=8)
+        queues = GuestQueues(2)
+        self.addCleanup(queues.close)
+        self.retry_policy = RetryPolicy(timeout=60, attempts=8)
         stuck = [self.hypervisor.deaf_guest() for _ in range(64)]
         pending = []
         for guest in stuck:
@@ -120,12 +120,12 @@ class UnplugTest(test_contract_driver.OnFake):
                 pending.append(future)
                 return future
 
-            lanes.submit(guest, job)
+            queues.submit(guest, job)
 
         def attach() -> None:
             self.attach(self.guest)
 
-        lanes.submit(self.guest, attach)
+        queues.submit(self.guest, attach)
         deadline = time.monotonic() + harness.SOON
         while len(self.ids(self.guest)[0]) < 2 or len(pending) < 64:
             self.assertLess(time.monotonic(), deadline)

@@ -13,7 +13,7 @@ import testtools.matchers
 from aliasagent import exception
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 from sandbox import libvirtd
 
 #: libvirtd works on five calls of one connection.
@@ -36,7 +36,7 @@ class HangingTest(base.OnLibvirt):
                 os.kill(process, number)
 
     def test_guests_beside_those_whose_qemu_hangs(self) -> None:
-        self.patience = Patience(timeout=1.5, attempts=3)
+        self.retry_policy = RetryPolicy(timeout=1.5, attempts=3)
         # Paused: they take no processor, and release a SCSI disk all the same.
         *stuck, other = [self.side.new_guest(state='paused') for _ in range(_HANGING + 1)]
         volumes = {guest: self.attach(guest) for guest in stuck}

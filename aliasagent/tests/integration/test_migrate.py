@@ -17,7 +17,7 @@ from aliasagent.devices.domain import Domain
 from aliasagent.devices.interface import Interface
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import rewrite
-from aliasagent.reconcile.mover import Mover
+from aliasagent.reconcile.relocation import Relocation
 from aliasagent.requests.guest import LiveMigrate
 from aliasagent.requests.inventory import Inventory
 from aliasagent.tests.contract import harness
@@ -25,7 +25,7 @@ from aliasagent.tests.integration import base
 from aliasagent.tests.integration import moving
 from aliasagent.virt import destination
 from aliasagent.virt import migrate
-from aliasagent.virt import relive
+from aliasagent.virt import save_restore
 from sandbox import environment
 from sandbox import libvirtd
 from sandbox import processes
@@ -132,7 +132,7 @@ class MigrateTest(moving.MovingCase, testtools.TestCase):
         instance = self.side.new_guest(nics, state='started')
         told = Inventory.of({'ports': [{'id': port, 'address': mac} for port, mac in macs.items()]})
         request = LiveMigrate(self.there.uri, f'unix://{self.directory}/migration', unsafe=True, inventory=told)
-        Mover(self.host, str(self.directory), within=Bounds.everything).migrate(instance, request)
+        Relocation(self.host, str(self.directory), within=Bounds.everything).migrate(instance, request)
         self.stand_at(self.there)
         self.assert_on_both(instance, *macs)
         live = self.live(instance)
@@ -167,7 +167,7 @@ class MigrateTest(moving.MovingCase, testtools.TestCase):
         before = old.written()
         self.assertEqual(3, len(apply.reconcile(self.host.guest(old.uuid)).given))
         self.assertEqual((set(), old.ids), self.ids(old.uuid))
-        relive.relive(self.host, old.uuid, self.directory, rewrite.give)
+        save_restore.save_and_restore(self.host, old.uuid, self.directory, rewrite.give)
         self.assert_on_both(old.uuid, *old.ids)
         self.assert_went_on(old, before)
         self.assert_detaches_by_id(old)

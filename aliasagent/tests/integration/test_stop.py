@@ -114,7 +114,7 @@ class StopTest(testtools.TestCase):
         self.assertTrue(load.agrees(it, guest))
 
     def test_more_comes_than_may_wait(self) -> None:
-        # The broker loses patience with a listener that does not listen; what it held comes again.
+        # The broker loses retry_policy with a listener that does not listen; what it held comes again.
         options: Options = {
             'operations': {'max_waiting': 5},
             'oslo_messaging_rabbit': {'heartbeat_timeout_threshold': 2},

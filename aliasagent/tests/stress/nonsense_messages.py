@@ -84,7 +84,7 @@ class Generator:
             share = count // len(KINDS) + (number < count % len(KINDS))
             yield kind, [dataclasses.replace(maker(self), kind=kind) for _ in range(share)]
 
-    # Parts
+    # Components
 
     def text(self) -> str:
         return self.chance.choice(

@@ -20,7 +20,7 @@ from typing import Any
 
 from lxml import etree
 
-from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.reconcile import passes
 from aliasagent.virt import host
 from aliasagent.virt.host import Host
@@ -128,14 +128,14 @@ def run(guests: int, devices: int) -> Times:
             for instance in (*ours, *theirs):
                 connection.defineXML(definition(instance, devices))
                 made.append(instance)
-            lanes = Lanes(16)
+            queues = GuestQueues(16)
             only = Only(real, ours)
-            reconciler = passes.Reconciler(only, lanes.submit, lanes.submit_if_idle)  # type: ignore[arg-type]
+            reconciler = passes.Reconciler(only, queues.submit, queues.submit_if_idle)  # type: ignore[arg-type]
             times.first += timed(reconciler.run)
             times.bare_first += timed(functools.partial(each, connection, theirs, lambda it: bare(it, devices)))
             times.idle += timed(reconciler.run)
             times.bare_idle += timed(functools.partial(each, connection, theirs, bare_idle))
-            lanes.close()
+            queues.close()
             for instance in (*ours, *theirs):
                 text = connection.lookupByUUIDString(instance).XMLDesc(INACTIVE)
                 assert text.count("<alias name='ua-") == devices, f'{instance} has not all of its aliases'

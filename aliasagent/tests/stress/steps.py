@@ -34,11 +34,11 @@ INTAKE = (
     Step('message acknowledged', 'oslo_messaging._drivers.impl_rabbit:RabbitMessage.acknowledge'),
     Step('runner accepts', f'{_OPERATIONS}.runner:Runner.accept_all'),
     Step('journal accepts', f'{_OPERATIONS}.journal:Journal.accept'),
-    Step('put on its lane', f'{_OPERATIONS}.lanes:Lanes.submit'),
+    Step('put on its queue', f'{_OPERATIONS}.queues:GuestQueues.submit'),
     Step('submit answered', 'oslo_messaging._drivers.amqpdriver:AMQPIncomingMessage.reply', way=SUBMIT),
 )
 BEGIN = (
-    Step('taken off its lane', f'{_OPERATIONS}.runner:Runner._run'),
+    Step('taken off its queue', f'{_OPERATIONS}.runner:Runner._run'),
     Step('looked at', 'aliasagent.virt.host:Host.guest'),
 )
 STARTED = (
@@ -66,13 +66,13 @@ SHUT_OFF = (Step('libvirt detaches, persistent', 'aliasagent.virt.guest:Guest.de
 RELIVE = (
     Step('libvirt saves', 'aliasagent.virt.guest:Guest.save'),
     Step('libvirt restores', 'aliasagent.virt.saved_guest:SavedGuest.restore'),
-    Step('looked at again, file removed', 'aliasagent.virt.relive:_end'),
+    Step('looked at again, file removed', 'aliasagent.virt.save_restore:_end'),
 )
 FINISH = (
     Step('finished', f'{_OPERATIONS}.runner:Runner._finish'),
     Step('outcome is written', f'{_OPERATIONS}.late:LateWriter.write'),
     Step('journal finishes', f'{_OPERATIONS}.journal:Journal.finish'),
-    Step('next on its lane', f'{_OPERATIONS}.lanes:Lanes._next'),
+    Step('next on its queue', f'{_OPERATIONS}.queues:GuestQueues._next'),
     Step('end was told', f'{_OPERATIONS}.journal:Journal.told', 2),
 )
 _ALL_BEFORE, _ALL_AFTER = (*INTAKE, *BEGIN, *STARTED), FINISH

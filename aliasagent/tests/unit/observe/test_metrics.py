@@ -62,16 +62,16 @@ class MetricsTestCase(base.TestCase):
         self.assertTrue(before <= found <= time.time())
 
     def test_what_is_so_at_the_moment(self) -> None:
-        def step(outcome: plan.Outcome) -> apply.Told:
-            return apply.Told('disk', 'disk', None, outcome, '', None)
+        def step(outcome: plan.Outcome) -> apply.DeviceStatus:
+            return apply.DeviceStatus('disk', 'disk', None, outcome, '', None)
 
         runner = types.SimpleNamespace(waiting=3, running=2)
         host = types.SimpleNamespace(is_connected=True)
         aliased, unknown = (step(outcome) for outcome in (plan.Outcome.ALIASED, plan.Outcome.UNIDENTIFIED))
         looks = {
-            'a': passes.Look('a', apply.Report([aliased, aliased, unknown], [], ['ua-x'])),
-            'b': passes.Look('b', apply.Report([unknown])),
-            'c': passes.Look('c', apply.Report(), 'it could not be read'),
+            'a': passes.GuestStatus('a', apply.Report([aliased, aliased, unknown], [], ['ua-x'])),
+            'b': passes.GuestStatus('b', apply.Report([unknown])),
+            'c': passes.GuestStatus('c', apply.Report(), 'it could not be read'),
         }
         intake = types.SimpleNamespace(is_held=True)
         is_broker_connected = [True]

@@ -23,7 +23,7 @@ from aliasagent.reconcile import apply
 from aliasagent.reconcile import passes
 from aliasagent.tests import base
 from aliasagent.tests.unit.operations.runner_base import operation
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 from aliasagent.virt.leaving import Unplug
 
 SECRET = 'rabbit://agent:hunter2@192.0.2.1:5672/'
@@ -64,11 +64,13 @@ class ReportsTestCase(base.TestCase):
     def test_what_it_says(self) -> None:
         waits, runs = operation('one'), operation('two')
         found = DeviceFingerprint(run='boot/1', alias='ua-disk')
-        unplug = Unplug('guest-1', 'disk', found, Patience(20.0, 8), attempts=3, since=0.0)
+        unplug = Unplug('guest-1', 'disk', found, RetryPolicy(20.0, 8), attempts=3, since=0.0)
         parts: Any = types.SimpleNamespace(
             host=types.SimpleNamespace(uri='test:///default', is_connected=False),
             unplugs=types.SimpleNamespace(under_way=lambda: [unplug]),
-            reconciler=types.SimpleNamespace(looks=lambda: {'guest-1': passes.Look('one', apply.Report(), 'unread')}),
+            reconciler=types.SimpleNamespace(
+                looks=lambda: {'guest-1': passes.GuestStatus('one', apply.Report(), 'unread')}
+            ),
             runner=types.SimpleNamespace(
                 under_way=lambda: [UnderWay(waits, State.ACCEPTED, 0.0), UnderWay(runs, State.RUNNING, 1.5)]
             ),

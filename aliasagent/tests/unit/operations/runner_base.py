@@ -12,10 +12,10 @@ from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.devices.identity import Claim
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.lanes import Lanes
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.moves import Moves
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.plan import Record
 from aliasagent.requests import catalog
@@ -92,7 +92,7 @@ class StubReconciler:
         self.asked.append((instance, records))
 
 
-class StubMover:
+class StubRelocation:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
 
@@ -146,22 +146,22 @@ class RunnerTestCase(base.TestCase):
         self.path = str(pathlib.Path(self.make_directory(), 'journal'))
         self.driver = StubDriver()
         self.reconciler = StubReconciler()
-        self.mover = StubMover()
+        self.relocation = StubRelocation()
         self.journal, self.runner = self.start()
 
     def start(self) -> tuple[Journal, Runner]:
         journal = Journal(self.path)
         self.addCleanup(journal.close)
-        lanes = Lanes(2)
-        self.addCleanup(lanes.close)
+        queues = GuestQueues(2)
+        self.addCleanup(queues.close)
         self.moves = Moves(2)
         self.addCleanup(self.moves.close)
         runner = Runner(
             journal,
-            lanes,
+            queues,
             self.driver,  # type: ignore[arg-type]
             self.reconciler,  # type: ignore[arg-type]
-            self.mover,  # type: ignore[arg-type]
+            self.relocation,  # type: ignore[arg-type]
             moves=self.moves,
             reconnect_timeout=lambda: 0.5,
         )

@@ -28,7 +28,7 @@ class OutcomeTestCase(RunnerTestCase):
                 self.journal.start(one.id)
             self.runner.recover()
             self.assert_outcome(State.SUCCEEDED, operation_id=str(number))
-            self.assertEqual(('move', GUEST, begun, one.request), self.mover.asked[-1])
+            self.assertEqual(('move', GUEST, begun, one.request), self.relocation.asked[-1])
 
     def test_reconcile_asks_the_reconciler_with_the_inventory(self) -> None:
         inventory = {'volumes': [{'id': VOLUME, 'target': '/dev/vdb'}], 'ports': []}
@@ -42,7 +42,7 @@ class OutcomeTestCase(RunnerTestCase):
             one = operation(str(number), action, device='', arguments={'inventory': inventory})
             self.runner.accept(one)
             self.assert_outcome(State.SUCCEEDED, operation_id=one.id)
-            self.assertEqual(('move', GUEST, False, one.request), self.mover.asked[-1])
+            self.assertEqual(('move', GUEST, False, one.request), self.relocation.asked[-1])
 
     def test_each_action_asks_the_driver(self) -> None:
         for number, (action, arguments, asked) in enumerate(
@@ -61,7 +61,7 @@ class OutcomeTestCase(RunnerTestCase):
         for number, action in enumerate(Action):
             self.runner.accept(operation(str(number), action))
             self.assert_outcome(State.SUCCEEDED, operation_id=str(number))
-        self.assertEqual(len(Action), len(self.driver.asked + self.reconciler.asked + self.mover.asked))
+        self.assertEqual(len(Action), len(self.driver.asked + self.reconciler.asked + self.relocation.asked))
 
     def test_an_error_of_ours(self) -> None:
         self.driver.answer = exception.InstanceNotFound(instance=GUEST)

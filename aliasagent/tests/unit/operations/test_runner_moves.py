@@ -15,23 +15,23 @@ from aliasagent.tests.unit.operations.runner_base import operation
 
 class MovesTestCase(RunnerTestCase):
     def begun_before(self) -> list[bool]:
-        """Of each time that the mover was asked, what it was told."""
-        return [begun_before for _what, _instance, begun_before, *_more in self.mover.asked]
+        """Of each time that the relocation was asked, what it was told."""
+        return [begun_before for _what, _instance, begun_before, *_more in self.relocation.asked]
 
     def ask(self, action: Action) -> None:
         self.runner.accept(operation(action.value, action, device=''))
 
     def test_one_that_had_not_begun_when_the_connection_was_lost_is_done_again(self) -> None:
         for action in MOVES:
-            self.mover.asked.clear()
-            self.mover.first = [exception.HypervisorUnavailable(reason='gone')]
+            self.relocation.asked.clear()
+            self.relocation.first = [exception.HypervisorUnavailable(reason='gone')]
             self.ask(action)
             self.assert_outcome(State.SUCCEEDED, operation_id=action.value)
             self.assertEqual([False, False], self.begun_before())
 
     def test_one_whose_guest_never_was_here_fails(self) -> None:
         for action in MOVES:
-            self.mover.first = [
+            self.relocation.first = [
                 exception.HypervisorUnavailable(reason='gone'),
                 exception.InstanceNotFound(instance=GUEST),
             ]
@@ -41,8 +41,8 @@ class MovesTestCase(RunnerTestCase):
 
     def test_one_that_had_begun_when_the_connection_was_lost_is_gone_on_with(self) -> None:
         for action in MOVES:
-            self.mover.asked.clear()
-            self.mover.then = [exception.HypervisorUnavailable(reason='gone')]
+            self.relocation.asked.clear()
+            self.relocation.then = [exception.HypervisorUnavailable(reason='gone')]
             self.ask(action)
             self.assert_outcome(State.SUCCEEDED, operation_id=action.value)
             self.assertEqual([False, True], self.begun_before())
@@ -50,7 +50,7 @@ class MovesTestCase(RunnerTestCase):
 
     def test_one_that_had_begun_when_the_agent_ended_is_gone_on_with(self) -> None:
         for action in MOVES:
-            self.mover.asked.clear()
+            self.relocation.asked.clear()
             one = operation(action.value, action, device='')
             self.journal.accept(one)
             self.journal.start(one.id)
@@ -61,7 +61,7 @@ class MovesTestCase(RunnerTestCase):
 
     def test_one_that_had_not_begun_when_the_agent_ended_is_done(self) -> None:
         for action in MOVES:
-            self.mover.asked.clear()
+            self.relocation.asked.clear()
             self.journal.accept(operation(action.value, action, device=''))
             self.runner.recover()
             self.assert_outcome(State.SUCCEEDED, operation_id=action.value)
@@ -75,7 +75,7 @@ class TurnsTestCase(RunnerTestCase):
         super().setUp()
         self.end = threading.Event()
         self.addCleanup(self.end.set)
-        self.mover.work = lambda: self.end.wait(base.PATIENCE)
+        self.relocation.work = lambda: self.end.wait(base.PATIENCE)
 
     def move(self, number: int, action: Action = Action.LIVE_MIGRATE) -> str:
         one = operation(f'{action}-{number}', action, device='', instance=f'guest {number}')
@@ -104,7 +104,7 @@ class TurnsTestCase(RunnerTestCase):
         self.end.set()
         for id_ in ids:
             self.assert_outcome(State.SUCCEEDED, operation_id=id_)
-        self.assertEqual({f'guest {number}' for number in range(16)}, {asked[1] for asked in self.mover.asked})
+        self.assertEqual({f'guest {number}' for number in range(16)}, {asked[1] for asked in self.relocation.asked})
 
     def test_what_comes_after_it_waits_for_its_guest_to_have_moved(self) -> None:
         self.moves_of(*[Action.LIVE_MIGRATE] * 3)
@@ -123,14 +123,14 @@ class TurnsTestCase(RunnerTestCase):
         one = operation('begun', Action.LIVE_MIGRATE, device='', instance='x', arguments={'dest_uri': 'x'})
         self.journal.accept(one)
         self.journal.start('begun')
-        self.wait_for(lambda: len(self.mover.asked) == 2, 'both')
+        self.wait_for(lambda: len(self.relocation.asked) == 2, 'both')
         self.runner._submit(self.journal.get('begun'))
-        self.wait_for(lambda: len(self.mover.asked) == 3, 'it is followed')
+        self.wait_for(lambda: len(self.relocation.asked) == 3, 'it is followed')
 
     def test_nothing_of_a_guest_overtakes_a_move_that_a_stop_has_left(self) -> None:
         ids = self.moves_of(*[Action.LIVE_MIGRATE] * 3)
         self.runner.accept(operation('after', instance='guest 2'))
-        self.runner._lanes.close(0)
+        self.runner._queues.close(0)
         self.assertTrue(self.moves.close(0))
         self.runner.close()
         self.end.set()
@@ -141,7 +141,7 @@ class TurnsTestCase(RunnerTestCase):
     def test_a_stop_does_not_wait_for_a_migration_but_for_a_guest_that_stands_still(self) -> None:
         for action, waited in ((Action.LIVE_MIGRATE, True), (Action.RECONCILE_LIVE, False)):
             self.moving(self.move(1, action))
-            self.assertTrue(self.runner._lanes.close(base.PATIENCE))
+            self.assertTrue(self.runner._queues.close(base.PATIENCE))
             self.assertEqual(waited, self.moves.close(0.05), action)
             self.end.set()
             self.assertTrue(self.moves.close(base.PATIENCE))

@@ -49,7 +49,7 @@ class HypervisorAwayTestCase(RunnerTestCase):
         self.runner.accept(operation('one', Action.ATTACH_VOLUME))
         self.wait_for(lambda: self.driver.waited, 'it waits')
         self.runner.close()
-        self.wait_for(lambda: not self.runner._lanes._running, 'it waits no more')
+        self.wait_for(lambda: not self.runner._queues._running, 'it waits no more')
         self.assertEqual(State.RUNNING, self.journal.get('one').state)
 
     def test_it_goes_away_again_and_again(self) -> None:

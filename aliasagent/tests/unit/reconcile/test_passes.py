@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pass over all guests, each in its own lane."""
+"""A pass over all guests, each in its own queue."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from typing import Any
 import libvirt
 
 from aliasagent import exception
-from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import passes
 from aliasagent.reconcile.passes import Reconciler
@@ -32,8 +32,8 @@ def disk(source: str = '/disk', serial: str = X) -> str:
 class PassesTestCase(on_fake.HostTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.lanes = Lanes(2)
-        self.addCleanup(self.lanes.close)
+        self.queues = GuestQueues(2)
+        self.addCleanup(self.queues.close)
         #: The error that a read of a guest's saved definition raises, or what is called before the read.
         self.answers: dict[str, Exception | Callable[[], None]] = {}
         self.fake.before['XMLDesc'] = self.before_read
@@ -57,7 +57,7 @@ class PassesTestCase(on_fake.HostTestCase):
     def reconciler(self, **more: Any) -> Reconciler:
         """Return a reconciler that has received no event of the guests so far."""
         self.wait_events()
-        return Reconciler(self.host, self.lanes.submit, self.lanes.submit_if_idle, **more)
+        return Reconciler(self.host, self.queues.submit, self.queues.submit_if_idle, **more)
 
     def occupy(self, guest: FakeGuest) -> threading.Event:
         """Keep the guest busy until the returned event is set."""
@@ -68,7 +68,7 @@ class PassesTestCase(on_fake.HostTestCase):
             begun.set()
             end.wait(base.PATIENCE)
 
-        self.lanes.submit(guest.uuid, gate)
+        self.queues.submit(guest.uuid, gate)
         self.assertTrue(begun.wait(base.PATIENCE))
         return end
 
@@ -179,7 +179,7 @@ class PassesTestCase(on_fake.HostTestCase):
         self.wait_events()
         self.assertEqual(0, self.reads(guest))
         end.set()
-        self.wait_for(lambda: self.lanes.submit_if_idle(guest.uuid, lambda: None) is not None, 'the last look')
+        self.wait_for(lambda: self.queues.submit_if_idle(guest.uuid, lambda: None) is not None, 'the last look')
         # One look tells all that three events have told of.
         self.assertEqual((1, self.reads(alone)), (len(self.updates(guest)), self.reads(guest)))
 
@@ -242,7 +242,7 @@ class PassesTestCase(on_fake.HostTestCase):
             begun.release()
             end.wait(base.PATIENCE)
 
-        # One of two workers only: what takes the place of a stuck one is the lanes' affair.
+        # One of two workers only: what takes the place of a stuck one is the queues' affair.
         hung = self.guest(answer=hang)
         for _good in range(20):
             self.guest()
@@ -281,9 +281,9 @@ class PassesTestCase(on_fake.HostTestCase):
         running.start()
         for _worker in range(2):
             self.assertTrue(begun.acquire(timeout=base.PATIENCE))
-        closing = threading.Thread(target=self.lanes.close, daemon=True)
+        closing = threading.Thread(target=self.queues.close, daemon=True)
         closing.start()
-        self.wait_for(lambda: self.lanes.submit_if_idle('probe', lambda: None) is None, 'closing')
+        self.wait_for(lambda: self.queues.submit_if_idle('probe', lambda: None) is None, 'closing')
         end.set()
         closing.join(base.PATIENCE)
         running.join(base.PATIENCE)

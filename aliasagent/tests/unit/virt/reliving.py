@@ -11,7 +11,7 @@ from aliasagent.tests import on_fake
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 from aliasagent.virt import jobs
-from aliasagent.virt import relive
+from aliasagent.virt import save_restore
 from aliasagent.virt import saved_guest
 
 NAME = f'ua-{ids.VOLUME}'
@@ -43,11 +43,11 @@ class RelivingTestCase(on_fake.HostTestCase):
         transient = '' if guest.persistent else '.transient'
         return self.directory.resolve() / f'{guest.uuid}{transient}.relive'
 
-    def relive(self, guest: FakeGuest) -> relive.Relived:
-        return relive.relive(self.host, guest.uuid, self.directory, name_the_disk)
+    def save_and_restore(self, guest: FakeGuest) -> save_restore.Restored:
+        return save_restore.save_and_restore(self.host, guest.uuid, self.directory, name_the_disk)
 
     def fails(self, guest: FakeGuest, kind: type[Exception] = exception.HypervisorError) -> str:
-        return str(self.assertRaises(kind, self.relive, guest))
+        return str(self.assertRaises(kind, self.save_and_restore, guest))
 
     def now(self, guest: FakeGuest) -> tuple[str, list[str]]:
         """The guest as it is now: its state, and its aliases."""
@@ -86,7 +86,7 @@ class InterruptedTestCase(RelivingTestCase):
 
         self.after_looks(end)
 
-    def assert_done(self, guest: FakeGuest, done: relive.Relived) -> None:
+    def assert_done(self, guest: FakeGuest, done: save_restore.Restored) -> None:
         self.assertEqual({NAME: 'told'}, done.given)
         self.assertEqual(('running', [NAME]), self.now(guest))
         self.assertEqual([], saved_guest.leftovers(self.directory))

@@ -5,15 +5,15 @@ from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.tests import base
 from aliasagent.virt import leaving
 from aliasagent.virt.leaving import Next
-from aliasagent.virt.leaving import Patience
 from aliasagent.virt.leaving import Reply
+from aliasagent.virt.leaving import RetryPolicy
 from aliasagent.virt.leaving import Seen
 from aliasagent.virt.leaving import Unplug
 from aliasagent.virt.leaving import Why
 
 
 def unplug(attempts: int = 0, timeout: float = 20.0) -> Unplug:
-    return Unplug('guest', 'volume', DeviceFingerprint(), Patience(timeout, 3), attempts=attempts)
+    return Unplug('guest', 'volume', DeviceFingerprint(), RetryPolicy(timeout, 3), attempts=attempts)
 
 
 class LookTestCase(base.TestCase):

@@ -17,7 +17,7 @@ from aliasagent.tests.unit.virt.reliving import NAME
 from aliasagent.tests.unit.virt.reliving import NAMED
 from aliasagent.tests.unit.virt.reliving import name_the_disk
 from aliasagent.virt import jobs
-from aliasagent.virt import relive
+from aliasagent.virt import save_restore
 from aliasagent.virt import saved_guest
 
 _ALIAS = f"<alias name='{NAME}'/>"
@@ -33,7 +33,7 @@ class ConnectionLostTestCase(reliving.InterruptedTestCase):
     def test_as_the_save_ends(self) -> None:
         guest = self.guest()
         self.lose_at('saveFlags', functools.partial(self.save, guest))
-        self.assert_done(guest, self.relive(guest))
+        self.assert_done(guest, self.save_and_restore(guest))
 
     def test_as_the_save_ends_of_a_transient_guest(self) -> None:
         """Of what happened to it until the connection was there again nothing can be known."""
@@ -48,7 +48,7 @@ class ConnectionLostTestCase(reliving.InterruptedTestCase):
         for persistent in (True, False):
             guest = self.guest(persistent=persistent)
             self.lose_at('saveFlags', functools.partial(self.save_goes_on, guest))
-            self.assert_done(guest, self.relive(guest))
+            self.assert_done(guest, self.save_and_restore(guest))
 
     def test_odd_answers_do_not_end_the_wait(self) -> None:
         guest = self.guest()
@@ -60,7 +60,7 @@ class ConnectionLostTestCase(reliving.InterruptedTestCase):
             self.fake.fail_next('lookupByUUIDString', errors.failed('cannot say'))
 
         self.lose_at('saveFlags', save)
-        self.assert_done(guest, self.relive(guest))
+        self.assert_done(guest, self.save_and_restore(guest))
 
     def test_the_save_comes_to_nothing(self) -> None:
         guest = self.guest()
@@ -102,7 +102,7 @@ class ConnectionLostTestCase(reliving.InterruptedTestCase):
             self.assertEqual([self.path(guest)], saved_guest.leftovers(self.directory))
             self.fake.down = False
             self.assertTrue(self.host.wait_connected(base.PATIENCE))
-            relive.resume(self.host, guest.uuid, self.directory, name_the_disk)
+            save_restore.resume(self.host, guest.uuid, self.directory, name_the_disk)
             self.assertEqual(('running', [NAME]), self.now(guest))
 
     def test_the_save_takes_too_long(self) -> None:
@@ -128,7 +128,7 @@ class ConnectionLostTestCase(reliving.InterruptedTestCase):
             self.after_looks(go_on)
 
         self.lose_at('restoreFlags', restore)
-        self.assert_done(guest, self.relive(guest))
+        self.assert_done(guest, self.save_and_restore(guest))
 
     def test_the_agent_stops_meanwhile(self) -> None:
         guest = self.guest()
@@ -140,7 +140,7 @@ class ConnectionLostTestCase(reliving.InterruptedTestCase):
             self.after_looks(closing.start)
 
         self.lose_at('saveFlags', save)
-        self.assertRaises(jobs.Stopping, self.relive, guest)
+        self.assertRaises(jobs.Stopping, self.save_and_restore, guest)
         self.assertEqual([self.path(guest)], saved_guest.leftovers(self.directory))
         closing.join(base.PATIENCE)
 
@@ -148,8 +148,8 @@ class ConnectionLostTestCase(reliving.InterruptedTestCase):
 class ResumeTestCase(reliving.InterruptedTestCase):
     """The agent was killed, wherever that was, and the next one takes it up."""
 
-    def resume(self, guest: FakeGuest) -> relive.Relived:
-        return relive.resume(self.host, guest.uuid, self.directory, name_the_disk)
+    def resume(self, guest: FakeGuest) -> save_restore.Restored:
+        return save_restore.resume(self.host, guest.uuid, self.directory, name_the_disk)
 
     def refuses(self, guest: FakeGuest, kind: type[Exception] = exception.HypervisorError) -> None:
         """Nothing is done, and the file is named and kept."""
@@ -251,7 +251,7 @@ class ResumeTestCase(reliving.InterruptedTestCase):
 
     def test_after_the_restore(self) -> None:
         guest = self.restored(named=True)
-        self.assertEqual(relive.Relived(0.0, {}), self.resume(guest))
+        self.assertEqual(save_restore.Restored(0.0, {}), self.resume(guest))
         self.assertEqual(('running', [NAME]), self.now(guest))
         self.assertEqual([], saved_guest.leftovers(self.directory))
         self.assertEqual(0, self.fake.count('saveFlags'))
@@ -264,13 +264,13 @@ class ResumeTestCase(reliving.InterruptedTestCase):
     def test_after_all_of_it(self) -> None:
         guest = self.restored(named=True)
         self.path(guest).unlink()
-        self.assertEqual(relive.Relived(0.0, {}), self.resume(guest))
+        self.assertEqual(save_restore.Restored(0.0, {}), self.resume(guest))
         self.assertEqual(0, self.fake.count('saveFlags'))
 
     def test_one_that_was_started_anew_and_has_its_aliases(self) -> None:
         guest = self.fake.add_guest(NAMED)
         self.path(guest).write_text('memory')
-        self.assertEqual(relive.Relived(0.0, {}), self.resume(guest))
+        self.assertEqual(save_restore.Restored(0.0, {}), self.resume(guest))
         self.assertEqual([self.path(guest)], saved_guest.leftovers(self.directory))
         self.assertIn(f'is kept in {self.path(guest)}', self.log.output)
 
@@ -331,6 +331,6 @@ class ResumeTestCase(reliving.InterruptedTestCase):
         guest = self.fake.add_guest(DISK)
         self.host.guest(guest.uuid).save(str(self.path(guest)))
         self.wait_events()
-        done = relive.resume(self.host, guest.uuid, self.directory, lambda _definition, _other: {})
+        done = save_restore.resume(self.host, guest.uuid, self.directory, lambda _definition, _other: {})
         self.assertEqual({}, done.given)
         self.assertEqual(('running', []), self.now(guest))

@@ -19,7 +19,7 @@ from aliasagent.tests.unit.virt.unplugging import SHORT
 from aliasagent.tests.unit.virt.unplugging import UnplugTestCase
 from aliasagent.virt import events
 from aliasagent.virt.guest import Side
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 from aliasagent.virt.unplug import Unplugs
 
 
@@ -122,7 +122,7 @@ class DeadlineTestCase(UnplugTestCase):
         self.assertEqual(3, len(self.asked()))
 
     def test_a_single_attempt(self) -> None:
-        self.assert_failed(self.start(Patience(SHORT.timeout, 1)), exception.DetachTimeout)
+        self.assert_failed(self.start(RetryPolicy(SHORT.timeout, 1)), exception.DetachTimeout)
         self.assertEqual(1, len(self.asked()))
 
     def test_an_event_that_was_lost_is_made_up_for_by_looking(self) -> None:
@@ -132,7 +132,7 @@ class DeadlineTestCase(UnplugTestCase):
 
     def test_asked_again_it_goes(self) -> None:
         self.guest.unplug = Unplug(lost=1)
-        self.assert_done(self.start(Patience(SHORT.timeout, 50)))
+        self.assert_done(self.start(RetryPolicy(SHORT.timeout, 50)))
         self.assertEqual(2, len(self.asked()))
 
     def test_already_on_its_way_is_waited_for(self) -> None:
@@ -151,7 +151,7 @@ class DeadlineTestCase(UnplugTestCase):
         self.useFixture(fixtures.MonkeyPatch('aliasagent.virt.leaving.PAUSE', 0.01))
         self.guest.unplug = Unplug(busy=2)
         # Within one attempt: the guest was not asked yet.
-        self.assert_done(self.start(Patience(timeout=3600, attempts=1)))
+        self.assert_done(self.start(RetryPolicy(timeout=3600, attempts=1)))
         self.assertEqual(3, len(self.asked()))
 
     def test_a_guest_that_is_busy_for_ever(self) -> None:

@@ -20,7 +20,7 @@ from aliasagent.tests.unit.virt.unplugging import SHORT
 from aliasagent.tests.unit.virt.unplugging import UnplugTestCase
 from aliasagent.tests.unit.virt.unplugging import raising
 from aliasagent.virt import leaving
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 
 _UNREADABLE = errors.internal('cannot say')
 _REFUSED = errors.no_alias(ALIAS)
@@ -70,7 +70,7 @@ class GuestTestCase(UnplugTestCase):
             self.fake.calls.clear()
 
     def test_stopped_and_it_cannot_be_told_whether_it_was_started_again(self) -> None:
-        future = self.start(Patience(timeout=0.2, attempts=2))
+        future = self.start(RetryPolicy(timeout=0.2, attempts=2))
         self.fake.fail_next('XMLDesc', errors.closed_connection('virDomainGetXMLDesc'))
         self.tell_stopped()
         self.assert_failed(future, exception.DetachTimeout)
@@ -93,7 +93,7 @@ class GuestTestCase(UnplugTestCase):
         self.assert_done(future)
 
     def test_rebooted_with_it_the_guest_is_asked_again(self) -> None:
-        future = self.start(Patience(timeout=3600, attempts=1))
+        future = self.start(RetryPolicy(timeout=3600, attempts=1))
         self.tell_rebooted()
         self.wait_for(lambda: len(self.asked()) == 2, 'asked again')
         self.assertFalse(future.done())
@@ -219,7 +219,7 @@ class HypervisorTestCase(UnplugTestCase):
         self.assert_failed(self.start(SHORT), exception.HypervisorUnavailable)
 
     def test_the_device_is_asked_for_again_after_a_reconnect(self) -> None:
-        future = self.start(Patience(timeout=3600, attempts=1))
+        future = self.start(RetryPolicy(timeout=3600, attempts=1))
         self.fake.drop_connections()
         self.wait_for(lambda: len(self.asked()) == 2, 'asked again')
         self.assertFalse(future.done())

@@ -22,15 +22,15 @@ from aliasagent.tests.ids import OTHER_GUEST
 from aliasagent.tests.ids import VOLUME
 from aliasagent.virt import runs
 from aliasagent.virt.guest import Side
-from aliasagent.virt.leaving import Patience
+from aliasagent.virt.leaving import RetryPolicy
 from aliasagent.virt.unplug import Unplugs
 
 ALIAS = f'ua-{VOLUME}'
 
 #: A guest that is asked once, and has all the time.
-LONG = Patience(timeout=3600, attempts=8)
+LONG = RetryPolicy(timeout=3600, attempts=8)
 #: Long enough for a call to the fake on a host that is busy.
-SHORT = Patience(timeout=0.1, attempts=3)
+SHORT = RetryPolicy(timeout=0.1, attempts=3)
 
 
 def _id(alias: str) -> str:
@@ -80,8 +80,10 @@ class UnplugTestCase(on_fake.HostTestCase):
         """Return the device as a detach finds it right after the attach."""
         return self._found[instance, alias]
 
-    def start(self, patience: Patience = LONG, alias: str = ALIAS, instance: str = GUEST) -> 'futures.Future[None]':
-        return self.unplugs.start(instance, _id(alias), self.found(instance, alias), patience)
+    def start(
+        self, retry_policy: RetryPolicy = LONG, alias: str = ALIAS, instance: str = GUEST
+    ) -> 'futures.Future[None]':
+        return self.unplugs.start(instance, _id(alias), self.found(instance, alias), retry_policy)
 
     def asked(self) -> list[str]:
         """Return the aliases that the guest was asked to release, one per request."""

@@ -11,8 +11,8 @@ import libvirt
 from aliasagent import exception
 from aliasagent.allowed.rules import Bounds
 from aliasagent.devices.domain import Domain
-from aliasagent.reconcile.mover import Mover
 from aliasagent.reconcile.plan import Record
+from aliasagent.reconcile.relocation import Relocation
 from aliasagent.requests.guest import LiveMigrate
 from aliasagent.requests.inventory import Inventory
 from aliasagent.requests.inventory import InventoryPort
@@ -41,7 +41,7 @@ def known(*macs: str) -> list[Record]:
     return inventory(*macs).records()
 
 
-class MoverTestCase(on_fake.HostTestCase):
+class RelocationTestCase(on_fake.HostTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.directory = self.make_directory()
@@ -49,14 +49,14 @@ class MoverTestCase(on_fake.HostTestCase):
         self.fake.after['saveFlags'] = lambda _uuid, path, *_rest: pathlib.Path(path).write_text('memory')
         self.fake.destinations.add(DEST)
 
-    def start(self, records: Iterable[Record] = ()) -> Mover:
-        """A mover on the fake, and an agent that knows this of each guest."""
+    def start(self, records: Iterable[Record] = ()) -> Relocation:
+        """A relocation on the fake, and an agent that knows this of each guest."""
 
         def ask(instance: str) -> Iterable[Record]:
             self.asked.append(instance)
             return records
 
-        return Mover(self.host, self.directory, ask, within=Bounds.everything)
+        return Relocation(self.host, self.directory, ask, within=Bounds.everything)
 
     def aliases(self, guest: FakeGuest) -> list[str]:
         return self.fake.guests[guest.uuid].aliases()
@@ -73,31 +73,32 @@ class MoverTestCase(on_fake.HostTestCase):
         )
 
     def test_a_guest_that_alone_cannot_tell_has_aliases_with_an_inventory(self) -> None:
-        mover = self.start()
+        relocation = self.start()
         for persistent in (False, True):
             guest = self.fake.add_guest(NICS, persistent=persistent)
-            mover.relive(guest.uuid)
+            relocation.save_and_restore(guest.uuid)
             self.assertEqual([], self.aliases(guest))
-            mover.relive(guest.uuid, known(*MACS))
+            relocation.save_and_restore(guest.uuid, known(*MACS))
             self.assertEqual([f'ua-{port}' for port in PORTS], self.aliases(guest))
 
     def test_what_an_inventory_says_is_kept_before_the_guest_is_saved(self) -> None:
         kept: list[tuple[str, list[Record], int]] = []
-        mover = self.start()
-        mover._keep = lambda *what: kept.append((*what, self.fake.count('saveFlags')))
+        relocation = self.start()
+        relocation._keep = lambda *what: kept.append((*what, self.fake.count('saveFlags')))
         disk = "<disk type='file' device='disk'><source file='/srv/volume-{}'/><target dev='sda' bus='scsi'/></disk>"
         guest = self.fake.add_guest(disk.format(PORTS[0]), persistent=False)
-        mover.relive(guest.uuid, records_of(Inventory.of({'volumes': [{'id': PORTS[1], 'target': 'sda'}]})))
+        told = records_of(Inventory.of({'volumes': [{'id': PORTS[1], 'target': 'sda'}]}))
+        relocation.save_and_restore(guest.uuid, told)
         self.assertEqual([f'ua-{PORTS[1]}'], self.aliases(guest))
         ((instance, (record,), saves),) = kept
         self.assertEqual((guest.uuid, PORTS[1], 0), (instance, record.device_id, saves))
         self.assertEqual(f'/srv/volume-{PORTS[0]}', record.source)
 
     def test_what_the_agent_knows_counts_as_an_inventory_does(self) -> None:
-        mover = self.start(known(*MACS))
+        relocation = self.start(known(*MACS))
         for persistent in (False, True):
             guest = self.fake.add_guest(NICS, persistent=persistent)
-            mover.relive(guest.uuid)
+            relocation.save_and_restore(guest.uuid)
             self.assertEqual([f'ua-{port}' for port in PORTS], self.aliases(guest))
         self.assertEqual({guest.uuid for guest in self.fake.guests.values()}, set(self.asked))
 
@@ -107,20 +108,20 @@ class MoverTestCase(on_fake.HostTestCase):
         self.assert_aliases_there(libvirt.VIR_MIGRATE_PARAM_DEST_XML)
 
     def test_a_guest_that_is_down_is_restored_whatever_the_agent_can_know(self) -> None:
-        mover = self.start()
+        relocation = self.start()
         guest = self.fake.add_guest(NICS)
         path = pathlib.Path(self.directory, f'{guest.uuid}.relive').resolve()
         self.fake.open().lookupByUUIDString(guest.uuid).saveFlags(str(path), None, 0)
         # With its start still to be told, it would not be proven that it has not run since.
         self.wait_events()
-        mover._known = mock.Mock(side_effect=exception.JournalError(path='journal', reason='locked'))
-        self.assertRaises(exception.HypervisorError, mover.relive, guest.uuid, begun_before=True)
+        relocation._known = mock.Mock(side_effect=exception.JournalError(path='journal', reason='locked'))
+        self.assertRaises(exception.HypervisorError, relocation.save_and_restore, guest.uuid, begun_before=True)
         self.assertTrue(guest.active)
 
     def test_an_inventory_that_does_not_tell_one_from_the_other_gives_none(self) -> None:
-        mover = self.start()
+        relocation = self.start()
         guest = self.fake.add_guest(NICS, persistent=False)
-        mover.relive(guest.uuid, known(MACS[0], MACS[0]))
+        relocation.save_and_restore(guest.uuid, known(MACS[0], MACS[0]))
         self.assertEqual([], self.aliases(guest))
         self.assertEqual(0, self.fake.count('saveFlags'))
 
@@ -135,27 +136,27 @@ class MoverTestCase(on_fake.HostTestCase):
         begun: list[None] = []
         begin = functools.partial(begun.append, None)
         within = Bounds(migration_hosts=('10.0.0.0/8', 'there'))
-        for mover, dest_uri, migrate_uri, field in (
-            (Mover(host, self.directory), DEST, None, 'dest_uri'),
-            (Mover(host, self.directory, within=lambda: within), 'qemu+tls://192.0.2.1/system', None, 'dest_uri'),
-            (Mover(host, self.directory, within=lambda: within), 'qemu+tls://127.1/system', None, 'dest_uri'),
-            (Mover(host, self.directory, within=lambda: within), f'{DEST}?command=/bin/sh', None, 'dest_uri'),
-            (Mover(host, self.directory, within=lambda: within), DEST, 'tcp://127.0.0.1', 'migrate_uri'),
-            (Mover(host, self.directory, within=lambda: within), DEST, 'unix:///run/x', 'migrate_uri'),
+        for relocation, dest_uri, migrate_uri, field in (
+            (Relocation(host, self.directory), DEST, None, 'dest_uri'),
+            (Relocation(host, self.directory, within=lambda: within), 'qemu+tls://192.0.2.1/system', None, 'dest_uri'),
+            (Relocation(host, self.directory, within=lambda: within), 'qemu+tls://127.1/system', None, 'dest_uri'),
+            (Relocation(host, self.directory, within=lambda: within), f'{DEST}?command=/bin/sh', None, 'dest_uri'),
+            (Relocation(host, self.directory, within=lambda: within), DEST, 'tcp://127.0.0.1', 'migrate_uri'),
+            (Relocation(host, self.directory, within=lambda: within), DEST, 'unix:///run/x', 'migrate_uri'),
         ):
             error = self.assertRaises(
-                exception.InvalidInput, mover.migrate, guest.uuid, LiveMigrate(dest_uri, migrate_uri), begin=begin
+                exception.InvalidInput, relocation.migrate, guest.uuid, LiveMigrate(dest_uri, migrate_uri), begin=begin
             )
             self.assertEqual(field, error.kwargs['field'])
         self.assertEqual([], begun)
         self.assertEqual(0, self.fake.count('migrateToURI3'))
-        Mover(host, self.directory, within=lambda: within).migrate(guest.uuid, LiveMigrate(DEST, 'tcp://10.0.0.2'))
+        Relocation(host, self.directory, within=lambda: within).migrate(guest.uuid, LiveMigrate(DEST, 'tcp://10.0.0.2'))
 
     def test_one_that_was_on_its_way_when_the_agent_ended_is_not_sent_again(self) -> None:
-        mover = self.start()
+        relocation = self.start()
         guest = self.fake.add_guest(NICS)
         self.patch(migrate, '_INTERVAL', 0.001)
         request = LiveMigrate(DEST, inventory=inventory(*MACS))
-        self.assertRaises(exception.HypervisorError, mover.migrate, guest.uuid, request, begun_before=True)
+        self.assertRaises(exception.HypervisorError, relocation.migrate, guest.uuid, request, begun_before=True)
         self.assertEqual([], self.fake.guests[guest.uuid].aliases(live=False))
         self.assertTrue(guest.active)

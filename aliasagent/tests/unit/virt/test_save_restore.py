@@ -17,7 +17,7 @@ from aliasagent.tests.unit.virt.reliving import DISK
 from aliasagent.tests.unit.virt.reliving import NAME
 from aliasagent.tests.unit.virt.reliving import NAMED
 from aliasagent.tests.unit.virt.reliving import name_the_disk
-from aliasagent.virt import relive
+from aliasagent.virt import save_restore
 from aliasagent.virt import saved_guest
 
 _Usage = collections.namedtuple('_Usage', 'total used free')
@@ -27,7 +27,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
     def test_the_running_guest_gets_aliases_and_the_persistent_config_does_not(self) -> None:
         for persistent in (True, False):
             guest = self.guest(persistent=persistent)
-            done = self.relive(guest)
+            done = self.save_and_restore(guest)
             self.assertEqual({NAME: 'told'}, done.given)
             self.assertGreater(done.paused_seconds, 0)
             self.assertEqual(('running', [NAME]), self.now(guest))
@@ -37,12 +37,12 @@ class ReliveTestCase(reliving.RelivingTestCase):
     def test_one_that_is_paused_stays_paused(self) -> None:
         guest = self.guest()
         guest.suspend()
-        self.relive(guest)
+        self.save_and_restore(guest)
         self.assertEqual(('paused', [NAME]), self.now(guest))
 
     def test_nothing_to_do(self) -> None:
         guest = self.fake.add_guest(NAMED)
-        self.assertEqual(relive.Relived(0.0, {}), self.relive(guest))
+        self.assertEqual(save_restore.Restored(0.0, {}), self.save_and_restore(guest))
         self.assertEqual(0, self.fake.count('saveFlags'))
 
     def test_one_that_does_not_run(self) -> None:
@@ -80,9 +80,9 @@ class ReliveTestCase(reliving.RelivingTestCase):
         guest.other_job = libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP
         for one in (guest, self.fake.add_guest(DISK, running=False), self.fake.add_guest(NAMED)):
             with contextlib.suppress(exception.HypervisorError):
-                relive.relive(self.host, one.uuid, self.directory, name_the_disk, self.fail)
+                save_restore.save_and_restore(self.host, one.uuid, self.directory, name_the_disk, self.fail)
         guest, seen = self.guest(), []
-        relive.relive(
+        save_restore.save_and_restore(
             self.host, guest.uuid, self.directory, name_the_disk, lambda: seen.append(self.fake.calls[-1][0])
         )
         self.assertEqual(1, len(seen))
@@ -93,18 +93,18 @@ class ReliveTestCase(reliving.RelivingTestCase):
         self.directory /= 'missing'
         self.assertEqual([], saved_guest.leftovers(self.directory))
         guest = self.guest()
-        self.relive(guest)
+        self.save_and_restore(guest)
         self.assertEqual(('running', [NAME]), self.now(guest))
         self.assertEqual(0o700, stat.S_IMODE(self.directory.stat().st_mode))
 
     def test_one_that_is_there_is_left_as_it_is(self) -> None:
         self.directory.chmod(0o750)
-        self.relive(self.guest())
+        self.save_and_restore(self.guest())
         self.assertEqual(0o750, stat.S_IMODE(self.directory.stat().st_mode))
 
     def test_it_is_made_only_when_it_is_needed(self) -> None:
         self.directory /= 'missing'
-        self.relive(self.fake.add_guest(NAMED))
+        self.save_and_restore(self.fake.add_guest(NAMED))
         self.assertFalse(self.directory.exists())
 
     def test_a_directory_that_cannot_be_made(self) -> None:
@@ -117,7 +117,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
         ):
             directory = self.directory / name
             error = self.assertRaises(
-                exception.InvalidInput, relive.relive, self.host, guest.uuid, directory, name_the_disk
+                exception.InvalidInput, save_restore.save_and_restore, self.host, guest.uuid, directory, name_the_disk
             )
             self.assertIn(f'{directory} is no directory on this host, nor can it be made: {reason}', str(error))
             self.assert_nothing_happened(guest)
@@ -162,7 +162,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
             return name_the_disk(definition, other)
 
         error = self.assertRaises(
-            exception.HypervisorError, relive.relive, self.host, guest.uuid, self.directory, broken
+            exception.HypervisorError, save_restore.save_and_restore, self.host, guest.uuid, self.directory, broken
         )
         self.assertIn('a defect of ours', str(error))
         self.assertEqual(('running', []), self.now(guest))
@@ -184,7 +184,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
             self.fake.open().lookupByUUIDString(guest.uuid).attachDeviceFlags(other, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
         self.fake.before['saveFlags'] = attach
-        self.relive(guest)
+        self.save_and_restore(guest)
         live = self.host.guest(guest.uuid).live_definition()
         assert live is not None
         self.assertEqual({'sda', 'sdb'}, live.disk_targets())
@@ -209,11 +209,11 @@ class ReliveTestCase(reliving.RelivingTestCase):
             raise errors.cut_off()
 
         self.fake.after['restoreFlags'] = drop
-        self.assertEqual({NAME: 'told'}, self.relive(guest).given)
+        self.assertEqual({NAME: 'told'}, self.save_and_restore(guest).given)
         self.assertEqual(('running', [NAME]), self.now(guest))
         self.assertEqual([], saved_guest.leftovers(self.directory))
 
     def test_how_long_it_will_take(self) -> None:
-        guess = relive.estimate(self.host, self.guest().uuid, rate=98304 * 1024)
-        self.assertEqual(relive.OVERHEAD + 2, guess.seconds)
+        guess = save_restore.estimate(self.host, self.guest().uuid, rate=98304 * 1024)
+        self.assertEqual(save_restore.OVERHEAD + 2, guess.seconds)
         self.assertGreater(guess.bytes, 98304 * 1024)

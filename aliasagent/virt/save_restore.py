@@ -51,7 +51,7 @@ class Estimate:
 
 
 @dataclasses.dataclass(frozen=True)
-class Relived:
+class Restored:
     """What was done."""
 
     #: How long the guest stood still.
@@ -74,13 +74,13 @@ def estimate(host: Host, instance: str, rate: int = RATE) -> Estimate:
     return Estimate(size + BESIDE, OVERHEAD + 2 * size / rate)
 
 
-def relive(
+def save_and_restore(
     host: Host,
     instance: str,
     directory: str | os.PathLike[str],
     rewrite: Rewrite,
     begin: Callable[[], object] = lambda: None,
-) -> Relived:
+) -> Restored:
     """Give a running guest's devices the aliases they lack. The persistent config is not touched.
 
     Nothing is done, and the guest does not stand still, if there is no alias to give.
@@ -105,7 +105,7 @@ def relive(
     persistent = _persistent(guest)
     if not rewrite(Domain.parse(text), persistent):
         LOG.info('Instance %s: the running guest lacks no alias that is known', instance)
-        return Relived(0.0, {})
+        return Restored(0.0, {})
     guest.refuse_if_at_work()
     saved = SavedGuest.of(host, guest, where, transient=persistent is None)
     begin()
@@ -120,11 +120,11 @@ def relive(
         return _end(host, saved, begun, {state}, given)
 
 
-def resume(host: Host, instance: str, directory: str | os.PathLike[str], rewrite: Rewrite) -> Relived:
-    """See a :func:`relive` to its end that was interrupted, wherever that was.
+def resume(host: Host, instance: str, directory: str | os.PathLike[str], rewrite: Rewrite) -> Restored:
+    """See a :func:`save_and_restore` to its end that was interrupted, wherever that was.
 
     A guest that is down because of it is restored; then, or if there is nothing to restore, all is as for
-    :func:`relive`, errors too.
+    :func:`save_and_restore`, errors too.
 
     :raises HypervisorError: nothing is done to a guest that is down and may have run since, or is gone and was
         persistent: it may run elsewhere. The words name the file.
@@ -141,7 +141,7 @@ def resume(host: Host, instance: str, directory: str | os.PathLike[str], rewrite
             return _end(host, saved, begun, _STATES, given)
     if saved.exists():
         _remove_if_it_goes_on(saved)
-    return relive(host, instance, directory, rewrite)
+    return save_and_restore(host, instance, directory, rewrite)
 
 
 def _coming(host: Host, instance: str, directory: pathlib.Path) -> SavedGuest:
@@ -262,7 +262,7 @@ def _undo(host: Host, saved: SavedGuest, error: Exception) -> NoReturn:
     raise exception.HypervisorError(action='restore with aliases', reason=f'{error}; the guest {how}') from error
 
 
-def _end(host: Host, saved: SavedGuest, begun: float, states: Set[str], given: dict[str, str]) -> Relived:
+def _end(host: Host, saved: SavedGuest, begun: float, states: Set[str], given: dict[str, str]) -> Restored:
     """See that the guest is as it should be, and remove the file; if it does not run, the file stays.
 
     :param states: those that it may be in.
@@ -283,7 +283,7 @@ def _end(host: Host, saved: SavedGuest, begun: float, states: Set[str], given: d
             reason=f'the guest was {was} and is {now}; libvirt took the aliases but for: {without}',
         )
     LOG.info('Instance %s goes on after %.1f s, with %s', saved.instance, paused, ', '.join(given))
-    return Relived(paused, given)
+    return Restored(paused, given)
 
 
 def _runs(host: Host, instance: str) -> bool:

@@ -15,17 +15,17 @@ from aliasagent.requests.base import Move
 from aliasagent.requests.guest import LiveMigrate
 from aliasagent.requests.guest import ReconcileLive
 from aliasagent.virt import migrate
-from aliasagent.virt import relive
+from aliasagent.virt import save_restore
 from aliasagent.virt import saved_guest
 from aliasagent.virt.guest import Rewrite
 from aliasagent.virt.host import Host
 from aliasagent.virt.migrate import Progress
-from aliasagent.virt.relive import Estimate
+from aliasagent.virt.save_restore import Estimate
 
 LOG = logging.getLogger(__name__)
 
 
-class Mover:
+class Relocation:
     """Saves and restores guests, and sends them to other hosts, with their aliases in the definition they go on with.
 
     :param directory: where a guest's memory is kept between save and restore.
@@ -58,17 +58,17 @@ class Mover:
         begin: Callable[[], object] = lambda: None,
         begun_before: bool = False,
     ) -> None:
-        """Do what was asked. See :meth:`relive` and :meth:`migrate`."""
+        """Do what was asked. See :meth:`save_and_restore` and :meth:`migrate`."""
         match request:
             case ReconcileLive():
                 told = inventory.records_of(request.inventory)
-                self.relive(instance, told, begin=begin, begun_before=begun_before)
+                self.save_and_restore(instance, told, begin=begin, begun_before=begun_before)
             case LiveMigrate():
                 self.migrate(instance, request, begin=begin, begun_before=begun_before)
             case _:
                 raise TypeError(f'{request} is no move')
 
-    def relive(
+    def save_and_restore(
         self,
         instance: str,
         records: Iterable[plan.Record] = (),
@@ -76,7 +76,7 @@ class Mover:
         begin: Callable[[], object] = lambda: None,
         begun_before: bool = False,
     ) -> None:
-        """Save a running guest and restore it. See :func:`aliasagent.virt.relive.relive`.
+        """Save a running guest and restore it. See :func:`aliasagent.virt.save_restore.save_and_restore`.
 
         :param records: what was told of its devices.
         :param begin: called when the guest was looked at and is about to be saved, or to be gone on with.
@@ -85,16 +85,16 @@ class Mover:
         give = self._give(instance, records)
         if begun_before:
             begin()
-            done = relive.resume(self._host, instance, self._directory, give)
+            done = save_restore.resume(self._host, instance, self._directory, give)
         else:
             self._keep_told(instance, records)
-            done = relive.relive(self._host, instance, self._directory, give, begin)
+            done = save_restore.save_and_restore(self._host, instance, self._directory, give, begin)
         given = ', '.join(done.given) or 'no alias'
         LOG.info('Instance %s stood still for %.1f s and has got %s', instance, done.paused_seconds, given)
 
     def estimate(self, instance: str) -> Estimate:
-        """About how long :meth:`relive` would have a guest stand still."""
-        return relive.estimate(self._host, instance)
+        """About how long :meth:`save_and_restore` would have a guest stand still."""
+        return save_restore.estimate(self._host, instance)
 
     def migrate(
         self,

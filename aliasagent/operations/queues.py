@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One guest in order, many guests side by side.
 
-Each guest has a lane. The jobs of a lane are done one after the other, in the order they came; those of other lanes at
-the same time, as many as there are workers. A job that has to wait for its guest returns a future: its lane stays
+Each guest has a queue. The jobs of a queue are done one after the other, in the order they came; those of other queues
+at the same time, as many as there are workers. A job that has to wait for its guest returns a future: its queue stays
 closed until that is resolved, but no worker waits for it.
 
 A call to libvirt cannot be interrupted, and may hang for as long as a guest's QEMU or its storage does not answer. So a
@@ -30,7 +30,7 @@ MOST_STUCK = 256
 
 @dataclasses.dataclass(eq=False)
 class _Ready:
-    """A job that is the first of its lane."""
+    """A job that is the first of its queue."""
 
     guest: str
     job: Job
@@ -38,10 +38,10 @@ class _Ready:
     done: 'futures.Future[None]' = dataclasses.field(default_factory=futures.Future)
 
 
-class Lanes:
-    """The lanes of all guests.
+class GuestQueues:
+    """The queues of all guests.
 
-    :param workers: how many lanes can move at the same time, beside those that are stuck.
+    :param workers: how many queues can move at the same time, beside those that are stuck.
     :param stuck_after: seconds after which a running job is stuck.
     :param most_stuck: how many stuck jobs do not count at most.
     """
@@ -63,18 +63,18 @@ class Lanes:
         self._closing = False
 
     def submit(self, guest: str, job: Job) -> None:
-        """Put a job at the end of a guest's lane."""
+        """Put a job at the end of a guest's queue."""
         with self._lock:
-            lane = self._waiting.get(guest)
-            if lane is not None:
-                lane.append(job)
+            queue = self._waiting.get(guest)
+            if queue is not None:
+                queue.append(job)
                 self._see_that_one_is_spare()
                 return
             self._waiting[guest] = collections.deque()
         self._begin(guest, job)
 
     def submit_if_idle(self, guest: str, job: Job) -> 'futures.Future[None] | None':
-        """Do a job if nothing is done or waits on a guest's lane; None if something does.
+        """Do a job if nothing is done or waits on a guest's queue; None if something does.
 
         The future is resolved when the job was done, and cancelled if it is not begun any more.
         """
@@ -162,7 +162,7 @@ class Lanes:
         try:
             pending = ready.job()
         except Exception:
-            # NOTE: jobs account for their own errors; this one is a bug, and must not close the lane for good.
+            # NOTE: jobs account for their own errors; this one is a bug, and must not close the queue for good.
             LOG.exception('A job on instance %s failed', ready.guest)
             pending = None
         finally:
@@ -179,9 +179,9 @@ class Lanes:
 
     def _next(self, guest: str) -> None:
         with self._lock:
-            lane = self._waiting[guest]
-            if not lane or self._closing:
+            queue = self._waiting[guest]
+            if not queue or self._closing:
                 del self._waiting[guest]
                 return
-            job = lane.popleft()
+            job = queue.popleft()
         self._begin(guest, job)

@@ -12,13 +12,13 @@ from aliasagent.devices.interface import Interface
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import plan
 from aliasagent.reconcile import rewrite
-from aliasagent.reconcile.mover import Mover
+from aliasagent.reconcile.relocation import Relocation
 from aliasagent.requests.inventory import Inventory
 from aliasagent.requests.inventory import records_of
 from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.tests.integration import moving
-from aliasagent.virt import relive
+from aliasagent.virt import save_restore
 from aliasagent.virt import saved_guest
 from aliasagent.virt.guest import Side
 from sandbox import processes
@@ -37,8 +37,8 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
         except exception.InstanceNotFound:
             return True
 
-    def relive(self, old: moving.OldGuest) -> relive.Relived:
-        done = relive.relive(self.host, old.uuid, self.directory, rewrite.give)
+    def save_and_restore(self, old: moving.OldGuest) -> save_restore.Restored:
+        done = save_restore.save_and_restore(self.host, old.uuid, self.directory, rewrite.give)
         self.assertEqual([], saved_guest.leftovers(self.directory))
         return done
 
@@ -47,15 +47,15 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
         self.assert_on_both(old.uuid)
         _live, persistent = self.xml(old.uuid)
         before = old.written()
-        done = self.relive(old)
+        done = self.save_and_restore(old)
         self.assertEqual({f'ua-{device}' for device in old.ids}, set(done.given))
         self.assertEqual((old.ids, set()), self.ids(old.uuid))
         self.assertEqual(persistent, self.xml(old.uuid)[1])
         self.assert_went_on(old, before)
-        guessed = relive.estimate(self.host, old.uuid)
+        guessed = save_restore.estimate(self.host, old.uuid)
         self.assertTrue(0 < done.paused_seconds < 10 * guessed.seconds, f'{done.paused_seconds} s, not {guessed}')
-        again = self.relive(old)
-        self.assertEqual(relive.Relived(0.0, {}), again)
+        again = self.save_and_restore(old)
+        self.assertEqual(save_restore.Restored(0.0, {}), again)
         self.assert_detaches_by_id(old)
 
     def test_the_persistent_config_comes_first(self) -> None:
@@ -68,14 +68,14 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
         )
         self.assertEqual(3, len(apply.reconcile(self.host.guest(old.uuid)).given))
         before = old.written()
-        self.relive(old)
+        self.save_and_restore(old)
         self.assert_on_both(old.uuid, 'whose-it-is', *old.ids)
         self.assert_went_on(old, before)
 
     def test_a_transient_guest(self) -> None:
         old = self.old_guest(self.side, self.side.bridge(), state='transient')
         before = old.written()
-        self.relive(old)
+        self.save_and_restore(old)
         self.assertEqual(old.ids, self.ids(old.uuid)[0])
         self.assertFalse(self.host.guest(old.uuid).is_persistent())
         self.assert_went_on(old, before)
@@ -85,14 +85,14 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
         macs = {harness.new_id(): harness.new_mac() for _number in range(2)}
         nics = ''.join(harness.interface_xml(self.side.bridge(), mac) for mac in macs.values())
         instance = self.side.new_guest(nics, state='transient')
-        mover = Mover(self.host, str(self.directory / 'made-when-needed'))
-        mover.relive(instance)
+        relocation = Relocation(self.host, str(self.directory / 'made-when-needed'))
+        relocation.save_and_restore(instance)
         self.assertEqual((set(), set()), self.ids(instance))
         inventory = {'ports': [{'id': port, 'address': mac} for port, mac in macs.items()]}
         known = records_of(Inventory.of(inventory))
         report = apply.reconcile(self.host.guest(instance), known)
         self.assertEqual(2, report.count(plan.Outcome.TRANSIENT))
-        mover.relive(instance, known)
+        relocation.save_and_restore(instance, known)
         live = self.live(instance)
         found = {device.device_id: device.mac for device in live.devices() if isinstance(device, Interface)}
         self.assertEqual(macs, found)
@@ -104,7 +104,7 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
         old = self.old_guest(self.side, self.side.bridge())
         old.guest.domain.suspend()
         before = old.written()
-        self.relive(old)
+        self.save_and_restore(old)
         self.assertEqual('paused', self.host.guest(old.uuid).state())
         self.assertEqual(old.ids, self.ids(old.uuid)[0])
         self.assertEqual(before, old.written())
@@ -124,14 +124,14 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
                 return given
 
             error = self.assertRaises(
-                exception.HypervisorError, relive.relive, self.host, old.uuid, self.directory, astray
+                exception.HypervisorError, save_restore.save_and_restore, self.host, old.uuid, self.directory, astray
             )
             self.assertIn('/nowhere/at/all', str(error))
             self.assertIn('was restored as it was, and is running', str(error))
             self.assertEqual(untouched, self.ids(old.uuid))
             self.assertEqual([], saved_guest.leftovers(self.directory))
             self.assert_went_on(old, before)
-            self.relive(old)
+            self.save_and_restore(old)
             self.assertEqual(old.ids, self.ids(old.uuid)[0])
 
     def test_what_somebody_else_has_begun_is_gone_on_with(self) -> None:
@@ -150,7 +150,7 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
                     if waits and state == 'transient':
                         self.assert_not_restored(old, path)
                         continue
-                    relive.resume(self.host, old.uuid, self.directory, rewrite.give)
+                    save_restore.resume(self.host, old.uuid, self.directory, rewrite.give)
                     saved.result(harness.SOON)
                 self.assertEqual([], saved_guest.leftovers(self.directory))
                 self.assertEqual(old.ids, self.ids(old.uuid)[0])
@@ -159,7 +159,7 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
     def assert_not_restored(self, old: moving.OldGuest, path: str) -> None:
         """A transient guest that was saved while nobody watched may have run since. By hand it can be restored."""
         error = self.assertRaises(
-            exception.HypervisorError, relive.resume, self.host, old.uuid, self.directory, rewrite.give
+            exception.HypervisorError, save_restore.resume, self.host, old.uuid, self.directory, rewrite.give
         )
         self.assertIn(f'"virsh restore {path}"', str(error))
         self.assertEqual([path], [str(it) for it in saved_guest.leftovers(self.directory)])
@@ -181,14 +181,14 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
                 return rewrite.give(definition, other)
 
             error = self.assertRaises(
-                exception.HypervisorError, relive.relive, self.host, old.uuid, self.directory, run
+                exception.HypervisorError, save_restore.save_and_restore, self.host, old.uuid, self.directory, run
             )
             self.assertIn(f'"virsh restore {path}"', str(error))
             self.assertEqual([path], saved_guest.leftovers(self.directory))
             # libvirt says of a file that all of the guest is in it.
             self.assertEqual(b'LibvirtQemudSave', path.read_bytes()[:16])
             error = self.assertRaises(
-                exception.HypervisorError, relive.resume, self.host, old.uuid, self.directory, rewrite.give
+                exception.HypervisorError, save_restore.resume, self.host, old.uuid, self.directory, rewrite.give
             )
             self.assertIn(str(path), str(error))
             self.assertEqual([path], saved_guest.leftovers(self.directory))
@@ -198,7 +198,7 @@ class ReliveTest(base.OnLibvirt, moving.MovingCase):
         old = self.old_guest(self.side, self.side.bridge())
         path = self.directory / f'{old.uuid}.relive'
         path.write_text('the only copy')
-        error = self.assertRaises(exception.InvalidInput, self.relive, old)
+        error = self.assertRaises(exception.InvalidInput, self.save_and_restore, old)
         self.assertIn(str(path), str(error))
         self.assertEqual([path], saved_guest.leftovers(self.directory))
         self.assertEqual('the only copy', path.read_text())

@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 
-from aliasagent.operations.lanes import Lanes
+from aliasagent.operations.queues import GuestQueues
 from aliasagent.tests import base
 
 
-class LanesTestCase(base.TestCase):
-    """Lanes with two workers."""
+class GuestQueuesTestCase(base.TestCase):
+    """GuestQueues with two workers."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.lanes = Lanes(2)
-        self.addCleanup(self.lanes.close)
+        self.queues = GuestQueues(2)
+        self.addCleanup(self.queues.close)
         self.done: list[str] = []
 
     def job(self, name: str) -> Callable[[], None]:
@@ -37,13 +37,13 @@ class LanesTestCase(base.TestCase):
         self.wait_for(lambda: set(names) <= set(self.done), f'{names} done')
 
 
-class QueueTestCase(LanesTestCase):
+class QueueTestCase(GuestQueuesTestCase):
     def test_one_guests_jobs_in_order(self) -> None:
         begun, end, gate = self.gate()
-        self.lanes.submit('guest', gate)
+        self.queues.submit('guest', gate)
         names = [str(number) for number in range(50)]
         for name in names:
-            self.lanes.submit('guest', self.job(name))
+            self.queues.submit('guest', self.job(name))
         self.assertTrue(begun.wait(base.PATIENCE))
         self.assertEqual([], self.done)
         end.set()
@@ -63,7 +63,7 @@ class QueueTestCase(LanesTestCase):
             with lock:
                 inside.pop()
 
-        threads = [threading.Thread(target=self.lanes.submit, args=('guest', job)) for _number in range(20)]
+        threads = [threading.Thread(target=self.queues.submit, args=('guest', job)) for _number in range(20)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -74,22 +74,22 @@ class QueueTestCase(LanesTestCase):
     def test_no_thread_can_be_started(self) -> None:
         """What is ready is done when the next thread can be, whoever asks for it."""
         for guest, idle in (('guest', False), ('other', False), ('guest', True)):
-            self.lanes = Lanes(2)
-            self.addCleanup(self.lanes.close)
+            self.queues = GuestQueues(2)
+            self.addCleanup(self.queues.close)
             self.done.clear()
             with base.no_thread_once():
-                self.lanes.submit('guest', self.job('first'))
+                self.queues.submit('guest', self.job('first'))
             if idle:
-                self.assertIsNone(self.lanes.submit_if_idle(guest, self.job('never')))
+                self.assertIsNone(self.queues.submit_if_idle(guest, self.job('never')))
             else:
-                self.lanes.submit(guest, self.job('next'))
+                self.queues.submit(guest, self.job('next'))
             self.wait_done('first', *(() if idle else ('next',)))
         self.assertNotIn('never', self.done)
 
     def test_other_guests_side_by_side(self) -> None:
         first, second = self.gate(), self.gate()
-        self.lanes.submit('one', first[2])
-        self.lanes.submit('other', second[2])
+        self.queues.submit('one', first[2])
+        self.queues.submit('other', second[2])
         self.assertTrue(first[0].wait(base.PATIENCE))
         self.assertTrue(second[0].wait(base.PATIENCE))
 
@@ -101,9 +101,9 @@ class QueueTestCase(LanesTestCase):
             return pending[-1]
 
         for number in range(64):
-            self.lanes.submit(f'slow {number}', wait)
-            self.lanes.submit(f'slow {number}', self.job(f'after {number}'))
-        self.lanes.submit('another', self.job('another'))
+            self.queues.submit(f'slow {number}', wait)
+            self.queues.submit(f'slow {number}', self.job(f'after {number}'))
+        self.queues.submit('another', self.job('another'))
         self.wait_done('another')
         self.wait_for(lambda: len(pending) == 64, 'all are waited for')
         self.assertEqual(['another'], self.done)
@@ -116,45 +116,45 @@ class QueueTestCase(LanesTestCase):
     def test_a_future_that_is_resolved_already(self) -> None:
         done: futures.Future[None] = futures.Future()
         done.set_result(None)
-        self.lanes.submit('guest', lambda: done)
-        self.lanes.submit('guest', self.job('next'))
+        self.queues.submit('guest', lambda: done)
+        self.queues.submit('guest', self.job('next'))
         self.wait_done('next')
 
     def test_a_job_that_fails_does_not_close_the_lane(self) -> None:
         def fail() -> None:
             raise ValueError('a defect')
 
-        self.lanes.submit('guest', fail)
-        self.lanes.submit('guest', self.job('next'))
+        self.queues.submit('guest', fail)
+        self.queues.submit('guest', self.job('next'))
         self.wait_done('next')
-        self.wait_for(lambda: self.lanes.submit_if_idle('guest', self.job('idle')), 'the lane is idle')
+        self.wait_for(lambda: self.queues.submit_if_idle('guest', self.job('idle')), 'the queue is idle')
 
     def test_a_job_that_submits_to_its_own_lane(self) -> None:
-        self.lanes.submit('guest', lambda: self.lanes.submit('guest', self.job('inner')))
+        self.queues.submit('guest', lambda: self.queues.submit('guest', self.job('inner')))
         self.wait_done('inner')
 
     def test_only_if_idle(self) -> None:
         begun, end, gate = self.gate()
-        self.assertTrue(self.lanes.submit_if_idle('guest', gate))
+        self.assertTrue(self.queues.submit_if_idle('guest', gate))
         self.assertTrue(begun.wait(base.PATIENCE))
-        self.assertFalse(self.lanes.submit_if_idle('guest', self.job('refused')))
-        self.assertTrue(self.lanes.submit_if_idle('other', self.job('other')))
-        self.lanes.submit('guest', self.job('queued'))
+        self.assertFalse(self.queues.submit_if_idle('guest', self.job('refused')))
+        self.assertTrue(self.queues.submit_if_idle('other', self.job('other')))
+        self.queues.submit('guest', self.job('queued'))
         end.set()
         self.wait_done('queued', 'other')
-        self.wait_for(lambda: self.lanes.submit_if_idle('guest', self.job('again')), 'the lane is idle')
+        self.wait_for(lambda: self.queues.submit_if_idle('guest', self.job('again')), 'the queue is idle')
         self.wait_done('again')
         self.assertNotIn('refused', self.done)
 
     def test_not_idle_while_a_guest_is_waited_for(self) -> None:
         pending: futures.Future[None] = futures.Future()
-        self.lanes.submit('guest', lambda: pending)
-        self.assertFalse(self.lanes.submit_if_idle('guest', self.job('refused')))
+        self.queues.submit('guest', lambda: pending)
+        self.assertFalse(self.queues.submit_if_idle('guest', self.job('refused')))
         pending.set_result(None)
-        self.wait_for(lambda: self.lanes.submit_if_idle('guest', self.job('idle')), 'the lane is idle')
+        self.wait_for(lambda: self.queues.submit_if_idle('guest', self.job('idle')), 'the queue is idle')
 
 
-class CloseTestCase(LanesTestCase):
+class CloseTestCase(GuestQueuesTestCase):
     def test_it_waits_for_what_runs_and_begins_nothing_more(self) -> None:
         begun, end, gate = self.gate()
 
@@ -162,12 +162,12 @@ class CloseTestCase(LanesTestCase):
             gate()
             self.done.append('running')
 
-        self.lanes.submit('guest', job)
-        self.lanes.submit('guest', self.job('after'))
+        self.queues.submit('guest', job)
+        self.queues.submit('guest', self.job('after'))
         self.assertTrue(begun.wait(base.PATIENCE))
-        closing = threading.Thread(target=self.lanes.close)
+        closing = threading.Thread(target=self.queues.close)
         closing.start()
-        self.wait_for(lambda: not self.lanes.submit_if_idle('probe', lambda: None), 'closing')
+        self.wait_for(lambda: not self.queues.submit_if_idle('probe', lambda: None), 'closing')
         end.set()
         closing.join(base.PATIENCE)
         self.assertFalse(closing.is_alive())
@@ -181,30 +181,30 @@ class CloseTestCase(LanesTestCase):
             begun.set()
             return pending
 
-        self.lanes.submit('guest', wait)
-        self.lanes.submit('guest', self.job('after'))
+        self.queues.submit('guest', wait)
+        self.queues.submit('guest', self.job('after'))
         self.assertTrue(begun.wait(base.PATIENCE))
-        self.lanes.close()
+        self.queues.close()
         pending.set_result(None)
         self.assertEqual([], self.done)
 
     def test_what_comes_after_is_not_begun_and_raises_nothing(self) -> None:
-        self.lanes.close()
-        self.lanes.submit('guest', self.job('late'))
-        self.lanes.submit('guest', self.job('later'))
-        self.assertFalse(self.lanes.submit_if_idle('other', self.job('late')))
-        self.lanes.close()
+        self.queues.close()
+        self.queues.submit('guest', self.job('late'))
+        self.queues.submit('guest', self.job('later'))
+        self.assertFalse(self.queues.submit_if_idle('other', self.job('late')))
+        self.queues.close()
         self.assertEqual([], self.done)
 
 
-class CloseInTimeTestCase(LanesTestCase):
+class CloseInTimeTestCase(GuestQueuesTestCase):
     def test_what_runs_is_waited_for(self) -> None:
         begun, end, gate = self.gate()
-        self.lanes.submit('guest', gate)
+        self.queues.submit('guest', gate)
         self.assertTrue(begun.wait(base.PATIENCE))
-        self.assertFalse(self.lanes.close(0.01))
+        self.assertFalse(self.queues.close(0.01))
         end.set()
-        self.assertTrue(self.lanes.close(base.PATIENCE))
+        self.assertTrue(self.queues.close(base.PATIENCE))
 
     def test_what_waits_for_its_guest_is_not(self) -> None:
         begun = threading.Event()
@@ -213,37 +213,37 @@ class CloseInTimeTestCase(LanesTestCase):
             begun.set()
             return futures.Future()
 
-        self.lanes.submit('guest', job)
+        self.queues.submit('guest', job)
         self.assertTrue(begun.wait(base.PATIENCE))
-        self.assertTrue(self.lanes.close(base.PATIENCE))
+        self.assertTrue(self.queues.close(base.PATIENCE))
 
 
-class StuckTestCase(LanesTestCase):
+class StuckTestCase(GuestQueuesTestCase):
     """Jobs that hang, as calls to libvirt do when a guest's QEMU does not answer."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.lanes = Lanes(2, stuck_after=0.05, most_stuck=4)
-        self.addCleanup(self.lanes.close)
+        self.queues = GuestQueues(2, stuck_after=0.05, most_stuck=4)
+        self.addCleanup(self.queues.close)
 
     def hang(self, guest: str) -> threading.Event:
         """A job that hangs until its event is set."""
         begun, end, gate = self.gate()
-        self.lanes.submit(guest, gate)
+        self.queues.submit(guest, gate)
         self.assertTrue(begun.wait(base.PATIENCE))
         return end
 
     def test_they_hold_up_no_other_guest(self) -> None:
         for number in range(4):
             self.hang(f'hung {number}')
-        self.lanes.submit('other', self.job('other'))
+        self.queues.submit('other', self.job('other'))
         self.wait_done('other')
 
     def test_for_as_long_as_they_may_be_slow_they_count(self) -> None:
-        self.lanes = Lanes(2, stuck_after=600)
-        self.addCleanup(self.lanes.close)
+        self.queues = GuestQueues(2, stuck_after=600)
+        self.addCleanup(self.queues.close)
         ends = [self.hang(f'slow {number}') for number in range(2)]
-        self.lanes.submit('other', self.job('other'))
+        self.queues.submit('other', self.job('other'))
         time.sleep(0.1)
         self.assertEqual([], self.done)
         ends[0].set()
@@ -251,19 +251,19 @@ class StuckTestCase(LanesTestCase):
 
     def test_one_guests_jobs_stay_in_order(self) -> None:
         end = self.hang('hung')
-        self.lanes.submit('hung', self.job('after'))
-        self.lanes.submit('other', self.job('other'))
+        self.queues.submit('hung', self.job('after'))
+        self.queues.submit('other', self.job('other'))
         self.wait_done('other')
         time.sleep(0.1)
         self.assertEqual(['other'], self.done)
-        self.assertIsNone(self.lanes.submit_if_idle('hung', self.job('refused')))
+        self.assertIsNone(self.queues.submit_if_idle('hung', self.job('refused')))
         end.set()
         self.wait_done('after')
         self.assertNotIn('refused', self.done)
 
     def test_there_is_an_end_to_how_many_take_their_place(self) -> None:
         ends = [self.hang(f'hung {number}') for number in range(6)]
-        self.lanes.submit('other', self.job('other'))
+        self.queues.submit('other', self.job('other'))
         time.sleep(0.2)
         self.assertEqual([], self.done)
         ends[3].set()
@@ -274,15 +274,15 @@ class StuckTestCase(LanesTestCase):
         for end in [self.hang(f'hung {number}') for number in range(6)]:
             end.set()
         for number in range(20):
-            self.lanes.submit(f'other {number}', self.job(f'other {number}'))
+            self.queues.submit(f'other {number}', self.job(f'other {number}'))
         self.wait_done(*(f'other {number}' for number in range(20)))
         self.wait_for(lambda: threading.active_count() <= before + 3, 'the threads to end')
 
     def test_they_are_waited_for_in_time(self) -> None:
         end = self.hang('hung')
-        self.assertFalse(self.lanes.close(0.1))
+        self.assertFalse(self.queues.close(0.1))
         end.set()
-        self.assertTrue(self.lanes.close(base.PATIENCE))
+        self.assertTrue(self.queues.close(base.PATIENCE))
 
     def test_they_keep_no_process_from_ending(self) -> None:
         self.hang('hung')
@@ -291,10 +291,10 @@ class StuckTestCase(LanesTestCase):
         self.assertNotEqual([], threads)
 
 
-class FutureTestCase(LanesTestCase):
+class FutureTestCase(GuestQueuesTestCase):
     def test_it_is_resolved_when_the_job_was_done(self) -> None:
         begun, end, gate = self.gate()
-        future = self.lanes.submit_if_idle('guest', gate)
+        future = self.queues.submit_if_idle('guest', gate)
         assert future is not None
         self.assertTrue(begun.wait(base.PATIENCE))
         self.assertFalse(future.done())
@@ -304,9 +304,9 @@ class FutureTestCase(LanesTestCase):
     def test_it_is_cancelled_when_the_job_does_not_begin_any_more(self) -> None:
         for guest in ('one', 'other'):
             begun, _end, gate = self.gate()
-            self.lanes.submit(guest, gate)
+            self.queues.submit(guest, gate)
             self.assertTrue(begun.wait(base.PATIENCE))
-        future = self.lanes.submit_if_idle('third', self.job('never'))
+        future = self.queues.submit_if_idle('third', self.job('never'))
         assert future is not None
-        self.assertFalse(self.lanes.close(0.01))
+        self.assertFalse(self.queues.close(0.01))
         self.assertTrue(future.cancelled())
