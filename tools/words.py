@@ -19,7 +19,7 @@ from collections.abc import Iterator
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = (
     *('README.rst', 'doc/source/**/*.rst', 'etc/prometheus/*.yml'),
-    *('aliasagent/conf/*.py', 'aliasagent/shell/*.py', 'aliasagent/status/*.py', 'aliasagent/cmd/status.py'),
+    *('aliasagent/conf/*.py', 'aliasagent/shell/**/*.py', 'aliasagent/status/*.py', 'aliasagent/cmd/status.py'),
 )
 
 #: Phrases, as regular expressions in lower case, with the words to use instead.

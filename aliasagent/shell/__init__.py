@@ -1,6 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client command ``aliasagent``: one file per noun; it speaks to the agent through its client class only."""
-
-from aliasagent import threads
-
-threads.use_native()

@@ -8,6 +8,7 @@ import pathlib
 import sys
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import ClassVar
 
@@ -17,8 +18,12 @@ from cliff import display
 from cliff import lister
 from cliff import show
 
-from aliasagent.shell import agent
 from aliasagent.shell import errors
+from aliasagent.shell import states
+
+if TYPE_CHECKING:
+    # Loaded when a command talks to an agent, and not before.
+    from aliasagent.shell.remote import agent
 
 Json = dict[str, Any]
 
@@ -49,7 +54,7 @@ class AgentCommand(display.DisplayCommandBase[Any]):
     COLUMNS: ClassVar[tuple[str, ...]]
 
     @property
-    def agent(self) -> agent.Agent:
+    def agent(self) -> 'agent.Agent':
         """The agent that the global options name; the first use connects to it."""
         found: agent.Agent = self.app.agent  # type: ignore[attr-defined]
         return found
@@ -155,7 +160,7 @@ class RequestCommand(AgentShow):
         if parsed_args.wait is not None:
             operation = self._wait(operation_id, instance_uuid, parsed_args.wait)
             shown |= {name: operation[name] for name in ('state', *self.OUTCOME)}
-            if operation['state'] != agent.SUCCEEDED:
+            if operation['state'] != states.SUCCEEDED:
                 self._failure = errors.OperationFailed(f'{operation["error_class"]}: {operation["error"]}')
         names = self.columns_for(parsed_args)
         return names, tuple(Text(shown[name]) for name in names)

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import TextIO
 
@@ -16,9 +17,11 @@ from cliff import commandmanager
 
 from aliasagent import version
 from aliasagent.shell import about
-from aliasagent.shell import agent
-from aliasagent.shell import connection
 from aliasagent.shell import errors
+
+if TYPE_CHECKING:
+    # Loaded when a command talks to an agent, and not before.
+    from aliasagent.shell.remote import agent
 
 DESCRIPTION = """\
 Attaches volumes, network interfaces and host devices to libvirt guests, and detaches them by their ids. The command
@@ -26,7 +29,13 @@ sends requests over the message bus to aliasagent-compute, the agent on the gues
 shows the help of a command.
 """
 
-Connect = Callable[[argparse.Namespace], agent.Agent]
+Connect = Callable[[argparse.Namespace], 'agent.Agent']
+
+
+def _connect(options: argparse.Namespace) -> 'agent.Agent':
+    from aliasagent.shell.remote import connection
+
+    return connection.connect(options)
 
 
 class AliasAgentApp(app.App):
@@ -38,7 +47,7 @@ class AliasAgentApp(app.App):
     NAME = 'aliasagent'
     LOG = logging.getLogger(NAME)
 
-    def __init__(self, connect: Connect = connection.connect, **streams: Any) -> None:
+    def __init__(self, connect: Connect = _connect, **streams: Any) -> None:
         super().__init__(
             description=DESCRIPTION,
             version=version.version(),
@@ -53,7 +62,7 @@ class AliasAgentApp(app.App):
         self._exit_code = 0
 
     @property
-    def agent(self) -> agent.Agent:
+    def agent(self) -> 'agent.Agent':
         """The agent that the global options name.
 
         :raises BadInput: the options or the configuration do not name one.

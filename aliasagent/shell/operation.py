@@ -7,13 +7,18 @@ import time
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 
 from cliff import command
 
-from aliasagent.shell import agent
 from aliasagent.shell import base
 from aliasagent.shell import errors
+from aliasagent.shell import states
+
+if TYPE_CHECKING:
+    # Loaded when a command talks to an agent, and not before.
+    from aliasagent.shell.remote import agent
 
 #: Seconds between two requests of a watch.
 _INTERVAL = 0.5
@@ -91,7 +96,7 @@ class OperationWatch(command.Command):
             for operation in _changes(host, parsed_args):
                 self.app.stdout.write(_line(operation))
                 self.app.stdout.flush()
-                if operation['state'] == agent.FAILED and parsed_args.operation is not None:
+                if operation['state'] == states.FAILED and parsed_args.operation is not None:
                     raise errors.OperationFailed(f'{operation["error_class"]}: {operation["error"]}')
         except KeyboardInterrupt:
             # Without an ID an interrupt is the normal end; with one, the outcome is not known yet.
@@ -99,19 +104,19 @@ class OperationWatch(command.Command):
                 raise errors.Interrupted('interrupted: the operation continues') from None
 
 
-def _changes(host: agent.Agent, parsed_args: argparse.Namespace) -> Iterator[base.Json]:
+def _changes(host: 'agent.Agent', parsed_args: argparse.Namespace) -> Iterator[base.Json]:
     """Yield each watched operation each time that its state changes."""
-    states: dict[str, str] = {}
+    seen: dict[str, str] = {}
     while True:
         if parsed_args.operation is None:
             operations = host.operations(parsed_args.guest, limit=_WATCHED)
         else:
             operations = [host.operation(parsed_args.operation)]
         for operation in operations:
-            if states.get(operation['id']) != operation['state']:
+            if seen.get(operation['id']) != operation['state']:
                 yield operation
-        states = {operation['id']: operation['state'] for operation in operations}
-        if parsed_args.operation in states and states[parsed_args.operation] in (agent.SUCCEEDED, agent.FAILED):
+        seen = {operation['id']: operation['state'] for operation in operations}
+        if seen.get(parsed_args.operation) in (states.SUCCEEDED, states.FAILED):
             return
         time.sleep(_INTERVAL)
 

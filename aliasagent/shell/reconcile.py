@@ -19,9 +19,9 @@ from aliasagent.reconcile import plan
 from aliasagent.reconcile import rewrite
 from aliasagent.requests.inventory import Inventory
 from aliasagent.requests.inventory import records_of
-from aliasagent.shell import agent
 from aliasagent.shell import base
 from aliasagent.shell import errors
+from aliasagent.shell import states
 
 #: The column for each outcome.
 _COUNTED = {
@@ -124,7 +124,7 @@ class Reconcile(base.AgentLister):
         if dry_run:
             return status
         operation = self._run('reconcile_live', instance, inventory)
-        if operation['state'] != agent.SUCCEEDED:
+        if operation['state'] != states.SUCCEEDED:
             return {**status, 'error': f'{operation["error_class"]}: {operation["error"]}'}
         return self._reconcile(instance, inventory, dry_run=False)
 
@@ -139,7 +139,7 @@ class Reconcile(base.AgentLister):
         if dry_run:
             return self.agent.reconcile_plan(instance, inventory)
         operation = self._run('reconcile_instance', instance, inventory)
-        if operation['state'] != agent.SUCCEEDED:
+        if operation['state'] != states.SUCCEEDED:
             return _unread(instance, f'{operation["error_class"]}: {operation["error"]}')
         return self.agent.reconcile_status(instance)
 

@@ -15,8 +15,8 @@ from aliasagent import conf
 from aliasagent import exception
 from aliasagent.client import rpc
 from aliasagent.context import RequestContext
-from aliasagent.shell import agent as shell_agent
 from aliasagent.shell import main
+from aliasagent.shell.remote import agent as shell_agent
 from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.contract import harness
 from aliasagent.tests.functional import test_agent

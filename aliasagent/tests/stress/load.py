@@ -22,7 +22,7 @@ import oslo_messaging
 
 from aliasagent import exception
 from aliasagent.context import RequestContext
-from aliasagent.shell import agent
+from aliasagent.shell.remote import agent
 from aliasagent.tests.contract import harness
 from aliasagent.tests.stress.bench import Bench
 from sandbox import processes

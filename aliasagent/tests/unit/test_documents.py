@@ -140,7 +140,7 @@ class QuotesTestCase(base.TestCase):
             self.assertNotEqual('', wrong_log_line(line), line)
 
     def test_quoted_errors_are_said(self) -> None:
-        known = [it for path in (PACKAGE / 'shell').glob('*.py') for it in formatted(path.read_text())]
+        known = [it for path in (PACKAGE / 'shell').rglob('*.py') for it in formatted(path.read_text())]
         quoted = documents.lines('text', 'said')
         self.assertLess(5, len(quoted))
         for page, line in quoted:

@@ -368,7 +368,7 @@ class GroundFloorTestCase(base.TestCase):
 
 class NativeThreadsTestCase(base.TestCase):
     def test_no_program_loads_eventlet(self) -> None:
-        for program in ('cmd.compute', 'cmd.status', 'shell.main'):
+        for program in ('cmd.compute', 'cmd.status', 'shell.remote.connection'):
             script = f'import sys, aliasagent.{program}, oslo_messaging; print(sorted(sys.modules))'
             done = subprocess.run(
                 [sys.executable, '-c', script], capture_output=True, text=True, cwd=ROOT.parent, timeout=60, check=False
@@ -377,6 +377,20 @@ class NativeThreadsTestCase(base.TestCase):
             names = ast.literal_eval(done.stdout)
             # The first of these stands for one that is not installed.
             self.assertEqual(['eventlet'], [name for name in names if name.split('.')[0] == 'eventlet'], program)
+
+
+class CommandTestCase(base.TestCase):
+    """A command loads what it needs, for a person waits."""
+
+    def test_what_is_loaded_before_it_talks_to_an_agent(self) -> None:
+        script = 'import sys, aliasagent.shell.main, aliasagent.shell.guest; print(sorted(sys.modules))'
+        done = subprocess.run(
+            [sys.executable, '-c', script], capture_output=True, text=True, cwd=ROOT.parent, timeout=60, check=False
+        )
+        self.assertEqual('', done.stderr)
+        packages = {name.split('.')[0] for name in ast.literal_eval(done.stdout)}
+        servers = {'oslo_messaging', 'oslo_config', 'oslo_service', 'kombu', 'jsonschema', 'libvirt', 'lxml'}
+        self.assertEqual(set(), packages & servers)
 
 
 class ClientTestCase(base.TestCase):

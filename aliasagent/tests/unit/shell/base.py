@@ -15,8 +15,8 @@ from oslotest import base
 
 from aliasagent import context
 from aliasagent import exception
-from aliasagent.shell import agent
 from aliasagent.shell import main
+from aliasagent.shell.remote import agent
 from aliasagent.tests import ids
 
 WEB = '6f1d0c9e-3c75-4d0c-9d5b-1f3f0b8f0a01'

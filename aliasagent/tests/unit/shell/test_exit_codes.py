@@ -64,7 +64,7 @@ class ExitCodesTestCase(base.ShellTestCase):
         def interrupt(_seconds: float) -> None:
             raise KeyboardInterrupt
 
-        for module in ('agent', 'operation'):
+        for module in ('remote.agent', 'operation'):
             self.useFixture(fixtures.MonkeyPatch(f'aliasagent.shell.{module}.time.sleep', interrupt))
         running = base.FakeComputeAPI('running')
         self.assert_ends(130, *DETACH, '--wait', api=running, says='operation watch')

@@ -18,8 +18,8 @@ from oslotest import base as test_base
 
 from aliasagent import conf
 from aliasagent import exception
-from aliasagent.shell import connection
 from aliasagent.shell import errors
+from aliasagent.shell.remote import connection
 from aliasagent.tests.unit.conf import test_messaging
 from aliasagent.tests.unit.shell import base
 

@@ -6,7 +6,7 @@ import fixtures
 from aliasagent import exception
 from aliasagent.tests.unit.shell import base
 
-BUSY = 'aliasagent.shell.agent.BUSY_SECONDS'
+BUSY = 'aliasagent.shell.remote.agent.BUSY_SECONDS'
 
 
 class OperationTestCase(base.ShellTestCase):

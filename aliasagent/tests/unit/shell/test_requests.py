@@ -12,8 +12,8 @@ from kombu import exceptions as kombu_exceptions
 from testtools import matchers
 
 from aliasagent import exception
-from aliasagent.shell import agent
 from aliasagent.shell import errors
+from aliasagent.shell.remote import agent
 from aliasagent.tests.unit.shell import base
 
 NOT_ACCEPTED = exception.OperationNotFound(operation='x')
@@ -293,7 +293,7 @@ class UnreachableTestCase(base.ShellTestCase):
             self.assertIn('refused: gone. Check transport_url', self.said(error))
 
     def test_silent_broker(self) -> None:
-        self.useFixture(fixtures.MonkeyPatch('aliasagent.shell.agent.CONNECT_SECONDS', 0.1))
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.shell.remote.agent.CONNECT_SECONDS', 0.1))
         api = base.FakeComputeAPI()
         api.list_instances = lambda *_: time.sleep(30)  # type: ignore[assignment,method-assign]
         result = self.run_command('guest', 'list', api=api, timeout=0.1)

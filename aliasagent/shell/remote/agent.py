@@ -22,8 +22,8 @@ from aliasagent import bounded
 from aliasagent import context
 from aliasagent import exception
 from aliasagent.client import rpcapi
-from aliasagent.compute import contract
 from aliasagent.shell import errors
+from aliasagent.shell import states
 
 LOG = logging.getLogger(__name__)
 T = TypeVar('T')
@@ -39,8 +39,6 @@ BUSY_SECONDS = 1.0
 
 #: Errors that the caller handles.
 _ANSWERS: tuple[type[Exception], ...] = (exception.OperationNotFound,)
-
-SUCCEEDED, FAILED = 'succeeded', 'failed'
 
 #: The errors of the broker's client beside oslo.messaging's own; a refused login is one of the channel errors.
 BROKER_ERRORS: tuple[type[Exception], ...] = (
@@ -266,7 +264,7 @@ class Agent:
                 ) from error
             else:
                 state = operation['state']
-                if state in (SUCCEEDED, FAILED):
+                if state in (states.SUCCEEDED, states.FAILED):
                     return operation
             on_look(state)
             left = end - time.monotonic()
@@ -279,6 +277,9 @@ class Agent:
             interval = min(interval * POLL_GROWTH, POLL_MOST)
 
     def _check(self, method: str, arguments: Json) -> None:
+        # Not before: jsonschema and the schemas take their time, and most commands only ask.
+        from aliasagent.compute import contract
+
         try:
             contract.validate(method, arguments)
         except exception.InvalidInput as error:

@@ -13,8 +13,8 @@ from aliasagent.client import rpcapi
 from aliasagent.conf import messaging
 from aliasagent.conf import reading
 from aliasagent.conf import upgrade_levels
-from aliasagent.shell import agent
 from aliasagent.shell import errors
+from aliasagent.shell.remote import agent
 
 RABBIT_DRIVERS = ('rabbit', 'kombu')
 RABBITMQ_PORT = 5672
