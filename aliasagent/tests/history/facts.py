@@ -117,6 +117,8 @@ class Facts:
 
     def writable_until(self, begun: float) -> float:
         """Until when the outcome of an operation that was begun then could be written: it may be as old as that."""
+        if self.full_since <= begun <= self.full_until:
+            return begun  # its begin was written just before the disk was full
         return min((at for at in self._full_at if at > begun), default=self.now)
 
     def touched(self, guest: str) -> None:
