@@ -12,25 +12,18 @@ from typing import Any
 import tqdm
 from cliff import command
 
-from aliasagent import exception
-from aliasagent.compute import contract
-from aliasagent.devices import domain
-from aliasagent.reconcile import plan
-from aliasagent.reconcile import rewrite
-from aliasagent.requests.inventory import Inventory
-from aliasagent.requests.inventory import records_of
 from aliasagent.shell import base
 from aliasagent.shell import errors
 from aliasagent.shell import states
 
-#: The column for each outcome.
+#: The column for each outcome (the values of aliasagent.reconcile.plan.Outcome).
 _COUNTED = {
-    'aliased': plan.Outcome.ALIASED,
-    'gets': plan.Outcome.GETS_ALIAS,
-    'refused': plan.Outcome.REFUSED,
-    'transient': plan.Outcome.TRANSIENT,
-    'unidentified': plan.Outcome.UNIDENTIFIED,
-    'conflicts': plan.Outcome.CONFLICT,
+    'aliased': 'has an alias',
+    'gets': 'gets an alias',
+    'refused': 'is refused by libvirt',
+    'transient': 'has no persistent config',
+    'unidentified': 'cannot be identified',
+    'conflicts': 'conflicts',
 }
 
 
@@ -181,24 +174,21 @@ class XmlReconcile(command.Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
+        # Not before: most commands need no XML and no schemas.
+        from aliasagent.shell import definition
+
+        path: str = parsed_args.file
         try:
-            definition = domain.Domain.parse(pathlib.Path(parsed_args.file).read_bytes())
+            content = pathlib.Path(path).read_bytes()
         except OSError as error:
-            raise errors.BadInput(f'FILE: {parsed_args.file}: {error.strerror}') from error
-        except exception.InvalidXML as error:
-            raise errors.BadInput(f'FILE: {parsed_args.file}: {error}') from error
-        known = records_of(Inventory.of(_inventory(parsed_args.inventory)))
-        report = [
-            f'{step.device.describe()}: {step.outcome}, {step.reason}' + (f': {step.alias}' if step.alias else '')
-            for step in plan.plan(definition, known)
-        ]
-        rewrite.give(definition, None, known)
+            raise errors.BadInput(f'FILE: {path}: {error.strerror}') from error
+        rewritten = definition.reconcile(path, content, parsed_args.inventory)
         if isinstance(self.app.stdout, io.TextIOWrapper):
             # The default encoding of XML, whatever the terminal's is.
             self.app.stdout.reconfigure(encoding='utf-8')
-        self.app.stdout.write(definition.to_xml() + '\n')
-        self.app.stderr.write(''.join(f'{line}\n' for line in report))
-        return errors.OperationFailed.exit_code if definition.doubled_aliases() else 0
+        self.app.stdout.write(rewritten.xml + '\n')
+        self.app.stderr.write(''.join(f'{line}\n' for line in rewritten.report))
+        return errors.OperationFailed.exit_code if rewritten.has_doubles else 0
 
 
 def _inventory(text: str | None) -> base.Json | None:
@@ -208,10 +198,6 @@ def _inventory(text: str | None) -> base.Json | None:
     """
     if text is None:
         return None
-    inventory = base.json_argument('--inventory', text)
-    any_instance = '00000000-0000-0000-0000-000000000000'
-    try:
-        contract.validate('reconcile_plan', {'instance_uuid': any_instance, 'inventory': inventory})
-    except exception.InvalidInput as error:
-        raise errors.BadInput(f'--inventory: {error}') from error
-    return inventory
+    from aliasagent.shell import definition
+
+    return definition.checked_inventory(text)

@@ -12,7 +12,10 @@ import oslo_messaging
 from aliasagent import context
 from aliasagent import exception
 from aliasagent.devices.domain import Domain
+from aliasagent.reconcile import plan
 from aliasagent.shell import main
+from aliasagent.shell import reconcile
+from aliasagent.tests import base as tests_base
 from aliasagent.tests.unit.shell import base
 
 OTHER = '6f1d0c9e-3c75-4d0c-9d5b-1f3f0b8f0aff'
@@ -243,3 +246,9 @@ class XmlReconcileTestCase(base.ShellTestCase):
             self.assertEqual((2, ''), (result.code, result.stdout))
             self.assertIn(words, result.stderr)
         self.assertEqual(2, self.run_command('xml', 'reconcile', '/no/such', api=base.FakeComputeAPI()).code)
+
+
+class OutcomesTestCase(tests_base.TestCase):
+    def test_each_outcome_has_its_column(self) -> None:
+        """The command repeats the values, for it does not load what decides on them."""
+        self.assertEqual(set(plan.Outcome), set(reconcile._COUNTED.values()))
