@@ -42,7 +42,7 @@ class InstallPageTest(testtools.TestCase):
         directory = pathlib.Path(tempfile.mkdtemp(dir=parts.directory))
         done = installation.Installation(directory, documents.ROOT).run(script, timeout=240)
         self.assertEqual(0, done.returncode, done.stdout[-5000:])
-        for words in ('hypervisor  well', 'broker      well', 'agent       well', 'queue       well'):
+        for words in ('hypervisor  healthy', 'broker      healthy', 'agent       healthy', 'queue       healthy'):
             self.assertIn(words, done.stdout)
         # in the list of guests, and in that of what would be done about them
         self.assertEqual(2, done.stdout.count(guest), done.stdout[-5000:])

@@ -47,7 +47,7 @@ STARTED = (
     Step('start was told', f'{_OPERATIONS}.journal:Journal.told'),
 )
 ATTACH = (
-    Step('attach', 'aliasagent.virt.attach:Attacher._attach'),
+    Step('attach', 'aliasagent.virt.attach:Attacher.attach'),
     Step('libvirt attaches', 'aliasagent.virt.guest:Guest.attach'),
     Step('read back', 'aliasagent.virt.attach:Attacher._read_back'),
 )
