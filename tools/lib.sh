@@ -21,25 +21,37 @@ as_root() {
     fi
 }
 
-# wanted_packages: the names of the Debian packages that bindep.txt lists.
-wanted_packages() {
-    sed -e 's/#.*//' bindep.txt | awk 'NF && (!/\[/ || /platform:dpkg/) {print $1}'
+# show_progress: show the last line of the input, where a terminal shows it.
+show_progress() {
+    local line
+    [ -t 2 ] || { cat >/dev/null; return; }
+    while IFS= read -r line; do
+        printf '\r\033[K    %.100s' "$line" >&2
+    done
+    printf '\r\033[K' >&2
 }
 
-# missing_packages: those of them that are not installed.
+# wanted_packages [PROFILE]: the names of the Debian packages that bindep.txt lists: all, or those that the service needs
+# and those of a profile.
+wanted_packages() {
+    sed -e 's/#.*//' bindep.txt | awk -v profile="${1:-test}" '
+        NF && (!/\[/ || /platform:dpkg/) && (!/dpkg [a-z]/ || $0 ~ "[ ]" profile "[] ]") {print $1}'
+}
+
+# missing_packages [PROFILE]: those of them that are not installed.
 missing_packages() {
     local package
-    for package in $(wanted_packages); do
+    for package in $(wanted_packages "$@"); do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
     done
 }
 
-# install_packages: install what bindep.txt lists and is missing. Services that come with it are not started where
-# there is no systemd: the tests and the quickstart start their own.
+# install_packages [PROFILE]: install what bindep.txt lists and is missing. Services that come with it are not started
+# where there is no systemd: the tests and the quickstart start their own.
 install_packages() {
     command -v dpkg-query >/dev/null || die 'this needs Debian or Ubuntu: install what bindep.txt lists by hand'
     local missing quiet_services='' log status=0
-    missing=$(missing_packages | tr '\n' ' ')
+    missing=$(missing_packages "$@" | tr '\n' ' ')
     [ -n "${missing// /}" ] || return 0
     say "installing packages: $missing"
     log=$(mktemp)
@@ -50,7 +62,7 @@ install_packages() {
     fi
     # shellcheck disable=SC2086
     { as_root apt-get update -q && as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -q --no-install-recommends $missing; } >"$log" 2>&1 || status=$?
+        apt-get install -y -q --no-install-recommends $missing; } 2>&1 | tee "$log" | show_progress || status=$?
     [ -z "$quiet_services" ] || as_root rm -f /usr/sbin/policy-rc.d
     if [ "$status" != 0 ]; then
         tail -n 20 "$log" >&2
@@ -104,40 +116,69 @@ lowest_versions() {
     return "$status"
 }
 
-# install_requirements DIRECTORY [OPTION...]: install the requirements, those of the tests and the project itself there,
-# with these options of pip.
+# install_requirements DIRECTORY OPTION...: install requirements and the project itself there, with these options of pip.
 install_requirements() {
     local directory=$1
     shift
-    "$directory/bin/pip" install -q --disable-pip-version-check -r requirements.txt -r test-requirements.txt "$@" ||
-        return 1
+    "$directory/bin/pip" install --progress-bar off --disable-pip-version-check "$@" | show_progress || return 1
     # the version comes from git, which does not trust a directory of somebody else's unless it is told to
     GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=$PWD \
         "$directory/bin/pip" install -q --disable-pip-version-check --no-deps -e .
 }
 
+# stamp PYTHON [FILE...]: what an environment is made of: this interpreter, these files, and what all of them share.
+stamp() {
+    { "$1" --version; pwd; cat requirements.txt setup.cfg pyproject.toml "${@:2}"; } | sha256sum
+}
+
+# prepare_quickstart_venv: make .venv with what the quickstart needs, unless it has that already, or more.
+prepare_quickstart_venv() {
+    local python
+    python=$(find_python)
+    [ "$(cat .venv/stamp 2>/dev/null)" != "$(stamp "$python" {test-,doc/}requirements.txt)" ] || return 0
+    prepare_base "$python" .venv -r sandbox/requirements.txt
+}
+
+# prepare_base PYTHON DIRECTORY OPTION...: make an environment with what the quickstart needs, unless it is there.
+prepare_base() {
+    local made_of
+    made_of=$(stamp "$1" sandbox/requirements.txt)
+    [ "$(cat "$2/base-stamp" 2>/dev/null)" != "$made_of" ] || return 0
+    say "installing Python packages into $2"
+    rm -rf "$2"
+    "$1" -m venv "$2"
+    install_or_die "${@:2}"
+    echo "$made_of" >"$2/base-stamp"
+}
+
 # prepare_venv [PYTHON DIRECTORY [lowest]]: make a virtual environment, .venv by default, with the project and its tests'
-# requirements in it, unless that was done already. With "lowest" the project's requirements are of the lowest versions
-# that it admits, and .venv must be there.
+# requirements in it, unless that was done already; what the quickstart has installed stays. With "lowest" the project's
+# requirements are of the lowest versions that it admits, and .venv must be there.
 prepare_venv() {
-    local python=${1:-} directory=${2:-.venv} lowest=${3:-} stamp options=()
+    local python=${1:-} directory=${2:-.venv} lowest=${3:-} made_of options=(-r requirements.txt -r test-requirements.txt)
     [ -n "$python" ] || python=$(find_python)
-    stamp=$({ "$python" --version; [ -z "$lowest" ] || pkg-config --modversion libvirt; pwd; cat requirements.txt {test-,doc/}requirements.txt setup.cfg pyproject.toml; } | sha256sum)
-    [ "$(cat "$directory/stamp" 2>/dev/null)" != "$stamp" ] || return 0
+    made_of=$(stamp "$python" {test-,doc/}requirements.txt; [ -z "$lowest" ] || pkg-config --modversion libvirt)
+    [ "$(cat "$directory/stamp" 2>/dev/null)" != "$made_of" ] || return 0
     say "installing Python packages into $directory"
-    rm -rf "$directory"
-    "$python" -m venv "$directory"
+    if [ -n "$lowest" ] || [ "$(cat "$directory/base-stamp" 2>/dev/null)" != "$(stamp "$python" sandbox/requirements.txt)" ]; then
+        rm -rf "$directory"
+        "$python" -m venv "$directory"
+    fi
     if [ -n "$lowest" ]; then
         lowest_versions "$python" >"$directory/lowest.txt" || die 'uv found no versions that requirements.txt admits'
-        options=(--constraint "$directory/lowest.txt")
+        options+=(--constraint "$directory/lowest.txt")
     fi
-    if ! install_requirements "$directory" "${options[@]}"; then
+    install_or_die "$directory" "${options[@]}"
+    echo "$made_of" >"$directory/stamp"
+}
+
+# install_or_die DIRECTORY OPTION...: as install_requirements, if need be without this machine's pip configuration.
+install_or_die() {
+    if ! install_requirements "$@"; then
         # such as a second index on a disk that is not there
         say "once more, without this machine's pip configuration"
-        PIP_CONFIG_FILE=/dev/null install_requirements "$directory" "${options[@]}" ||
-            die 'pip could not install what requirements.txt lists'
+        PIP_CONFIG_FILE=/dev/null install_requirements "$@" || die 'pip could not install what requirements.txt lists'
     fi
-    echo "$stamp" >"$directory/stamp"
 }
 
 # bring_parts_up DIRECTORY: start a RabbitMQ, a libvirtd and what else the tests want, and say where they are.
