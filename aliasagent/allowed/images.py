@@ -119,15 +119,15 @@ def _backing_format(extensions: bytes) -> str:
     """Return the format that the backing file is opened with."""
     # A missing format is refused. QEMU and libvirt would guess the format from the file's content, which in a raw file
     # may be what a guest wrote: libvirt 9.0 opens a file as VMDK if it begins like one. Only old images lack the
-    # format: qemu-img creates none since its release 6.1, and libvirt 9.0 opens no image that is based on such an image.
+    # format: qemu-img creates none since its release 6.1, and libvirt 9.0 opens no image that is based on one.
     named = [content for kind, content in _contents(extensions) if kind == _BACKING_FORMAT]
     if not named:
         raise Unsafe('it does not name the format of its backing file; "qemu-img rebase -u -b FILE -F FORMAT" does')
     if len(named) > 1:
         raise Unsafe('it names more than one format of its backing file')
-    for known in (RAW, QCOW2):
-        if named[0] == known.encode():
-            return known
+    for followed in (RAW, QCOW2):
+        if named[0] == followed.encode():
+            return followed
     raise Unsafe(f'the format of its backing file is {named[0][:16].decode(errors="replace")!r}, not {RAW} or {QCOW2}')
 
 

@@ -32,8 +32,8 @@ def mounts(root: pathlib.Path) -> Iterator[tuple[Number, str, str]]:
     :raises OSError: this process's own table cannot be read.
     """
     tables = {(root / 'proc/self/mountinfo').read_text()}
-    # The first process may be hidden: a systemd service with ProtectProc=invisible cannot read its table, but has a copy
-    # of the host's mounts that systemd keeps up to date. doubt() reports where that is not so.
+    # The first process may be hidden: a systemd service with ProtectProc=invisible cannot read its table, but has its
+    # own copy of the host's mounts, which systemd keeps up to date. doubt() reports where that is not so.
     with contextlib.suppress(OSError):
         tables.add((root / 'proc/1/mountinfo').read_text())
     for line in (line for table in tables for line in table.splitlines()):

@@ -66,7 +66,7 @@ def _check_socket(need: rules.Need) -> None:
 
 def _check_path(need: rules.Need, within: rules.Bounds, root: pathlib.Path) -> None:
     """Refuse a path, or an image whose backing files may not be opened."""
-    known: set[str] = set()
+    seen: set[str] = set()
     one: rules.Need | None = need
     while one is not None:
         within.check([one])
@@ -75,9 +75,9 @@ def _check_path(need: rules.Need, within: rules.Bounds, root: pathlib.Path) -> N
         use = _use_of(one, real, root)
         if use is not None:
             raise need.refused(f'{one.name} is in use by the host itself: {use}')
-        if real in known:
+        if real in seen:
             raise need.refused(f'{one.name} is an image that is based on itself')
-        known.add(real)
+        seen.add(real)
         one = _backing(one, real) if one.is_image else None
 
 
@@ -111,8 +111,8 @@ def _resolve(need: rules.Need) -> str:
 
 def _use_of(need: rules.Need, path: str, root: pathlib.Path) -> str | None:
     """Return how the host itself uses a block device; None if it does not."""
-    # A use is a mounted file system or swap space, directly or through partitions, LVM, RAID or dm-crypt. The members of
-    # a ZFS pool, and all but one device of a btrfs, are not recognized.
+    # A use is a mounted file system or swap space, directly or through partitions, LVM, RAID or dm-crypt. The members
+    # of a ZFS pool, and all but one device of a btrfs, are not recognized.
     try:
         number = block_device(path)
         return None if number is None else _used(_with_all_on_it(number, root), root)

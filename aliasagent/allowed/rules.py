@@ -117,7 +117,7 @@ class Bounds:
         :param resolve: follows the links in a path.
         """
         given = {kind: self.of(kind) for kind in OF_PATHS}
-        real = {kind: (*known, *(_resolved(pattern, resolve) for pattern in known)) for kind, known in given.items()}
+        real = {kind: (*own, *(_resolved(pattern, resolve) for pattern in own)) for kind, own in given.items()}
         return dataclasses.replace(self, **real)
 
 

@@ -75,7 +75,7 @@ class _Avoid:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Look:
+class _Reading:
     """What a guest has of a device, as read at one time."""
 
     definitions: Definitions
@@ -96,7 +96,7 @@ class Attacher:
     """Attaches devices to the guests of a host.
 
     :param within: returns what may be attached; called at each attach.
-    :param known: returns the hints about a guest's devices; called at each attach.
+    :param hints: returns the hints about a guest's devices; called at each attach.
     :param dead_vlan: returns whether an Open vSwitch port that names no VLAN goes into the dead VLAN; called at each
         attach.
     :param tap_exists: returns whether this host has a network interface of this name.
@@ -107,7 +107,7 @@ class Attacher:
         host: Host,
         unplugs: Unplugs,
         within: Callable[[], rules.Bounds],
-        known: Callable[[str], Iterable[identity.Record]],
+        hints: Callable[[str], Iterable[identity.Record]],
         *,
         dead_vlan: Callable[[], bool],
         tap_exists: Callable[[str], bool],
@@ -115,7 +115,7 @@ class Attacher:
         self._host = host
         self._unplugs = unplugs
         self._within = within
-        self._known = known
+        self._hints = hints
         self._dead_vlan = dead_vlan
         self._tap_exists = tap_exists
 
@@ -134,12 +134,12 @@ class Attacher:
         avoid = _Avoid()
         tried = Side(0)
         for attempt in range(1, _ATTEMPTS_AROUND + 1):
-            look = self._look(guest, request, avoid)
-            if look.missing:
+            reading = self._read(guest, request, avoid)
+            if reading.missing:
                 self._check(request)
                 # Other clients may have changed the guest during the check.
-                look = self._look(guest, request, avoid)
-            definitions, device, found, missing = look.definitions, look.device, look.found, look.missing
+                reading = self._read(guest, request, avoid)
+            definitions, device, found, missing = reading.definitions, reading.device, reading.found, reading.missing
             if not missing:
                 LOG.info('Instance %s already has device %s', instance, device_id)
                 self._unplugs.forget(instance, device_id)
@@ -168,7 +168,7 @@ class Attacher:
             LOG.info('Attached %s to instance %s', device.describe(), instance)
             # A guest that was started since the read may have been started without the device. A definition that had
             # the device before may have lost it since.
-            if now.there in definitions.there and _still_there(now, device_id, look):
+            if now.there in definitions.there and _still_there(now, device_id, reading):
                 self._unplugs.forget(instance, device_id)
                 return
         raise exception.AttachFailed(instance=instance, device=device_id, reason='other clients keep changing it')
@@ -198,7 +198,7 @@ class Attacher:
             case _:
                 raise TypeError(f'{request} has no device')
 
-    def _look(self, guest: Guest, request: Attach, avoid: _Avoid) -> _Look:
+    def _read(self, guest: Guest, request: Attach, avoid: _Avoid) -> _Reading:
         """Read what the guest has of a device, and refuse an attach that is not possible now.
 
         :raises: what :meth:`attach` raises.
@@ -210,13 +210,13 @@ class Attacher:
         else:
             guest.refuse_if_migrating()
             self._unplugs.refuse_if_leaving(guest.uuid, device_id, definitions.live)
-        records = tuple(self._known(guest.uuid))
+        records = tuple(self._hints(guest.uuid))
         device = self._build(request, definitions, avoid, records)
         found = identity.find_attached(guest.uuid, device_id, device, definitions.sides(), records)
         decided = request.decided()
         for has in found.values():
             lookup.check_same(guest.uuid, device_id, device, decided, has.device)
-        return _Look(definitions, device, found, records)
+        return _Reading(definitions, device, found, records)
 
     def _fit(
         self,
@@ -312,13 +312,13 @@ def _sides_with(definitions: Definitions, device_id: str) -> Side:
     return there
 
 
-def _still_there(now: Definitions, device_id: str, look: _Look) -> bool:
+def _still_there(now: Definitions, device_id: str, reading: _Reading) -> bool:
     """Return whether the definitions that had the device before the attach still have it."""
-    claim = identity.claim(look.device)
+    claim = identity.claim(reading.device)
     return all(
-        identity.find(domain, device_id, claim, look.records) is not None
+        identity.find(domain, device_id, claim, reading.records) is not None
         for side, domain in now.sides()
-        if side in look.found
+        if side in reading.found
     )
 
 

@@ -38,7 +38,7 @@ WAIT = 30.0
 IDLE = 60.0
 
 
-def stands(connection: Any) -> bool:
+def is_up(connection: Any) -> bool:
     """Return whether a connection is up, as far as libvirt's client library has noticed; makes no call."""
     try:
         return bool(connection.isAlive())
@@ -98,7 +98,7 @@ class Connections:
         try:
             yield connection
         except libvirt.libvirtError as error:
-            if connection is self.first or stands(connection):
+            if connection is self.first or is_up(connection):
                 raise
             raise errors.ConnectionLost(reason=error) from error
         finally:
@@ -167,7 +167,7 @@ class Connections:
         return fewest
 
     def _give_back(self, connection: Any, begun: float) -> None:
-        lost = connection is not self.first and not stands(connection)
+        lost = connection is not self.first and not is_up(connection)
         with self._lock:
             if connection not in self._calls:
                 return  # closed meanwhile

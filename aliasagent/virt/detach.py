@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 #: Records the device before anything is changed; returns whether that took so long that the guest must be read again.
 Begin = Callable[[DeviceFingerprint], bool]
 #: How often a guest is read at most: again if it was started or stopped meanwhile, or if recording took long.
-_LOOKS = 20
+_READS = 20
 
 
 class Detach:
@@ -75,7 +75,7 @@ class Detach:
 
     def run(self) -> 'futures.Future[None]':
         """Detach the device. See :meth:`aliasagent.virt.driver.Driver.detach`."""
-        for _look in range(_LOOKS):
+        for _read in range(_READS):
             pending = self._try()
             if pending is not None:
                 return pending

@@ -45,7 +45,7 @@ class Driver:
     :param retry_policy: returns how long a guest may take; called at each detach, so that a changed option applies at
         once.
     :param within: returns what may be attached; called at each attach.
-    :param known: returns the hints about a guest's devices; called at each attach, detach and list.
+    :param hints: returns the hints about a guest's devices; called at each attach, detach and list.
     :param dead_vlan: returns whether an Open vSwitch port that names no VLAN goes into the dead VLAN; called at each
         attach.
     :param tap_exists: returns whether this host has a network interface of this name.
@@ -57,7 +57,7 @@ class Driver:
         unplugs: Unplugs,
         retry_policy: Callable[[], leaving.RetryPolicy],
         within: Callable[[], rules.Bounds],
-        known: Callable[[str], Iterable[identity.Record]] = lambda _instance: (),
+        hints: Callable[[str], Iterable[identity.Record]] = lambda _instance: (),
         *,
         dead_vlan: Callable[[], bool] = lambda: True,
         tap_exists: Callable[[str], bool] = taps.exists,
@@ -65,8 +65,8 @@ class Driver:
         self._host = host
         self._unplugs = unplugs
         self._retry_policy = retry_policy
-        self._known = known
-        self._attacher = attach.Attacher(host, unplugs, within, known, dead_vlan=dead_vlan, tap_exists=tap_exists)
+        self._hints = hints
+        self._attacher = attach.Attacher(host, unplugs, within, hints, dead_vlan=dead_vlan, tap_exists=tap_exists)
 
     def wait_connected(self, timeout: float) -> bool:
         """Wait for a lost connection to the hypervisor; return False if it is not up within ``timeout`` seconds."""
@@ -91,7 +91,7 @@ class Driver:
         :raises InstanceNotFound: there is no such guest.
         :raises GuestUnreadable: the guest's definition could not be read.
         """
-        return inventory.entries(self._host.guest(instance).definitions(), self._known(instance))
+        return inventory.entries(self._host.guest(instance).definitions(), self._hints(instance))
 
     def attach(self, instance: str, request: Attach) -> None:
         """Attach a device. See :meth:`aliasagent.virt.attach.Attacher.attach`."""
@@ -129,7 +129,7 @@ class Driver:
             kind=kind,
             asked=asked,
             begin=begin,
-            records=self._known(instance),
+            records=self._hints(instance),
         )
         try:
             return work.run()

@@ -52,7 +52,7 @@ _SAVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE)
 _SAVED = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
 _BOOTED = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED)
 #: The states of a guest that continues after a save: restored from a file, or because the save was canceled.
-_GOES_ON = frozenset(
+_CONTINUES = frozenset(
     {
         (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED),
         (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_SAVE_CANCELED),
@@ -241,10 +241,10 @@ class Guest:
         with self._call('check whether the guest is saved') as domain:
             return tuple(domain.state()) == _SAVED and not domain.hasManagedSaveImage()
 
-    def goes_on_from_save(self) -> bool:
+    def continues_from_save(self) -> bool:
         """Return whether libvirt reports that the running guest continues with the memory of its last save."""
         with self._call('read the state of the guest') as domain:
-            return tuple(domain.state()) in _GOES_ON
+            return tuple(domain.state()) in _CONTINUES
 
     def was_started_anew(self) -> bool:
         """Return whether libvirt reports that the running guest was booted, and not restored or migrated."""
@@ -306,7 +306,7 @@ class Guest:
         """
         with self._call('check whether the guest was saved') as domain:
             if domain.hasManagedSaveImage():
-                how = 'drop what was saved ("virsh managedsave-remove")'
+                how = 'remove the saved image ("virsh managedsave-remove")'
             elif tuple(domain.state()) == _SAVED:
                 how = 'restore it from its file first'
             else:

@@ -22,7 +22,7 @@ from aliasagent.virt import errors
 from aliasagent.virt import events
 from aliasagent.virt.connections import Connections
 from aliasagent.virt.connections import close
-from aliasagent.virt.connections import stands
+from aliasagent.virt.connections import is_up
 from aliasagent.virt.guest import Guest
 
 LOG = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ class Host:
             connections = self._connections
         if connections is None:
             return False
-        alive = stands(connections.first)
+        alive = is_up(connections.first)
         if not alive:
             self._give_up(connections.first)
         return alive
@@ -326,7 +326,7 @@ class Host:
         """Make a connection available to all callers; return False if the connection is lost already."""
         # If the connection is lost before it is published, _on_closed finds nothing to give up. So it is checked again
         # afterwards: from then on _on_closed gives it up.
-        if not stands(connection):
+        if not is_up(connection):
             return False
         with self._lock:
             self._connections = Connections(connection, self._open_kept_alive, self._max_calls)

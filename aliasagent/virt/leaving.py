@@ -79,7 +79,7 @@ class RetryPolicy:
 class Reply(enum.Enum):
     """What libvirt replied to a request to unplug."""
 
-    TAKEN = enum.auto()
+    ACCEPTED = enum.auto()
     BUSY = enum.auto()
     NO_ANSWER = enum.auto()
 
@@ -112,7 +112,7 @@ class Next(enum.Enum):
     ASK = enum.auto()
     WAIT = enum.auto()
     #: Leave the deadline as it is.
-    GO_ON = enum.auto()
+    KEEP_WAITING = enum.auto()
     END = enum.auto()
     TIME_OUT = enum.auto()
 
@@ -164,7 +164,7 @@ class Unplug:
     def after_reply(self, reply: Reply) -> Next:
         """Decide what follows libvirt's reply to a request."""
         self.wait = self.retry_policy.timeout
-        if reply is Reply.TAKEN:
+        if reply is Reply.ACCEPTED:
             self.may_still_go = True
         if reply is Reply.BUSY:
             self.wait = min(self.wait, PAUSE)
@@ -175,7 +175,7 @@ class Unplug:
                 self.busy = 0.0
         return Next.WAIT
 
-    def after_look(self, why: Why, seen: Seen) -> Next:
+    def after_read(self, why: Why, seen: Seen) -> Next:
         """Decide what follows a read of the guest."""
         self.wait = self.retry_policy.timeout
         match seen, why:
@@ -187,7 +187,7 @@ class Unplug:
             case _, Why.REFUSAL:
                 return Next.END
             case _, Why.REMOVAL:
-                return Next.GO_ON
+                return Next.KEEP_WAITING
             case _, Why.RESTART:
                 # The run or the connection that got the request may have ended, so the attempt does not count.
                 self.attempts = max(0, self.attempts - 1)

@@ -36,7 +36,7 @@ def refuse_other_letters(definitions: Definitions, device_id: str) -> None:
                 raise exception.DeviceConflict(
                     instance=domain.uuid,
                     device=device_id,
-                    reason=f'{found.describe()} has this id in another letter case, {written}',
+                    reason=f'{found.describe()} has this id in another letter case: {written}',
                 )
 
 
@@ -58,7 +58,7 @@ def check_same(
         raise exception.DeviceConflict(
             instance=instance,
             device=device_id,
-            reason=f'it is attached with {difference.field} {difference.have}, requested is {difference.want}',
+            reason=f'it is attached with {difference.field} {difference.have}, the request asks for {difference.want}',
         )
 
 

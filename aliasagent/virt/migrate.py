@@ -31,9 +31,9 @@ LOG = logging.getLogger(__name__)
 #: Seconds between two reads of the progress.
 _INTERVAL = 0.5
 #: How many consecutive reads must find that the guest is not being migrated.
-_LOOKS = 2
+_READS = 2
 #: Seconds to wait for libvirt's event that says why a guest is gone.
-_TOLD = 2.0
+_EVENT_WAIT = 2.0
 #: Why a guest that is shut off here may run at the other host, for the error message.
 _LEFT = {
     events.Cause.MIGRATED: 'is shut off here because it was migrated',
@@ -67,7 +67,7 @@ def migrate(
     """Move a running guest, and return when it runs at the destination and is gone here.
 
     If another client attaches or changes a device between the agent's read and the begin of the migration, libvirt
-    refuses the definition, as a rule, and the guest stays. A guest whose devices lack no alias moves with libvirt's own
+    usually refuses the definition, and the guest stays. A guest whose devices lack no alias moves with libvirt's own
     definition.
 
     :param dest_uri: the destination's libvirtd, as this host's libvirtd reaches it.
@@ -146,17 +146,17 @@ def follow(host: Host, instance: str, dest_uri: str, check: Callable[[], None] =
     with Watch(host, instance) as watch:
         begun = watch.now()
         try:
-            _wait_until_it_stays(host, instance)
+            _wait_until_not_migrating(host, instance)
             left = _LEFT.get(host.guest(instance).stopped_by() or events.Cause.OTHER)
         except exception.InstanceNotFound as error:
-            if not watch.ended_by(events.Cause.MIGRATED, begun, _TOLD):
-                _see_that_it_arrived(host, instance, dest_uri, check, f'{error} any more')
+            if not watch.ended_by(events.Cause.MIGRATED, begun, _EVENT_WAIT):
+                _check_arrival(host, instance, dest_uri, check, f'{error} any more')
             LOG.info('Instance %s has moved to another host', instance)
             return
     if left is None:
         # The migration is not begun again: an operator may have aborted it.
         raise exception.HypervisorError(action='migrate', reason='it was interrupted, and the guest is still here')
-    _see_that_it_arrived(host, instance, dest_uri, check, f'instance {instance} {left}')
+    _check_arrival(host, instance, dest_uri, check, f'instance {instance} {left}')
     LOG.warning('Instance %s has moved to another host, and is still defined here: undefine it here', instance)
 
 
@@ -176,14 +176,14 @@ def abort(host: Host, instance: str) -> None:
     LOG.info('Asked libvirt to abort the migration of instance %s', instance)
 
 
-def _wait_until_it_stays(host: Host, instance: str) -> None:
-    stays = 0
-    while stays < _LOOKS:
-        stays = 0 if _is_on_its_way(host, instance) else stays + 1
+def _wait_until_not_migrating(host: Host, instance: str) -> None:
+    idle_reads = 0
+    while idle_reads < _READS:
+        idle_reads = 0 if _is_migrating(host, instance) else idle_reads + 1
         jobs.pause(host, _INTERVAL)
 
 
-def _is_on_its_way(host: Host, instance: str) -> bool:
+def _is_migrating(host: Host, instance: str) -> bool:
     """Return whether the guest is being migrated, or cannot be read at the moment."""
     try:
         return _progress(host.guest(instance)) is not None
@@ -196,7 +196,7 @@ def _is_on_its_way(host: Host, instance: str) -> bool:
         return True
 
 
-def _see_that_it_arrived(
+def _check_arrival(
     host: Host, instance: str, dest_uri: str, check: Callable[[], None], here: str
 ) -> None:
     """Check that a guest that no longer runs here has arrived at the other host.

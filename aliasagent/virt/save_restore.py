@@ -100,7 +100,7 @@ def save_and_restore(
     state = guest.state()
     text = guest.movable_text()
     if text is None or state not in _STATES:
-        reason = f'instance {instance} is {state}{_words_of_left(host, instance, where)}'
+        reason = f'instance {instance} is {state}{_advice_if_left(host, instance, where)}'
         raise exception.HypervisorError(action='save and restore', reason=reason)
     persistent = _persistent(guest)
     if not rewrite(Domain.parse(text), persistent):
@@ -131,20 +131,20 @@ def resume(host: Host, instance: str, directory: str | os.PathLike[str], rewrite
     :raises Stopping: the agent stops.
     """
     begun, where = time.monotonic(), pathlib.Path(directory)
-    saved = SavedGuest.find(host, instance, where) or _coming(host, instance, where)
+    saved = SavedGuest.find(host, instance, where) or _expected(host, instance, where)
     with saved.watched():
-        jobs.wait_ended(host, instance, f'its memory may be in {saved.path}', saved.look)
+        jobs.wait_ended(host, instance, f'its memory may be in {saved.path}', saved.note_save)
         if saved.exists() and saved.is_latest():
             LOG.info('Instance %s was saved, but not restored: it is now restored from %s', instance, saved.path)
             persistent = None if saved.is_transient else _persistent(host.guest(instance))
             given = _restore_with_aliases(host, saved, rewrite, persistent)
             return _end(host, saved, begun, _STATES, given)
     if saved.exists():
-        _remove_if_it_goes_on(saved)
+        _remove_if_it_continues(saved)
     return save_and_restore(host, instance, directory, rewrite)
 
 
-def _coming(host: Host, instance: str, directory: pathlib.Path) -> SavedGuest:
+def _expected(host: Host, instance: str, directory: pathlib.Path) -> SavedGuest:
     """Return the file that a guest may be about to be saved to."""
     # A call of an agent that was killed may still wait in libvirtd.
     return SavedGuest.at(host, instance, directory, transient=not _look_up(host, instance, directory).is_persistent())
@@ -154,7 +154,7 @@ def _look_up(host: Host, instance: str, directory: pathlib.Path) -> Guest:
     try:
         return host.guest(instance)
     except exception.InstanceNotFound as error:
-        words = _words_of_left(host, instance, directory)
+        words = _advice_if_left(host, instance, directory)
         if not words:
             raise
         raise exception.HypervisorError(action='save and restore', reason=f'{error}{words}') from error
@@ -165,17 +165,17 @@ def _persistent(guest: Guest) -> Domain | None:
     return None if text is None else Domain.parse(text)
 
 
-def _remove_if_it_goes_on(saved: SavedGuest) -> None:
+def _remove_if_it_continues(saved: SavedGuest) -> None:
     """Remove the file of a guest that was restored, or never was down."""
     # The file of a guest that was started anew has the only copy of its old memory. It is of little use, but not the
     # agent's to remove.
-    if saved.goes_on():
+    if saved.continues():
         saved.remove()
     else:
         LOG.warning('Instance %s: the memory of an earlier save is kept in %s', saved.instance, saved.path)
 
 
-def _words_of_left(host: Host, instance: str, directory: pathlib.Path) -> str:
+def _advice_if_left(host: Host, instance: str, directory: pathlib.Path) -> str:
     saved = SavedGuest.find(host, instance, directory)
     return '' if saved is None else f'; {saved.advice}'
 
@@ -187,11 +187,11 @@ def _raise_if_not_saved(host: Host, saved: SavedGuest, error: exception.AliasAge
     :raises HypervisorError: that is not proven, or the guest could not be read. The message names the file.
     """
     if isinstance(error, exception.HypervisorUnavailable) or saved.exists():
-        jobs.wait_ended(host, saved.instance, f'its memory may be in {saved.path}', saved.look)
+        jobs.wait_ended(host, saved.instance, f'its memory may be in {saved.path}', saved.note_save)
     # NOTE: the file is checked before the guest is read: it may appear later, if this agent's call waits in libvirtd.
     if not saved.exists():
         raise error
-    if saved.goes_on():
+    if saved.continues():
         saved.remove()
         raise error
     _refuse_if_started_anew(host, saved, 'save', error)
@@ -223,7 +223,7 @@ def _restore_with_aliases(
 def _came_back(host: Host, saved: SavedGuest) -> bool:
     """Return whether the guest was restored although libvirt's reply was lost."""
     jobs.wait_ended(host, saved.instance, f'its memory is kept in {saved.path}')
-    return saved.goes_on()
+    return saved.continues()
 
 
 def _refuse_if_started_anew(host: Host, saved: SavedGuest, action: str, error: Exception) -> None:
@@ -231,7 +231,7 @@ def _refuse_if_started_anew(host: Host, saved: SavedGuest, action: str, error: E
 
     :raises HypervisorError: the guest may have been started anew. The message names the file.
     """
-    if _runs(host, saved.instance) and not saved.goes_on():
+    if _runs(host, saved.instance) and not saved.continues():
         reason = f'{error}; the guest runs, but {saved.started_anew}'
         LOG.error('Instance %s runs, but %s', saved.instance, saved.started_anew)
         raise exception.HypervisorError(action=action, reason=reason) from error
@@ -243,7 +243,7 @@ def _undo(host: Host, saved: SavedGuest, error: Exception) -> NoReturn:
     _refuse_if_started_anew(host, saved, 'restore with aliases', error)
     try:
         how = 'continues'
-        if not saved.goes_on():
+        if not saved.continues():
             saved.restore(None)
             how = 'was restored as it was'
         how = f'{how}, and is {host.guest(instance).state()}'

@@ -39,7 +39,7 @@ _SUFFIX = '.relive'
 #: The suffix of a transient guest's file: while such a guest is saved, nothing else of it is left.
 _TRANSIENT_SUFFIX = f'.transient{_SUFFIX}'
 #: Seconds to wait for libvirt's event that says why a guest is down.
-_TOLD = 2.0
+_EVENT_WAIT = 2.0
 #: The first bytes of a file that is complete (libvirt, qemu_saveimage.h); until then the file begins otherwise.
 _COMPLETE = b'LibvirtQemudSave'
 
@@ -142,7 +142,7 @@ class SavedGuest:
         guest.save(str(self.path))
         self._is_down = True
 
-    def look(self, guest: Guest) -> None:
+    def note_save(self, guest: Guest) -> None:
         """Note whether libvirt is writing the guest to this file: then the run that ends now is the one in the file."""
         if self._is_certain():
             return
@@ -165,14 +165,14 @@ class SavedGuest:
                 return False
         return self._is_certain() and self._was_saved()
 
-    def goes_on(self) -> bool:
+    def continues(self) -> bool:
         """Return whether it is proven that the guest runs with its memory: it was restored, or never was down."""
         # A running guest alone proves nothing: another client may have found the guest down and started it anew.
         try:
             guest = self._host.guest(self.instance)
             # NOTE: libvirt's reason is lost once a client pauses the guest, and a paused guest has none. But while the
             # connection is up, the guest's run number says that the guest is in the run that was to be saved.
-            return guest.goes_on_from_save() or (self._is_certain() and guest.number() == self._number >= 0)
+            return guest.continues_from_save() or (self._is_certain() and guest.number() == self._number >= 0)
         except exception.InstanceNotFound:
             return False
 
@@ -200,7 +200,7 @@ class SavedGuest:
     def _was_saved(self) -> bool:
         """Return whether the run in the file ended with its save, and not because a client stopped the guest."""
         if not self._is_down and self._certain_since is not None:
-            self._is_down = self._watch.ended_by(events.Cause.SAVED, self._certain_since, _TOLD)
+            self._is_down = self._watch.ended_by(events.Cause.SAVED, self._certain_since, _EVENT_WAIT)
         return self._is_down
 
     def _has_no_contradiction(self) -> bool:

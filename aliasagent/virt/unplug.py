@@ -106,7 +106,7 @@ class Unplugs:
             returned = self._call_soon(unplug, functools.partial(self._ask, guest=guest))
         else:
             # An alias that libvirt generated may belong to another device by now, so the guest is read first.
-            returned = self._look_soon(unplug, Why.DEADLINE)
+            returned = self._check_soon(unplug, Why.DEADLINE)
         if returned is not None:
             returned.wait(_REPLY)
         return unplug.future
@@ -125,7 +125,7 @@ class Unplugs:
             if device is not None:
                 before.device = device
         if before is unplug:
-            self._submit(unplug, self._look_after)
+            self._submit(unplug, self._check_overdue)
 
     def forget(self, instance: str, device_id: str) -> None:
         """Stop following a device: it was attached again, or detached."""
@@ -185,7 +185,7 @@ class Unplugs:
         if unplug.future.done():
             return  # the unplug has ended before this call's turn
         unplug.attempts += 1
-        reply = Reply.TAKEN
+        reply = Reply.ACCEPTED
         # From here on the guest may get the request, even if libvirt never replies.
         before, unplug.may_still_go = unplug.may_still_go, True
         unplug.is_calling = True
@@ -208,7 +208,7 @@ class Unplugs:
             reply = Reply.NO_ANSWER
         except exception.HypervisorError as error:
             unplug.may_still_go = before
-            self._look(unplug, Why.REFUSAL, unplug.failed(error))
+            self._check(unplug, Why.REFUSAL, unplug.failed(error))
             return
         unplug.is_calling = False
         if not unplug.future.done() and unplug.after_reply(reply) is Next.WAIT:
@@ -223,18 +223,18 @@ class Unplugs:
         if unplug.deadline != number or unplug.future.done():
             return
         if not unplug.is_calling:
-            self._look_soon(unplug, Why.DEADLINE)
+            self._check_soon(unplug, Why.DEADLINE)
         elif unplug.after_silence() is Next.WAIT:
             self._set_deadline(unplug)
         else:
             self._time_out(unplug)
 
-    def _look_soon(
+    def _check_soon(
         self, unplug: Unplug, why: Why, error: Exception | None = None, ended: events.Cause | None = None
     ) -> threading.Event | None:
         """Read the guest in its own thread."""
-        look = functools.partial(self._look, why=why, error=error, ended=ended)
-        return self._call_soon(unplug, look) if why is Why.DEADLINE else self._submit(unplug, look)
+        check = functools.partial(self._check, why=why, error=error, ended=ended)
+        return self._call_soon(unplug, check) if why is Why.DEADLINE else self._submit(unplug, check)
 
     def _call_soon(self, unplug: Unplug, function: Callable[[Unplug], None]) -> threading.Event | None:
         """Submit a call with a deadline, so that the unplug ends even if libvirt hangs."""
@@ -243,7 +243,7 @@ class Unplugs:
         self._set_deadline(unplug)
         return self._submit(unplug, function)
 
-    def _look(
+    def _check(
         self, unplug: Unplug, why: Why, error: Exception | None = None, ended: events.Cause | None = None
     ) -> None:
         """Read the guest, and take the next step.
@@ -253,11 +253,11 @@ class Unplugs:
         """
         if unplug.future.done():
             return
-        seen, reason = self._see(unplug, ended)
+        seen, reason = self._check_removed(unplug, ended)
         unplug.is_calling = False
         if unplug.future.done():
             return  # the unplug has ended meanwhile
-        match unplug.after_look(why, seen):
+        match unplug.after_read(why, seen):
             case Next.ASK:
                 self._ask_again(unplug)
             case Next.WAIT:
@@ -284,7 +284,7 @@ class Unplugs:
         self._on_timeout()
         self._end(unplug, unplug.timed_out())
 
-    def _see(self, unplug: Unplug, ended: events.Cause | None = None) -> tuple[Seen, Exception | None]:
+    def _check_removed(self, unplug: Unplug, ended: events.Cause | None = None) -> tuple[Seen, Exception | None]:
         """Read the guest, and return whether the device is removed from both definitions.
 
         :param ended: why the guest stopped, as an event reported; a stopped transient guest leaves nothing to read.
@@ -302,20 +302,20 @@ class Unplugs:
             guest = self._host.guest(unplug.instance)
             definitions = guest.definitions()
             if definitions.live is not None:
-                return self._see_running(unplug, guest, definitions.live, definitions.persistent)
+                return self._check_running(unplug, guest, definitions.live, definitions.persistent)
             cause = guest.stopped_by()
             if cause is None:
                 reason = 'it is neither running nor shut off'
                 return Seen.UNREADABLE, exception.GuestUnreadable(instance=unplug.instance, reason=reason)
-            return self._see_stopped(unplug, cause, definitions.persistent)
+            return self._check_stopped(unplug, cause, definitions.persistent)
         except exception.InstanceNotFound as error:
-            return (Seen.LOST, error) if ended is None else self._see_stopped(unplug, ended, None)
+            return (Seen.LOST, error) if ended is None else self._check_stopped(unplug, ended, None)
         except exception.Conflict as error:
             return Seen.LOST, error
         except exception.HypervisorError as error:
             return Seen.UNREADABLE, error
 
-    def _see_running(
+    def _check_running(
         self, unplug: Unplug, guest: Guest, live: Domain, persistent: Domain | None
     ) -> tuple[Seen, Exception | None]:
         run = runs.run_of(live)
@@ -323,10 +323,10 @@ class Unplugs:
         if found is None and not unplug.device.is_live:
             # An older version of the agent did not record the device, which may be there without an alias.
             return Seen.LOST, unplug.lost('it is not recorded which device the guest was asked to release')
-        if found is None and (kept := kept_elsewhere(unplug.device)) is not None and not guest.goes_on_from_save():
+        if found is None and (kept := kept_elsewhere(unplug.device)) is not None and not guest.continues_from_save():
             return Seen.LOST, unplug.lost(kept)
         if found is None:
-            return self._see_persistent(unplug, persistent)
+            return self._check_persistent(unplug, persistent)
         if found.alias is None:
             return Seen.LOST, unplug.failed(f'{found.describe()} has no alias while running')
         if unplug.device.run not in (None, run) and guest.was_started_anew():
@@ -334,15 +334,15 @@ class Unplugs:
         unplug.device = unplug.device.now(run, found)
         return Seen.THERE, None
 
-    def _see_stopped(
+    def _check_stopped(
         self, unplug: Unplug, cause: events.Cause, persistent: Domain | None
     ) -> tuple[Seen, Exception | None]:
         unplug.ended(cause)
         if (kept := KEPT.get(cause)) is not None:
             return Seen.LOST, unplug.lost(kept)
-        return self._see_persistent(unplug, persistent)
+        return self._check_persistent(unplug, persistent)
 
-    def _see_persistent(self, unplug: Unplug, persistent: Domain | None) -> tuple[Seen, Exception | None]:
+    def _check_persistent(self, unplug: Unplug, persistent: Domain | None) -> tuple[Seen, Exception | None]:
         if persistent is None or unplug.device.find_persistent(unplug.device_id, persistent, was_removed=True) is None:
             return Seen.GONE, None
         return Seen.LOST, unplug.lost(_PUT_BACK)
@@ -355,7 +355,7 @@ class Unplugs:
                 for unplug in (*self._of(self._pending, instance, alias), *self._of(self._overdue, instance, alias)):
                     unplug.may_still_go = False
                     if not unplug.future.done():
-                        self._look_soon(unplug, Why.REFUSAL, unplug.failed('the guest refused to release it'))
+                        self._check_soon(unplug, Why.REFUSAL, unplug.failed('the guest refused to release it'))
             case events.LifecycleChanged(instance, events.Lifecycle.STOPPED, cause):
                 self._hint(Why.RESTART, instance, ended=cause)
             case events.LifecycleChanged(instance, events.Lifecycle.STARTED | events.Lifecycle.REBOOTED):
@@ -368,13 +368,13 @@ class Unplugs:
     ) -> None:
         """Read the guests that an event may be about; it may be about a device from before the request."""
         for unplug in self._of(self._pending, instance, alias):
-            self._look_soon(unplug, why, ended=ended)
+            self._check_soon(unplug, why, ended=ended)
         for unplug in self._of(self._overdue, instance, alias):
-            self._submit(unplug, functools.partial(self._look_after, ended=ended))
+            self._submit(unplug, functools.partial(self._check_overdue, ended=ended))
 
-    def _look_after(self, unplug: Unplug, ended: events.Cause | None = None) -> None:
+    def _check_overdue(self, unplug: Unplug, ended: events.Cause | None = None) -> None:
         """Check whether an overdue device is removed."""
-        seen, error = self._see(unplug, ended)
+        seen, error = self._check_removed(unplug, ended)
         if seen is Seen.UNREADABLE:
             # The device stays overdue until the guest can be read.
             LOG.warning(
