@@ -47,7 +47,7 @@ STARTED = (
     Step('start was told', f'{_OPERATIONS}.journal:Journal.told'),
 )
 ATTACH = (
-    Step('attach', 'aliasagent.virt.attach:Attacher._attach'),
+    Step('attach', 'aliasagent.virt.attach:Attacher.attach'),
     Step('libvirt attaches', 'aliasagent.virt.guest:Guest.attach'),
     Step('read back', 'aliasagent.virt.attach:Attacher._read_back'),
 )
@@ -59,7 +59,7 @@ ASK = (
 )
 #: What it does when the guest has answered.
 ANSWER = (
-    Step('looked whether it is gone', 'aliasagent.virt.unplug:Unplugs._look'),
+    Step('looked whether it is gone', 'aliasagent.virt.unplug:Unplugs._check'),
     Step('unplug ends', 'aliasagent.virt.unplug:Unplugs._end'),
 )
 SHUT_OFF = (Step('libvirt detaches, persistent', 'aliasagent.virt.guest:Guest.detach', 1),)
