@@ -90,8 +90,8 @@ def save_and_restore(
     :param rewrite: sets the aliases in a definition.
     :param begin: called when the guest was read and is about to be saved.
     :raises InstanceNotFound: there is no such guest.
-    :raises InvalidInput: the directory is none and cannot be created, has no room, or has a file of an earlier save.
-    :raises GuestBusy: the guest is being migrated, or libvirt is at another job with it.
+    :raises InvalidInput: the directory cannot be created, has no room, or has a file of an earlier save.
+    :raises GuestBusy: the guest is being migrated, or libvirt runs another job on it.
     :raises HypervisorError: the save or restore failed. The message says how the guest is now: it continues as it was,
         unless the message names the file that its memory is in.
     """
@@ -188,7 +188,8 @@ def _raise_if_not_saved(host: Host, saved: SavedGuest, error: exception.AliasAge
     """
     if isinstance(error, exception.HypervisorUnavailable) or saved.exists():
         jobs.wait_ended(host, saved.instance, f'its memory may be in {saved.path}', saved.note_save)
-    # NOTE: the file is checked before the guest is read: it may appear later, if this agent's call waits in libvirtd.
+    # NOTE: the file is checked before the guest is read, because a call of this agent that waits in libvirtd may still
+    # create the file.
     if not saved.exists():
         raise error
     if saved.continues():
