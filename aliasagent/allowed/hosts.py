@@ -2,7 +2,7 @@
 """Patterns for the hosts that a request may name.
 
 A pattern is a network (``192.0.2.0/24``), an address, or a name as in a shell (``ceph-*.example.org``, ``*`` for any
-host). A pattern that begins with ``!`` excludes, whatever the others let pass.
+host). A pattern that begins with ``!`` excludes hosts that other patterns allow.
 """
 
 import fnmatch
@@ -14,7 +14,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def address(host: str) -> Address | None:
-    """Read an address; return None for a name, and for what only a resolver reads as an address (``127.1``)."""
+    """Parse an address; return None for a name, and for a form that only a resolver accepts (``127.1``)."""
     try:
         found = ipaddress.ip_address(host.strip('[]'))
     except ValueError:
@@ -24,7 +24,7 @@ def address(host: str) -> Address | None:
 
 
 def may_be_allowed(host: str, patterns: Collection[str]) -> bool:
-    """Return whether a host is allowed as far as its name alone says: its addresses may decide otherwise."""
+    """Return whether a host may be allowed, judged by its name alone; its addresses may still exclude it."""
     allowed, excluded = _split(patterns)
     if _matches_any(host, excluded):
         return False
@@ -32,13 +32,13 @@ def may_be_allowed(host: str, patterns: Collection[str]) -> bool:
 
 
 def must_be_resolved(host: str, patterns: Collection[str]) -> bool:
-    """Return whether the addresses of a host decide about it."""
+    """Return whether the addresses of a host decide whether it is allowed."""
     allowed, excluded = _split(patterns)
     return address(host) is None and (any(map(_network, excluded)) or not _matches_any(host, allowed))
 
 
 def allows(host: str, addresses: Collection[str], patterns: Collection[str]) -> bool:
-    """Return whether a host is allowed: by its own name, else by every one of its addresses, and excluded by none."""
+    """Return whether a host is allowed: by its name or else by all its addresses, and excluded by none of them."""
     allowed, excluded = _split(patterns)
     if not may_be_allowed(host, patterns) or any(_matches_any(one, excluded) for one in addresses):
         return False

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's mounts, as far as this process can see them.
+"""Reads the host's mounts, as far as this process can see them.
 
-In a container ``/proc/self/mountinfo`` has the container's mounts. Those of the host are in the table of the host's
-first process, which a container sees if it runs in the host's pid namespace.
+In a container, ``/proc/self/mountinfo`` has the container's mounts. The host's mounts are in the table of the host's
+first process, which a container can read if it runs in the host's pid namespace.
 """
 
 import contextlib
@@ -17,23 +17,23 @@ Number = str
 
 #: The number that Linux gives to the host's own pid namespace (PROC_PID_INIT_INO in linux/proc_ns.h).
 _HOST_PIDS = 'pid:[4026531836]'
-#: What container engines leave in a container: Docker, Podman.
+#: Files that container engines create in a container: Docker, Podman.
 _MARKS = ('.dockerenv', 'run/.containerenv')
-#: What container engines and Kubernetes set in a container's environment.
+#: Variables that container engines and Kubernetes set in a container's environment.
 _VARIABLES = ('container', 'KUBERNETES_SERVICE_HOST')
 
 _ESCAPED = re.compile(r'\\([0-7]{3})')
 
 
 def mounts(root: pathlib.Path) -> Iterator[tuple[Number, str, str]]:
-    """Yield the numbers of the device, the source and the place of each mount (Linux, proc_pid_mountinfo(5)).
+    """Yield the device's numbers, the source and the mount point of each mount (Linux, proc_pid_mountinfo(5)).
 
-    :param root: where ``/proc`` is looked for.
+    :param root: the directory that contains ``/proc``.
     :raises OSError: this process's own table cannot be read.
     """
     tables = {(root / 'proc/self/mountinfo').read_text()}
-    # It may be hidden: a service of systemd with ProtectProc=invisible does not see it, but has a copy of the host's
-    # mounts that systemd keeps up to date. Where that is not so, doubt() says it.
+    # The first process may be hidden: a systemd service with ProtectProc=invisible cannot read its table, but has its
+    # own copy of the host's mounts, which systemd keeps up to date. doubt() reports where that is not so.
     with contextlib.suppress(OSError):
         tables.add((root / 'proc/1/mountinfo').read_text())
     for line in (line for table in tables for line in table.splitlines()):
@@ -43,9 +43,9 @@ def mounts(root: pathlib.Path) -> Iterator[tuple[Number, str, str]]:
 
 
 def doubt(root: pathlib.Path = pathlib.Path('/'), environment: Mapping[str, str] = os.environ) -> str | None:
-    """Say why the mounts may not be the host's, and what the operator can do; None if they are.
+    """Return why the mounts may not be the host's, and what the operator can do; None if they are the host's.
 
-    :param root: where ``/proc`` and the marks of container engines are looked for.
+    :param root: the directory that contains ``/proc`` and the files of container engines.
     """
     try:
         pids = os.readlink(root / 'proc/self/ns/pid')
@@ -69,5 +69,5 @@ def _is_container(root: pathlib.Path, environment: Mapping[str, str]) -> bool:
 
 
 def unescaped(text: str) -> str:
-    """A path of one of the kernel's tables, in which blanks are written as octal numbers."""
+    """Decode a path of one of the kernel's tables, which write blanks as octal numbers."""
     return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the paths of a request lead on this host, and whether the host itself needs what is there.
+"""Checks where the paths of a request lead on this host, and whether the host itself uses what is there.
 
-A path is refused if it, or what its links lead to, is out of bounds. libvirt gets the path as it was given all the
-same: it comes to stand in the saved definition of the guest, and ``/dev/disk/by-id/...`` is the same volume after the
-host has been started again, which ``/dev/sdc``, where it leads today, need not be. So what is looked up here is looked
-up once more by libvirt. Between the two only those can change it who may write in a directory that is in bounds, and
-they decide what lies there anyhow.
+A path is refused if the path, or the target of its links, is not allowed. libvirt gets the path as given anyway: the
+path is stored in the guest's persistent definition, and ``/dev/disk/by-id/...`` is the same volume after a restart of
+the host, while ``/dev/sdc``, where it leads today, may not be. So libvirt resolves the path again. In between, only
+users who may write in an allowed directory can change the target, and they decide what is there anyway.
 """
 
 import dataclasses
@@ -22,12 +21,13 @@ from aliasagent.allowed.mounts import Number
 
 
 def check(needs: Iterable[rules.Need], within: rules.Bounds, root: pathlib.Path = pathlib.Path('/')) -> None:
-    """Refuse what is out of bounds, by its name or by what its links lead to, and what the host itself uses.
+    """Refuse what is not allowed by its name, its links' target or its addresses, and what the host itself uses.
 
-    The same goes for the files that an image is based on, and they on others; and for a host, by its addresses.
+    Backing files of an image are checked in the same way, and their backing files in turn.
 
-    :param root: where ``/proc`` and ``/sys`` are looked for.
-    :raises InvalidInput: something is; it says which field names it.
+    :param root: the directory that contains ``/proc`` and ``/sys``.
+    :raises InvalidInput: something is refused; the error names its field.
+    :raises ServiceBusy: the addresses of a host cannot be looked up at the moment.
     """
     asked = list(needs)
     within.check(asked)
@@ -43,7 +43,7 @@ def check(needs: Iterable[rules.Need], within: rules.Bounds, root: pathlib.Path 
 
 
 def _check_place(need: rules.Need, within: rules.Bounds, real: str) -> None:
-    """Refuse a path whose links lead out of bounds."""
+    """Refuse a path whose links lead to a place that is not allowed."""
     place = dataclasses.replace(need, name=real)
     if not within.allows(place) and not within.led_by(os.path.realpath).allows(place):
         raise need.refused(
@@ -52,7 +52,8 @@ def _check_place(need: rules.Need, within: rules.Bounds, real: str) -> None:
 
 
 def _check_socket(need: rules.Need) -> None:
-    """Refuse a path at which there is anything but a socket or nothing: QEMU may remove it, to put its own there."""
+    """Refuse a path that exists and is no socket."""
+    # QEMU may remove what is at the path, to create its own socket there.
     try:
         mode = os.lstat(need.name).st_mode
     except FileNotFoundError:
@@ -64,8 +65,8 @@ def _check_socket(need: rules.Need) -> None:
 
 
 def _check_path(need: rules.Need, within: rules.Bounds, root: pathlib.Path) -> None:
-    """Refuse a path, or an image at it whose backing files are not to be opened."""
-    known: set[str] = set()
+    """Refuse a path, or an image whose backing files may not be opened."""
+    seen: set[str] = set()
     one: rules.Need | None = need
     while one is not None:
         within.check([one])
@@ -74,20 +75,20 @@ def _check_path(need: rules.Need, within: rules.Bounds, root: pathlib.Path) -> N
         use = _use_of(one, real, root)
         if use is not None:
             raise need.refused(f'{one.name} is in use by the host itself: {use}')
-        if real in known:
+        if real in seen:
             raise need.refused(f'{one.name} is an image that is based on itself')
-        known.add(real)
+        seen.add(real)
         one = _backing(one, real) if one.is_image else None
 
 
 def _backing(need: rules.Need, real: str) -> rules.Need | None:
-    """The file that an image is based on, which is an image itself if that is how it is opened, whatever it holds."""
+    """Return the backing file of an image; None without one. Its named format decides whether it is an image itself."""
     try:
         found = images.backing_file(real)
     except images.Unsafe as error:
-        raise need.refused(f'{need.name} is no image that may be attached: {error}') from error
+        raise need.refused(f'{need.name} is not an image that may be attached: {error}') from error
     except FileNotFoundError:
-        return None  # for others to say: it is not there
+        return None  # the attach reports a missing file later
     except OSError as error:
         raise need.refused(f'{need.name} cannot be looked up: {error.strerror}') from error
     if found is None:
@@ -99,7 +100,7 @@ def _backing(need: rules.Need, real: str) -> rules.Need | None:
 
 
 def _resolve(need: rules.Need) -> str:
-    """A path without links. What is not there may come later: QEMU makes the socket of a vhost-user interface."""
+    """Return a path with all links resolved. A missing file may appear later, as a vhost-user socket of QEMU does."""
     try:
         return os.path.realpath(need.name, strict=True)
     except FileNotFoundError:
@@ -109,11 +110,9 @@ def _resolve(need: rules.Need) -> str:
 
 
 def _use_of(need: rules.Need, path: str, root: pathlib.Path) -> str | None:
-    """What the host itself does with a block device; None if nothing.
-
-    That is a file system or a swap space on it, also by way of partitions, LVM, RAID or dm-crypt. The members of a ZFS
-    pool, and all but one device of a btrfs, are not found out.
-    """
+    """Return how the host itself uses a block device; None if it does not."""
+    # A use is a mounted file system or swap space, directly or through partitions, LVM, RAID or dm-crypt. The members
+    # of a ZFS pool, and all but one device of a btrfs, are not recognized.
     try:
         number = block_device(path)
         return None if number is None else _used(_with_all_on_it(number, root), root)
@@ -122,9 +121,9 @@ def _use_of(need: rules.Need, path: str, root: pathlib.Path) -> str | None:
 
 
 def block_device(path: str) -> Number | None:
-    """The numbers of the block device at a path; None if there is no such thing.
+    """Return the numbers of the block device at a path; None if there is no block device.
 
-    :raises OSError: it cannot be told.
+    :raises OSError: the path cannot be looked up.
     """
     try:
         found = os.stat(path)
@@ -135,7 +134,7 @@ def block_device(path: str) -> Number | None:
 
 def _used(numbers: set[Number], root: pathlib.Path) -> str | None:
     for number, source, where in mounts.mounts(root):
-        # A btrfs has numbers of its own, and names its device.
+        # A btrfs mount has numbers of its own, and names its device as the source.
         if number in numbers or (source.startswith('/dev/') and block_device(source) in numbers):
             return f'mounted at {where}'
     swaps = root / 'proc/swaps'
@@ -147,7 +146,7 @@ def _used(numbers: set[Number], root: pathlib.Path) -> str | None:
 
 
 def _with_all_on_it(number: Number, root: pathlib.Path) -> set[Number]:
-    """A block device's numbers, and those of its partitions and of what is made of them, as the kernel shows them."""
+    """Return the numbers of a block device, of its partitions, and of the devices that are built on them."""
     found = {number}
     waiting = [number]
     while waiting:

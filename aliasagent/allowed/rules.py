@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of the host a request may give to a guest.
+"""The rules for what of the host a request may give to a guest.
 
-Names only are compared here. Where a path leads, whether the host itself needs what is there, and which addresses a
-host has, is looked up by :mod:`aliasagent.allowed.paths` and :mod:`aliasagent.allowed.addresses`.
+This module compares names only. :mod:`aliasagent.allowed.paths` checks where a path leads and whether the host itself
+uses what is there, and :mod:`aliasagent.allowed.addresses` checks the addresses of a host.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ STORAGE_HOSTS = 'storage_hosts'
 MIGRATION_HOSTS = 'migration_hosts'
 MIGRATION_KEYS = 'migration_keys'
 MIGRATION_SOCKETS = 'migration_sockets'
-#: What is a path of this host, of these the sockets, and what is a host.
+#: The kinds that are paths of this host, those of them that are sockets, and the kinds that are hosts.
 OF_PATHS = frozenset({PATHS, SOCKETS, MIGRATION_KEYS, MIGRATION_SOCKETS})
 OF_SOCKETS = frozenset({SOCKETS, MIGRATION_SOCKETS})
 OF_HOSTS = frozenset({STORAGE_HOSTS, MIGRATION_HOSTS})
-#: Of these, capital letters are other names.
+#: The kinds whose names are case-sensitive.
 _EXACT = frozenset({'bridges', 'networks', 'interfaces', 'taps'})
 
 
@@ -35,27 +35,27 @@ class Need:
 
     #: The field that names it.
     field: str
-    #: What it is: the name of the option that bounds it, and of the member of :class:`Bounds`.
+    #: Its kind: the name of the option that limits it, and of the member of :class:`Bounds`.
     kind: str
     #: A path, a host, a name, or the device in one word (:attr:`aliasagent.devices.hostdev.Hostdev.source`).
     name: str
-    #: Whether what is there can name further files that are opened with it.
+    #: Whether the file can name further files, which QEMU opens with it.
     is_image: bool = False
 
     def refused(self, reason: str) -> exception.InvalidInput:
-        """The error that says that this is not given to a guest."""
+        """Build the error that says that this is not given to a guest."""
         return exception.InvalidInput(field=self.field, reason=reason)
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What may be given: patterns as in a shell. What none of them matches is refused.
+    """What may be given to a guest: patterns as in a shell. A name that no pattern matches is refused.
 
-    A pattern for paths matches what it names and all below it; ``*`` does not go past a ``/``.
+    A pattern for paths matches the path and everything below it; ``*`` does not match a ``/``.
     """
 
     paths: tuple[str, ...] = ()
-    #: Unix sockets that QEMU connects to, or makes.
+    #: Unix sockets that QEMU connects to, or creates.
     sockets: tuple[str, ...] = ()
     #: Addresses, ``0000:06:12.5``.
     pci: tuple[str, ...] = ()
@@ -68,35 +68,35 @@ class Bounds:
     bridges: tuple[str, ...] = ()
     #: libvirt's networks.
     networks: tuple[str, ...] = ()
-    #: Network interfaces of the host that a macvtap is made on.
+    #: Network interfaces of the host that a macvtap is created on.
     interfaces: tuple[str, ...] = ()
-    #: Names of the interfaces that a port is given on the host.
+    #: Names of a port's interface on the host.
     taps: tuple[str, ...] = ()
     #: Hosts that QEMU connects to for a volume (:mod:`aliasagent.allowed.hosts`).
     storage_hosts: tuple[str, ...] = ()
-    #: Hosts that a guest may be sent to.
+    #: Hosts that a guest may be migrated to.
     migration_hosts: tuple[str, ...] = ()
     #: Private keys that libvirt may log in with at such a host.
     migration_keys: tuple[str, ...] = ()
-    #: Unix sockets that a guest may be sent through.
+    #: Unix sockets that a guest may be migrated through.
     migration_sockets: tuple[str, ...] = ()
 
     @classmethod
     def everything(cls) -> Self:
-        """No bounds."""
+        """Return bounds that allow everything."""
         return cls(**{kind.name: ('/',) if kind.name in OF_PATHS else ('*',) for kind in dataclasses.fields(cls)})
 
     def check(self, needs: Iterable[Need]) -> None:
-        """Refuse what is out of bounds by its name alone.
+        """Refuse what is not allowed by its name alone.
 
-        :raises InvalidInput: something is.
+        :raises InvalidInput: a name is not allowed.
         """
         for need in needs:
             if not self.allows(need):
                 raise need.refused(f'{need.name} is not among what the option [allowed] {need.kind} lets pass')
 
     def allows(self, need: Need) -> bool:
-        """Whether a name is in bounds; that of a host as far as it can be told without its addresses."""
+        """Return whether a name is allowed; for a host, whether it may be allowed before its addresses are checked."""
         patterns = self.of(need.kind)
         if need.kind in OF_PATHS:
             return any(_covers(pattern, need.name) for pattern in patterns)
@@ -107,17 +107,17 @@ class Bounds:
         return any(fnmatch.fnmatchcase(need.name.lower(), pattern.lower()) for pattern in patterns)
 
     def of(self, kind: str) -> tuple[str, ...]:
-        """The patterns of one kind."""
+        """Return the patterns of one kind."""
         patterns: tuple[str, ...] = getattr(self, kind)
         return patterns
 
     def led_by(self, resolve: Callable[[str], str]) -> Self:
-        """The same bounds for what paths lead to: a directory that is allowed is so by its real name too.
+        """Return the same bounds with the real names of the allowed paths added.
 
         :param resolve: follows the links in a path.
         """
         given = {kind: self.of(kind) for kind in OF_PATHS}
-        real = {kind: (*known, *(_resolved(pattern, resolve) for pattern in known)) for kind, known in given.items()}
+        real = {kind: (*own, *(_resolved(pattern, resolve) for pattern in own)) for kind, own in given.items()}
         return dataclasses.replace(self, **real)
 
 
@@ -131,7 +131,7 @@ def _covers(pattern: str, path: str) -> bool:
 
 
 def _resolved(pattern: str, resolve: Callable[[str], str]) -> str:
-    """A pattern in which the links are followed, as far as it is a path and no pattern."""
+    """Return a pattern with the links followed in its leading part, up to the first wildcard."""
     literal = _parts(pattern)
     rest: list[str] = []
     while any(character in part for part in literal for character in '*?['):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attach: a device goes to both sides, live and persistent, in one call, and is read back.
+"""Attach: adds a device to both definitions, live and persistent, in one call, and reads the device back.
 
-What the guest has already is compared with what is asked for: an attach that would change nothing succeeds only if the
-device is as the request wants it. What is asked for twice is refused.
+The agent compares the request with what the guest already has. An attach that would change nothing succeeds only if the
+device is as the request wants it. A source that the guest already has as another device is refused.
 """
 
 import dataclasses
@@ -40,15 +40,14 @@ from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
 
-#: What is known from elsewhere of the guest's devices.
+#: Hints about the guest's devices.
 Records = tuple[identity.Record, ...]
 
-#: How often an attach is tried, if each time something came in between; or if QEMU has something in the way, of which
-#: there may be more.
+#: How often an attach is tried: if the guest was changed meanwhile; or if one of several leftovers in QEMU is blocking.
 _ATTEMPTS, _ATTEMPTS_AROUND = 3, 8
 _LEFT_IN_QEMU = (
     "the guest's QEMU has kept something of an attach during which libvirtd was killed, and libvirt does not know it; "
-    'it goes when the guest is switched off'
+    'to remove it, switch the guest off'
 )
 _NO_ROOM = (
     'it has no SCSI controller with room{where}; attach it to bus virtio, or give the guest a controller of model '
@@ -58,13 +57,13 @@ _NO_ROOM = (
 
 @dataclasses.dataclass
 class _Avoid:
-    """Names and places that no definition shows as taken, and QEMU refused."""
+    """Names and places that QEMU refused although no definition has them."""
 
     names: set[str] = dataclasses.field(default_factory=set)
     places: set[drives.Place] = dataclasses.field(default_factory=set)
 
     def add(self, device: base.Device) -> bool:
-        """Avoid what a device was to have; False if that is nothing new."""
+        """Avoid the name and the place that a device was to have; return False if both are avoided already."""
         place = drives.place_of(device)
         if place is not None and place not in self.places:
             self.places.add(place)
@@ -76,30 +75,31 @@ class _Avoid:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Look:
-    """What a guest has of a device at one moment."""
+class _Reading:
+    """What a guest has of a device, as read at one time."""
 
     definitions: Definitions
     #: The device as it would be attached now.
     device: base.Device
-    #: What the guest has of it already.
+    #: The device in the definitions that have it already.
     found: dict[Side, Found]
-    #: What was known from elsewhere.
+    #: The hints that were used.
     records: Records
 
     @property
     def missing(self) -> Side:
-        """The sides on which it is not."""
+        """The sides that lack the device."""
         return self.definitions.there & ~functools.reduce(operator.or_, self.found, Side(0))
 
 
 class Attacher:
-    """Plugs devices into the guests of a host.
+    """Attaches devices to the guests of a host.
 
-    :param within: what may be attached, asked at each attach.
-    :param known: what is known from elsewhere of a guest's devices, asked at each attach.
-    :param dead_vlan: whether an Open vSwitch port that names no VLAN may reach nothing, asked at each attach.
-    :param tap_exists: whether this host has a network interface of this name.
+    :param within: returns what may be attached; called at each attach.
+    :param hints: returns the hints about a guest's devices; called at each attach.
+    :param dead_vlan: returns whether an Open vSwitch port that names no VLAN goes into the dead VLAN; called at each
+        attach.
+    :param tap_exists: returns whether this host has a network interface of this name.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Attacher:
         host: Host,
         unplugs: Unplugs,
         within: Callable[[], rules.Bounds],
-        known: Callable[[str], Iterable[identity.Record]],
+        hints: Callable[[str], Iterable[identity.Record]],
         *,
         dead_vlan: Callable[[], bool],
         tap_exists: Callable[[str], bool],
@@ -115,33 +115,33 @@ class Attacher:
         self._host = host
         self._unplugs = unplugs
         self._within = within
-        self._known = known
+        self._hints = hints
         self._dead_vlan = dead_vlan
         self._tap_exists = tap_exists
 
     def attach(self, instance: str, request: Attach) -> None:
-        """Plug a device in, on each side where it is not yet, and read it back.
+        """Add a device to each definition that lacks it, and read it back.
 
-        :raises InvalidInput: the parts of the request do not go together, or it names something of this host that is
-            not there or may not be given to a guest.
-        :raises DeviceConflict: another device goes by this id, or this one is there in another way, or what is behind
-            it is in the guest as another device.
-        :raises GuestBusy: the guest is being migrated, was saved with its devices, or was asked to release this one.
-        :raises AttachFailed: libvirt refused, or the alias did not land. Neither side has the device then, or the words
-            say what is left.
+        :raises InvalidInput: the fields of the request contradict each other, or the request names something of this
+            host that does not exist or may not be given to a guest.
+        :raises DeviceConflict: another device has this id, or the guest has this device with other properties, or has
+            its source as another device.
+        :raises GuestBusy: the guest is being migrated, was saved with its devices, or was asked to release this device.
+        :raises AttachFailed: libvirt refused, or dropped the alias. Neither definition has the device then, or the
+            message says what is left.
         """
         guest, device_id = self._host.guest(instance), request.device_id
         avoid = _Avoid()
         tried = Side(0)
         for attempt in range(1, _ATTEMPTS_AROUND + 1):
-            look = self._look(guest, request, avoid)
-            if look.missing:
+            reading = self._read(guest, request, avoid)
+            if reading.missing:
                 self._check(request)
-                # Meanwhile others may have changed the guest.
-                look = self._look(guest, request, avoid)
-            definitions, device, found, missing = look.definitions, look.device, look.found, look.missing
+                # Other clients may have changed the guest during the check.
+                reading = self._read(guest, request, avoid)
+            definitions, device, found, missing = reading.definitions, reading.device, reading.found, reading.missing
             if not missing:
-                LOG.info('Instance %s has device %s', instance, device_id)
+                LOG.info('Instance %s already has device %s', instance, device_id)
                 self._unplugs.forget(instance, device_id)
                 return
             conflicts.refuse_double(guest, device_id, device, definitions, found)
@@ -154,27 +154,27 @@ class Attacher:
                 raise
             except exception.HypervisorError as error:
                 now = guest.definitions()
-                # It was started or stopped since it was read, or a call of an agent that was killed took effect late.
+                # The guest was started or stopped since the read, or a call of a killed agent took effect late.
                 restarted = isinstance(error, errors.InvalidOperation) and now.there != definitions.there
                 late = missing & _sides_with(now, device_id)
                 if (restarted or late) and attempt < _ATTEMPTS:
                     continue
-                # What QEMU has and libvirt does not know shows in no definition; another place goes around it.
+                # No definition shows a leftover in QEMU that libvirt does not know; another place avoids it.
                 elsewhere = isinstance(error, errors.PlaceLeft) and avoid.add(device)
                 if (elsewhere or isinstance(error, errors.NameLeft)) and attempt < _ATTEMPTS_AROUND:
                     continue
                 raise _attach_failed(guest, device_id, tried & _sides_with(now, device_id), error) from error
             now = self._read_back(guest, device_id, missing, persistent=definitions.persistent is not None)
             LOG.info('Attached %s to instance %s', device.describe(), instance)
-            # Started since it was read, it may have been started without the device. Where the device was before, it
-            # may have been taken out since.
-            if now.there in definitions.there and _still_there(now, device_id, look):
+            # A guest that was started since the read may have been started without the device. A definition that had
+            # the device before may have lost it since.
+            if now.there in definitions.there and _still_there(now, device_id, reading):
                 self._unplugs.forget(instance, device_id)
                 return
-        raise exception.AttachFailed(instance=instance, device=device_id, reason='the guest is changed all the time')
+        raise exception.AttachFailed(instance=instance, device=device_id, reason='other clients keep changing it')
 
     def _check(self, request: Attach) -> None:
-        """Refuse what may not be attached. It can take long: names are resolved, and images read."""
+        """Refuse what may not be attached. This can take long: it resolves names and reads images."""
         needs = request.needs()
         paths.check(needs, self._within())
         if isinstance(request, AttachVolume):
@@ -183,12 +183,12 @@ class Attacher:
             if path is not None and not os.path.exists(path):
                 raise needs[0].refused(f'{path} does not exist on this host')
             if isinstance(source, BlockSource) and os.path.isfile(source.device_path):
-                raise needs[0].refused(f'{path} is a file, and driver_volume_type stands for a block device')
+                raise needs[0].refused(f'{path} is a file, and driver_volume_type requires a block device')
 
     def _build(self, request: Attach, definitions: Definitions, avoid: _Avoid, records: Records) -> base.Device:
-        """Build the device so that it fits the guest as it was just read.
+        """Build the device so that it fits the guest as just read.
 
-        :param avoid: names that it must not get.
+        :param avoid: names that the device must not get.
         """
         match request:
             case AttachVolume():
@@ -198,10 +198,10 @@ class Attacher:
             case _:
                 raise TypeError(f'{request} has no device')
 
-    def _look(self, guest: Guest, request: Attach, avoid: _Avoid) -> _Look:
-        """Read what the guest has of a device.
+    def _read(self, guest: Guest, request: Attach, avoid: _Avoid) -> _Reading:
+        """Read what the guest has of a device, and refuse an attach that is not possible now.
 
-        :raises: what :meth:`attach` raises, if it cannot be attached now.
+        :raises: what :meth:`attach` raises.
         """
         device_id = request.device_id
         definitions = guest.definitions()
@@ -210,13 +210,13 @@ class Attacher:
         else:
             guest.refuse_if_migrating()
             self._unplugs.refuse_if_leaving(guest.uuid, device_id, definitions.live)
-        records = tuple(self._known(guest.uuid))
+        records = tuple(self._hints(guest.uuid))
         device = self._build(request, definitions, avoid, records)
         found = identity.find_attached(guest.uuid, device_id, device, definitions.sides(), records)
         decided = request.decided()
         for has in found.values():
             lookup.check_same(guest.uuid, device_id, device, decided, has.device)
-        return _Look(definitions, device, found, records)
+        return _Reading(definitions, device, found, records)
 
     def _fit(
         self,
@@ -228,9 +228,9 @@ class Attacher:
         missing: Side,
         avoid: _Avoid,
     ) -> None:
-        """Make a device fit the guest, and what the guest has of it on its other side.
+        """Adapt a device to the guest, and to the same device in the guest's other definition.
 
-        :raises AttachFailed: there is no place for it.
+        :raises AttachFailed: the guest has no place for the device.
         """
         if any(domain.root.find('launchSecurity') is not None for _side, domain in definitions.sides()):
             _through_iommu(device)
@@ -239,7 +239,7 @@ class Attacher:
             if live is not None and isinstance(live.device, interfaces.Interface):
                 device.target_managed = live.device.target_managed
             elif self._tap_exists(device.target_dev):
-                # Whoever made the tap keeps it: libvirt neither makes nor removes it.
+                # The tap stays with its creator: libvirt neither creates nor removes the tap.
                 device.target_managed = False
         if device.drive_bus == drives.BUS:
             place = _place(device, definitions, found, missing, avoid)
@@ -251,25 +251,26 @@ class Attacher:
             drives.put(device, place)
 
     def _read_back(self, guest: Guest, device_id: str, attached: Side, *, persistent: bool) -> Definitions:
-        """See that the alias is where the device was attached: libvirt drops one that it does not like silently.
+        """Check that each definition that the device was added to has its alias.
 
-        :return: the guest's definitions as they are by now.
+        :return: the guest's definitions as read.
         """
+        # libvirt silently drops an alias that it does not accept.
         definitions = guest.definitions(persistent=persistent)
-        # A guest that was stopped since has no live side to look at.
+        # A guest that was stopped since the attach has no live definition to check.
         lost = attached & definitions.there & ~_sides_with(definitions, device_id)
         if lost:
             raise exception.AttachFailed(
                 instance=guest.uuid,
                 device=device_id,
-                reason=f'libvirt took the device, but its alias is not in the {conflicts.words(lost)}; '
+                reason=f'libvirt accepted the device, but its alias is not in the {conflicts.words(lost)}; '
                 'the device may be there',
             )
         return definitions
 
 
 def _disk(request: AttachVolume, definitions: Definitions, avoid: _Avoid, records: Records) -> disks.Disk:
-    """The disk of a volume; what is not asked for is as on the side that has it already, else what is free."""
+    """Build the disk of a volume. The other definition's disk, else what is free, sets what the request leaves open."""
     bus, target = request.bus, request.target
     if target is not None:
         targets.check(target, bus)
@@ -280,7 +281,7 @@ def _disk(request: AttachVolume, definitions: Definitions, avoid: _Avoid, record
 
 
 def _through_iommu(device: base.Device) -> None:
-    """Have a virtio device of a guest whose memory is encrypted ask the IOMMU, without which it cannot be used."""
+    """Set a virtio device to use the IOMMU: a guest with encrypted memory cannot use the device otherwise."""
     match device:
         case disks.Disk(bus='virtio') | interfaces.Interface(model='virtio'):
             device.iommu = True
@@ -291,7 +292,7 @@ def _through_iommu(device: base.Device) -> None:
 def _place(
     device: base.Device, definitions: Definitions, found: dict[Side, Found], missing: Side, avoid: _Avoid
 ) -> drives.Place | None:
-    """Where a SCSI device goes: where the guest's other side has it, else to a place that is free on both."""
+    """Choose the place of a SCSI device: as in the guest's other definition, else one that is free in both."""
     lacking = [domain for side, domain in definitions.sides() if side in missing]
     for has in found.values():
         place = drives.place_of(has.device)
@@ -302,7 +303,7 @@ def _place(
 
 
 def _sides_with(definitions: Definitions, device_id: str) -> Side:
-    """The sides on which exactly one device carries the id's alias."""
+    """Return the sides on which exactly one device has the id's alias."""
     name = alias.make(device_id)
     there = Side(0)
     for side, domain in definitions.sides():
@@ -311,18 +312,18 @@ def _sides_with(definitions: Definitions, device_id: str) -> Side:
     return there
 
 
-def _still_there(now: Definitions, device_id: str, look: _Look) -> bool:
-    """Whether the device is where it was found before it was attached to the other side."""
-    claim = identity.claim(look.device)
+def _still_there(now: Definitions, device_id: str, reading: _Reading) -> bool:
+    """Return whether the definitions that had the device before the attach still have it."""
+    claim = identity.claim(reading.device)
     return all(
-        identity.find(domain, device_id, claim, look.records) is not None
+        identity.find(domain, device_id, claim, reading.records) is not None
         for side, domain in now.sides()
-        if side in look.found
+        if side in reading.found
     )
 
 
 def _attach_failed(guest: Guest, device_id: str, left: Side, error: Exception) -> exception.AttachFailed:
-    """The error for an attach that libvirt refused, with what it left behind, if anything."""
+    """Build the error of an attach that libvirt refused; the message names the definitions that have the device."""
     reason = f'{error}; it is left in the {conflicts.words(left)}' if left else str(error)
     if isinstance(error, errors.LeftInQemu):
         reason = f'{reason}; {_LEFT_IN_QEMU}'
@@ -330,12 +331,12 @@ def _attach_failed(guest: Guest, device_id: str, left: Side, error: Exception) -
 
 
 def _disk_of(definitions: Definitions, volume_id: str, records: Records) -> disks.Disk | None:
-    """The disk of a volume, on one side or the other; None if neither has it."""
+    """Return the disk of a volume in either definition; None if neither has it."""
     for _side, domain in definitions.sides():
         try:
             found = identity.find(domain, volume_id, records=records)
         except exception.Conflict:
-            continue  # judged when it is known, too, what the disk looks like
+            continue  # decided by find_attached, once the disk is built
         if found is not None and isinstance(found.device, disks.Disk):
             return found.device
     named = (it for _side, domain in definitions.sides() for it in domain.by_alias(alias.make(volume_id)))
@@ -343,6 +344,6 @@ def _disk_of(definitions: Definitions, volume_id: str, records: Records) -> disk
 
 
 def _free_name(definitions: Definitions, bus: str, avoid: _Avoid) -> str:
-    """What to call a new disk: a name that is free on both sides."""
+    """Choose a name for a new disk that is free in both definitions."""
     taken = {target for _side, domain in definitions.sides() for target in domain.taken_targets(bus)}
     return targets.first_free(bus, taken | avoid.names)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short calls to the hypervisor about guests: each guest's in order, and no guest holds up another.
+"""Short calls to the hypervisor about guests: in order for each guest, and no guest blocks another.
 
-A call about a guest whose QEMU does not answer may hang in libvirt for as long as it likes, and cannot be interrupted.
-So there is a thread for each guest that something is asked about at the moment, and none for the others.
+A call about a guest whose QEMU does not answer may hang in libvirt without a limit, and cannot be interrupted. So each
+guest with calls waiting or running has its own thread, and other guests have none.
 """
 
 import collections
@@ -16,7 +16,7 @@ Call = Callable[[], None]
 
 
 class GuestCallers:
-    """Threads that call the hypervisor, one for each guest at most."""
+    """Threads that call the hypervisor, at most one for each guest."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,9 +26,9 @@ class GuestCallers:
         self._closed = False
 
     def submit(self, instance: str, call: Call) -> threading.Event | None:
-        """Make a call after the others about this guest; None if it is not made any more.
+        """Queue a call after the others about this guest; return None if this is closed.
 
-        The event is set when the call has returned, or is not made any more.
+        The event is set when the call has returned, or will not be made because this was closed.
         """
         returned = threading.Event()
         with self._lock:
@@ -42,7 +42,7 @@ class GuestCallers:
         return returned
 
     def close(self) -> None:
-        """Make no more calls. One that is being made is not waited for: it may hang."""
+        """Make no more calls. Does not wait for a running call, which may hang."""
         with self._lock:
             self._closed = True
             for waiting in self._waiting.values():
@@ -51,14 +51,14 @@ class GuestCallers:
                 waiting.clear()
 
     def _serve(self) -> None:
-        """Start a thread for each guest that has none and waits for one."""
+        """Start a thread for each guest that waits for one."""
         for instance in tuple(self._unserved):
             try:
                 # A daemon: a call that hangs in libvirt must not keep the process from ending.
                 threading.Thread(target=self._run, args=(instance,), name=f'guest-{instance}', daemon=True).start()
             except (RuntimeError, MemoryError):
-                # The next call tries it again; whoever waits for a guest looks at it again and again.
-                LOG.exception('No thread could be started to ask about %d guests', len(self._unserved))
+                # The next call tries again, and an unplug submits calls until its attempts are used up.
+                LOG.exception('No thread could be started for the calls about %d guests', len(self._unserved))
                 return
             self._unserved.discard(instance)
 

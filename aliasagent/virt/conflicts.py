@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest has already, and whether that keeps a device from being attached."""
+"""Refuses to attach a device that conflicts with what the guest already has."""
 
 from aliasagent import exception
 from aliasagent.devices import alias
@@ -16,17 +16,18 @@ _SIDE_NAMES = {Side.LIVE: 'running guest', Side.PERSISTENT: 'persistent config'}
 
 
 def words(sides: Side) -> str:
-    """The names of a guest's definitions, fit for an error."""
+    """Name a guest's definitions, for an error message."""
     return ' and the '.join(name for side, name in _SIDE_NAMES.items() if side in sides)
 
 
 def refuse_double(
     guest: Guest, device_id: str, device: base.Device, definitions: Definitions, found: dict[Side, Found]
 ) -> None:
-    """Refuse what the guest has already as another device: two would write to one disk, and know nothing of each other.
+    """Refuse a device whose id or source the guest already has as another device.
 
-    :raises DeviceConflict: one of the sides has such a device.
+    :raises DeviceConflict: one of the definitions has such a device.
     """
+    # Two devices with one source would write to one disk without knowing of each other.
     name = alias.make(device_id)
     for side, domain in definitions.sides():
         own = found.get(side)
@@ -34,7 +35,7 @@ def refuse_double(
             if own is not None and identity.is_same_element(own.device, other):
                 continue
             if other.alias is not None and other.alias.lower() == name.lower():
-                reason = f'{other.describe()} in the {words(side)} has this id in other letters'
+                reason = f'{other.describe()} in the {words(side)} has this id in another letter case'
             elif identity.is_taken_by(device, other, sources.lead_to_one):
                 reason = f'its source, {device.source}, is in the {words(side)} already, as {other.describe()}'
             elif identity.is_written_beneath(device, other, sources.lead_to_one):
@@ -45,14 +46,14 @@ def refuse_double(
 
 
 def refuse_if_taken(guest: Guest, device_id: str, device: base.Device, definitions: Definitions, sides: Side) -> None:
-    """Refuse a disk whose name, or the place it leads to, another has, where libvirt might not.
+    """Refuse a disk whose name, or the drive address that follows from it, is taken, where libvirt might not refuse it.
 
-    :raises AttachFailed: it is taken on one of the sides.
+    :raises AttachFailed: another device has the name or the address in one of the definitions.
     """
     target, bus = device.target, device.drive_bus
     if target is None or bus not in targets.NOT_REFUSED_WHEN_TAKEN:
         return
     for side, domain in definitions.sides():
         if side in sides and target in domain.taken_targets(bus):
-            reason = f'in the {words(side)}, another device is called {target}, or is where that name leads'
+            reason = f'in the {words(side)}, another device has the name {target} or the drive address of that name'
             raise exception.AttachFailed(instance=guest.uuid, device=device_id, reason=reason)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Further connections to the hypervisor, for when calls hang on the first.
+"""Further connections to the hypervisor, used when calls hang on the first.
 
-libvirtd works on five calls of one connection at the same time (max_client_requests in libvirtd.conf). It reads no
-more, keepalive messages neither, so it closes the connection after half a minute. A call about a guest whose QEMU does
-not answer is one of them for as long as it hangs, and so is a migration or a save. And while one thread waits for its
-reply, libvirt 9.0 may not notice another's call before the next keepalive message. So no more than :data:`CALLS` are
-made over one connection at the same time, and none beside one that has waited for longer than :data:`LONG`. Others are
-made over further connections, which are opened when they are needed, and closed when they were not for a while. Events
-come over the first alone.
+libvirtd works on five calls of one connection at the same time (max_client_requests in libvirtd.conf). With five calls
+hanging it reads nothing more, not even keepalive messages, and closes the connection after half a minute. A call about
+a guest whose QEMU does not answer counts for as long as it hangs, and so does a migration or a save. And while one
+thread waits for its reply, libvirt 9.0 may not notice another thread's call before the next keepalive message. So at
+most :data:`CALLS` calls are made over one connection at the same time, and none beside a call that has waited longer
+than :data:`LONG`. Other calls use further connections, which are opened when needed, and closed when idle for a while.
+Events come over the first connection alone.
 
-libvirtd has twenty threads for all its clients (max_workers). Calls that hang in all of them hang the others' calls as
-well, so there is a bound for those of the agent.
+libvirtd has twenty threads for all its clients (max_workers). Calls that hang in all of them block other clients' calls
+as well, so the number of the agent's calls is limited.
 """
 
 import contextlib
@@ -28,18 +28,18 @@ from aliasagent.virt import errors
 
 LOG = logging.getLogger(__name__)
 
-#: How many calls are made over one connection at the same time, while there is room elsewhere.
+#: How many calls are made over one connection at the same time, while other connections have room.
 CALLS = 4
-#: Seconds that a call may take before others keep away from its connection. Most take milliseconds.
+#: Seconds that a call may take before other calls avoid its connection. Most calls take milliseconds.
 LONG = 0.2
-#: Seconds to wait while the agent makes as many calls as it may.
+#: Seconds to wait while the agent makes as many calls as allowed.
 WAIT = 30.0
 #: Seconds after which a further connection that was not used is closed.
 IDLE = 60.0
 
 
-def stands(connection: Any) -> bool:
-    """Whether a connection still stands. Asks nobody."""
+def is_up(connection: Any) -> bool:
+    """Return whether a connection is up, as far as libvirt's client library has noticed; makes no call."""
     try:
         return bool(connection.isAlive())
     except libvirt.libvirtError:
@@ -55,11 +55,11 @@ def close(connection: Any) -> None:
 
 
 class Connections:
-    """The connections to a hypervisor, from when the first is up to when that is lost.
+    """The connections to a hypervisor, as long as the first of them is up.
 
     :param first: the connection that is used as long as not too many calls hang on it.
-    :param open_further: opens another one.
-    :param most_calls: how many calls are made at the same time over all of them.
+    :param open_further: opens another connection.
+    :param most_calls: how many calls are made at the same time over all connections.
     """
 
     def __init__(self, first: Any, open_further: Callable[[], Any], most_calls: int) -> None:
@@ -68,9 +68,9 @@ class Connections:
         self._most_calls = most_calls
         self._room = threading.Semaphore(most_calls)
         self._lock = threading.Lock()
-        #: When each call that is under way began, in order, on each connection, the first one first.
+        #: For each connection, the first one first: when each of its running calls began, in order.
         self._calls: dict[Any, list[float]] = {first: []}
-        #: Since when no call is under way on each further connection.
+        #: For each connection: since when it has no running call.
         self._idle_since: dict[Any, float] = {}
         self._closed = False
 
@@ -79,11 +79,12 @@ class Connections:
         """Lend a connection for one call.
 
         :param preferred: a connection that is used if there is room on it.
-        :raises ConnectionLost: a further connection was lost during the call. Of the first, libvirt's error tells.
+        :raises ConnectionLost: a further connection was lost during the call. If the first was, libvirt's error is
+            raised.
         :raises HypervisorUnavailable: too many calls hang already.
         """
         if not self._room.acquire(timeout=WAIT):
-            reason = f'{self._most_calls} calls wait for libvirt already, as many as may ([libvirt] max_calls)'
+            reason = f'{self._most_calls} calls wait for libvirt already, the limit of [libvirt] max_calls'
             raise exception.HypervisorUnavailable(reason=reason)
         try:
             with self._lent(preferred) as connection:
@@ -97,7 +98,7 @@ class Connections:
         try:
             yield connection
         except libvirt.libvirtError as error:
-            if connection is self.first or stands(connection):
+            if connection is self.first or is_up(connection):
                 raise
             raise errors.ConnectionLost(reason=error) from error
         finally:
@@ -105,13 +106,13 @@ class Connections:
 
     @contextlib.contextmanager
     def lend(self, domain: Any) -> Iterator[Any]:
-        """Lend a handle on a guest for one call: this one, or the same guest's of a connection that has room."""
+        """Lend a handle on a guest for one call: the given one, or one of a connection that has room."""
         own = domain.connect()
         with self.call(own) as connection:
             yield domain if connection is own else connection.lookupByUUIDString(domain.UUIDString())
 
     def close(self, *, with_first: bool) -> None:
-        """Close the further connections, and the first if it is not lost. Does not wait for calls that hang."""
+        """Close the further connections, and the first if ``with_first``. Does not wait for calls that hang."""
         with self._lock:
             self._closed = True
             calls, self._calls = self._calls, {self.first: self._calls[self.first]}
@@ -136,7 +137,7 @@ class Connections:
         return (self._take_further(now) if connection is None else connection), now
 
     def _choose(self, preferred: Any, now: float) -> Any:
-        """A connection that has room, best one without a call; None if another is to be opened."""
+        """Choose a connection that has room, preferably one without a call; None if another must be opened."""
         with_room = [
             connection
             for connection in (preferred, *self._calls)
@@ -158,7 +159,7 @@ class Connections:
                 self._calls[connection] = [now]
                 LOG.info('Connection %d is opened, since calls hang in libvirt', len(self._calls))
                 return connection
-            # With the first one, the events would be lost.
+            # Rather a further connection than the first: if libvirtd closed the first, events would be lost.
             fewest = min(reversed(self._calls), key=lambda each: len(self._calls[each]))
             self._calls[fewest].append(now)
         if connection is not None:
@@ -166,7 +167,7 @@ class Connections:
         return fewest
 
     def _give_back(self, connection: Any, begun: float) -> None:
-        lost = connection is not self.first and not stands(connection)
+        lost = connection is not self.first and not is_up(connection)
         with self._lock:
             if connection not in self._calls:
                 return  # closed meanwhile
@@ -191,7 +192,7 @@ class Connections:
 
 
 def _close_aside(connection: Any) -> None:
-    """Close a connection from a thread of its own: to close one says good-bye, and waits for an answer."""
+    """Close a connection in its own thread, because libvirt waits for the daemon's reply to a close."""
     try:
         threading.Thread(target=close, args=(connection,), name='close-connection', daemon=True).start()
     except (RuntimeError, MemoryError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls that are due at a time: one thread for all of them, so that waiting costs none."""
+"""Calls functions at their due times, from one thread for all of them."""
 
 import heapq
 import itertools
@@ -12,10 +12,9 @@ LOG = logging.getLogger(__name__)
 
 
 class Deadlines:
-    """Calls functions when their time has come, each from the same thread: they must not take long.
+    """Calls functions at their due times. All run in one thread, so they must not take long."""
 
-    The thread is started at once: if the host has no room for it later, nobody would call what is due.
-    """
+    # The thread is started at once: a thread that could not be started later would lose the calls that are due.
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -26,13 +25,13 @@ class Deadlines:
         self._thread.start()
 
     def call_in(self, seconds: float, function: Callable[[], None]) -> None:
-        """Call the function in so many seconds, once, unless closed before."""
+        """Call the function once after so many seconds, unless this is closed before."""
         with self._changed:
             heapq.heappush(self._heap, (time.monotonic() + seconds, next(self._order), function))
             self._changed.notify()
 
     def close(self) -> None:
-        """Call nothing any more."""
+        """Make no more calls."""
         with self._changed:
             self._closing = True
             self._changed.notify()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks for a guest at the host that it was sent to."""
+"""Finds out whether a guest has arrived at the host that it was migrated to."""
 
 import time
 from typing import Any
@@ -13,45 +13,43 @@ from aliasagent.virt import jobs
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.host import Host
 
-#: Seconds that a look takes at most.
+#: Seconds that the destination may take to answer.
 _SECONDS = 20.0
-#: Seconds between two looks at whether it has ended.
+#: Seconds between two checks whether the answer is there.
 _INTERVAL = 0.1
-#: The state of a guest that has arrived from another host, until somebody pauses it.
+#: The state of a guest that has arrived from another host, until a client pauses it.
 _ARRIVED = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED)
 
 
 class _NotKnown(Exception):
-    """Whether the guest has arrived does not show."""
+    """The destination does not show whether the guest has arrived."""
 
 
 def runs(host: Host, uri: str, instance: str) -> bool:
-    """Whether a guest runs at another host, and has come there by a migration that is over.
+    """Return whether a guest runs at another host, and arrived there by a migration that is over.
 
-    One that ended here may have been started anew there, and has not moved.
-
-    The other host was chosen for libvirtd, and this process may not reach it.
-
-    :param uri: its libvirtd.
-    :raises HypervisorError: that cannot be told.
+    :param uri: the libvirtd of the other host.
+    :raises HypervisorError: the other host does not show it, or cannot be reached.
     :raises Stopping: the agent stops.
     """
+    # A guest that ended here may have been started anew at the other host without a migration. The URI was chosen for
+    # libvirtd, and may not work for this process.
     if parse.urlsplit(uri).path == '/embed':
-        # It would run the other host's driver in this very process.
-        raise _cannot_tell('it is not a host that can be asked')
+        # This URI would run the driver in the agent's own process.
+        raise _not_known('its URI does not name a daemon to connect to')
     try:
         answer = bounded.start(lambda: _ask(host, uri, instance))
     except (RuntimeError, MemoryError) as error:
-        raise _cannot_tell(str(error)) from error
+        raise _not_known(str(error)) from error
     end = time.monotonic() + _SECONDS
     while not answer.done():
         if time.monotonic() > end:
-            raise _cannot_tell(f'it does not answer within {_SECONDS:.0f} s')
+            raise _not_known(f'it does not answer within {_SECONDS:.0f} s')
         jobs.pause(host, _INTERVAL)
     try:
         return answer.result()
     except Exception as error:
-        raise _cannot_tell(str(error)) from error
+        raise _not_known(str(error)) from error
 
 
 def _ask(host: Host, uri: str, instance: str) -> bool:
@@ -67,12 +65,12 @@ def _runs_at(connection: Any, instance: str) -> bool:
     if instance not in domains:
         return False
     domain = domains[instance]
-    # While it arrives it is there already, and may still come to nothing.
+    # An arriving guest is listed already, although its migration may still fail.
     Guest(domain, lambda: bool(connection.isAlive())).refuse_if_migrating()
     if tuple(domain.state()) != _ARRIVED:
         raise _NotKnown('it runs there, but libvirt there does not say that it was migrated: it may be a new start')
     return True
 
 
-def _cannot_tell(reason: str) -> exception.HypervisorError:
+def _not_known(reason: str) -> exception.HypervisorError:
     return exception.HypervisorError(action='ask the destination', reason=reason)

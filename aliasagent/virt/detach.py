@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes a device out of a guest: first out of the persistent config, then out of the running guest.
+"""Detaches a device from a guest: first from the persistent config, then from the running guest.
 
-So the device does not come back with the guest's next start, however long the running guest takes to release it. What
-is found is recorded before anything is changed: a detach that is interrupted goes on with the device that it began
-with, and ends as done only if that device is seen to be gone.
+This order keeps the device from coming back at the guest's next start, however long the running guest takes to release
+it. The agent records the device before it changes anything: an interrupted detach continues with the device that it
+began with, and succeeds only if that device is proven to be removed.
 """
 
 import logging
@@ -28,19 +28,19 @@ from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
 
-#: Records what is about to be done, before it is; returns whether that took so long that the guest must be read again.
+#: Records the device before anything is changed; returns whether that took so long that the guest must be read again.
 Begin = Callable[[DeviceFingerprint], bool]
-#: How often a guest is read again because it was started or stopped meanwhile, or the record took its time.
-_LOOKS = 20
+#: How often a guest is read at most: again if it was started or stopped meanwhile, or if recording took long.
+_READS = 20
 
 
 class Detach:
     """One detach of one device.
 
     :param retry_policy: how long the running guest may take.
-    :param kind: what the device has to be; None for any.
-    :param asked: the device as an earlier start of this detach found it; None if this is the first.
-    :param records: what is known from elsewhere of the guest's devices.
+    :param kind: the kind that the device must have; None for any.
+    :param asked: the device as an earlier try of this detach found it; None at the first try.
+    :param records: hints about the guest's devices.
     """
 
     def __init__(
@@ -61,28 +61,28 @@ class Detach:
         self._retry_policy = retry_policy
         self._device_id = device_id
         self._kind = kind
-        #: The device that this detach began with, in an earlier process or at an earlier look.
+        #: The device that this detach began with, in an earlier try or at an earlier read.
         self._own = asked
-        #: The device as an earlier detach found it, which the guest was asked for and has not released.
+        #: The device of an earlier detach, which the guest was asked to release and has not released.
         self._earlier = unplugs.asked(instance, device_id)
         self._begin = begin
         self._records = tuple(records)
-        #: What was recorded last by this process.
+        #: The device as this process recorded it last.
         self._recorded: DeviceFingerprint | None = None
-        #: Whether the device was taken out of the persistent config here.
+        #: Whether this process removed the device from the persistent config.
         self._is_removed = False
         self._left = leaving.LEFT
 
     def run(self) -> 'futures.Future[None]':
-        """Take the device out. See :meth:`aliasagent.virt.driver.Driver.detach`."""
-        for _look in range(_LOOKS):
+        """Detach the device. See :meth:`aliasagent.virt.driver.Driver.detach`."""
+        for _read in range(_READS):
             pending = self._try()
             if pending is not None:
                 return pending
-        raise exception.GuestBusy(instance=self._guest.uuid, reason='it is started and stopped all the time')
+        raise exception.GuestBusy(instance=self._guest.uuid, reason='it keeps starting and stopping')
 
     def _try(self) -> 'futures.Future[None] | None':
-        """Read the guest and do what is to be done; None if it has to be read again first."""
+        """Read the guest and take the next step; None if the guest must be read again first."""
         definitions = self._guest.definitions()
         if definitions.live is None:
             self._guest.refuse_if_saved()
@@ -102,27 +102,25 @@ class Detach:
             self._is_removed = True
             self._own = self._recorded
             if live is None:
-                return None  # if it was started since it was read, or another client was there, it has the device
+                return None  # a guest that was started or changed by another client since the read has the device
         elif self._before is not None and self._before.persistent is not None:
             self._left = leaving.LEFT_LIVE_ONLY
-        assert live is not None, 'what the guest has in neither definition is gone'
+        assert live is not None, 'a device that is in neither definition was handled above'
         assert self._recorded is not None
         return self._unplug(live.device, self._recorded)
 
     @property
     def _before(self) -> DeviceFingerprint | None:
-        """What is known of the device from an earlier look."""
+        """The device as an earlier read found it."""
         return self._recorded or self._own or self._earlier
 
     def _find(self, definitions: Definitions) -> tuple[Found | None, Found | None]:
-        """The device, live and persistent: by its id; once anything may have been changed, the one that it began with.
-
-        A detach takes out one device, and not the next one that says that it is the same.
-        """
+        """Find the device, live and persistent: by its id, or as recorded once anything may have been changed."""
+        # A detach removes one device, and not the next one that claims the same id.
         if self._own is not None:
             return self._find_again(definitions, self._recorded or self._own)
         live, persistent = lookup.both(definitions, self._device_id, self._records)
-        # What one side alone has shown of it may be gone by now.
+        # The evidence may have been in one definition only, which may have lost it: add what matches the earlier read.
         before = self._recorded or self._earlier
         if before is None or (live is not None and persistent is not None):
             return live, persistent
@@ -142,10 +140,10 @@ class Detach:
         return _as_found(live), _as_found(persistent)
 
     def _gone(self, definitions: Definitions) -> 'futures.Future[None]':
-        """The device is nowhere: done if there was one to take out, and the guest does not keep it somewhere else.
+        """End a detach whose device is in neither definition.
 
-        :raises DeviceNotFound: there was none.
-        :raises DetachFailed: the guest may go on with it.
+        :raises DeviceNotFound: no earlier read found the device either.
+        :raises DetachFailed: the guest was, or may have been, saved or migrated with the device.
         """
         before = self._before
         if before is None:
@@ -158,10 +156,8 @@ class Detach:
         return self._done()
 
     def _record(self, found: DeviceFingerprint) -> bool:
-        """Record what was found, before anything is changed; returns whether it may be another by now.
-
-        What an earlier look found on a side that has lost it by now is kept: it says what was asked for.
-        """
+        """Record the device before anything is changed; return whether the guest must be read again."""
+        # What an earlier read found on a side that has lost the device since is kept: it identifies the device.
         before = self._before
         if before is not None:
             found = found.completed_by(before)
@@ -207,5 +203,5 @@ def _device(found: Found | None) -> base.Device | None:
 
 
 def _as_found(device: base.Device | None) -> Found | None:
-    # By the alias that it had when the guest was asked, or by its own evidence: which of them does not matter here.
+    # Found by its alias in the run that was asked, or by its own evidence. Callers do not use which.
     return None if device is None else Found(device, Evidence.ALIAS)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver module: attach, detach and list, in terms of devices.
+"""The driver: attaches, detaches and lists the devices of guests.
 
 How a device is attached is in :mod:`aliasagent.virt.attach`, how it is detached in :mod:`aliasagent.virt.detach`.
 
-Nothing here keeps operations on one guest apart from each other: whoever calls does (:mod:`aliasagent.operations`).
+Nothing here serializes the operations on one guest: the caller does (:mod:`aliasagent.operations`).
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Instance:
-    """A guest as a list shows it."""
+    """A guest in the list of the host's guests."""
 
     uuid: str
     name: str
@@ -40,13 +40,15 @@ class Instance:
 
 
 class Driver:
-    """Does things to the devices of a host's guests.
+    """Attaches, detaches and lists the devices of a host's guests.
 
-    :param retry_policy: asked at each detach, so that a changed option counts at once.
-    :param within: what may be attached, asked at each attach.
-    :param known: what is known from elsewhere of a guest's devices, asked at each attach, detach and list.
-    :param dead_vlan: whether an Open vSwitch port that names no VLAN may reach nothing, asked at each attach.
-    :param tap_exists: whether this host has a network interface of this name.
+    :param retry_policy: returns how long a guest may take; called at each detach, so that a changed option applies at
+        once.
+    :param within: returns what may be attached; called at each attach.
+    :param hints: returns the hints about a guest's devices; called at each attach, detach and list.
+    :param dead_vlan: returns whether an Open vSwitch port that names no VLAN goes into the dead VLAN; called at each
+        attach.
+    :param tap_exists: returns whether this host has a network interface of this name.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Driver:
         unplugs: Unplugs,
         retry_policy: Callable[[], leaving.RetryPolicy],
         within: Callable[[], rules.Bounds],
-        known: Callable[[str], Iterable[identity.Record]] = lambda _instance: (),
+        hints: Callable[[str], Iterable[identity.Record]] = lambda _instance: (),
         *,
         dead_vlan: Callable[[], bool] = lambda: True,
         tap_exists: Callable[[str], bool] = taps.exists,
@@ -63,15 +65,15 @@ class Driver:
         self._host = host
         self._unplugs = unplugs
         self._retry_policy = retry_policy
-        self._known = known
-        self._attacher = attach.Attacher(host, unplugs, within, known, dead_vlan=dead_vlan, tap_exists=tap_exists)
+        self._hints = hints
+        self._attacher = attach.Attacher(host, unplugs, within, hints, dead_vlan=dead_vlan, tap_exists=tap_exists)
 
     def wait_connected(self, timeout: float) -> bool:
-        """Wait for a hypervisor that went away; False after so many seconds without."""
+        """Wait for a lost connection to the hypervisor; return False if it is not up within ``timeout`` seconds."""
         return self._host.wait_connected(timeout)
 
     def list_instances(self) -> list[Instance]:
-        """The host's guests.
+        """Return the host's guests.
 
         :raises HypervisorUnavailable: the hypervisor did not answer.
         """
@@ -80,19 +82,19 @@ class Driver:
             try:
                 instances.append(Instance(guest.uuid, guest.name, guest.state(), guest.is_persistent()))
             except exception.InstanceNotFound:
-                LOG.debug('Instance %s went away while the guests were listed', guest.uuid)
+                LOG.debug('Instance %s was removed while the guests were listed', guest.uuid)
         return instances
 
     def list_devices(self, instance: str) -> list[inventory.Entry]:
-        """A guest's devices, each once, with where it is.
+        """Return a guest's devices, each once, with the definitions that have it.
 
         :raises InstanceNotFound: there is no such guest.
-        :raises GuestUnreadable: its definition could not be read.
+        :raises GuestUnreadable: the guest's definition could not be read.
         """
-        return inventory.entries(self._host.guest(instance).definitions(), self._known(instance))
+        return inventory.entries(self._host.guest(instance).definitions(), self._hints(instance))
 
     def attach(self, instance: str, request: Attach) -> None:
-        """Plug a device in. See :meth:`aliasagent.virt.attach.Attacher.attach`."""
+        """Attach a device. See :meth:`aliasagent.virt.attach.Attacher.attach`."""
         self._attacher.attach(instance, request)
 
     def detach(
@@ -104,17 +106,17 @@ class Driver:
         asked: DeviceFingerprint | None = None,
         begin: detach.Begin = lambda _found: False,
     ) -> 'futures.Future[None]':
-        """Take a device out. The future tells when the running guest has released it, or why not.
+        """Detach a device; the future resolves when the running guest has released the device, or with the error.
 
         :param kind: refuse if the device is of another kind.
-        :param asked: the device as an earlier start of this detach found it.
-        :param begin: called with the device as it was found, when it can go, before anything is done to it.
-        :raises DeviceNotFound: neither side has such a device, and none was asked for before.
-        :raises AmbiguousDevice: more than one device could be meant; none is touched.
-        :raises DeviceConflict: the device is of another kind, or has its id in other letters; or it cannot be told
-            whether it is the one that was asked for before.
-        :raises DetachFailed: the persistent config could not be changed; or the guest does not run, and may go on with
-            the device.
+        :param asked: the device as an earlier try of this detach found it.
+        :param begin: called with the device as found, when it can be detached, before anything is changed.
+        :raises DeviceNotFound: neither definition has such a device, and no earlier try found one.
+        :raises AmbiguousDevice: more than one device could be meant; none is changed.
+        :raises DeviceConflict: the device is of another kind, or has its id in another letter case; or the definition
+            does not show whether the device is the one of an earlier try.
+        :raises DetachFailed: the persistent config could not be changed; or the device is in neither definition, but
+            the guest was, or may have been, saved or migrated with the device.
         :raises Unsupported: a running guest never releases a device of this kind.
         :raises GuestBusy: the guest is being migrated, or was saved with its devices.
         """
@@ -127,7 +129,7 @@ class Driver:
             kind=kind,
             asked=asked,
             begin=begin,
-            records=self._known(instance),
+            records=self._hints(instance),
         )
         try:
             return work.run()
@@ -136,13 +138,13 @@ class Driver:
             raise
 
     def may_still_go(self, instance: str, device_id: str) -> bool | None:
-        """Whether a guest may still release a device whose detach has failed; None if that is not followed here."""
+        """Return whether a guest may still release a device whose detach failed; None if it is not overdue."""
         return self._unplugs.may_still_go(instance, device_id)
 
     def watch(self, instance: str, device_id: str, asked: DeviceFingerprint | None, may_still_go: bool) -> None:
-        """Notice when a running guest lets go of a device after all, whose detach an earlier process gave up.
+        """Follow a device that an earlier process could not detach: the running guest may still release it.
 
-        :param asked: the device as that process found it; None if it did not record that.
-        :param may_still_go: whether the guest may still answer what it was asked.
+        :param asked: the device as that process recorded it; None if that process did not record it.
+        :param may_still_go: whether the guest may still answer a request of that process.
         """
         self._unplugs.watch(instance, device_id, asked, may_still_go)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt's error codes into our exceptions. Nobody else reads a code.
+"""Translates libvirt's error codes into the agent's exceptions. No other module reads a code.
 
-Codes are ``virErrorNumber`` (libvirt, virterror.h). A device that is not there has no code of its own (an unknown alias
-is an "internal error"), so it has no exception here either: whoever wants to know reads the guest again.
+Codes are ``virErrorNumber`` (libvirt, virterror.h). libvirt has no code for a missing device (an unknown alias is an
+"internal error"), so there is no exception for it here either: the caller reads the guest again.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from aliasagent import exception
 
 
 class ConnectionLost(exception.HypervisorUnavailable):
-    """The connection that the call was made over was lost, though the first one stands."""
+    """The connection that the call was made over was lost, while the first connection is up."""
 
 
 class UnplugPending(exception.HypervisorError):
@@ -29,25 +29,25 @@ class UnplugBusy(exception.HypervisorError):
 
 
 class InvalidOperation(exception.HypervisorError):
-    """Not as things are: the guest was started or stopped since it was looked at, or a target name is taken."""
+    """Not possible in the guest's state: it was started or stopped since it was read, or a target name is taken."""
 
 
 class LeftInQemu(exception.HypervisorError):
-    """QEMU has something of an attach in the middle of which libvirtd was killed, and libvirt does not know of it.
+    """QEMU has a leftover of an attach during which libvirtd was killed, and libvirt does not know of it.
 
-    It stays there, and is in the way, for as long as the guest's QEMU process runs.
+    The leftover blocks other attaches for as long as the guest's QEMU process runs.
     """
 
 
 class NameLeft(LeftInQemu):
-    """It has a name that libvirt chose, and chooses otherwise the next time."""
+    """The leftover has a name that libvirt chose; libvirt chooses another name at the next attach."""
 
 
 class PlaceLeft(LeftInQemu):
-    """It is where the new device was to go."""
+    """The leftover has the place that the new device was to have."""
 
 
-#: QEMU's own words, which no locale translates, for what has no code.
+#: Errors without a code of their own, by QEMU's message, which no locale translates.
 _BY_WORDS: dict[str, type[exception.HypervisorError]] = {
     'already in the process of unplug': UnplugPending,
     'guest is busy': UnplugBusy,
@@ -61,11 +61,11 @@ _UNSUPPORTED = frozenset({libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR
 
 @contextlib.contextmanager
 def translated(action: str, instance: str, is_alive: Callable[[], bool]) -> Iterator[None]:
-    """Turn what libvirt raises inside into our exceptions.
+    """Raise the agent's exceptions for the libvirt errors of this context.
 
-    :param action: what is being done, for the error's words.
-    :param instance: the guest's UUID, empty if it is not about one guest.
-    :param is_alive: whether the connection still stands after the error.
+    :param action: what is being done, for the error message.
+    :param instance: the guest's UUID; empty if the call is not about one guest.
+    :param is_alive: returns whether the connection is still up after the error.
     """
     try:
         yield

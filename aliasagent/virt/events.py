@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the hypervisor tells us unasked, in our own words."""
+"""The events that the hypervisor reports."""
 
 import dataclasses
 import enum
 
 
 class Lifecycle(enum.Enum):
-    """What became of a guest (libvirt, ``virDomainEventType``)."""
+    """What happened to a guest (libvirt, ``virDomainEventType``)."""
 
     DEFINED = enum.auto()
     UNDEFINED = enum.auto()
@@ -14,7 +14,7 @@ class Lifecycle(enum.Enum):
     SUSPENDED = enum.auto()
     RESUMED = enum.auto()
     STOPPED = enum.auto()
-    #: It panicked and is kept as it was, with its devices (``on_crash`` preserve).
+    #: The guest panicked and is kept as it was, with its devices (``on_crash`` preserve).
     CRASHED = enum.auto()
     REBOOTED = enum.auto()
 
@@ -23,11 +23,11 @@ class Cause(enum.Enum):
     """Why a guest started or stopped, where it matters to its devices."""
 
     OTHER = enum.auto()
-    #: It moved to or from another host, with its devices.
+    #: The guest moved to or from another host, with its devices.
     MIGRATED = enum.auto()
-    #: It was saved to, restored from, or reverted to a file, with its devices.
+    #: The guest was saved to or restored from a file, or reverted to a snapshot, with its devices.
     SAVED = enum.auto()
-    #: libvirt does not say: it was shut off when libvirtd started.
+    #: libvirt does not report why: the guest was shut off when libvirtd started.
     UNKNOWN = enum.auto()
 
 
@@ -40,14 +40,14 @@ class GuestEvent:
 
 @dataclasses.dataclass(frozen=True)
 class DeviceRemoved(GuestEvent):
-    """The running guest has let go of a device."""
+    """The running guest has released a device."""
 
     alias: str
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceRemovalFailed(GuestEvent):
-    """The running guest refused to let go of a device."""
+    """The running guest refused to release a device."""
 
     alias: str
 
@@ -58,13 +58,13 @@ class LifecycleChanged(GuestEvent):
 
     lifecycle: Lifecycle
     cause: Cause = Cause.OTHER
-    #: libvirt's number of the guest's run, if it started; another one with each start.
+    #: libvirt's number of the guest's run, if the guest started; each start has another number.
     number: int = dataclasses.field(default=-1, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Reconnected:
-    """The connection stands again; what happened meanwhile was not told."""
+    """The connection is up again; events from meanwhile are lost."""
 
 
 Event = GuestEvent | Reconnected

@@ -36,7 +36,7 @@ _STATES = {
     libvirt.VIR_DOMAIN_CRASHED: 'crashed',
     libvirt.VIR_DOMAIN_PMSUSPENDED: 'suspended',
 }
-#: Why a guest does not run, where its devices are kept for it.
+#: Why a guest is shut off, if it continues elsewhere or later with its devices.
 _STOPPED_BY = {
     libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN: events.Cause.UNKNOWN,
     libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: events.Cause.MIGRATED,
@@ -46,13 +46,13 @@ _STOPPED_BY = {
 _MIGRATION_OUT = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
 _MIGRATION_IN = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN
 _MIGRATIONS = frozenset({_MIGRATION_IN, _MIGRATION_OUT})
-#: The state of a guest that stands still for its save.
+#: The state of a guest that is paused for its save.
 _SAVING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE)
-#: The state of a guest that was saved. libvirtd forgets the reason when it is started anew, and says "unknown" then.
+#: The state of a guest that was saved. After its own restart libvirtd reports "unknown" instead.
 _SAVED = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
 _BOOTED = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED)
-#: The states of a guest that goes on after a save: from a file, or because the save came to nothing.
-_GOES_ON = frozenset(
+#: The states of a guest that continues after a save: restored from a file, or because the save was canceled.
+_CONTINUES = frozenset(
     {
         (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED),
         (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_SAVE_CANCELED),
@@ -67,7 +67,7 @@ Lend = Callable[[Any], contextlib.AbstractContextManager[Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Definitions:
-    """What was read of a guest, at one time."""
+    """The definitions of a guest, as read at one time."""
 
     #: None if the guest is not running.
     live: Domain | None
@@ -76,17 +76,17 @@ class Definitions:
 
     @property
     def there(self) -> Side:
-        """Which definitions there are."""
+        """The sides that have a definition."""
         return (Side.LIVE if self.live else Side(0)) | (Side.PERSISTENT if self.persistent else Side(0))
 
     def sides(self) -> list[tuple[Side, Domain]]:
-        """The definitions that there are."""
+        """Return the definitions that there are, the persistent one first."""
         both = ((Side.PERSISTENT, self.persistent), (Side.LIVE, self.live))
         return [(side, domain) for side, domain in both if domain is not None]
 
 
 class _AsRead(Domain):
-    """A definition that was read, of which it may turn out late that it makes no sense."""
+    """A definition as read, which is parsed when it is used."""
 
     instance = ''
 
@@ -115,24 +115,22 @@ class Guest:
         self.name: str = domain.name()
 
     def is_active(self) -> bool:
-        with self._call('look whether the guest runs') as domain:
+        with self._call('check whether the guest runs') as domain:
             return bool(domain.isActive())
 
     def is_persistent(self) -> bool:
-        with self._call('look whether the guest is persistent') as domain:
+        with self._call('check whether the guest is persistent') as domain:
             return bool(domain.isPersistent())
 
     def state(self) -> str:
-        """The guest's state in a word or two."""
+        """Return the guest's state in a word or two."""
         with self._call('read the state of the guest') as domain:
             state, _reason = domain.state()
         return _STATES.get(state, f'state {state}')
 
     def stopped_by(self) -> events.Cause | None:
-        """Why the guest is shut off; None if it is not.
-
-        libvirtd forgets the reason when it is started anew; then only an image that it manages itself shows a save.
-        """
+        """Return why the guest is shut off; None if it is not."""
+        # libvirtd forgets the reason when libvirtd is restarted. Then only a managed save image shows a save.
         with self._call('read the state of the guest') as domain:
             state, reason = domain.state()
             if state != libvirt.VIR_DOMAIN_SHUTOFF:
@@ -142,13 +140,13 @@ class Guest:
         return _STOPPED_BY.get(reason, events.Cause.OTHER)
 
     def definitions(self, *, persistent: bool | None = None) -> Definitions:
-        """Read both definitions, to look at.
+        """Read both definitions, without secrets.
 
-        :param persistent: whether the guest is, if that was asked a moment ago.
-        :raises GuestUnreadable: one of them could not be read or makes no sense. Nothing is known of the devices then.
+        :param persistent: whether the guest is persistent, if that was read just before.
+        :raises GuestUnreadable: a definition could not be read or is invalid. Nothing is known of the devices then.
         """
-        # NOTE: the persistent config first, for it is what a guest is started with. Read the other way round, a device
-        # that is in neither definition may be in the guest: started meanwhile, and taken out of its config after that.
+        # NOTE: the persistent config first, because a guest is started with it. In the other order, the guest may be
+        # started between the reads and its config changed after that: a device in neither definition may be running.
         if not (self.is_persistent() if persistent is None else persistent):
             saved = None
         else:
@@ -159,16 +157,16 @@ class Guest:
         return Definitions(live=None, persistent=None if saved is None else current)
 
     def live_definition(self) -> Domain | None:
-        """The running guest's definition; None if it does not run.
+        """Read the running guest's definition; None if the guest does not run.
 
         :raises GuestUnreadable: as for :meth:`definitions`.
         """
-        # NOTE: of a guest that just stopped this reads the saved definition, so the text itself has to say what it is.
+        # NOTE: for a guest that just stopped, libvirt returns the persistent definition, so the text must show which.
         current = self._read(0)
         return current if current.is_live else None
 
     def live_text(self) -> str | None:
-        """The running guest's definition as libvirt has it; None if it does not run.
+        """Read the text of the running guest's definition; None if the guest does not run.
 
         :raises GuestUnreadable: as for :meth:`definitions`.
         """
@@ -176,21 +174,21 @@ class Guest:
         return text if dump.is_live(text) else None
 
     def persistent_text(self) -> str | None:
-        """The saved definition with its secrets, fit to be written back; None if the guest is transient.
+        """Read the persistent definition with its secrets, fit to be written back; None if the guest is transient.
 
         :raises GuestUnreadable: as for :meth:`definitions`.
         """
         return self.saved_text() if self.is_persistent() else None
 
     def saved_text(self) -> str:
-        """As :meth:`persistent_text`, of a guest that is known to be persistent.
+        """Read the persistent definition as :meth:`persistent_text` does, of a guest that must be persistent.
 
         :raises GuestUnreadable: as for :meth:`definitions`.
         """
         return self._read_text(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
 
     def define(self, xml: str) -> None:
-        """Replace the saved definition (virDomainDefineXML). A running guest goes on as it is.
+        """Replace the persistent definition (virDomainDefineXML). A running guest continues as it is.
 
         :raises HypervisorError: libvirt refused.
         """
@@ -198,9 +196,9 @@ class Guest:
             domain.connect().defineXML(xml)
 
     def movable_text(self) -> str | None:
-        """The running guest's definition with its secrets, fit to go on with elsewhere; None if it does not run.
+        """Read the running guest's definition with its secrets, for a migration or restore; None if it does not run.
 
-        Devices have user aliases only there, those that libvirt generates are left out.
+        Devices have only user aliases in it; libvirt leaves out the aliases that it generates.
 
         :raises GuestUnreadable: as for :meth:`definitions`.
         """
@@ -209,54 +207,54 @@ class Guest:
         return self._read_text(libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE)
 
     def memory(self) -> int:
-        """How much memory the guest has at the moment, in bytes."""
-        with self._call('look how much memory the guest has') as domain:
+        """Return how much memory the guest has at the moment, in bytes."""
+        with self._call('read the memory size of the guest') as domain:
             return int(domain.info()[2]) * 1024
 
     def save(self, path: str) -> None:
         """Stop the guest and write its memory and definition to a new file (virDomainSaveFlags).
 
-        :raises HypervisorError: libvirt refused, and the guest goes on.
+        :raises HypervisorError: libvirt refused, and the guest continues to run.
         """
         with self._call('save') as domain:
             domain.saveFlags(path, None, 0)
 
     def number(self) -> int:
-        """libvirt's number of the run that the guest was in when it was looked up; -1 if it did not run."""
-        with errors.translated('look which run of the guest this is', self.uuid, self._is_alive):
-            return int(self._domain.ID())  # the handle knows it
+        """Return libvirt's number of the run that the guest was in when it was looked up; -1 if it did not run."""
+        with errors.translated('read the run number of the guest', self.uuid, self._is_alive):
+            return int(self._domain.ID())  # from the handle, without a call
 
     def is_being_saved(self) -> bool:
-        """Whether libvirt is at saving the running guest to a file."""
-        action = 'look whether the guest is being saved'
+        """Return whether libvirt is saving the running guest to a file."""
+        action = 'check whether the guest is being saved'
         with self._call(action) as domain:
             if tuple(domain.state()) == _SAVING:
                 return True
         try:
             job = self._job(action)
         except errors.InvalidOperation:
-            return False  # it does not run
+            return False  # the guest does not run
         return bool(job.get('type')) and job.get('operation') == libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE
 
     def is_saved(self) -> bool:
-        """Whether the guest has not run since it was saved to a file that somebody named."""
-        with self._call('look whether the guest is saved') as domain:
+        """Return whether the guest was saved to a file that a client named, and has not run since."""
+        with self._call('check whether the guest is saved') as domain:
             return tuple(domain.state()) == _SAVED and not domain.hasManagedSaveImage()
 
-    def goes_on_from_save(self) -> bool:
-        """Whether libvirt says of the running guest that it has in memory what it had at its last save."""
+    def continues_from_save(self) -> bool:
+        """Return whether libvirt reports that the running guest continues with the memory of its last save."""
         with self._call('read the state of the guest') as domain:
-            return tuple(domain.state()) in _GOES_ON
+            return tuple(domain.state()) in _CONTINUES
 
     def was_started_anew(self) -> bool:
-        """Whether libvirt says that the running guest was booted: it goes on from no save and comes from no host."""
+        """Return whether libvirt reports that the running guest was booted, and not restored or migrated."""
         with self._call('read the state of the guest') as domain:
             return tuple(domain.state()) == _BOOTED
 
     def migrate(self, dest_uri: str, parameters: Mapping[str, object], flags: int) -> None:
-        """Move the guest to another host (virDomainMigrateToURI3); returns when it is there.
+        """Migrate the guest to another host (virDomainMigrateToURI3); return when it is there.
 
-        :raises HypervisorError: it could not be moved; the words are libvirt's.
+        :raises HypervisorError: the guest could not be migrated; the message is libvirt's.
         """
         try:
             with self._call('migrate') as domain:
@@ -266,16 +264,16 @@ class Guest:
         except exception.HypervisorUnavailable as error:
             if not self._is_alive():
                 raise
-            # It is the other host that could not be reached.
+            # The other host could not be reached; this one is up.
             raise exception.HypervisorError(action='migrate', reason=error.kwargs['reason']) from error
 
     def migration(self) -> dict[str, int] | None:
-        """What libvirt says of the guest's way to another host (virDomainGetJobStats); None if it is not on one."""
-        job = self._job('look how far the migration is')
+        """Return libvirt's statistics of the migration to another host (virDomainGetJobStats); None without one."""
+        job = self._job('read the progress of the migration')
         return job if job.get('type') and job.get('operation') == _MIGRATION_OUT else None
 
     def _job(self, action: str) -> dict[str, int]:
-        """What libvirt says of the job that it is at; of a guest that another host sends it says nothing but that."""
+        """Return libvirt's statistics of the guest's current job; without figures for an incoming migration."""
         try:
             with self._call(action) as domain:
                 stats: dict[str, int] = domain.jobStats()
@@ -284,64 +282,62 @@ class Guest:
             return {'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED, 'operation': _MIGRATION_IN}
 
     def abort_job(self) -> None:
-        """End what is under way with the guest (virDomainAbortJob).
+        """Abort the guest's current job (virDomainAbortJob).
 
-        :raises HypervisorError: nothing is, or it cannot be ended.
+        :raises HypervisorError: there is no job, or it cannot be aborted.
         """
         with self._call('abort') as domain:
             domain.abortJob()
 
     def refuse_if_migrating(self) -> None:
-        """Stop here while the running guest is on its way from or to another host.
+        """Raise while the running guest is being migrated from or to another host.
 
-        :raises GuestBusy: it is.
+        :raises GuestBusy: the guest is being migrated.
         """
-        # NOTE: not by its state. One that was restored from a file and is paused is "paused for a migration", too.
-        job = self._job('look whether the guest is being migrated')
+        # NOTE: not by its state. A guest that was restored from a file and is paused is "paused for a migration", too.
+        job = self._job('check whether the guest is being migrated')
         if job.get('type') and job.get('operation') in _MIGRATIONS:
             raise exception.GuestBusy(instance=self.uuid, reason='it is being migrated')
 
     def refuse_if_saved(self) -> None:
-        """Stop here if the guest will go on from where it was saved: with the devices that it had then.
+        """Raise if the guest was saved, and will continue with the devices that it had then.
 
-        :raises GuestBusy: it will.
+        :raises GuestBusy: the guest was saved.
         """
-        with self._call('look whether the guest was saved') as domain:
+        with self._call('check whether the guest was saved') as domain:
             if domain.hasManagedSaveImage():
-                how = 'drop what was saved ("virsh managedsave-remove")'
+                how = 'remove the saved image ("virsh managedsave-remove")'
             elif tuple(domain.state()) == _SAVED:
                 how = 'restore it from its file first'
             else:
                 return
         raise exception.GuestBusy(
             instance=self.uuid,
-            reason=f'it was saved with its devices, and goes on with them: start it first, or {how}',
+            reason=f'it was saved with its devices, and will continue with them: start it first, or {how}',
         )
 
     def is_at_work(self) -> bool:
-        """Whether libvirt is at a job with the running guest: saves, restores or moves it, or copies its disks.
-
-        It goes on with one whose client is gone, and one is not over before its type is "none": while the last of a
-        guest's memory is written to its file, QEMU is done and libvirt calls the job "completed".
-        """
-        action = 'look what is under way with the guest'
+        """Return whether libvirt runs a job on the running guest: a save, restore, migration or disk copy."""
+        # libvirt continues a job whose client is gone. And a job is not over before its type is "none": while the last
+        # of a guest's memory is written to its file, QEMU has finished and libvirt calls the job "completed".
+        action = 'read the current job of the guest'
         try:
             with self._call(action) as domain:
                 state = tuple(domain.state())
             return state == _SAVING or bool(self._job(action).get('type'))
         except errors.InvalidOperation:
-            return False  # it does not run
+            return False  # the guest does not run
         except exception.GuestBusy:
-            return True  # so busy that libvirt cannot even tell
+            return True  # libvirt is too busy with the guest to answer
 
     def refuse_if_at_work(self) -> None:
-        """Stop here while the running guest is on its way, or libvirt is at any other job with it.
+        """Raise while the running guest is being migrated, or libvirt runs any other job on it.
 
-        :raises GuestBusy: it is.
+        :raises GuestBusy: libvirt runs a job on the guest.
         """
         self.refuse_if_migrating()
         if self.is_at_work():
-            raise exception.GuestBusy(instance=self.uuid, reason='libvirt is at another job with it')
+            raise exception.GuestBusy(instance=self.uuid, reason='libvirt runs another job on it')
 
     def attach(self, xml: str, sides: Side) -> None:
         """Add a device (virDomainAttachDeviceFlags): to both sides or to neither.
@@ -354,7 +350,7 @@ class Guest:
     def detach(self, alias: str, side: Side) -> None:
         """Remove a device by its alias (virDomainDetachDeviceAlias).
 
-        On the live side this only asks the guest: wait for the event.
+        On the live side this only sends the guest a request: wait for the event.
 
         :raises HypervisorError: libvirt refused.
         """
@@ -362,7 +358,7 @@ class Guest:
             domain.detachDeviceAlias(alias, int(side))
 
     def detach_persistent_xml(self, xml: str) -> None:
-        """Remove a device that has no alias from the saved definition, by its whole XML as just read from there.
+        """Remove a device without an alias from the persistent definition, by its whole XML as just read from there.
 
         :raises HypervisorError: libvirt refused.
         """
@@ -370,9 +366,9 @@ class Guest:
             domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
     def update_persistent(self, xml: str) -> None:
-        """Change a disk or interface in the saved definition (virDomainUpdateDeviceFlags).
+        """Change a disk or interface in the persistent definition (virDomainUpdateDeviceFlags).
 
-        What is left out of the XML is erased, the alias too.
+        libvirt erases what the XML leaves out, including the alias.
 
         :raises HypervisorError: libvirt refused.
         """
@@ -398,6 +394,6 @@ class Guest:
 
     @contextlib.contextmanager
     def _call(self, action: str) -> Iterator[Any]:
-        """Lend the domain for a call to libvirt, whose errors become ours."""
+        """Lend the domain for a call to libvirt, with its errors translated."""
         with errors.translated(action, self.uuid, self._is_alive), self._lend(self._domain) as domain:
             yield domain

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection to the hypervisor, its events, its loss and return.
+"""The connection to the hypervisor: its events, its loss, and its reopening.
 
-libvirt's events arrive in the thread of its event loop, which must never wait; they are put into a queue there, and
-told to the listeners from a thread of our own.
+libvirt's events arrive in the thread of its event loop, which must never wait. The callbacks put the events into a
+queue there, and another thread of the agent delivers them to the listeners.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from aliasagent.virt import errors
 from aliasagent.virt import events
 from aliasagent.virt.connections import Connections
 from aliasagent.virt.connections import close
-from aliasagent.virt.connections import stands
+from aliasagent.virt.connections import is_up
 from aliasagent.virt.guest import Guest
 
 LOG = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ Listener = Callable[[events.Event], None]
 #: Opens a connection: ``libvirt.open``, or a stand-in for it.
 Opener = Callable[[str], Any]
 
-#: A peer that answers none of so many keepalive messages, sent so many seconds apart, is gone.
+#: The connection is lost if the peer answers none of so many keepalive messages, sent so many seconds apart.
 _KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 5, 3
 
 _LIFECYCLES = {
@@ -59,16 +59,16 @@ _BY_ALIAS, _BY_ALIAS_DRIVER = 4_004_000, 'QEMU'
 
 @dataclasses.dataclass(frozen=True)
 class Version:
-    """What a hypervisor says of itself. Numbers are libvirt's: 9.0.1 is 9000001."""
+    """The versions that a hypervisor reports. Numbers are libvirt's: 9.0.1 is 9000001."""
 
     driver: str
     libvirt: int
-    #: Of what runs the guests.
+    #: The version of the emulator that runs the guests.
     emulator: int
 
     @property
     def detaches_by_alias(self) -> bool:
-        """Whether both it and the libvirt that this process talks to it with can detach a device by its alias."""
+        """Whether both the hypervisor and this process's libvirt library can detach a device by its alias."""
         return self.driver == _BY_ALIAS_DRIVER and min(self.libvirt, libvirt.getVersion()) >= _BY_ALIAS
 
     def __str__(self) -> str:
@@ -88,12 +88,12 @@ def open_libvirt(uri: str) -> Any:
     global _event_loop
     with _event_loop_lock:
         if _event_loop is None:
-            # NOTE: errors are raised as well; libvirt's own copy on stderr would say everything twice.
+            # NOTE: errors are raised as well; libvirt's own copy on stderr would repeat them.
             libvirt.registerErrorHandler(lambda _context, _error: None, None)
             libvirt.virEventRegisterDefaultImpl()
             loop = threading.Thread(target=_run_event_loop, name='libvirt-events', daemon=True)
             loop.start()
-            _event_loop = loop  # not before: without its thread the next one to open a connection has to try again
+            _event_loop = loop  # set last: if the thread could not be started, the next call tries again
     return libvirt.open(uri)
 
 
@@ -106,9 +106,9 @@ class Host:
     """The hypervisor of this host.
 
     :param uri: libvirt URI.
-    :param reconnect_interval: seconds between two attempts to reach it.
-    :param settle: seconds to leave a daemon alone that has just come up: libvirtd 9.0 crashes if a running guest's
-        device is detached before it has found its way back to the guest's QEMU.
+    :param reconnect_interval: seconds between two attempts to connect.
+    :param settle: seconds to wait after a daemon has come up: libvirtd 9.0 crashes if a running guest's device is
+        detached before libvirtd has reconnected to the guest's QEMU.
     :param max_calls: how many calls are made at the same time.
     """
 
@@ -137,34 +137,34 @@ class Host:
         self._threads: list[threading.Thread] = []
 
     def subscribe(self, listener: Listener) -> None:
-        """Have a function called with each event, from one thread, in order. It must not take long."""
+        """Call a function with each event, from one thread, in order. The function must not take long."""
         self._listeners.append(listener)
 
     def unsubscribe(self, listener: Listener) -> None:
-        """Have a function not called any more; a call may be under way."""
+        """Stop calling a function; a call may still be running."""
         self._listeners.remove(listener)
 
     def start(self) -> None:
-        """Begin to connect, and to reconnect whenever the connection is lost. Returns at once."""
-        for name, target in (('host-events', self._tell), ('host-connection', self._keep_connected)):
+        """Start to connect, and to reconnect whenever the connection is lost. Returns at once."""
+        for name, target in (('host-events', self._deliver_events), ('host-connection', self._keep_connected)):
             thread = threading.Thread(target=target, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def wait_connected(self, timeout: float | None = None) -> bool:
-        """Wait until the hypervisor is reached; False after ``timeout`` seconds without, or when this is closed."""
+        """Wait until the hypervisor is connected; return False after ``timeout`` seconds, or when this is closed."""
         return not self._closing.is_set() and self._connected.wait(timeout) and not self._closing.is_set()
 
     def pause(self, seconds: float) -> bool:
-        """Wait between two looks at something that takes long; False, at once, if the agent stops."""
+        """Wait for some seconds; return False, at once, if the agent stops."""
         return not self._waits_end.wait(seconds)
 
     def end_waits(self) -> None:
-        """End each :meth:`pause`, for the agent stops. Everything else goes on until :meth:`close`."""
+        """End each :meth:`pause`, because the agent stops. Everything else continues until :meth:`close`."""
         self._waits_end.set()
 
     def close(self) -> None:
-        """Let go of the connection and end the threads."""
+        """Close the connection and end the threads."""
         self._waits_end.set()
         self._closing.set()
         self._lost.set()
@@ -173,7 +173,7 @@ class Host:
             thread.join()
         with self._lock:
             connections, self._connections = self._connections, None
-        self._connected.set()  # wakes whoever waits for it
+        self._connected.set()  # wakes the threads in wait_connected()
         self._connected.clear()
         if connections is not None:
             connections.close(with_first=True)
@@ -183,16 +183,16 @@ class Host:
         return self._connected.is_set()
 
     def connection(self) -> Any:
-        """The libvirt connection that events come over. For calls use :meth:`call`.
+        """Return the libvirt connection that events come over. For calls use :meth:`call`.
 
-        :raises HypervisorUnavailable: there is none at the moment.
+        :raises HypervisorUnavailable: there is no connection at the moment.
         """
         return self._current().first
 
     def call(self) -> contextlib.AbstractContextManager[Any]:
         """Lend a libvirt connection for one call: the one that events come over, unless too many calls hang on it.
 
-        :raises HypervisorUnavailable: there is none at the moment.
+        :raises HypervisorUnavailable: there is no connection at the moment.
         """
         return self._current().call()
 
@@ -204,50 +204,50 @@ class Host:
 
     @contextlib.contextmanager
     def calling(self, action: str, instance: str = '') -> Iterator[Any]:
-        """Lend a libvirt connection for one call, as :meth:`call` does, whose errors become ours.
+        """Lend a libvirt connection for one call, as :meth:`call` does, with libvirt's errors translated.
 
-        :param action: what is being done, for the error's words.
-        :param instance: the guest's UUID, empty if it is not about one guest.
+        :param action: what is being done, for the error message.
+        :param instance: the guest's UUID; empty if the call is not about one guest.
         """
         connections = self._current()
         with errors.translated(action, instance, self._liveness(connections)), connections.call() as connection:
             yield connection
 
     def _liveness(self, connections: Connections) -> Callable[[], bool]:
-        """Tell whether a call over these connections can have reached the hypervisor: another one may be up by now."""
+        """Return a function that returns whether these connections are still in use and up."""
         return lambda: connections is self._connections and self.is_alive()
 
     def is_alive(self) -> bool:
-        """Whether the connection still stands; if not, it is given up, and made anew in the background."""
+        """Return whether the connection is up; a lost one is given up here, and reopened in the background."""
         with self._lock:
             connections = self._connections
         if connections is None:
             return False
-        alive = stands(connections.first)
+        alive = is_up(connections.first)
         if not alive:
             self._give_up(connections.first)
         return alive
 
     def open_other(self, uri: str) -> Any:
-        """Open a connection to another host. It may take long, and is the caller's to close.
+        """Open a connection to another host. This may take long, and the caller must close the connection.
 
-        :raises libvirt.libvirtError: it cannot be reached.
+        :raises libvirt.libvirtError: the host cannot be reached.
         """
         return self._open(uri)
 
     def version(self) -> Version:
-        """What the hypervisor says of itself.
+        """Return the hypervisor's versions.
 
-        :raises HypervisorUnavailable: it did not answer.
+        :raises HypervisorUnavailable: the hypervisor did not answer.
         """
-        with self.calling('ask for the version') as connection:
+        with self.calling('read the version') as connection:
             return Version(connection.getType(), connection.getLibVersion(), connection.getVersion())
 
     def guest(self, instance: str) -> Guest:
-        """The guest with this UUID.
+        """Return the guest with this UUID.
 
-        :raises InstanceNotFound: the hypervisor answered that there is none.
-        :raises HypervisorUnavailable: it did not answer.
+        :raises InstanceNotFound: the hypervisor answered that there is no such guest.
+        :raises HypervisorUnavailable: the hypervisor did not answer.
         """
         connections = self._current()
         is_alive = self._liveness(connections)
@@ -255,7 +255,7 @@ class Host:
             return Guest(connection.lookupByUUIDString(instance), is_alive, connections.lend)
 
     def guests(self) -> list[Guest]:
-        """All guests, running or not.
+        """Return all guests, running or not.
 
         :raises HypervisorUnavailable: the hypervisor did not answer.
         """
@@ -269,7 +269,7 @@ class Host:
         was_down = False
         while True:
             self._lost.clear()
-            if self._closing.is_set():  # looked at after the clear, which may have undone what close() had set
+            if self._closing.is_set():  # checked after the clear, which may have undone the set() of close()
                 return
             try:
                 connection = self._connect()
@@ -277,15 +277,15 @@ class Host:
                 if trouble.is_new(error):
                     LOG.warning('Waiting for the hypervisor at %s: %s', self.uri, error)
                     if not isinstance(error, libvirt.libvirtError):
-                        # NOTE: a bug, or a host that has no room for a thread. It must not be the last attempt.
-                        LOG.exception('The hypervisor could not even be asked')
+                        # NOTE: an internal error, or a host that has no room for a thread. Try again all the same.
+                        LOG.exception('Unexpected error while connecting to the hypervisor')
                 was_down = True
                 self._closing.wait(self._interval)
                 continue
             if was_down:
                 self._closing.wait(self._settle)
             trouble.is_over()
-            was_down = True  # should it be lost
+            was_down = True  # for the next round, after a loss
             if not self._publish(connection):
                 LOG.warning('Lost the connection to the hypervisor at %s before it was used', self.uri)
                 close(connection)
@@ -323,12 +323,10 @@ class Host:
         return connection
 
     def _publish(self, connection: Any) -> bool:
-        """Let everybody use a connection; False if it stands no more.
-
-        When it is lost before that, _on_closed finds nothing to give up. So it is asked once more afterwards: from then
-        on whatever ends it gives it up.
-        """
-        if not stands(connection):
+        """Make a connection available to all callers; return False if the connection is lost already."""
+        # If the connection is lost before it is published, _on_closed finds nothing to give up. So it is checked again
+        # afterwards: from then on _on_closed gives it up.
+        if not is_up(connection):
             return False
         with self._lock:
             self._connections = Connections(connection, self._open_kept_alive, self._max_calls)
@@ -346,7 +344,7 @@ class Host:
         LOG.warning('Lost the connection to the hypervisor at %s', self.uri)
         self._lost.set()
 
-    # The callbacks run in libvirt's event loop: put it in the queue, and nothing else.
+    # The callbacks run in libvirt's event loop: they put the event into the queue, and do nothing else.
 
     def _on_closed(self, connection: Any, _reason: int, _opaque: object) -> None:
         self._give_up(connection)
@@ -366,11 +364,11 @@ class Host:
     def _on_removal_failed(self, _connection: Any, domain: Any, alias: str, _opaque: object) -> None:
         self._events.put(events.DeviceRemovalFailed(domain.UUIDString(), alias))
 
-    def _tell(self) -> None:
+    def _deliver_events(self) -> None:
         while (event := self._events.get()) is not None:
             for listener in tuple(self._listeners):
                 try:
                     listener(event)
                 except Exception:
-                    # NOTE: a listener that fails must not end the events for all others.
+                    # NOTE: a listener that fails must not end the events for the other listeners.
                     LOG.exception('An event was not handled: %s', event)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's devices as one list made of its two definitions."""
+"""The device list of a guest, made of its two definitions."""
 
 import collections
 import dataclasses
@@ -17,11 +17,11 @@ from aliasagent.virt.guest import Side
 class Entry:
     """One device of a guest."""
 
-    #: The id of the volume, port or other thing behind it; None if that is not known, or if the evidence contradicts
-    #: itself.
+    #: The id of the volume, port or other resource; None if there is no evidence for one, or if the evidence
+    #: contradicts itself.
     id: str | None
     kind: str
-    #: The user alias; None before there is one.
+    #: The user alias; None if the device has none.
     alias: str | None
     target: str | None
     live: bool = False
@@ -29,21 +29,21 @@ class Entry:
 
 
 def entries(definitions: Definitions, records: Iterable[identity.Record] = ()) -> list[Entry]:
-    """Each device once, in the order of the definitions.
+    """Return each device once, in the order of the definitions.
 
-    :param records: what is known from elsewhere of the guest's devices.
-    A device of one side is shown as the same as one of the other by its id, else, only for this list, by its place.
+    :param records: hints about the guest's devices.
     """
-    known = tuple(records)
-    shown: dict[tuple[object, ...], Entry] = {}
+    # A device of one definition is listed as the same as one of the other by its id, else, only here, by its place.
+    hints = tuple(records)
+    listed: dict[tuple[object, ...], Entry] = {}
     for side, domain in definitions.sides():
         seen: collections.Counter[tuple[object, ...]] = collections.Counter()
-        for device, whose in _identified(domain, known):
+        for device, whose in _identified(domain, hints):
             key = identity.listed_as(device, whose)
             seen[key] += 1
-            entry = shown.setdefault((*key, seen[key]), Entry(whose, device.kind, None, device.target))
+            entry = listed.setdefault((*key, seen[key]), Entry(whose, device.kind, None, device.target))
             _add(entry, device, side)
-    return list(shown.values())
+    return list(listed.values())
 
 
 def _identified(domain: Domain, records: tuple[identity.Record, ...]) -> list[tuple[base.Device, str | None]]:

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits for what libvirt does with a guest while nobody waits for its answer any more.
-
-When a client is gone, or its connection, libvirtd goes on with the save or the restore that it was asked for.
-"""
+"""Waits for a libvirt job whose client or connection is gone: libvirtd continues a save or a restore without it."""
 
 import logging
 import time
@@ -14,20 +11,20 @@ from aliasagent.virt.host import Host
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between two looks.
+#: Seconds between two reads of the guest.
 _INTERVAL = 0.5
-#: Seconds to wait for a hypervisor that goes away meanwhile.
+#: Seconds to wait for a connection that is lost meanwhile.
 _RECONNECT = 60.0
 #: Seconds that a job may take: enough for some TiB of memory on a slow disk.
 _LONGEST = 6 * 3600.0
 
 
 class Stopping(Exception):
-    """The agent stops. What libvirt does with a guest is left to it, and followed after the next start."""
+    """The agent stops. libvirt continues its job, and the agent follows the job after its next start."""
 
 
 def pause(host: Host, seconds: float) -> None:
-    """Wait between two looks.
+    """Wait between two reads of a guest.
 
     :raises Stopping: the agent stops.
     """
@@ -36,39 +33,39 @@ def pause(host: Host, seconds: float) -> None:
 
 
 def wait_ended(
-    host: Host, instance: str, left: str, on_look: Callable[[Guest], None] = lambda _guest: None
+    host: Host, instance: str, left: str, on_read: Callable[[Guest], None] = lambda _guest: None
 ) -> None:
-    """Wait until libvirt is at no job with a guest, or the guest is not there any more.
+    """Wait until libvirt runs no job on a guest, or the guest is gone.
 
-    :param left: how things are if this fails, for the error's words.
-    :param on_look: called with the guest at each look, before it is asked whether there is a job.
-    :raises GuestBusy: it takes too long.
-    :raises HypervisorUnavailable: the hypervisor stays away.
+    :param left: what the operator must know if this fails, for the error message.
+    :param on_read: called with each look-up of the guest, before its job is read.
+    :raises GuestBusy: the job takes too long.
+    :raises HypervisorUnavailable: the connection is not up again in time.
     :raises Stopping: the agent stops.
     """
     begun = time.monotonic()
-    said = False
-    while _goes_on(host, instance, left, on_look):
-        if not said:
-            LOG.info('Instance %s: waiting for what libvirt does with it', instance)
-            said = True
+    is_logged = False
+    while _is_at_work(host, instance, left, on_read):
+        if not is_logged:
+            LOG.info('Instance %s: waiting for the job that libvirt runs on it', instance)
+            is_logged = True
         if time.monotonic() - begun > _LONGEST:
-            raise exception.GuestBusy(instance=instance, reason=f'libvirt is still at a job with it; {left}')
+            raise exception.GuestBusy(instance=instance, reason=f'libvirt still runs a job on it; {left}')
         pause(host, _INTERVAL)
 
 
-def _goes_on(host: Host, instance: str, left: str, on_look: Callable[[Guest], None]) -> bool:
-    """Whether a job is under way, or that is not known."""
+def _is_at_work(host: Host, instance: str, left: str, on_read: Callable[[Guest], None]) -> bool:
+    """Return whether libvirt runs a job on the guest, or the guest cannot be read."""
     if not _wait_connected(host):
         raise exception.HypervisorUnavailable(reason=f'no connection to {host.uri}; {left}')
     try:
         guest = host.guest(instance)
-        on_look(guest)
+        on_read(guest)
         return guest.is_at_work()
     except exception.InstanceNotFound:
         return False
     except exception.HypervisorError as error:
-        LOG.debug('Instance %s: what libvirt does with it is not known at the moment: %s', instance, error)
+        LOG.debug('Instance %s: its job cannot be read at the moment: %s', instance, error)
         return True
 
 

@@ -1,35 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An unplug as a state machine: what is known of it, and what to do next. Pure: nothing is asked or read here.
+"""An unplug as a state machine: its state and the next step. Pure: this module calls and reads nothing.
 
-The states are those of :class:`Unplug`: asked so often, waiting since. What can happen to it, and what follows:
+The state is in :class:`Unplug`: the number of attempts and the current deadline. The events, and what follows:
 
 =====================================  ====================  ===========================================
 libvirt replied to the request         next
 =====================================  ====================  ===========================================
-taken                                  wait for a timeout    the guest has been asked
-busy                                   wait a moment         asked again within the same attempt
-no answer                              wait for a timeout    nothing is known
+accepted                               wait for a timeout    the guest has the request
+busy                                   wait a moment         the agent asks again within the same attempt
+no answer                              wait for a timeout    the guest may have the request
 refused, never possible                end: failed
-refused otherwise                      look                  it may be refused because the device is gone
+refused otherwise                      read the guest        the reason may be that the device is removed
 =====================================  ====================  ===========================================
 
 =====================================  ====================  ===========================================
-a look at the guest showed             after what            next
+a read of the guest showed             after what            next
 =====================================  ====================  ===========================================
-the device is gone                     anything              end: done
+the device is removed                  anything              end: done
 lost: the guest kept it elsewhere      anything              end: failed
-nothing, it cannot be read             anything              an attempt is used up; wait, or end: failed
+nothing, the guest is unreadable       anything              an attempt is used up; wait, or end: failed
 the device is there                    a refusal             end: failed
 the device is there                    a deadline            ask again, or end: timed out
 the device is there                    a restart             wait a moment, ask again
-the device is there                    a removal             go on waiting: another device of its alias went
+the device is there                    a removal             keep waiting: another device with its alias is removed
 =====================================  ====================  ===========================================
 
-While libvirt does not answer a request or a look at all, each deadline uses up an attempt, and the last one ends it:
-timed out.
+While libvirt does not answer a request or a read at all, each deadline uses up an attempt. The deadline after the last
+attempt ends the unplug: timed out.
 
-An event is never more than a hint to look: it may be of an earlier device of the same alias, or of an earlier run of
-the guest.
+An event is only a reason to read the guest: the event may be about an earlier device with the same alias, or about an
+earlier run of the guest.
 """
 
 import dataclasses
@@ -51,24 +51,24 @@ LEFT_UNKNOWN = (
 )
 LEFT_UNKNOWN_LIVE_ONLY = f'it is gone from the persistent config; {LEFT_UNKNOWN}'
 
-#: Why a device is not out though the guest does not run: it has the device where it goes on.
+#: Why a device is not removed though the guest is stopped: the guest continues elsewhere or later, with the device.
 KEPT = {
     events.Cause.MIGRATED: 'the guest has moved to another host with it',
     events.Cause.SAVED: 'the guest was saved with it',
-    events.Cause.UNKNOWN: 'libvirt does not say how the guest stopped: if it was saved to a file, it goes on with it',
+    events.Cause.UNKNOWN: 'libvirt does not report how the guest stopped; a guest saved to a file still has the device',
 }
-#: What a fingerprint remembers of them: of a guest that runs anew, how it stopped before cannot be read any more.
+#: What a fingerprint stores of them: once a guest runs again, libvirt no longer reports how it stopped before.
 _REMEMBERED = {'migrated': events.Cause.MIGRATED, 'saved': events.Cause.SAVED}
 
-#: Seconds to wait before a guest is asked again that was reset or started, or whose hot-plug controller is busy (for up
-#: to 5 s). A guest that is reset releases the device by itself, and libvirtd 9.0 crashes (it uses the device after it
-#: was freed) if it is asked for the device at the very moment in which that goes.
+#: Seconds to wait before the agent asks a guest again that was reset or started, or whose hot-plug controller is busy
+#: (for up to 5 s). A guest that is reset releases the device by itself, and libvirtd 9.0 crashes (use after free) if
+#: the agent asks for the device at the very moment of that release.
 PAUSE = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class RetryPolicy:
-    """How long a guest may take."""
+    """How long and how often to wait for a guest to release a device."""
 
     #: Seconds to wait before asking again.
     timeout: float
@@ -79,23 +79,23 @@ class RetryPolicy:
 class Reply(enum.Enum):
     """What libvirt replied to a request to unplug."""
 
-    TAKEN = enum.auto()
+    ACCEPTED = enum.auto()
     BUSY = enum.auto()
     NO_ANSWER = enum.auto()
 
 
 class Seen(enum.Enum):
-    """What a look at the guest showed."""
+    """What a read of the guest showed."""
 
     GONE = enum.auto()
     THERE = enum.auto()
-    #: The device is not out, and this detach cannot get it out any more.
+    #: The device is not removed, and this detach can no longer remove it.
     LOST = enum.auto()
     UNREADABLE = enum.auto()
 
 
 class Why(enum.Enum):
-    """What a look at the guest was for."""
+    """Why the guest is read."""
 
     DEADLINE = enum.auto()
     #: The guest or libvirt refused to release the device.
@@ -112,41 +112,42 @@ class Next(enum.Enum):
     ASK = enum.auto()
     WAIT = enum.auto()
     #: Leave the deadline as it is.
-    GO_ON = enum.auto()
+    KEEP_WAITING = enum.auto()
     END = enum.auto()
     TIME_OUT = enum.auto()
 
 
 @dataclasses.dataclass
 class Unplug:
-    """A device on its way out of a running guest."""
+    """An unplug in progress: a device that a running guest is to release."""
 
     instance: str
     device_id: str
     #: The device, in the run of the guest that was asked.
     device: DeviceFingerprint
     retry_policy: RetryPolicy
-    #: Where the device still is if the guest does not release it, for the error's words.
+    #: Where the device still is if the guest does not release it, for the error message.
     left: str = LEFT
     future: 'futures.Future[None]' = dataclasses.field(default_factory=futures.Future)
     attempts: int = 0
-    #: Seconds of the running attempt that the guest was too busy to be asked.
+    #: Seconds of the current attempt during which the guest was too busy to accept a request.
     busy: float = 0.0
-    #: Seconds from now to the next deadline, and its number, so that an older one is known to be void.
+    #: Seconds from now to the next deadline, and the number of that deadline: older deadlines are ignored.
     wait: float = 0.0
     deadline: int = 0
-    #: Whether libvirt is asked something about the guest, and has not answered.
+    #: Whether a libvirt call about the guest has not returned yet.
     is_calling: bool = False
-    #: Whether a request that the guest has not answered may still take the device out.
+    #: Whether a request that the guest has not answered may still remove the device.
     may_still_go: bool = False
     #: When the guest was asked first, in seconds since the epoch.
     since: float = dataclasses.field(default_factory=time.time)
-    #: Whom it is done for: whatever thread goes on with it says so in the log.
+    #: The request context, with which every thread that continues this unplug logs.
     context: 'oslo_context.RequestContext | None' = dataclasses.field(default_factory=context.current)
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells unplugs apart. Not the alias: the running guest may have none that is the device's own."""
+        """The key of the unplug."""
+        # Without the alias: the running guest may have no alias that is the device's own.
         return (self.instance, self.device_id)
 
     @property
@@ -155,7 +156,7 @@ class Unplug:
         return self.device.alias or ''
 
     def ended(self, cause: events.Cause | None) -> None:
-        """Remember how the run ended that was asked, if the guest may go on with the device."""
+        """Store how the run that was asked has ended, if the guest may continue with the device."""
         for how, remembered in _REMEMBERED.items():
             if cause is remembered:
                 self.device = dataclasses.replace(self.device, kept=how)
@@ -163,19 +164,19 @@ class Unplug:
     def after_reply(self, reply: Reply) -> Next:
         """Decide what follows libvirt's reply to a request."""
         self.wait = self.retry_policy.timeout
-        if reply is Reply.TAKEN:
+        if reply is Reply.ACCEPTED:
             self.may_still_go = True
         if reply is Reply.BUSY:
             self.wait = min(self.wait, PAUSE)
             self.busy += self.wait
             if self.busy < self.retry_policy.timeout:
-                self.attempts -= 1  # it is asked again within the same attempt
+                self.attempts -= 1  # the guest is asked again within the same attempt
             else:
                 self.busy = 0.0
         return Next.WAIT
 
-    def after_look(self, why: Why, seen: Seen) -> Next:
-        """Decide what follows a look at the guest."""
+    def after_read(self, why: Why, seen: Seen) -> Next:
+        """Decide what follows a read of the guest."""
         self.wait = self.retry_policy.timeout
         match seen, why:
             case (Seen.GONE | Seen.LOST), _:
@@ -186,9 +187,9 @@ class Unplug:
             case _, Why.REFUSAL:
                 return Next.END
             case _, Why.REMOVAL:
-                return Next.GO_ON
+                return Next.KEEP_WAITING
             case _, Why.RESTART:
-                # The guest, or the way to it, is not the one any more that was asked.
+                # The run or the connection that got the request may have ended, so the attempt does not count.
                 self.attempts = max(0, self.attempts - 1)
                 self.wait = min(self.wait, PAUSE)
                 return Next.WAIT
@@ -196,7 +197,7 @@ class Unplug:
                 return Next.ASK if self.attempts < self.retry_policy.attempts else Next.TIME_OUT
 
     def after_silence(self) -> Next:
-        """Decide what follows a deadline while libvirt has not answered the last request or look."""
+        """Decide what follows a deadline while libvirt has not answered the last request or read."""
         self.wait = self.retry_policy.timeout
         self.attempts += 1
         if self.attempts <= self.retry_policy.attempts:
@@ -205,17 +206,17 @@ class Unplug:
         return Next.TIME_OUT
 
     def failed(self, reason: object) -> exception.DetachFailed:
-        """The error of a detach that has ended without the device going."""
+        """Build the error of a detach that has failed; the message says where the device still is."""
         return exception.DetachFailed(
             instance=self.instance, device=self.device_id, reason=f'{reason}; {self.left}'
         )
 
     def lost(self, reason: str) -> exception.DetachFailed:
-        """The error of a detach whose guest has the device, or may have it, where it cannot be asked for it."""
+        """Build the error of a detach that can no longer remove the device; the reason says where the device is."""
         return exception.DetachFailed(instance=self.instance, device=self.device_id, reason=reason)
 
     def timed_out(self) -> exception.DetachTimeout:
-        """The error of a detach whose guest has used up its attempts."""
+        """Build the error of a detach whose guest has used up its attempts."""
         return exception.DetachTimeout(
             instance=self.instance,
             device=self.device_id,
@@ -226,5 +227,5 @@ class Unplug:
 
 
 def kept_elsewhere(device: DeviceFingerprint) -> str | None:
-    """Why a device is not out though what runs here has it not; None if nothing of that kind is known."""
+    """Return how the guest kept a device that it does not show now; None if no save or migration is recorded."""
     return None if device.kept is None else KEPT[_REMEMBERED[device.kept]]

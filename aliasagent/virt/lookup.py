@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device of an id in both definitions of a guest, and what may be done about it."""
+"""Finds the device of an id in both definitions of a guest, and checks that it may be attached or detached."""
 
 from collections.abc import Iterable
 
@@ -25,7 +25,7 @@ def both(
 
 
 def refuse_other_letters(definitions: Definitions, device_id: str) -> None:
-    """Refuse an id that a device has in letters of the other case: it is there, and its alias is another one.
+    """Refuse an id that a device has in another letter case, and so with another alias.
 
     :raises DeviceConflict: there is such a device.
     """
@@ -36,17 +36,17 @@ def refuse_other_letters(definitions: Definitions, device_id: str) -> None:
                 raise exception.DeviceConflict(
                     instance=domain.uuid,
                     device=device_id,
-                    reason=f'{found.describe()} has this id in other letters; it goes by {written}',
+                    reason=f'{found.describe()} has this id in another letter case: {written}',
                 )
 
 
 def check_same(
     instance: str, device_id: str, wanted: base.Device, decided: differences.Decided, found: base.Device
 ) -> None:
-    """See that the device that goes by an id is the one that is asked for, in all that the request decides.
+    """Check that the device with an id is the requested one, in all properties that the request decides.
 
     :param decided: the properties that count, with their fields.
-    :raises DeviceConflict: it is another device, or the same in another way; the words name the field.
+    :raises DeviceConflict: the device is another one, or has another property; the message names the field.
     """
     contradiction = identity.first_contradiction(found, wanted, sources.lead_to_one)
     if contradiction is not None:
@@ -58,18 +58,18 @@ def check_same(
         raise exception.DeviceConflict(
             instance=instance,
             device=device_id,
-            reason=f'it is attached with {difference.field} {difference.have}, asked for is {difference.want}',
+            reason=f'it is attached with {difference.field} {difference.have}, the request asks for {difference.want}',
         )
 
 
 def check_can_go(
     definitions: Definitions, device_id: str, live: Found | None, persistent: Found | None, kind: str | None
 ) -> None:
-    """See that a device may be taken out, before anything is changed.
+    """Check that a device may be detached, before anything is changed.
 
-    :param kind: what it has to be; None for any.
-    :raises DeviceConflict: it is of another kind, or other devices are plugged into it.
-    :raises Unsupported: a running guest has it, and none releases such a device.
+    :param kind: the kind that the device must have; None for any.
+    :raises DeviceConflict: the device is of another kind, or other devices are plugged into it.
+    :raises Unsupported: a running guest has the device, and no running guest releases such a device.
     """
     for domain, found in ((definitions.live, live), (definitions.persistent, persistent)):
         if domain is None or found is None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moves a running guest to another host, where its devices have the aliases that they lack here.
+"""Moves a running guest to another host, where its devices get the aliases that they lack here.
 
-libvirt's own peer-to-peer migration, with a definition for the guest there: the destination need not have this agent.
+This is libvirt's own peer-to-peer migration, with a definition for the destination: the destination does not need this
+agent.
 
-Nothing here keeps operations on one guest apart from each other: whoever calls does (:mod:`aliasagent.operations`), but
-for :func:`abort`, which is for a guest that is being moved.
+Nothing here serializes the operations on one guest: the caller does (:mod:`aliasagent.operations`). The exception is
+:func:`abort`, which is for a guest that is being moved.
 """
 
 import dataclasses
@@ -27,28 +28,28 @@ from aliasagent.virt.watch import Watch
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between two looks at how far it is.
+#: Seconds between two reads of the progress.
 _INTERVAL = 0.5
-#: How many looks, one after the other, have to find a guest on no way.
-_LOOKS = 2
-#: Seconds in which libvirt says why a guest is gone.
-_TOLD = 2.0
-#: Why a guest that is shut off here may run at the other host.
+#: How many consecutive reads must find that the guest is not being migrated.
+_READS = 2
+#: Seconds to wait for libvirt's event that says why a guest is gone.
+_EVENT_WAIT = 2.0
+#: Why a guest that is shut off here may run at the other host, for the error message.
 _LEFT = {
     events.Cause.MIGRATED: 'is shut off here because it was migrated',
-    events.Cause.UNKNOWN: 'is shut off here, and libvirt does not say why',
+    events.Cause.UNKNOWN: 'is shut off here, and libvirt does not report why',
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a guest is on its way; memory and disks together, in bytes."""
+    """How far a migration is; memory and disks together, in bytes."""
 
     total: int
     processed: int
-    #: Grows again when the guest writes faster than it is carried.
+    #: Grows again when the guest writes faster than libvirt sends.
     remaining: int
-    #: Seconds since it began.
+    #: Seconds since the migration began.
     elapsed: float
 
 
@@ -63,22 +64,24 @@ def migrate(
     unsafe: bool = False,
     begin: Callable[[], object] = lambda: None,
 ) -> dict[str, str]:
-    """Move a running guest, and return when it runs there and is gone here.
+    """Move a running guest, and return when it runs at the destination and is gone here.
 
-    A device attached or changed by another client between our look and the begin of the migration makes libvirt refuse
-    the definition, as a rule, and the guest stays. A guest whose devices lack nothing moves with no definition of ours.
+    If another client attaches or changes a device between the agent's read and the begin of the migration, libvirt
+    usually refuses the definition, and the guest stays. A guest whose devices lack no alias moves with libvirt's own
+    definition.
 
     :param dest_uri: the destination's libvirtd, as this host's libvirtd reaches it.
     :param rewrite: sets the aliases in a definition.
-    :param migrate_uri: how the guest's memory travels, if not as the destination proposes.
-    :param bandwidth_mib: MiB per second that it may take; None for libvirt's own limit.
-    :param unsafe: move it even if libvirt cannot see that both hosts share the disks without a cache between them.
-    :param begin: called when the guest is seen to run and to be on no way, before its devices are looked at.
-    :return: the aliases that the running guest has there and had not here, and on what evidence.
-    :raises InvalidInput: an address is none.
+    :param migrate_uri: where the guest's memory is sent; None for the destination's proposal.
+    :param bandwidth_mib: maximum bandwidth in MiB per second; None for libvirt's own limit.
+    :param unsafe: move the guest even if libvirt cannot see that both hosts share its disks without a cache between
+        them.
+    :param begin: called when the guest is known to run and not to be migrating, before its devices are read.
+    :return: the aliases that the running guest gets at the destination, with the evidence for each.
+    :raises InvalidInput: a URI is invalid.
     :raises InstanceNotFound: there is no such guest.
-    :raises GuestBusy: it is being migrated already.
-    :raises HypervisorError: it could not be moved, in libvirt's words. It goes on here, as it was.
+    :raises GuestBusy: the guest is already being migrated.
+    :raises HypervisorError: the guest could not be moved; the message is libvirt's. The guest continues here as it was.
     """
     uris.needs(dest_uri, migrate_uri)
     guest = host.guest(instance)
@@ -86,7 +89,7 @@ def migrate(
         raise _not_running('migrate', instance)
     guest.refuse_if_migrating()
     begin()
-    # Read only now: to begin can take long, and the guest may be another one by then.
+    # Read only now: begin() can take long, and the guest may have changed meanwhile.
     live_text = guest.movable_text()
     if live_text is None:
         raise _not_running('migrate', instance)
@@ -114,54 +117,54 @@ def migrate(
 
 
 def progress(host: Host, instance: str) -> Progress | None:
-    """How far a guest is on its way to another host; None if it is on none.
+    """Return how far the migration of a guest is; None if the guest is not being migrated.
 
     :raises InstanceNotFound: there is no such guest; it may have arrived.
-    :raises HypervisorError: it does not run.
+    :raises HypervisorError: the guest does not run.
     """
     try:
         return _progress(host.guest(instance))
     except errors.InvalidOperation as error:
-        raise _not_running('look how far the migration is', instance) from error
+        raise _not_running('read the progress of the migration', instance) from error
 
 
 def follow(host: Host, instance: str, dest_uri: str, check: Callable[[], None] = lambda: None) -> None:
-    """Wait for a migration that an earlier process began: libvirtd carries it on when its client is gone.
+    """Wait for a migration that an earlier process began: libvirtd continues it when its client is gone.
 
-    One look that finds it on no way does not say that it stays: one that has left is stopped first, and gone later.
-    And one that is gone need not have arrived: a transient guest that ends is gone, too. What proves that it has left
-    is libvirt's own word while it is followed, or the guest at the other host. One that has left may be defined here
-    still, if libvirtd did not come to undefine it.
+    One read that finds no migration does not prove that the guest stays: a guest that has left is first stopped here,
+    and removed later. A guest that is gone need not have arrived: a transient guest that ends is gone, too. Two things
+    prove that a guest has left: libvirt's own event, while the agent follows the guest, or the guest at the other host.
+    A guest that has left may still be defined here, if libvirtd did not come to undefine it.
 
     :param dest_uri: the destination's libvirtd.
-    :param check: refuses a destination that may not be connected to.
-    :raises HypervisorUnavailable: nothing is known meanwhile.
-    :raises HypervisorError: the guest is here, and not on its way; or it is not, and has not arrived; or whether it has
-        cannot be told.
+    :param check: refuses a destination that the agent may not connect to.
+    :raises HypervisorUnavailable: the hypervisor cannot be reached.
+    :raises HypervisorError: the guest is here and not being migrated; or it is not here and has not arrived; or the
+        destination does not say whether it has.
     :raises Stopping: the agent stops.
     """
     with Watch(host, instance) as watch:
         begun = watch.now()
         try:
-            _wait_until_it_stays(host, instance)
+            _wait_until_not_migrating(host, instance)
             left = _LEFT.get(host.guest(instance).stopped_by() or events.Cause.OTHER)
         except exception.InstanceNotFound as error:
-            if not watch.ended_by(events.Cause.MIGRATED, begun, _TOLD):
-                _see_that_it_arrived(host, instance, dest_uri, check, f'{error} any more')
+            if not watch.ended_by(events.Cause.MIGRATED, begun, _EVENT_WAIT):
+                _check_arrival(host, instance, dest_uri, check, f'{error} any more')
             LOG.info('Instance %s has moved to another host', instance)
             return
     if left is None:
-        # Not begun again: an operator may have aborted it.
+        # The migration is not begun again: an operator may have aborted it.
         raise exception.HypervisorError(action='migrate', reason='it was interrupted, and the guest is still here')
-    _see_that_it_arrived(host, instance, dest_uri, check, f'instance {instance} {left}')
+    _check_arrival(host, instance, dest_uri, check, f'instance {instance} {left}')
     LOG.warning('Instance %s has moved to another host, and is still defined here: undefine it here', instance)
 
 
 def abort(host: Host, instance: str) -> None:
-    """Have a guest that is on its way stay here. :func:`migrate` ends with an error then.
+    """Abort the migration of a guest, so that the guest stays here; :func:`migrate` then raises an error.
 
     :raises InstanceNotFound: there is no such guest; it may have arrived.
-    :raises HypervisorError: it does not run, or is not on its way; or it is too late.
+    :raises HypervisorError: the guest does not run or is not being migrated, or it is too late.
     """
     guest = host.guest(instance)
     try:
@@ -170,49 +173,49 @@ def abort(host: Host, instance: str) -> None:
         guest.abort_job()
     except errors.InvalidOperation as error:
         raise exception.HypervisorError(action='abort', reason=error.kwargs['reason']) from error
-    LOG.info('Instance %s shall stay', instance)
+    LOG.info('Asked libvirt to abort the migration of instance %s', instance)
 
 
-def _wait_until_it_stays(host: Host, instance: str) -> None:
-    stays = 0
-    while stays < _LOOKS:
-        stays = 0 if _is_on_its_way(host, instance) else stays + 1
+def _wait_until_not_migrating(host: Host, instance: str) -> None:
+    idle_reads = 0
+    while idle_reads < _READS:
+        idle_reads = 0 if _is_migrating(host, instance) else idle_reads + 1
         jobs.pause(host, _INTERVAL)
 
 
-def _is_on_its_way(host: Host, instance: str) -> bool:
-    """Whether the guest is being moved, or that cannot be told at the moment."""
+def _is_migrating(host: Host, instance: str) -> bool:
+    """Return whether the guest is being migrated, or cannot be read at the moment."""
     try:
         return _progress(host.guest(instance)) is not None
     except exception.HypervisorUnavailable:
         raise
     except errors.InvalidOperation:
-        return False  # it does not run
+        return False  # the guest does not run
     except exception.HypervisorError as error:
-        LOG.debug('Instance %s: how far it is is not known at the moment: %s', instance, error)
+        LOG.debug('Instance %s: the progress of the migration cannot be read at the moment: %s', instance, error)
         return True
 
 
-def _see_that_it_arrived(
+def _check_arrival(
     host: Host, instance: str, dest_uri: str, check: Callable[[], None], here: str
 ) -> None:
-    """See that a guest that does not run here any more has arrived at the other host.
+    """Check that a guest that no longer runs here has arrived at the other host.
 
-    :param here: how it is here, for the error's words.
-    :raises HypervisorError: it does not, or that cannot be told.
+    :param here: how the guest is here, for the error message.
+    :raises HypervisorError: the guest has not arrived, or the destination does not say whether it has.
     """
     try:
-        # Again, for it may have been let pass by an earlier release.
+        # Checked again, because an earlier version of the agent may have accepted the URI.
         uris.needs(dest_uri)
         check()
         runs = destination.runs(host, dest_uri, instance)
     except (exception.HypervisorError, exception.InvalidInput) as error:
         reason = (
-            f'it was interrupted, and {here}; whether it arrived cannot be told ({error}): look at the destination'
+            f'it was interrupted, and {here}; whether it arrived is not known ({error}): check the destination'
         )
         raise exception.HypervisorError(action='migrate', reason=reason) from error
     if not runs:
-        reason = f'it was interrupted, and {here}, nor does it run at the destination: it ended'
+        reason = f'it was interrupted, and {here}, and it does not run at the destination either: it ended'
         raise exception.HypervisorError(action='migrate', reason=reason)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names for the runs of a guest: from a start to the next stop."""
+"""Names the runs of a guest. A run lasts from a start to the next stop."""
 
 import functools
 import pathlib
@@ -11,7 +11,7 @@ _BOOT_ID = pathlib.Path('/proc/sys/kernel/random/boot_id')
 
 @functools.cache
 def _boot() -> str:
-    """The name of this host's present boot: libvirt counts its runs anew after each."""
+    """Return the name of this host's current boot, because libvirt's run numbers begin anew after each boot."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
@@ -19,9 +19,7 @@ def _boot() -> str:
 
 
 def run_of(live: Domain) -> str:
-    """Name the run that a running definition is of.
-
-    libvirt's number of a run may come again when libvirtd was restarted, too. So a run's name says which devices to
-    compare, and never by itself that a device is still the same one.
-    """
+    """Return the name of the run that a running definition belongs to."""
+    # libvirt's run numbers may repeat after a restart of libvirtd, too. So a run's name says which devices to compare,
+    # and never proves by itself that a device is still the same one.
     return f'{_boot()}/{live.runtime_id}'

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether two paths of this host lead to one file or block device."""
+"""Compares paths of this host by the file or block device that they lead to."""
 
 import os
 import stat
 
 
 def lead_to_one(one: str, other: str) -> bool:
-    """Whether two paths lead to the same, by whichever links."""
+    """Return whether two paths lead to the same file or block device, through any links."""
     return _led_to(one) == _led_to(other)
 
 
 def _led_to(path: str) -> object:
-    """What a path leads to: the same for all links to it. What is not there is known by its path without links."""
+    """Return what identifies the target of a path; for a missing file, its path with all links resolved."""
     try:
         found = os.stat(path)
     except OSError:

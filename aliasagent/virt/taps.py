@@ -7,5 +7,5 @@ _NET = pathlib.Path('/sys/class/net')
 
 
 def exists(name: str) -> bool:
-    """Whether the host has a network interface of this name, such as a tap that Neutron made for a port."""
+    """Return whether the host has a network interface of this name, such as a tap that Neutron created for a port."""
     return (_NET / name).exists()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is on its way out of running guests: asks the guests, looks at them, and keeps the deadlines.
+"""Unplugs in progress: asks running guests to release devices, reads the guests, and keeps the deadlines.
 
-A guest may take its time to release a device, or never do so. No thread waits for it: an unplug is an entry here, with
-a future that is resolved by a look at the guest. When to look and what follows is decided by
-:mod:`aliasagent.virt.leaving`; which device is the one that is meant by :mod:`aliasagent.devices.fingerprint`. One
-that failed is kept as *overdue*: the guest may release the device later.
+A guest may take long to release a device, or never release it. No thread waits for the guest: an unplug is an entry
+here, with a future that a read of the guest resolves. :mod:`aliasagent.virt.leaving` decides when to read the guest
+and what follows; :mod:`aliasagent.devices.fingerprint` decides which device is meant. An unplug that failed is kept as
+*overdue*: the guest may release the device later.
 """
 
 import functools
@@ -46,9 +46,10 @@ _PUT_BACK = 'another client has put it into the persistent config again; detach 
 class Unplugs:
     """All unplugs of a host.
 
-    :param on_late: called with the instance and the device's id when a device goes after its unplug had failed.
-    :param on_kept: called with both and the device when its guest was saved or moved with it, or runs with it again.
-    :param on_retry: called when a guest is asked once more.
+    :param on_late: called with the instance and the device's id when a device is removed after its unplug has failed.
+    :param on_kept: called with the instance, the device's id and the device when the guest was saved or moved with the
+        device, or runs with it again.
+    :param on_retry: called when a guest is asked again.
     :param on_timeout: called when a guest has used up its attempts.
     """
 
@@ -82,15 +83,15 @@ class Unplugs:
         left: str = LEFT,
         guest: Guest | None = None,
     ) -> 'futures.Future[None]':
-        """Ask a running guest to release a device; the future tells when it has, or why not.
+        """Ask a running guest to release a device; the future resolves when the device is removed, or with the error.
 
         The future fails with :exc:`DetachFailed`, :exc:`DetachTimeout`, :exc:`Unsupported`, :exc:`InstanceNotFound`,
-        :exc:`DeviceConflict` if it cannot be told whether the device is still there, or
-        :exc:`HypervisorUnavailable` if nothing could be learned through all attempts. It is never resolved if the agent
-        stops first.
+        :exc:`DeviceConflict` if the definition does not show whether the device is still there, or
+        :exc:`HypervisorUnavailable` if the guest could not be read in any attempt. The future is never resolved if the
+        agent stops first.
 
-        :param device: as it was just read.
-        :param guest: as it was just looked up; looked up here if None, and whenever it is asked again.
+        :param device: the device as just read.
+        :param guest: the guest as just looked up; None to look the guest up here, as every retry does.
         """
         unplug = Unplug(instance, device_id, device, retry_policy, left)
         with self._lock:
@@ -104,17 +105,17 @@ class Unplugs:
         if aliases.is_user(unplug.alias):
             returned = self._call_soon(unplug, functools.partial(self._ask, guest=guest))
         else:
-            # An alias that libvirt made may be another device's by now.
-            returned = self._look_soon(unplug, Why.DEADLINE)
+            # An alias that libvirt generated may belong to another device by now, so the guest is read first.
+            returned = self._check_soon(unplug, Why.DEADLINE)
         if returned is not None:
             returned.wait(_REPLY)
         return unplug.future
 
     def watch(self, instance: str, device_id: str, device: DeviceFingerprint | None, may_still_go: bool) -> None:
-        """Follow a device that an earlier process could not get out: the guest may still release it.
+        """Follow a device that an earlier agent process could not detach: the guest may still release the device.
 
-        :param device: as that process found it; None if it did not record that.
-        :param may_still_go: whether a request of that process may still be answered.
+        :param device: the device as that process recorded it; None if that process did not record it.
+        :param may_still_go: whether the guest may still answer a request of that process.
         """
         asked, never_again = device or DeviceFingerprint(), RetryPolicy(0.0, 0)
         unplug = Unplug(instance, device_id, asked, never_again, may_still_go=may_still_go)
@@ -124,57 +125,57 @@ class Unplugs:
             if device is not None:
                 before.device = device
         if before is unplug:
-            self._submit(unplug, self._look_after)
+            self._submit(unplug, self._check_overdue)
 
     def forget(self, instance: str, device_id: str) -> None:
-        """Follow a device no more: it was attached again."""
+        """Stop following a device: it was attached again, or detached."""
         with self._lock:
             self._overdue.pop((instance, device_id), None)
 
     def may_still_go(self, instance: str, device_id: str) -> bool | None:
-        """Whether a request that a guest has not answered may still take a device out; None if it is not followed."""
+        """Return whether an unanswered request may still remove a device; None if the device is not overdue."""
         with self._lock:
             overdue = self._overdue.get((instance, device_id))
         return None if overdue is None else overdue.may_still_go
 
     def asked(self, instance: str, device_id: str) -> DeviceFingerprint | None:
-        """The device as it was when the guest was asked to release it and did not; None if it was not asked."""
+        """Return an overdue device as it was when the guest was asked to release it; None if the guest was not."""
         with self._lock:
             overdue = self._overdue.get((instance, device_id))
         return None if overdue is None or not overdue.device.is_live else overdue.device
 
     @property
     def pending(self) -> int:
-        """How many devices are on their way out."""
+        """The number of unplugs in progress."""
         with self._lock:
             return len(self._pending)
 
     def under_way(self) -> list[Unplug]:
-        """What is on its way out."""
+        """Return the unplugs in progress."""
         return self._of(self._pending, None, None)
 
     def refuse_if_leaving(self, instance: str, device_id: str, live: Domain) -> None:
-        """Stop here if a guest was asked to release a device, has not done so in time, and may do so at any moment.
+        """Raise if a guest was asked to release a device, has not done so in time, and may do so at any moment.
 
-        :param live: the guest's running definition as it was just read. What another run was asked ended with it.
-        :raises GuestBusy: it was.
-        :raises Conflict: something is there that may be this device, or another one.
+        :param live: the guest's running definition, just read. A request ends with the run that got it.
+        :raises GuestBusy: the guest may still release the device.
+        :raises Conflict: the guest has a device that may be this one or another.
         """
         with self._lock:
             overdue = self._overdue.get((instance, device_id))
         run = runs.run_of(live)
-        # An earlier release did not record in which run it asked.
+        # An earlier version of the agent did not record the run that it asked.
         if overdue is None or not overdue.may_still_go or overdue.device.run not in (None, run):
             return
         if overdue.device.find_live(device_id, live, run) is not None:
             raise exception.GuestBusy(
                 instance=instance,
-                reason=f'it was asked to release {device_id}, and may do so at any moment: detach that once more, or '
+                reason=f'it was asked to release {device_id}, and may do so at any moment: detach it again, or '
                 'reset the guest',
             )
 
     def close(self) -> None:
-        """Follow nothing any more. What is pending stays so: its end is not known, and must not be made up."""
+        """Stop following all devices. Pending futures stay unresolved, because their outcome is not known."""
         self._deadlines.close()
         self._callers.close()
         with self._lock:
@@ -182,23 +183,23 @@ class Unplugs:
 
     def _ask(self, unplug: Unplug, guest: Guest | None = None) -> None:
         if unplug.future.done():
-            return  # it was given up before its turn came
+            return  # the unplug has ended before this call's turn
         unplug.attempts += 1
-        reply = Reply.TAKEN
+        reply = Reply.ACCEPTED
         # From here on the guest may get the request, even if libvirt never replies.
         before, unplug.may_still_go = unplug.may_still_go, True
         unplug.is_calling = True
         try:
             (guest or self._host.guest(unplug.instance)).detach(unplug.alias, Side.LIVE)
         except errors.UnplugPending as error:
-            LOG.debug('Instance %s still has to release %s: %s', unplug.instance, unplug.alias, error)
+            LOG.debug('Instance %s has not answered the last request for %s: %s', unplug.instance, unplug.alias, error)
         except errors.UnplugBusy as error:
             LOG.debug('Instance %s cannot release %s yet: %s', unplug.instance, unplug.alias, error)
             reply = Reply.BUSY
             unplug.may_still_go = before
         except exception.Unsupported as error:
             unplug.may_still_go = before
-            # Of a request that cannot be, nothing must be done: if something is, it is a failure.
+            # Unsupported means that nothing was changed. If the persistent config was, the detach has failed.
             self._end(unplug, error if unplug.left == LEFT else unplug.failed(error))
         except exception.InstanceNotFound as error:
             self._end(unplug, error)
@@ -207,7 +208,7 @@ class Unplugs:
             reply = Reply.NO_ANSWER
         except exception.HypervisorError as error:
             unplug.may_still_go = before
-            self._look(unplug, Why.REFUSAL, unplug.failed(error))
+            self._check(unplug, Why.REFUSAL, unplug.failed(error))
             return
         unplug.is_calling = False
         if not unplug.future.done() and unplug.after_reply(reply) is Next.WAIT:
@@ -222,45 +223,45 @@ class Unplugs:
         if unplug.deadline != number or unplug.future.done():
             return
         if not unplug.is_calling:
-            self._look_soon(unplug, Why.DEADLINE)
+            self._check_soon(unplug, Why.DEADLINE)
         elif unplug.after_silence() is Next.WAIT:
             self._set_deadline(unplug)
         else:
             self._time_out(unplug)
 
-    def _look_soon(
+    def _check_soon(
         self, unplug: Unplug, why: Why, error: Exception | None = None, ended: events.Cause | None = None
     ) -> threading.Event | None:
-        """Look at a guest from a thread of its own."""
-        look = functools.partial(self._look, why=why, error=error, ended=ended)
-        return self._call_soon(unplug, look) if why is Why.DEADLINE else self._submit(unplug, look)
+        """Read the guest in its own thread."""
+        check = functools.partial(self._check, why=why, error=error, ended=ended)
+        return self._call_soon(unplug, check) if why is Why.DEADLINE else self._submit(unplug, check)
 
     def _call_soon(self, unplug: Unplug, function: Callable[[Unplug], None]) -> threading.Event | None:
-        """As :meth:`_submit`, with a deadline: should libvirt hang, this ends as well."""
+        """Submit a call with a deadline, so that the unplug ends even if libvirt hangs."""
         unplug.is_calling = True
         unplug.wait = unplug.retry_policy.timeout
         self._set_deadline(unplug)
         return self._submit(unplug, function)
 
-    def _look(
+    def _check(
         self, unplug: Unplug, why: Why, error: Exception | None = None, ended: events.Cause | None = None
     ) -> None:
-        """Read the guest, and do what follows.
+        """Read the guest, and take the next step.
 
         :param error: the outcome if the device is still there, after a refusal.
-        :param ended: how an event said that the guest has stopped.
+        :param ended: why the guest stopped, as an event reported.
         """
         if unplug.future.done():
             return
-        seen, reason = self._see(unplug, ended)
+        seen, reason = self._check_removed(unplug, ended)
         unplug.is_calling = False
         if unplug.future.done():
-            return  # it was given up meanwhile
-        match unplug.after_look(why, seen):
+            return  # the unplug has ended meanwhile
+        match unplug.after_read(why, seen):
             case Next.ASK:
                 self._ask_again(unplug)
             case Next.WAIT:
-                LOG.debug('Instance %s still has %s, or it cannot be told: %s', unplug.instance, unplug.alias, reason)
+                LOG.debug('Instance %s still has %s, or cannot be read: %s', unplug.instance, unplug.alias, reason)
                 self._set_deadline(unplug)
             case Next.TIME_OUT:
                 self._time_out(unplug)
@@ -271,7 +272,7 @@ class Unplugs:
         if unplug.attempts:
             self._on_retry()
             LOG.info(
-                'Instance %s still has %s, and is asked once more: attempt %d of %d',
+                'Instance %s still has %s, and is asked again: attempt %d of %d',
                 unplug.instance,
                 unplug.alias,
                 unplug.attempts + 1,
@@ -283,11 +284,11 @@ class Unplugs:
         self._on_timeout()
         self._end(unplug, unplug.timed_out())
 
-    def _see(self, unplug: Unplug, ended: events.Cause | None = None) -> tuple[Seen, Exception | None]:
-        """Read the guest to see whether the device is out of it, live and persistent.
+    def _check_removed(self, unplug: Unplug, ended: events.Cause | None = None) -> tuple[Seen, Exception | None]:
+        """Read the guest, and return whether the device is removed from both definitions.
 
-        :param ended: how an event said that the guest has stopped; of a transient one nothing else is left.
-        :return: what was seen, and the error that stands for it if the device is not known to be out.
+        :param ended: why the guest stopped, as an event reported; a stopped transient guest leaves nothing to read.
+        :return: the result, and the error for it unless the device is proven to be removed.
         """
         before = unplug.device.kept
         unplug.ended(ended)
@@ -301,31 +302,31 @@ class Unplugs:
             guest = self._host.guest(unplug.instance)
             definitions = guest.definitions()
             if definitions.live is not None:
-                return self._see_running(unplug, guest, definitions.live, definitions.persistent)
+                return self._check_running(unplug, guest, definitions.live, definitions.persistent)
             cause = guest.stopped_by()
             if cause is None:
                 reason = 'it is neither running nor shut off'
                 return Seen.UNREADABLE, exception.GuestUnreadable(instance=unplug.instance, reason=reason)
-            return self._see_stopped(unplug, cause, definitions.persistent)
+            return self._check_stopped(unplug, cause, definitions.persistent)
         except exception.InstanceNotFound as error:
-            return (Seen.LOST, error) if ended is None else self._see_stopped(unplug, ended, None)
+            return (Seen.LOST, error) if ended is None else self._check_stopped(unplug, ended, None)
         except exception.Conflict as error:
             return Seen.LOST, error
         except exception.HypervisorError as error:
             return Seen.UNREADABLE, error
 
-    def _see_running(
+    def _check_running(
         self, unplug: Unplug, guest: Guest, live: Domain, persistent: Domain | None
     ) -> tuple[Seen, Exception | None]:
         run = runs.run_of(live)
         found = unplug.device.find_live(unplug.device_id, live, run)
         if found is None and not unplug.device.is_live:
-            # Of an older release, which did not record what it asked for. It may be there under no name.
-            return Seen.LOST, unplug.lost('it is not recorded what the guest was asked for')
-        if found is None and (kept := kept_elsewhere(unplug.device)) is not None and not guest.goes_on_from_save():
+            # An older version of the agent did not record the device, which may be there without an alias.
+            return Seen.LOST, unplug.lost('it is not recorded which device the guest was asked to release')
+        if found is None and (kept := kept_elsewhere(unplug.device)) is not None and not guest.continues_from_save():
             return Seen.LOST, unplug.lost(kept)
         if found is None:
-            return self._see_persistent(unplug, persistent)
+            return self._check_persistent(unplug, persistent)
         if found.alias is None:
             return Seen.LOST, unplug.failed(f'{found.describe()} has no alias while running')
         if unplug.device.run not in (None, run) and guest.was_started_anew():
@@ -333,15 +334,15 @@ class Unplugs:
         unplug.device = unplug.device.now(run, found)
         return Seen.THERE, None
 
-    def _see_stopped(
+    def _check_stopped(
         self, unplug: Unplug, cause: events.Cause, persistent: Domain | None
     ) -> tuple[Seen, Exception | None]:
         unplug.ended(cause)
         if (kept := KEPT.get(cause)) is not None:
             return Seen.LOST, unplug.lost(kept)
-        return self._see_persistent(unplug, persistent)
+        return self._check_persistent(unplug, persistent)
 
-    def _see_persistent(self, unplug: Unplug, persistent: Domain | None) -> tuple[Seen, Exception | None]:
+    def _check_persistent(self, unplug: Unplug, persistent: Domain | None) -> tuple[Seen, Exception | None]:
         if persistent is None or unplug.device.find_persistent(unplug.device_id, persistent, was_removed=True) is None:
             return Seen.GONE, None
         return Seen.LOST, unplug.lost(_PUT_BACK)
@@ -354,7 +355,7 @@ class Unplugs:
                 for unplug in (*self._of(self._pending, instance, alias), *self._of(self._overdue, instance, alias)):
                     unplug.may_still_go = False
                     if not unplug.future.done():
-                        self._look_soon(unplug, Why.REFUSAL, unplug.failed('the guest refused to release it'))
+                        self._check_soon(unplug, Why.REFUSAL, unplug.failed('the guest refused to release it'))
             case events.LifecycleChanged(instance, events.Lifecycle.STOPPED, cause):
                 self._hint(Why.RESTART, instance, ended=cause)
             case events.LifecycleChanged(instance, events.Lifecycle.STARTED | events.Lifecycle.REBOOTED):
@@ -365,19 +366,22 @@ class Unplugs:
     def _hint(
         self, why: Why, instance: str | None = None, alias: str | None = None, ended: events.Cause | None = None
     ) -> None:
-        """Look at what an event may be about; it may be about what was there before the guest was asked."""
+        """Read the guests that an event may be about; it may be about a device from before the request."""
         for unplug in self._of(self._pending, instance, alias):
-            self._look_soon(unplug, why, ended=ended)
+            self._check_soon(unplug, why, ended=ended)
         for unplug in self._of(self._overdue, instance, alias):
-            self._submit(unplug, functools.partial(self._look_after, ended=ended))
+            self._submit(unplug, functools.partial(self._check_overdue, ended=ended))
 
-    def _look_after(self, unplug: Unplug, ended: events.Cause | None = None) -> None:
-        """See whether an overdue device has gone."""
-        seen, error = self._see(unplug, ended)
+    def _check_overdue(self, unplug: Unplug, ended: events.Cause | None = None) -> None:
+        """Check whether an overdue device is removed."""
+        seen, error = self._check_removed(unplug, ended)
         if seen is Seen.UNREADABLE:
-            # Not known, and not made up.
+            # The device stays overdue until the guest can be read.
             LOG.warning(
-                'Instance %s: it is not known whether %s is still there: %s', unplug.instance, unplug.device_id, error
+                'Instance %s cannot be read, so it is not known whether %s is still there: %s',
+                unplug.instance,
+                unplug.device_id,
+                error,
             )
         if seen is not Seen.GONE and not isinstance(error, exception.InstanceNotFound):
             return
@@ -396,7 +400,7 @@ class Unplugs:
     def _submit(self, unplug: Unplug, function: Callable[[Unplug], None]) -> threading.Event | None:
         returned = self._callers.submit(unplug.instance, lambda: self._logged(function, unplug))
         if returned is None:
-            LOG.debug('Not looked at any more: %s of instance %s', unplug.device_id, unplug.instance)
+            LOG.debug('The agent stops, and no longer follows %s of instance %s', unplug.device_id, unplug.instance)
         return returned
 
     def _logged(self, function: Callable[[Unplug], None], unplug: Unplug) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of one guest while something takes long: which runs of it begin, and how they end."""
+"""Watches one guest during long work: which of its runs begin, and how they end."""
 
 import dataclasses
 import threading
@@ -13,16 +13,16 @@ from aliasagent.virt.host import Host
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """A time from which on it can be told whether a guest has started or stopped."""
+    """A moment after which the agent can say whether a guest has started or stopped."""
 
     connection: Any
-    #: How many starts and stops had been seen.
+    #: How many starts and stops had been seen at that moment.
     starts: int
     stops: int
 
 
 class Watch:
-    """Collects a guest's starts and stops for as long as this is entered."""
+    """Collects a guest's starts and stops while this context is entered."""
 
     def __init__(self, host: Host, instance: str) -> None:
         self._host = host
@@ -40,18 +40,18 @@ class Watch:
         self._host.unsubscribe(self._on_event)
 
     def now(self) -> Moment:
-        """Take this moment.
+        """Return the current moment.
 
-        :raises HypervisorUnavailable: nothing is known of the guest at the moment.
+        :raises HypervisorUnavailable: there is no connection that could report events of the guest.
         """
         with self._changed:
             return Moment(self._host.connection(), len(self._starts), len(self._stops))
 
     def has_not_started(self, since: Moment, number: int = -1) -> bool:
-        """Whether it is certain that no other run of the guest has begun since a moment.
+        """Return whether it is certain that no other run of the guest has begun since a moment.
 
-        :param number: libvirt's number of the run that the guest was in at that moment. What tells of its start may
-            come late; a later run has a higher number, for as long as libvirtd runs.
+        :param number: libvirt's number of the run that the guest was in at that moment. The event of that run's start
+            may come late; a later run has a higher number, for as long as libvirtd runs.
         """
         try:
             seen_all = self._host.connection() is since.connection
@@ -60,14 +60,14 @@ class Watch:
         return seen_all and not self.has_started(since, number)
 
     def has_started(self, since: Moment, number: int = -1) -> bool:
-        """Whether another run of the guest was seen to begin since a moment."""
+        """Return whether another run of the guest was seen to begin since a moment."""
         with self._changed:
             return any(start > number for start in self._starts[since.starts :])
 
     def ended_by(self, cause: events.Cause, since: Moment, timeout: float) -> bool:
-        """Whether libvirt said that the guest stopped, and that this was why the first time since a moment.
+        """Return whether libvirt reported a stop of the guest since a moment, and this cause for the first stop.
 
-        :param timeout: seconds that what it says may take to come.
+        :param timeout: seconds that the event may take to come.
         """
         with self._changed:
             self._changed.wait_for(lambda: len(self._stops) > since.stops, timeout)

@@ -115,7 +115,7 @@ class AgentContract(AgentCase):
             before = self.xml(guest)
         other = {**connection, 'data': {**connection['data'], 'access_mode': 'rw'}}
         operation = self.done('attach_volume', guest, volume, other, disk_bus='scsi')
-        self.assert_failed(operation, 'DeviceConflict', 'access_mode ro, asked for is rw')
+        self.assert_failed(operation, 'DeviceConflict', 'access_mode ro, the request asks for rw')
         self.assert_untouched(guest, before)
 
     def test_bad_input_names_the_field_and_changes_nothing(self) -> None:

@@ -13,33 +13,33 @@ from aliasagent.virt.guest import Side
 
 #: What a request for a volume may say that the disk is not, and the field that the error names.
 OTHER_VOLUMES: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
-    ({'data': {'access_mode': 'ro'}}, {}, 'connection_info.data.access_mode rw, asked for is ro'),
-    ({'data': {'format': 'qcow2'}}, {}, 'connection_info.data.format raw, asked for is qcow2'),
+    ({'data': {'access_mode': 'ro'}}, {}, 'connection_info.data.access_mode rw, the request asks for ro'),
+    ({'data': {'format': 'qcow2'}}, {}, 'connection_info.data.format raw, the request asks for qcow2'),
     (
         {'data': {'encryption': {'provider': 'luks', 'secret_uuid': '6fc0a1d6-51f8-4b4a-8f7c-5d6d0b3a5e11'}}},
         {},
-        'connection_info.data.encryption none, asked for is luks, 6fc0a1d6-51f8-4b4a-8f7c-5d6d0b3a5e11',
+        'connection_info.data.encryption none, the request asks for luks, 6fc0a1d6-51f8-4b4a-8f7c-5d6d0b3a5e11',
     ),
-    ({'data': {'qos_specs': {'total_iops_sec': '500'}}}, {}, 'qos_specs.total_iops_sec none, asked for is 500'),
-    ({'data': {'discard': True}}, {}, 'connection_info.data.discard none, asked for is unmap'),
-    ({'data': {'physical_block_size': 4096}}, {}, 'connection_info.data.physical_block_size none, asked for is 4096'),
-    ({'multiattach': True}, {}, 'connection_info.multiattach no, asked for is yes'),
-    ({'disk': {'cache': 'writethrough'}}, {}, 'connection_info.disk.cache none, asked for is writethrough'),
-    ({'disk': {'io': 'native'}}, {}, 'connection_info.disk.io threads, asked for is native'),
-    ({'disk': {'boot_order': 3}}, {}, 'connection_info.disk.boot_order none, asked for is 3'),
-    ({}, {'disk_bus': 'virtio'}, 'disk_bus scsi, asked for is virtio'),
-    ({}, {'device_name': '/dev/sdq'}, 'device_name sda, asked for is sdq'),
-    ({}, {'device_type': 'cdrom'}, 'device_type disk, asked for is cdrom'),
+    ({'data': {'qos_specs': {'total_iops_sec': '500'}}}, {}, 'qos_specs.total_iops_sec none, the request asks for 500'),
+    ({'data': {'discard': True}}, {}, 'connection_info.data.discard none, the request asks for unmap'),
+    ({'data': {'physical_block_size': 4096}}, {}, 'data.physical_block_size none, the request asks for 4096'),
+    ({'multiattach': True}, {}, 'connection_info.multiattach no, the request asks for yes'),
+    ({'disk': {'cache': 'writethrough'}}, {}, 'connection_info.disk.cache none, the request asks for writethrough'),
+    ({'disk': {'io': 'native'}}, {}, 'connection_info.disk.io threads, the request asks for native'),
+    ({'disk': {'boot_order': 3}}, {}, 'connection_info.disk.boot_order none, the request asks for 3'),
+    ({}, {'disk_bus': 'virtio'}, 'disk_bus scsi, the request asks for virtio'),
+    ({}, {'device_name': '/dev/sdq'}, 'device_name sda, the request asks for sdq'),
+    ({}, {'device_type': 'cdrom'}, 'device_type disk, the request asks for cdrom'),
 )
 #: The same of a port.
 OTHER_PORTS: tuple[tuple[dict[str, Any], str], ...] = (
-    ({'mtu': 1400}, 'port.mtu 1450, asked for is 1400'),
-    ({'model': 'e1000e'}, 'port.model virtio, asked for is e1000e'),
-    ({'devname': 'aa-other'}, 'port.devname aa-asked, asked for is aa-other'),
-    ({'queues': 4}, 'port.queues 1, asked for is 4'),
-    ({'link_state': 'down'}, 'port.link_state up, asked for is down'),
-    ({'bandwidth': {'inbound': {'average': 9}}}, 'port.bandwidth.inbound.average none, asked for is 9'),
-    ({'vif_type': 'ovs'}, 'port.vif_type none, asked for is openvswitch'),
+    ({'mtu': 1400}, 'port.mtu 1450, the request asks for 1400'),
+    ({'model': 'e1000e'}, 'port.model virtio, the request asks for e1000e'),
+    ({'devname': 'aa-other'}, 'port.devname aa-asked, the request asks for aa-other'),
+    ({'queues': 4}, 'port.queues 1, the request asks for 4'),
+    ({'link_state': 'down'}, 'port.link_state up, the request asks for down'),
+    ({'bandwidth': {'inbound': {'average': 9}}}, 'port.bandwidth.inbound.average none, the request asks for 9'),
+    ({'vif_type': 'ovs'}, 'port.vif_type none, the request asks for openvswitch'),
 )
 
 
@@ -135,7 +135,11 @@ class AgainContract(harness.DriverCase):
         port = self.port(vif_type='ovs', bridge='br-int', vlan=7)
         self.driver.attach(guest, requests.interface(port))
         before = self.xml(guest)
-        for vlan, words in ((8, 'port.vlan 7, asked for is 8'), ([7, 8], '7, asked for is 7, 8'), (0, 'is none')):
+        for vlan, words in (
+            (8, 'port.vlan 7, the request asks for 8'),
+            ([7, 8], '7, the request asks for 7, 8'),
+            (0, 'asks for none'),
+        ):
             error = self.assertRaises(
                 exception.DeviceConflict, self.driver.attach, guest, requests.interface({**port, 'vlan': vlan})
             )
@@ -151,7 +155,7 @@ class AgainContract(harness.DriverCase):
         self.driver.attach(guest, requests.hostdev(device, {**request, 'managed': True}))
         unmanaged = requests.hostdev(device, {**request, 'managed': False})
         error = self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, unmanaged)
-        self.assertIn('hostdev.managed yes, asked for is no', str(error))
+        self.assertIn('hostdev.managed yes, the request asks for no', str(error))
 
     def test_a_raw_disk_that_is_left_on_one_side_does_not_come_to_the_other_as_qcow2(self) -> None:
         for side in (Side.LIVE, Side.PERSISTENT):
@@ -160,7 +164,7 @@ class AgainContract(harness.DriverCase):
             xml = harness.disk_xml(path, 'sdc', serial=volume, alias=f'ua-{volume}')
             self.host.guest(guest).attach(xml, side)
             words = self.conflict(guest, volume, _file(path, {'data': {'format': 'qcow2'}}))
-            self.assertIn('connection_info.data.format raw, asked for is qcow2', words)
+            self.assertIn('connection_info.data.format raw, the request asks for qcow2', words)
 
     # Under another id
 
@@ -212,10 +216,10 @@ class AgainContract(harness.DriverCase):
             self.assertIn(f'ua-{volume.upper()}', self.conflict(guest, volume, harness.file_connection(name)))
         before = self.xml(guest)
         error = self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, requests.interface(port))
-        self.assertIn('has this id in other letters', str(error))
+        self.assertIn('has this id in another letter case', str(error))
         for device in (volume, port['id']):
             error = self.assertRaises(exception.DeviceConflict, self.driver.detach, guest, device)
-            self.assertIn(f'it goes by {device.upper()}', str(error))
+            self.assertIn(f'letter case: {device.upper()}', str(error))
         self.assert_untouched(guest, before)
 
     def test_a_shared_disk_may_be_in_two_guests(self) -> None:

@@ -119,7 +119,7 @@ class AttachContract(harness.DriverCase):
         self.host.guest(guest).attach(disk('/y', 'sdy', bus='sata', unit=0), Side.PERSISTENT)
         before = self.xml(guest)
         error = self.assertRaises(exception.AttachFailed, self.attach, guest, bus='sata', device_name='sda')
-        words = 'persistent config, another device is called sda, or is where that name leads'
+        words = 'persistent config, another device has the name sda or the drive address of that name'
         self.assertIn(words, str(error))
         self.assert_untouched(guest, before)
 

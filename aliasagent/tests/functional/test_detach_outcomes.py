@@ -194,7 +194,7 @@ class SavedTest(RigCase):
         self.side.fake.open().lookupByUUIDString(guest).saveFlags(str(self.directory / 'saved'), None, 0)
         self.inside(guest).reason = libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN
         self.start_agent()
-        self.assert_outcome(operation, 'DetachFailed', 'does not say how the guest stopped')
+        self.assert_outcome(operation, 'DetachFailed', 'does not report how the guest stopped')
 
     def test_what_was_put_back_by_another_client_is_not_said_to_be_gone(self) -> None:
         guest, volume = self.side.deaf_guest(), harness.new_id()

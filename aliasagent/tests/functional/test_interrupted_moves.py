@@ -184,7 +184,7 @@ class InterruptedMovesTestCase(on_fake.HostTestCase):
         guest.power_off()
         done = self.outcome(Action.LIVE_MIGRATE, guest.uuid, killed=True)
         self.assertEqual((State.FAILED, 'HypervisorError'), (done.state, done.error_class))
-        self.assertIn('nor does it run at the destination: it ended', str(done.error))
+        self.assertIn('and it does not run at the destination either: it ended', str(done.error))
 
     def test_a_stop_leaves_a_migration_to_libvirt_and_the_next_agent_follows_it(self) -> None:
         guest = self.fake.add_guest(DISK)

@@ -84,7 +84,7 @@ class KnownErrorsTestCase(base.TestCase):
             self.patch(module, '_INTERVAL', 0.001)
         self.patch(jobs, '_RECONNECT', 0.01)
         for module in (migrate, saved_guest):
-            self.patch(module, '_TOLD', 0.01)
+            self.patch(module, '_EVENT_WAIT', 0.01)
         self.directory = pathlib.Path(self.make_directory())
         self.fake = FakeHypervisor()
         self.addCleanup(self.fake.stop)

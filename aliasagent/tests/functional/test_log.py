@@ -101,8 +101,8 @@ class LogTest(test_agent.FakeAgentCase):
                     detach.request_id,
                     (
                         'Accepted detach_volume',
-                        'is asked once more: attempt 2 of 3',
-                        'is asked once more: attempt 3 of 3',
+                        'is asked again: attempt 2 of 3',
+                        'is asked again: attempt 3 of 3',
                         'Failed: detach_volume',
                         'has released',
                     ),

@@ -61,7 +61,7 @@ class LeftInQemuTest(base.OnLibvirt):
         self.leave_disk(f'ua-{volume}', 0)
         before = self.xml(self.guest)
         error = self.assertRaises(exception.AttachFailed, self.attach, self.guest, volume)
-        self.assertIn('goes when the guest is switched off', str(error))
+        self.assertIn('to remove it, switch the guest off', str(error))
         self.assert_untouched(self.guest, before)
         domain = self.side.connection.lookupByUUIDString(self.guest)
         domain.destroy()

@@ -201,10 +201,10 @@ class MigrateTest(moving.MovingCase, testtools.TestCase):
             # It has ended there.
             self.stand_at(self.here)
             error = self.assertRaises(exception.HypervisorError, self.follow, old)
-            self.assertIn('nor does it run at the destination', str(error))
+            self.assertIn('and it does not run at the destination either', str(error))
             nowhere = 'qemu+unix:///system?socket=/nowhere/libvirt-sock'
             error = self.assertRaises(exception.HypervisorError, migrate.follow, self.host, old.uuid, nowhere)
-            self.assertIn('whether it arrived cannot be told', str(error))
+            self.assertIn('whether it arrived is not known', str(error))
 
     def test_one_that_ends_on_its_way_has_not_arrived(self) -> None:
         old = self.old('transient')
@@ -215,7 +215,7 @@ class MigrateTest(moving.MovingCase, testtools.TestCase):
             error = followed.exception(harness.SOON)
             self.assertIsInstance(sent.exception(harness.SOON), exception.AliasAgentError)
         self.assertIsInstance(error, exception.HypervisorError)
-        self.assertIn('nor does it run at the destination: it ended', str(error))
+        self.assertIn('and it does not run at the destination either: it ended', str(error))
 
     def test_one_that_is_stopped_on_its_way_stays(self) -> None:
         old = self.old()

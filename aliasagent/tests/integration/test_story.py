@@ -59,8 +59,8 @@ class StoryTest(testtools.TestCase):
             self.assert_said(
                 detach,
                 'Accepted detach_volume',
-                'is asked once more: attempt 2 of 3',
-                'is asked once more: attempt 3 of 3',
+                'is asked again: attempt 2 of 3',
+                'is asked again: attempt 3 of 3',
                 'Failed: detach_volume',
             )
             self.assertRegex(it.agent.said(), r'(?s)AMQP server on .* is unreachable.*Reconnected to AMQP server')

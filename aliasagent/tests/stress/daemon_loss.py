@@ -110,7 +110,7 @@ def ask_anew(it: bench.Bench, requests: Collection[load.Request]) -> tuple[int, 
     left, not_done = 0, []
     for request in anew:
         found = it.operation(request.id) or {'state': 'unknown', 'error': '', 'error_class': None}
-        if 'switched off' in (found['error'] or '') and left_in_qemu(it, request):
+        if 'switch the guest off' in (found['error'] or '') and left_in_qemu(it, request):
             left += 1
             found = after_power_cycle(it, request)
         wanted = ('failed', 'DeviceNotFound') if request.id in never_there else ('succeeded', None)

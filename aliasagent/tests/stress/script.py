@@ -83,7 +83,7 @@ class Model:
             return Outcome(effect=ADDED)
         if there == wanted:
             return Outcome()
-        return Outcome('DeviceConflict', f'{there.what}, asked for is {wanted.what}')
+        return Outcome('DeviceConflict', f'{there.what}, the request asks for {wanted.what}')
 
     def _detach(self, request: Request) -> Outcome:
         there = self.devices.get(request.device_id)

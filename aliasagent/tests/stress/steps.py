@@ -59,7 +59,7 @@ ASK = (
 )
 #: What it does when the guest has answered.
 ANSWER = (
-    Step('looked whether it is gone', 'aliasagent.virt.unplug:Unplugs._look'),
+    Step('looked whether it is gone', 'aliasagent.virt.unplug:Unplugs._check'),
     Step('unplug ends', 'aliasagent.virt.unplug:Unplugs._end'),
 )
 SHUT_OFF = (Step('libvirt detaches, persistent', 'aliasagent.virt.guest:Guest.detach', 1),)

@@ -259,7 +259,7 @@ class MigratingTestCase(base.TestCase):
             ((libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED), 0, False, False),
         ):
             view, _domain = guest(state=state, hasManagedSaveImage=managed)
-            self.assertEqual((saved, goes_on), (view.is_saved(), view.goes_on_from_save()), str(state))
+            self.assertEqual((saved, goes_on), (view.is_saved(), view.continues_from_save()), str(state))
 
     def test_not_on_its_way(self) -> None:
         backup = {

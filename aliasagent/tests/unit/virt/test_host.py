@@ -97,7 +97,7 @@ class HostTestCase(base.TestCase):
         self.assertTrue(self.start().wait_connected(base.PATIENCE))
         self.assertEqual({}, self.fake.before)
         self.assertEqual([True, False], [connection.closed for connection in self.opened])
-        self.assertIn('The hypervisor could not even be asked', self.log.output)
+        self.assertIn('Unexpected error while connecting to the hypervisor', self.log.output)
 
     def test_closed_as_a_connection_is_about_to_be_made(self) -> None:
         begun, go_on = threading.Event(), threading.Event()

@@ -140,7 +140,7 @@ class ImageTestCase(CheckTestCase):
         self.assert_refused(self.image('other'), 'based on itself')
 
     def test_one_that_is_not_safe(self) -> None:
-        self.assert_refused(self.image('nbd://host/x'), 'no image that may be attached: its backing file is no file')
+        self.assert_refused(self.image('nbd://host/x'), 'not an image that may be attached: its backing file is no')
 
     def test_a_relative_name_behind_a_link(self) -> None:
         """libvirt goes by the name that it was given, QEMU by itself might go by the place."""

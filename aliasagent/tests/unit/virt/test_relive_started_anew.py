@@ -14,7 +14,7 @@ class StartedAnewTestCase(reliving.InterruptedTestCase):
         """The guest runs, and the relive fails with the name of the file, which is kept."""
         path = self.path(guest)
         words = self.fails(guest)
-        self.assertIn('the guest runs, but it is not proven that it goes on from where it was saved', words)
+        self.assertIn('the guest runs, but it is not proven that it continues from its save', words)
         self.assertIn(f'is kept in {path}', words)
         self.assertEqual([path], saved_guest.leftovers(self.directory))
 

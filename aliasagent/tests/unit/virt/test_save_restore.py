@@ -119,7 +119,7 @@ class ReliveTestCase(reliving.RelivingTestCase):
             error = self.assertRaises(
                 exception.InvalidInput, save_restore.save_and_restore, self.host, guest.uuid, directory, name_the_disk
             )
-            self.assertIn(f'{directory} is no directory on this host, nor can it be made: {reason}', str(error))
+            self.assertIn(f'{directory} is not a directory on this host, and cannot be created: {reason}', str(error))
             self.assert_nothing_happened(guest)
 
     def test_no_room(self) -> None:
