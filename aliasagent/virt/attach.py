@@ -134,11 +134,11 @@ class Attacher:
         avoid = _Avoid()
         tried = Side(0)
         for attempt in range(1, _ATTEMPTS_AROUND + 1):
+            # Before the guest is read: the check may take long, and other clients may change the guest meanwhile.
+            refusal = self._refusal(request)
             reading = self._read(guest, request, avoid)
-            if reading.missing:
-                self._check(request)
-                # Other clients may have changed the guest during the check.
-                reading = self._read(guest, request, avoid)
+            if reading.missing and refusal is not None:
+                raise refusal
             definitions, device, found, missing = reading.definitions, reading.device, reading.found, reading.missing
             if not missing:
                 LOG.info('Instance %s already has device %s', instance, device_id)
@@ -173,8 +173,18 @@ class Attacher:
                 return
         raise exception.AttachFailed(instance=instance, device=device_id, reason='other clients keep changing it')
 
+    def _refusal(self, request: Attach) -> exception.InvalidInput | None:
+        """Return why the request may not be attached to any guest; None if it may.
+
+        This can take long: it resolves names and reads images. A guest that has the device already keeps it.
+        """
+        try:
+            self._check(request)
+        except exception.InvalidInput as error:
+            return error
+        return None
+
     def _check(self, request: Attach) -> None:
-        """Refuse what may not be attached. This can take long: it resolves names and reads images."""
         needs = request.needs()
         paths.check(needs, self._within())
         if isinstance(request, AttachVolume):
