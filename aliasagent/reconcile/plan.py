@@ -87,19 +87,19 @@ def _of_claimed(device: base.Device, judgement: identity.Judgement, named: dict[
         return Outcome.CONFLICT, f'{len(named[name])} devices have this alias: {", ".join(named[name])}', name
     if judgement.is_disputed:
         return Outcome.CONFLICT, f'what it says contradicts itself: {judgement.words()}; {_DECIDES}', name
-    if judgement.whose is not None and judgement.whose.evidence is not identity.Evidence.ALIAS:
-        whose = judgement.whose
+    if judgement.identity is not None and judgement.identity.evidence is not identity.Evidence.ALIAS:
+        whose = judgement.identity
         return Outcome.CONFLICT, f'it is {whose.device_id}, {identity.reason(whose.evidence)}, and not its alias', name
     return Outcome.ALIASED, 'by its alias', name
 
 
 def _of_unclaimed(judgement: identity.Judgement, holders: collections.Counter[str]) -> _Verdict:
-    whose = judgement.whose
+    whose = judgement.identity
     if whose is None:
         if judgement.is_disputed:
             return Outcome.CONFLICT, f'what it says contradicts itself: {judgement.words()}; {_DECIDES}', None
-        if judgement.hint is not None:
-            reason = f'its source is named after volume {judgement.hint}, which is no proof; {_DECIDES}'
+        if judgement.unproven_id is not None:
+            reason = f'its source is named after volume {judgement.unproven_id}, which is no proof; {_DECIDES}'
             return Outcome.UNIDENTIFIED, reason, None
         return Outcome.UNIDENTIFIED, 'nothing says whose it is', None
     device_id = names.normal(whose.device_id)

@@ -36,7 +36,7 @@ def give(definition: Domain, other: Domain | None, records: Iterable[plan.Record
             continue
         if id(step.device.element) in settled:
             continue
-        if other is None or not identity.is_called_otherwise(other, step.device, step.alias):
+        if other is None or not identity.contradicts_alias(other, step.device, step.alias):
             chosen.append((step.device, step.alias, step.reason))
     # libvirt tells the case of letters apart, but it is the same volume.
     taken = collections.Counter((device.alias or '').lower() for device in definition.devices())
@@ -59,7 +59,7 @@ def _of_other(
         device_id = known.device_id
         if known.kind not in plan.KINDS or device_id is None or not alias.is_valid_id(device_id):
             continue
-        whose = identity.judge(known, frozenset(), records).whose
+        whose = identity.judge(known, frozenset(), records).identity
         if whose is None or whose.evidence is not identity.Evidence.ALIAS:
             continue  # an alias that is doubtful there is none here
         try:

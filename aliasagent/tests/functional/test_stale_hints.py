@@ -85,7 +85,7 @@ class StaleHintsTest(RigCase):
         guest = self.side.new_guest(harness.disk_xml(path, 'vdb'), state='transient')
         inventory = {'volumes': [{'id': volume, 'target': 'vdb'}]}
         self.assert_outcome(self.ask(Action.RECONCILE_INSTANCE, guest, '', inventory=inventory), None)
-        words = 'is it, as the earlier inventory says, and has no alias'
+        words = 'is this device, as the earlier inventory says, but has no user alias'
         self.assert_outcome(self.attach_disk(guest, volume, path), 'DeviceConflict', words)
         self.assert_outcome(self.detach(guest, volume), None)
         self.assertEqual(0, self.live_count(guest, 'disk'))
