@@ -64,7 +64,7 @@ class StaleHintsTest(RigCase):
         domain = self.side.fake.open().lookupByUUIDString(guest)
         domain.attachDeviceFlags(harness.disk_xml(self.side.new_file(), 'vdc', serial=harness.new_id()), 3)
         begun: list[Draft] = []
-        self.reconciler._looks.clear()
+        self.reconciler._statuses.clear()
         self.reconciler._begin(self.host.guest(guest), begun)
         self.assert_outcome(self.detach(guest, volume), None)
         domain.attachDeviceFlags(harness.disk_xml(path, 'vda'), 3)

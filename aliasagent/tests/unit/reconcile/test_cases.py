@@ -121,7 +121,7 @@ class CasesTestCase(base.TestCase):
         """Issue 13, 17: the name must be the whole last part of the source."""
         for name in ('copy-of-volume', 'backup-dir', 'rbd-snap'):
             self.assert_given(case(name), None)
-            self.assertEqual('nothing says whose it is', self.reason(case(name)))
+            self.assertEqual('no evidence names its id', self.reason(case(name)))
             self.assertIsNone(identity.find(case(name), A))
 
     def test_device_mapper_doubles_dashes(self) -> None:
