@@ -58,11 +58,11 @@ class Domain:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Read a definition as libvirt wrote it, without a change. :meth:`by_alias` then needs no parse of the whole text.
+        """Read a definition as libvirt wrote it; :meth:`by_alias` then needs no parse of the whole text.
 
         A device that is found without a parse is a copy. Use :meth:`parse` to change a definition in place.
 
-        :raises InvalidXML: as :meth:`parse`. If only a parse of the whole text shows the error, a later method raises it.
+        :raises InvalidXML: as :meth:`parse`; a later method raises it if only a parse shows the error.
         """
         return cls(None, text) if dump.is_whole(text) else cls.parse(text)
 
@@ -114,7 +114,7 @@ class Domain:
         return {target for found in self.devices() if isinstance(found, disk.Disk) and (target := found.target)}
 
     def taken_targets(self, bus: str) -> set[str]:
-        """Return the target names that a new disk on this bus cannot have: those of disks and of drive addresses in use."""
+        """Return the target names that a new disk on this bus cannot have: of disks and of drive addresses in use."""
         # libvirt places a disk by its name. It refuses the place of another SCSI device, but accepts a second SATA disk
         # in one place, and the guest cannot start any more.
         on_bus = (found for found in self.devices() if found.drive_bus == bus)
@@ -156,10 +156,8 @@ class Domain:
         return str(etree.canonicalize(xml.to_text(root), strip_text=True))
 
     def differs_in_aliases_only(self, other: 'Domain') -> bool:
-        """Whether two definitions are the same but for device aliases.
-
-        Devices may stand in another order: libvirt sorts them anew when it writes a definition for the second time.
-        """
+        """Return whether two definitions are equal except for device aliases and the order of the devices."""
+        # libvirt changes the order of the devices with its second write of a definition.
         return self._parts_without_aliases() == other._parts_without_aliases()
 
     def _parts_without_aliases(self) -> list[str]:
