@@ -79,11 +79,11 @@ def write(guest: Guest, text: str, definition: Domain, device: base.Device, reco
     # A late read shows the agent's own write.
     if before == text or (device.alias is not None and without(before, device.alias) == text):
         return
-    theirs = Domain.parse(before)
+    other = Domain.parse(before)
     if _is_written_alone(device):
-        _restore_device(guest, theirs, device, records)
-    elif not theirs.differs_in_aliases_only(definition):
-        _restore_definition(guest, theirs, definition, device, records)
+        _restore_device(guest, other, device, records)
+    elif not other.differs_in_aliases_only(definition):
+        _restore_definition(guest, other, definition, device, records)
 
 
 def without(text: str, alias: str) -> str:
@@ -112,33 +112,33 @@ def _is_written_alone(device: base.Device) -> bool:
     return isinstance(device, disk.Disk | interface.Interface)
 
 
-def _restore_device(guest: Guest, theirs: Domain, ours: base.Device, records: Iterable[plan.Record]) -> None:
+def _restore_device(guest: Guest, other: Domain, written: base.Device, records: Iterable[plan.Record]) -> None:
     """Restore the device that the agent's write replaced, if another client had changed more than the alias."""
-    replaced = identity.replaced_by(theirs, ours)
-    if replaced is None or replaced.text_without_alias() == ours.text_without_alias():
+    replaced = identity.replaced_by(other, written)
+    if replaced is None or replaced.text_without_alias() == written.text_without_alias():
         return
-    _give_alias(theirs, ours.alias, records)
-    now = identity.replaced_by(Domain.parse(guest.saved_text()), ours)
+    _give_alias(other, written.alias, records)
+    now = identity.replaced_by(Domain.parse(guest.saved_text()), written)
     if now is not None and now.text_without_alias() == replaced.text_without_alias():
         return  # the other client made its change after the agent's write, and the read came even later
-    if now is None or now.text_without_alias() != ours.text_without_alias():
+    if now is None or now.text_without_alias() != written.text_without_alias():
         LOG.error(_CHANGED_AGAIN, guest.uuid, replaced.describe())
         return
     _restore(guest, guest.update_persistent, replaced.to_xml(), replaced.describe())
 
 
 def _restore_definition(
-    guest: Guest, theirs: Domain, ours: Domain, device: base.Device, records: Iterable[plan.Record]
+    guest: Guest, other: Domain, written: Domain, device: base.Device, records: Iterable[plan.Record]
 ) -> None:
     """Restore the definition that the agent's write replaced."""
-    _give_alias(theirs, device.alias, records)
+    _give_alias(other, device.alias, records)
     now = Domain.parse(guest.saved_text())
-    if now.differs_in_aliases_only(theirs):
+    if now.differs_in_aliases_only(other):
         return  # the other client made its change after the agent's write, and the read came even later
-    if not now.differs_in_aliases_only(ours):
+    if not now.differs_in_aliases_only(written):
         LOG.error(_CHANGED_AGAIN, guest.uuid, 'the definition')
         return
-    _restore(guest, guest.define, theirs.to_xml(), 'the definition')
+    _restore(guest, guest.define, other.to_xml(), 'the definition')
 
 
 def _restore(guest: Guest, write: Callable[[str], None], text: str, what: str) -> None:
@@ -150,8 +150,8 @@ def _restore(guest: Guest, write: Callable[[str], None], text: str, what: str) -
     LOG.warning(_RESTORED, guest.uuid, what)
 
 
-def _give_alias(theirs: Domain, name: str | None, records: Iterable[plan.Record]) -> None:
+def _give_alias(other: Domain, name: str | None, records: Iterable[plan.Record]) -> None:
     """Set an alias in the other client's definition, if a plan for this definition gives the alias, too."""
-    for step in plan.plan(theirs, records):
+    for step in plan.plan(other, records):
         if step.outcome is plan.Outcome.GETS_ALIAS and step.alias == name:
             step.device.alias = name

@@ -84,7 +84,7 @@ class Reconciler:
         # write, and this way no thread waits for that.
         begun: list[apply.Draft] = []
         for start in range(0, len(guests) + _BATCH, _BATCH):
-            # A copy: a job that hung may add its guest late, whose definition was not stable for a moment yet.
+            # A copy: a job that hung may still add its guest, whose definition has not been stable for a moment.
             ripe, begun = tuple(begun), []
             batch = guests[start : start + _BATCH]
             self._in_parallel((guest, functools.partial(self._begin, guest, begun)) for guest in batch)

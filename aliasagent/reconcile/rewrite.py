@@ -3,7 +3,7 @@
 
 The live aliases of a running guest cannot be changed. The guest gets others only with a new definition: in a migration,
 or when it is restored from a file. Memory devices must keep their aliases even then (libvirt, code 67). Devices that
-are not of :data:`aliasagent.reconcile.plan.KINDS` keep theirs, too.
+are not of :data:`aliasagent.reconcile.plan.KINDS` keep their aliases, too.
 """
 
 import collections

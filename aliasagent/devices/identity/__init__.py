@@ -77,7 +77,7 @@ UUID, WWN or USB address on the host
 another source of a disk                    says nothing: a snapshot or a block job changes it
 same alias, target and address in one run   YES if all else is the same; NO if a serial or WWN was added or lost; else
 of the guest                                CANNOT_TELL
-same place in another run or definition,    cannot be told; NO if the device was removed from there, or had a serial or
+same place in another run or definition,    CANNOT_TELL; NO if the device was removed from there, or had a serial or
 nothing else                                WWN that this one lacks
 same MAC in another place of one run        NO: two ports may have the same MAC
 one file or block device by two paths       same source
