@@ -91,7 +91,7 @@ class Reconciler:
             self._in_parallel((draft.guest, functools.partial(self._finish, draft, given)) for draft in ripe)
         statuses = self.statuses().values()
         LOG.info(
-            'Reconciled %d guests: %d devices have their alias, %d of them new; %d devices have none; '
+            'Reconciled %d guests: %d devices have their alias, %d of them new; %d devices do not; '
             '%d aliases are not live yet; %d guests could not be reconciled',
             len(guests),
             sum(status.report.aliased for status in statuses),
