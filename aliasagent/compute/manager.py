@@ -128,12 +128,12 @@ class ComputeManager:
     def reconcile_plan(
         self, _ctxt: RequestContext, instance_uuid: str, inventory: Json | None = None
     ) -> Json:
-        look = self._reconciler.look(instance_uuid, records_of(Inventory.of(inventory)))
+        look = self._reconciler.status(instance_uuid, records_of(Inventory.of(inventory)))
         return _look(instance_uuid, look)
 
     @_call
     def reconcile_status(self, _ctxt: RequestContext, instance_uuid: str | None = None) -> list[Json]:
-        looks = self._reconciler.looks()
+        looks = self._reconciler.statuses()
         return [_look(uuid, look) for uuid, look in looks.items() if instance_uuid in (None, uuid)]
 
     @_call

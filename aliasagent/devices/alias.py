@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""User aliases: how they are made, read and told apart from those that libvirt generates.
+"""Make and parse user aliases, and distinguish them from the aliases that libvirt generates.
 
-The form is ``ua-<id of the volume or port>``, the same as Nova's, so that guests can move between the two. libvirt
-keeps an alias on define and attach only if it begins with ``ua-`` and consists of ``[A-Za-z0-9_-]``; anything else it
-drops silently. So everything is checked here first (libvirt, formatdomain, "Devices", element ``alias``).
+The form is ``ua-<id of the volume or port>``, as in Nova. libvirt keeps an alias on define and attach only if it begins
+with ``ua-`` and consists of ``[A-Za-z0-9_-]``, and silently drops any other alias. So ids are checked here first
+(libvirt, formatdomain, "Devices", element ``alias``).
 """
 
 import re
@@ -11,21 +11,21 @@ import re
 from aliasagent import exception
 
 PREFIX = 'ua-'
-#: libvirt has no limit of its own; this is ours, to keep definitions and logs sane.
+#: The agent's limit, to keep definitions and logs readable; libvirt has none.
 MAX_ID_LENGTH = 255
 
 _ID = re.compile(rf'[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}')
-#: What an id that was never set looks like after formatting; such an alias would be shared by all such devices.
+#: Texts of ids that a client never set. All devices with such an id would share one alias.
 _UNSET = frozenset({'None', 'null', 'undefined'})
 
 
 def is_valid_id(device_id: str) -> bool:
-    """Whether libvirt would keep an alias made of this id, and the id means something."""
+    """Return whether libvirt would keep an alias made of this id, and a client has set the id."""
     return _ID.fullmatch(device_id) is not None and device_id not in _UNSET
 
 
 def make(device_id: str) -> str:
-    """The alias of the device with this id.
+    """Return the user alias for an id.
 
     :raises InvalidInput: libvirt would drop such an alias.
     """
@@ -36,12 +36,12 @@ def make(device_id: str) -> str:
 
 
 def parse(alias: str | None) -> str | None:
-    """The id in a user alias; None if there is no alias or it is one that libvirt generated (``net0``)."""
+    """Return the id in a user alias; None for any other alias, such as libvirt's ``net0``."""
     if alias is None or not alias.startswith(PREFIX):
         return None
     return alias[len(PREFIX) :] or None
 
 
 def is_user(alias: str | None) -> bool:
-    """Whether this is a user alias, whoever made it, even one without an id."""
+    """Return whether an alias is a user alias of any client, even one without an id."""
     return alias is not None and alias.startswith(PREFIX)

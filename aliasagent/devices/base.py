@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all devices of a guest have in common."""
+"""The base class of all devices of a guest."""
 
 import copy
 from typing import ClassVar
@@ -11,8 +11,8 @@ from aliasagent.devices import alias
 from aliasagent.devices import properties
 from aliasagent.devices import xml
 
-#: Kinds that no running guest gives up: libvirt answers code 84, or they have no alias to name them by, or, as with
-#: ``filesystem``, the guest never lets go of them. Measured on libvirt 9.0 and 11.3.
+#: Kinds that a running guest never releases: libvirt answers with code 84, or the device has no alias, or the guest
+#: ignores the request (``filesystem``). Measured on libvirt 9.0 and 11.3.
 NEVER_UNPLUGGED = frozenset(
     {
         'audio',
@@ -33,15 +33,15 @@ NEVER_UNPLUGGED = frozenset(
         'video',
     }
 )
-#: The serial devices that sit on a bus from which something can be unplugged.
+#: The serial devices on a bus that supports unplug.
 _UNPLUGGED_SERIALS = frozenset({'pci-serial', 'usb-serial'})
 
 
 class Device:
     """A view of one child of a domain's ``<devices>``.
 
-    This class itself serves the kinds that we find, list and detach, but do not build.
-    Reading and writing its properties goes through to the XML; what no property names is left as it is.
+    This class serves the kinds that the agent finds, lists and detaches, but does not build. Properties read and write
+    the XML; elements without a property stay unchanged.
     """
 
     #: The element's name in a new device.
@@ -55,27 +55,27 @@ class Device:
 
     @classmethod
     def new(cls) -> Self:
-        """An empty device of this kind."""
+        """Make an empty device of this kind."""
         return cls(etree.Element(cls.tag))
 
     @property
     def kind(self) -> str:
-        """The name of the element: ``disk``, ``interface``, ``hostdev``, ``rng``, ..."""
+        """Return the name of the element: ``disk``, ``interface``, ``hostdev``, ``rng``, ..."""
         return str(self.element.tag)
 
     @property
     def device_id(self) -> str | None:
-        """The id of the volume, port or other thing behind the device, if a user alias says it."""
+        """Return the id of the device's volume, port or host device from its user alias; None without one."""
         return alias.parse(self.alias)
 
     @property
     def is_claimed(self) -> bool:
-        """Whether a user alias says whose the device is, be it ours or somebody else's."""
+        """Return whether the device has a user alias, of this agent or of another client."""
         return alias.is_user(self.alias)
 
     @property
     def can_be_unplugged(self) -> bool:
-        """Whether libvirt can take such a device out of a running guest."""
+        """Return whether libvirt can remove such a device from a running guest."""
         match self.kind:
             case 'controller':
                 return self.element.get('type') == 'scsi'
@@ -89,30 +89,30 @@ class Device:
 
     @property
     def target(self) -> str | None:
-        """What the device is called in or towards the guest (``vdb``, ``tap0``); None where nothing is."""
+        """Return the device's target name (``vdb``, ``tap0``); None without one."""
         return None
 
     @property
     def drive_bus(self) -> str | None:
-        """The bus that the device is on, if it can have a place there by a drive's address, which no other then has."""
+        """Return the device's bus, if the device can have a drive address there; else None."""
         return None
 
     @property
     def source(self) -> str | None:
-        """What is behind the device, in one word; None where there is nothing or we do not know the kind."""
+        """Return the device's source as one text; None without one, or for a kind that the agent does not build."""
         return None
 
     def describe(self) -> str:
-        """A few words for an error or a log line, without secrets."""
+        """Describe the device for an error or a log line, without secrets."""
         return ' '.join(word for word in (self.kind, self.target, self.alias) if word)
 
     def text_without_alias(self) -> str:
-        """The device's XML but for its alias and for blanks, to see whether anything else differs between two."""
+        """Return the device's XML without its alias and without blanks, for a comparison of everything else."""
         other = type(self)(copy.deepcopy(self.element))
         other.alias = None
         xml.strip_blanks(other.element)
         return xml.to_text(other.element)
 
     def to_xml(self) -> str:
-        """The device's XML."""
+        """Return the device's XML."""
         return xml.to_text(self.element)

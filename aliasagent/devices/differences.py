@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In what a device that a guest has differs from the one that a request asks for.
+"""Find a difference between a guest's device and the device of a request.
 
-A request says only a part of what a device is: what it leaves out is no difference, and neither is what libvirt adds.
-So the room that makes a device of a request says, too, which of its properties the request decides, and by which field.
+A request sets only some properties of a device. Properties that only libvirt sets are no difference. So each type of
+request lists the properties that it decides, with their fields.
 """
 
 import dataclasses
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from aliasagent.devices import base
 from aliasagent.devices import identity
 
-#: The properties that a request decides, each with the name of the field that says it.
+#: The properties that a request decides, each with the name of its field in the request.
 Decided = Mapping[str, str]
 
-#: What it means if a definition does not say it.
-_UNSAID: Mapping[str, object] = {
+#: The values of properties that a definition leaves out.
+_DEFAULTS: Mapping[str, object] = {
     'cache': 'writeback',
     'driver_type': 'raw',
     'io': 'threads',
@@ -28,7 +28,7 @@ _WORDS: Mapping[str, Mapping[object, str]] = {'readonly': {True: 'ro', False: 'r
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One property that differs, in words fit for an error."""
+    """One property that differs, as texts for an error."""
 
     field: str
     have: str
@@ -38,11 +38,11 @@ class Difference:
 def first(have: base.Device, want: base.Device, decided: Decided) -> Difference | None:
     """Return the first difference between two devices of one kind, or None if there is none that counts.
 
-    :param have: the device that the guest has.
-    :param want: the device that is asked for.
+    :param have: the guest's device.
+    :param want: the device of the request.
     """
     for name, field in decided.items():
-        if name in identity.MAY_BE_UNSAID:
+        if name in identity.MAY_BE_MISSING:
             contradiction = identity.contradiction_in(name, have, want)
             if contradiction is not None:
                 return Difference(field, *contradiction)
@@ -56,8 +56,8 @@ def first(have: base.Device, want: base.Device, decided: Decided) -> Difference 
 def _value(device: base.Device, name: str) -> object:
     value: object = getattr(device, name)
     if value is None:
-        # QEMU takes a second for the length of a burst that has none.
-        return 1 if name.endswith('_max_length') else _UNSAID.get(name)
+        # QEMU's default for the length of a burst is one second.
+        return 1 if name.endswith('_max_length') else _DEFAULTS.get(name)
     return value
 
 

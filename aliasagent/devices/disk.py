@@ -11,33 +11,33 @@ from aliasagent.devices import pci
 from aliasagent.devices import properties
 from aliasagent.devices import xml
 
-#: The ports that libvirt fills in; rbd's is left to librbd.
+#: The default ports of libvirt; librbd chooses the port of rbd.
 _DEFAULT_PORTS = {
     'ftp': '21', 'ftps': '990', 'gluster': '24007', 'http': '80', 'https': '443', 'iscsi': '3260', 'nbd': '10809',
     'nfs': '2049', 'sheepdog': '7000', 'ssh': '22', 'tftp': '69', 'vxhs': '9999',
 }  # fmt: skip
 
 
-#: Protocols whose names alone say what is meant: monitors and portals come and go.
-_KNOWN_WITHOUT_HOSTS = frozenset({'iscsi', 'rbd'})
+#: Protocols whose source names suffice to identify the data: their monitors and portals can change.
+_IDENTIFIED_WITHOUT_HOSTS = frozenset({'iscsi', 'rbd'})
 
-#: Buses whose disks stay for as long as the guest runs.
+#: Buses whose disks a running guest never releases.
 NEVER_UNPLUGGED = frozenset({'fdc', 'ide', 'sata'})
 
 
 @dataclasses.dataclass(frozen=True)
 class Host:
-    """Where a network source can be had."""
+    """A host of a network source."""
 
     name: str | None = None
-    #: As it is written; libvirt accepts decimal digits only.
+    #: The text of the definition; libvirt accepts decimal digits only.
     port: str | None = None
     transport: str | None = None
     #: The path of a unix socket, instead of name and port.
     socket: str | None = None
 
     def word(self, protocol: str) -> str:
-        """The host in one word, the same for each way to write it."""
+        """Return the host as one text, the same for all equivalent ways to write it."""
         if self.transport == 'unix' or self.socket is not None:
             return f'unix:{self.socket or ""}'
         name = (self.name or '').strip('[]').lower()
@@ -58,7 +58,7 @@ class Disk(base.Device):
 
     driver_name = properties.text('driver/@name')
     queues = properties.integer('driver/@queues')
-    #: Whether what the device reads and writes goes through the guest's IOMMU.
+    #: Whether the device's reads and writes go through the guest's IOMMU.
     iommu = properties.on_off('driver/@iommu')
     driver_type = properties.text('driver/@type')
     cache = properties.text('driver/@cache')
@@ -89,7 +89,7 @@ class Disk(base.Device):
     logical_block_size = properties.integer('blockio/@logical_block_size')
     physical_block_size = properties.integer('blockio/@physical_block_size')
 
-    #: Bytes or requests per second; _max is the burst, _max_length how many seconds it may last.
+    #: Bytes or requests per second; _max is the burst, _max_length its maximum duration in seconds.
     total_bytes_sec = properties.integer('iotune/total_bytes_sec')
     read_bytes_sec = properties.integer('iotune/read_bytes_sec')
     write_bytes_sec = properties.integer('iotune/write_bytes_sec')
@@ -131,11 +131,10 @@ class Disk(base.Device):
 
     @property
     def source(self) -> str | None:
-        """Where the data is, in one word that is the same in each of the disk's definitions.
+        """Return the location of the data as one text, which is the same in each of the disk's definitions.
 
-        A path; ``rbd:pool/image`` and ``iscsi:target/lun``, which are the same by whichever host they are reached;
-        ``protocol:name@hosts`` of other protocols, with the hosts in order and default ports filled in;
-        ``volume:pool/name``; None for an empty drive.
+        The text is a path; ``rbd:pool/image`` or ``iscsi:target/lun``, without hosts; ``protocol:name@hosts`` of other
+        protocols, with sorted hosts and default ports; or ``volume:pool/name``. It is None for an empty drive.
         """
         source = self.element.find('source')
         if source is None:
@@ -153,29 +152,29 @@ class Disk(base.Device):
     def _network_source(self, source: xml.Element, protocol: str) -> str:
         name = self.source_name or ''
         if protocol == 'iscsi' and '/' not in name:
-            name += '/0'  # the LUN that libvirt takes when none is named
+            name += '/0'  # libvirt's default LUN
         if (query := source.get('query')) is not None:
             name += f'?{query}'
         if (snapshot := source.find('snapshot')) is not None:
             name += f'#{snapshot.get("name")}'
-        if protocol in _KNOWN_WITHOUT_HOSTS:
+        if protocol in _IDENTIFIED_WITHOUT_HOSTS:
             return f'{protocol}:{name}'
         return f'{protocol}:{name}@{",".join(sorted(host.word(protocol) for host in self.hosts))}'
 
     @property
     def path(self) -> str | None:
-        """The file or block device of this host in which the data is; None if it is elsewhere."""
+        """Return the file or block device of this host that has the data; None for a network source."""
         return None if self.source_protocol is not None else self.source_file or self.source_block
 
     @property
     def other_paths(self) -> list[str]:
-        """The files and block devices of this host that the disk is based on, and that it is being copied to."""
+        """Return the disk's backing files and copy targets that are files or block devices of this host."""
         found = (*self.element.iterfind('.//backingStore/source'), *self.element.iterfind('mirror/source'))
         return [path for source in found if (path := source.get('file') or source.get('dev')) is not None]
 
     @property
     def encryption(self) -> tuple[str, ...]:
-        """How QEMU decrypts the data, and with which secret; empty if it does not. Nova writes it beside the source."""
+        """Return the encryption's format and secret; empty without encryption. Nova writes them beside the source."""
         found = self.element.find('source/encryption')
         if found is None:
             found = self.element.find('encryption')
@@ -186,7 +185,7 @@ class Disk(base.Device):
 
     @property
     def source_texts(self) -> list[str]:
-        """The places in which a source may name its volume."""
+        """Return the texts of the source that can contain the name of a volume."""
         source = self.element.find('source')
         if source is None:
             return []
@@ -194,14 +193,14 @@ class Disk(base.Device):
 
     @property
     def hosts(self) -> list[Host]:
-        """The hosts of a network source, as they are written."""
+        """Return the hosts of a network source, as in the definition."""
         return [
             Host(host.get('name'), host.get('port'), host.get('transport'), host.get('socket'))
             for host in self.element.iterfind('source/host')
         ]
 
     def add_host(self, host: Host) -> None:
-        """Add one more host from which a network source can be had."""
+        """Add a host to a network source."""
         element = etree.SubElement(xml.child_made(self.element, 'source'), 'host')
         for name, value in (
             ('name', host.name), ('port', host.port), ('transport', host.transport), ('socket', host.socket)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's definition and its devices. Which of them is meant is judged by :mod:`aliasagent.devices.identity`."""
+"""A guest's definition and its devices. :mod:`aliasagent.devices.identity` decides which device is meant."""
 
 import collections
 import copy
@@ -24,7 +24,7 @@ _CLASSES: dict[str, type[base.Device]] = {
     interface.Interface.tag: interface.Interface,
     hostdev.Hostdev.tag: hostdev.Hostdev,
 }
-#: Children of ``<devices>`` that are no devices.
+#: Children of ``<devices>`` that are not devices.
 _NO_DEVICES = frozenset({'emulator'})
 _NOVA_PORT = re.compile(r'\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}port')
 
@@ -32,17 +32,17 @@ _NOVA_PORT = re.compile(r'\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}port
 def _parse(text: str | bytes) -> xml.Element:
     root = xml.parse(text)
     if root.tag != 'domain':
-        raise exception.InvalidXML(reason=f'its root is not a domain but {str(root.tag)[:40]}')
+        raise exception.InvalidXML(reason=f'its root element is {str(root.tag)[:40]}, not domain')
     return root
 
 
 def device(element: xml.Element) -> base.Device:
-    """The view that fits an element's kind."""
+    """Make the view for an element of any kind."""
     return _CLASSES.get(str(element.tag), base.Device)(element)
 
 
 class Domain:
-    """A view of a domain definition; changes are made in place and lose nothing."""
+    """A view of a domain definition; changes are made in place, and all other parts stay unchanged."""
 
     def __init__(self, root: xml.Element | None, text: str = '') -> None:
         self._root = root
@@ -52,23 +52,23 @@ class Domain:
     def parse(cls, text: str | bytes) -> Self:
         """Read a definition.
 
-        :raises InvalidXML: it is not XML that libvirt could have written, or not a domain.
+        :raises InvalidXML: the text is not XML that libvirt could have written, or not a domain.
         """
         return cls(_parse(text))
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Read a definition as libvirt wrote it, to look at: a device by its alias is found without a parse of it all.
+        """Read a definition as libvirt wrote it; :meth:`by_alias` then needs no parse of the whole text.
 
-        What is found so is a copy; to change a definition in place, :meth:`parse` it.
+        A device that is found without a parse is a copy. Use :meth:`parse` to change a definition in place.
 
-        :raises InvalidXML: as :meth:`parse`; what only a parse shows, as soon as more is asked for.
+        :raises InvalidXML: as :meth:`parse`; a later method raises it if only a parse shows the error.
         """
         return cls(None, text) if dump.is_whole(text) else cls.parse(text)
 
     @property
     def root(self) -> xml.Element:
-        """The ``<domain>``."""
+        """Return the ``<domain>`` element."""
         if self._root is None:
             self._root = _parse(self._text)
         return self._root
@@ -83,23 +83,23 @@ class Domain:
 
     @property
     def is_live(self) -> bool:
-        """Whether this is the definition of a running guest: only those have a runtime id."""
+        """Return whether this is the definition of a running guest: only those have a runtime id."""
         return dump.is_live(self._text) if self._root is None else self._root.get('id') is not None
 
     @property
     def runtime_id(self) -> str | None:
-        """libvirt's number of this run of the guest, which no other run on the host has; None if it does not run."""
+        """Return libvirt's number of this run, unique on the host; None if the guest is not running."""
         return self.root.get('id')
 
     def devices(self) -> Iterator[base.Device]:
-        """All devices, in the order of the definition."""
+        """Yield all devices, in the order of the definition."""
         for parent in self.root.iterfind('devices'):
             for element in xml.child_elements(parent):
                 if element.tag not in _NO_DEVICES:
                     yield device(element)
 
     def ports(self) -> frozenset[str]:
-        """The ids of the ports that Nova's metadata lists."""
+        """Return the ids of the ports in Nova's metadata."""
         metadata = self.root.find('metadata')
         if metadata is None:
             return frozenset()
@@ -110,21 +110,19 @@ class Domain:
         )
 
     def disk_targets(self) -> set[str]:
-        """The target names that disks take up."""
+        """Return the target names of the disks."""
         return {target for found in self.devices() if isinstance(found, disk.Disk) and (target := found.target)}
 
     def taken_targets(self, bus: str) -> set[str]:
-        """The target names that a new disk on this bus cannot have, for a disk has them, or a device what they lead to.
-
-        libvirt refuses the place of another SCSI device; of a SATA disk it takes a second one, and the guest does not
-        start any more.
-        """
+        """Return the target names that a new disk on this bus cannot have: of disks and of drive addresses in use."""
+        # libvirt places a disk by its name. It refuses the place of another SCSI device, but accepts a second SATA disk
+        # in one place, and the guest cannot start any more.
         on_bus = (found for found in self.devices() if found.drive_bus == bus)
         led_to = (targets.leading_to(found.element.find('address'), bus) for found in on_bus)
         return self.disk_targets() | {name for name in led_to if name is not None}
 
     def users_of(self, controller: base.Device) -> list[base.Device]:
-        """The devices that are plugged into a SCSI controller; none if the device is something else."""
+        """Return the devices on a SCSI controller; none if the device is not a SCSI controller."""
         if controller.kind != 'controller' or controller.element.get('type') != 'scsi':
             return []
         index = controller.element.get('index')
@@ -132,7 +130,7 @@ class Domain:
         return [found for found, address in addresses if address is not None and address.get('controller') == index]
 
     def by_alias(self, name: str) -> list[base.Device]:
-        """The devices with this very alias: more than one only if the definition was loaded from disk like that."""
+        """Return the devices with this alias: more than one only if libvirt loaded such a definition from disk."""
         device_id = alias.parse(name)
         if self._root is None and device_id is not None and alias.is_valid_id(device_id):
             elements = dump.with_alias(self._text, name)
@@ -141,10 +139,8 @@ class Domain:
         return [found for found in self.devices() if found.alias == name]
 
     def doubled_aliases(self) -> list[str]:
-        """The user aliases that more than one device has.
-
-        The first console is the first serial port once more, and libvirt lets it have its alias.
-        """
+        """Return the user aliases that more than one device has."""
+        # The first console is a second view of the first serial port, with the same alias.
         devices = list(self.devices())
         first = next((found for found in devices if found.kind == 'console'), None)
         serial = next((found for found in devices if found.kind == 'serial'), None)
@@ -153,17 +149,15 @@ class Domain:
         return sorted(name for name, count in counted.items() if name is not None and count > 1)
 
     def without_aliases(self) -> str:
-        """The definition's text but for device aliases, to see whether anything else differs between two."""
+        """Return the definition's text without device aliases, for a comparison of everything else."""
         root = copy.deepcopy(self.root)
         for found in Domain(root).devices():
             found.alias = None
         return str(etree.canonicalize(xml.to_text(root), strip_text=True))
 
     def differs_in_aliases_only(self, other: 'Domain') -> bool:
-        """Whether two definitions are the same but for device aliases.
-
-        Devices may stand in another order: libvirt sorts them anew when it writes a definition for the second time.
-        """
+        """Return whether two definitions are equal except for device aliases and the order of the devices."""
+        # libvirt changes the order of the devices with its second write of a definition.
         return self._parts_without_aliases() == other._parts_without_aliases()
 
     def _parts_without_aliases(self) -> list[str]:
@@ -174,5 +168,5 @@ class Domain:
         return [*sorted(found.text_without_alias() for found in self.devices()), xml.to_text(root)]
 
     def to_xml(self) -> str:
-        """The definition's text."""
+        """Return the definition's text."""
         return xml.to_text(self.root)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where devices sit on a guest's SCSI controllers.
+"""Choose places for devices on a guest's SCSI controllers.
 
 libvirt places a disk by its name, seven to a controller, and adds a controller for the eighth: virtio-scsi to the
-running guest, but its own default, ``lsilogic`` behind a bridge, to the saved definition. So each SCSI device is given
-a place here, on a controller that the guest has.
+running guest, but its own default, ``lsilogic`` behind a bridge, to the persistent config. So the agent gives each SCSI
+device a place on a controller that the guest has.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ from aliasagent.devices import xml
 from aliasagent.devices.domain import Domain
 
 BUS = 'scsi'
-#: A guest finds more on a virtio-scsi controller, but not with every driver.
+#: Some drivers of guests do not find more units on a virtio-scsi controller.
 _VIRTIO_UNITS = 256
-#: What libvirt itself uses of any other controller.
+#: libvirt's own limit for any other controller.
 _OTHER_UNITS = 7
 
 
@@ -36,7 +36,7 @@ class Place:
 
 
 def place_of(device: base.Device) -> Place | None:
-    """Where a SCSI device sits; None if it is none, or sits where nothing is put from here."""
+    """Return the place of a SCSI device; None for other devices, and for other buses and targets of a controller."""
     address = device.element.find('address')
     if device.drive_bus != BUS or address is None or address.get('type') != 'drive':
         return None
@@ -54,12 +54,13 @@ def put(device: base.Device, place: Place) -> None:
 
 
 def free_place(domains: Sequence[Domain], target: str | None, avoid: Set[Place] = frozenset()) -> Place | None:
-    """Find a place that is free in each of a guest's definitions, on a controller that each of them has.
+    """Find a place that is free in each of a guest's definitions, on a controller that all definitions have.
 
-    A disk gets the place that its name leads to if it can. If not, it rather gets one that no name leads to.
+    A disk gets the place that libvirt derives from its name, if that is free; else preferably a place that libvirt
+    derives from no name.
 
-    :param target: the disk's name; None for a device that has none.
-    :param avoid: places that are not free, though no definition says so.
+    :param target: the disk's name; None for a device without a name.
+    :param avoid: more places that are not free.
     :returns: None if there is no such place.
     """
     taken = avoid | {place for domain in domains for found in domain.devices() if (place := place_of(found))}
@@ -71,7 +72,7 @@ def free_place(domains: Sequence[Domain], target: str | None, avoid: Set[Place] 
 
 
 def has_place(domains: Iterable[Domain], place: Place) -> bool:
-    """Whether each of the definitions has this place, and nothing in it."""
+    """Return whether this place exists and is free in each of the definitions."""
     return all(
         place.unit < _controllers(domain).get(place.controller, 0)
         and all(place_of(found) != place for found in domain.devices())
@@ -87,10 +88,10 @@ def _places(room: dict[int, int], *, by_name: bool) -> Iterator[Place]:
 
 
 def _room(domains: Sequence[Domain]) -> dict[int, int]:
-    """The controllers that all definitions have, by index, with how many units each holds in all of them."""
-    known = [_controllers(domain) for domain in domains]
-    common = set.intersection(*map(set, known)) if known else set()
-    return {index: min(each[index] for each in known) for index in common}
+    """Return the number of units of each controller that all definitions have, by index."""
+    controllers = [_controllers(domain) for domain in domains]
+    common = set.intersection(*map(set, controllers)) if controllers else set()
+    return {index: min(each[index] for each in controllers) for index in common}
 
 
 def _controllers(domain: Domain) -> dict[int, int]:

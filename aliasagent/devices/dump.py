@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One device out of a definition's text as libvirt itself writes it, without a parse of the rest.
+"""Find a device by its alias in a definition's text, without a parse of the other devices.
 
-To find one device among 250, nearly all of the time goes into the parse of the others. What libvirt writes has one form
-only: children of ``<devices>`` stand in lines of their own, indented by four blanks; attributes are in single quotes;
-and ``<`` is escaped wherever it begins no tag. So the device around an alias can be cut out, and be parsed alone.
+In a guest with 250 devices, nearly all of the time goes into the parse of the others. libvirt writes a definition in
+one form only: each child of ``<devices>`` begins a line, indented by four blanks; attributes are in single quotes; and
+``<`` is escaped unless it begins a tag. So the text of the device around an alias can be cut out and parsed alone.
 
-The one place in which a definition holds what others have written as they wrote it is ``<metadata>``, and libvirt puts
-it before the devices. What has not this form is for the caller to parse as a whole: nothing is ever guessed.
+Only ``<metadata>`` has text in the form of other clients, and libvirt writes it before the devices. For a text in any
+other form these functions return None, and the caller parses the whole text.
 """
 
 import re
@@ -18,27 +18,27 @@ from aliasagent.devices import xml
 _BEGIN, _END = '\n  <devices>\n', '\n  </devices>\n'
 _CHILD = '\n    <'
 _TAG = re.compile(r'[A-Za-z0-9_-]+')
-#: How the definition of a running guest begins: only those have a runtime id.
+#: The beginning of a running guest's definition: only those have a runtime id.
 _RUNNING = re.compile(r"""<domain(?:\s+[\w:.-]+=(?:'[^']*'|"[^"]*"))*?\s+id=""")
 
 
 def is_whole(text: str) -> bool:
-    """Whether a text begins and ends as a definition that libvirt writes, with its devices in between."""
+    """Return whether a text begins and ends like a definition that libvirt writes, with devices in between."""
     return text.startswith('<domain ') and text.endswith('\n</domain>\n') and _BEGIN in text and _END in text
 
 
 def is_live(text: str) -> bool:
-    """Whether a whole text is the definition of a running guest."""
+    """Return whether a whole text is the definition of a running guest."""
     return _RUNNING.match(text) is not None
 
 
 def with_alias(text: str, alias: str) -> list[xml.Element] | None:
-    """The devices in a whole text that have this alias; None if that can only be told by a parse of it all.
+    """Return the devices in a whole text that have this alias; None if only a parse of the whole text finds them.
 
-    :param alias: of the characters that libvirt keeps in a user alias, so that it is never written in another way.
+    :param alias: an alias of characters that libvirt keeps in a user alias, and so never escapes.
     """
     if alias not in text:
-        # A reference (``&#x75;``) could stand for any character, though libvirt writes none for those of an alias.
+        # A reference (``&#x75;``) can be any character, although libvirt writes none for the characters of an alias.
         return [] if '&#' not in text else None
     begin = text.find(_BEGIN, max(0, text.rfind('</metadata>')))
     end = text.find(_END, begin)
@@ -53,12 +53,12 @@ def with_alias(text: str, alias: str) -> list[xml.Element] | None:
             return None
         found.append(device)
         at = text.find(mark, at + 1, end)
-    # If it is there in any other way, too, as in a definition of another form, only a parse tells what that is.
+    # If the alias also occurs in any other way, the caller must parse the whole text.
     return found if found and text.count(alias, begin, end) == len(found) else None
 
 
 def _around(text: str, begin: int, at: int, end: int) -> xml.Element | None:
-    """The child of ``<devices>`` that holds a place; None if its lines are not as expected."""
+    """Return the child of ``<devices>`` around a position; None if its lines are not in libvirt's form."""
     start = text.rfind(_CHILD, begin, at) + len(_CHILD)
     tag = _TAG.match(text, start)
     if tag is None:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a detach found when it began, so that the same device is recognised later, also by another process.
+"""Recognise the device of a detach later, also in another process.
 
-A device that the running guest has no user alias for is known there by the alias that libvirt made (``virtio-disk1``,
-``net0``). That alias says where the device sits, and is that of the next device that comes to sit there, in this run of
-the guest or in another one. So it counts only within the run that was asked, and together with what the device looked
-like.
+A device without user alias has an alias that libvirt made from the device's place (``virtio-disk1``, ``net0``). The
+next device in this place gets the same alias, in the same run of the guest or in another one. So such an alias counts
+only within the run in which the guest was asked to release the device, and together with the device's properties.
 """
 
 import dataclasses
@@ -20,38 +19,40 @@ _CLAIM_FIELDS = tuple(field.name for field in dataclasses.fields(identity.Claim)
 
 @dataclasses.dataclass(frozen=True)
 class DeviceFingerprint:
-    """A device as a detach found it. Everything is None of a side on which the device was not."""
+    """A device as a detach found it. The fields of a definition that did not have the device are None."""
 
-    #: The run of the guest that has the device; no other run on any host has this name.
+    #: The run of the guest that has the device; no other run on any host has the same name.
     run: str | None = None
     #: The device's alias in that run.
     alias: str | None = None
-    #: What the device was called in that run.
+    #: The device's target in that run.
     target: str | None = None
-    #: What the device looked like in that run.
+    #: The device's properties in that run.
     live: identity.Claim | None = None
-    #: What it looked like in the persistent config.
+    #: The device's properties in the persistent config.
     persistent: identity.Claim | None = None
-    #: How that run ended, if the guest may go on elsewhere with the device: ``saved`` or ``migrated``.
+    #: How that run ended, if the guest may continue with the device in another run: ``saved`` or ``migrated``.
     kept: str | None = None
 
     @classmethod
     def of(cls, run: str | None, live: base.Device | None, persistent: base.Device | None) -> Self:
-        """Describe a device as it was just read.
+        """Make the fingerprint of a device.
 
-        :param run: the guest's run, None if it does not run.
+        :param run: the guest's run; None if the guest is not running.
+        :param live: the device in the running guest.
+        :param persistent: the device in the persistent config.
         """
-        looks = None if persistent is None else identity.claim(persistent)
+        claim = None if persistent is None else identity.claim(persistent)
         if run is None or live is None:
-            return cls(persistent=looks)
-        return cls(run, live.alias, live.target, identity.claim(live), looks)
+            return cls(persistent=claim)
+        return cls(run, live.alias, live.target, identity.claim(live), claim)
 
     def now(self, run: str, live: base.Device) -> Self:
-        """The same device as it was found in a running guest later."""
+        """Return the fingerprint with the device as it is in a running guest now."""
         return dataclasses.replace(self.of(run, live, None), persistent=self.persistent)
 
     def completed_by(self, before: Self) -> Self:
-        """The same device, with what was found before on a side on which it is not any more."""
+        """Return the fingerprint with earlier fields for a definition that does not have the device any more."""
         merged = dataclasses.replace(self, persistent=self.persistent or before.persistent)
         if self.is_live:
             return merged
@@ -60,37 +61,37 @@ class DeviceFingerprint:
         )
 
     def of_any_run(self) -> Self:
-        """What the device looks like, without the run that it is gone from."""
+        """Return the fingerprint without the run that the device was removed from."""
         return dataclasses.replace(self, run=None, alias=None, target=None, kept=None)
 
     @property
     def is_live(self) -> bool:
-        """Whether a running guest had the device."""
+        """Return whether a running guest had the device."""
         return self.run is not None
 
     def find_live(self, device_id: str, live: Domain, run: str) -> base.Device | None:
-        """Find the device in a running guest; None is proof that the guest does not have it.
+        """Find the device in a running guest; None is proof that the guest does not have the device.
 
-        :param live: the guest's running definition as it was just read.
-        :param run: the run that this is the definition of.
-        :raises DeviceConflict: something is there that may be the device, and may be another one.
+        :param live: the guest's live definition, just read.
+        :param run: the run of this definition.
+        :raises DeviceConflict: the guest has a device that may be the same one or another.
         """
-        seat = identity.Seat(self.alias, self.target, self.live) if run == self.run else None
-        return identity.find_again(live, device_id, self.live or self.persistent, seat)
+        place = identity.LivePlace(self.alias, self.target, self.live) if run == self.run else None
+        return identity.find_again(live, device_id, self.live or self.persistent, place)
 
-    def find_persistent(
-        self, device_id: str, persistent: Domain, *, was_removed: bool = False
-    ) -> base.Device | None:
+    def find_persistent(self, device_id: str, persistent: Domain, *, was_removed: bool = False) -> base.Device | None:
         """Find the device in a persistent config, as :meth:`find_live` does in a running guest.
 
-        :param was_removed: it was taken out of there: what is in its place since is another one.
+        :param was_removed: whether the device was removed from the persistent config; a device in its place is another
+            one.
+        :raises DeviceConflict: the config has a device that may be the same one or another.
         """
         return identity.find_again_persistent(
             persistent, device_id, self.persistent, self.live, was_removed=was_removed
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What a record keeps; :meth:`from_dict` reads it."""
+        """Return the fingerprint for the journal; :meth:`from_dict` reads it."""
         return {
             name: value if isinstance(value, str) else {key: text for key, text in value.items() if text is not None}
             for name, value in dataclasses.asdict(self).items()
@@ -99,7 +100,7 @@ class DeviceFingerprint:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
-        """Read a record; what another release has put there and this one does not know is passed over."""
+        """Read a fingerprint from the journal; ignore members that only another release writes."""
         return cls(
             record.get('run'),
             record.get('alias'),

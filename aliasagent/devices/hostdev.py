@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Devices of the host that a guest holds (libvirt, formatdomain, "Host device assignment")."""
+"""Devices of the host in a guest (libvirt, formatdomain, "Host device assignment")."""
 
 from aliasagent.devices import base
 from aliasagent.devices import pci
@@ -25,12 +25,12 @@ class Hostdev(base.Device):
     scsi_adapter = properties.text('source/adapter/@name')
     scsi_target = properties.integer('source/address/@target')
     scsi_unit = properties.integer('source/address/@unit')
-    #: Of a USB or SCSI device; a PCI device's is in its :attr:`host_address`.
+    #: The bus of a USB or SCSI device; :attr:`host_address` has that of a PCI device.
     source_bus = properties.integer('source/address/@bus')
 
     @property
     def host_address(self) -> str | None:
-        """The PCI address on the host, ``0000:06:12.5``; None for other types."""
+        """Return the PCI address on the host, ``0000:06:12.5``; None for other types."""
         return pci.read(self.element.find('source/address')) if self.type == 'pci' else None
 
     @host_address.setter
@@ -43,10 +43,10 @@ class Hostdev(base.Device):
 
     @property
     def source(self) -> str | None:
-        """What the device is on the host, in one word that is the same in each of its definitions.
+        """Return the device of the host as one text, which is the same in each of the device's definitions.
 
-        A PCI address; an mdev's UUID; ``usb:1d6b:0002``, else ``usb:3.14`` (a running guest's definition has both, if
-        it was asked for by vendor and product); ``scsi:scsi_host0:0:0:0``.
+        The text is a PCI address; an mdev's UUID; ``usb:1d6b:0002``, else ``usb:3.14`` (a live definition has both, if
+        the request named vendor and product); or ``scsi:scsi_host0:0:0:0``.
         """
         match self.type:
             case 'pci':
@@ -84,7 +84,7 @@ class Hostdev(base.Device):
 
 
 def _usb_id(text: str) -> str:
-    """A vendor's or product's number as lsusb has it: four hexadecimal digits."""
+    """Return a vendor's or product's number as lsusb prints it: four hexadecimal digits."""
     try:
         return f'{int(text, 0):04x}'
     except ValueError:

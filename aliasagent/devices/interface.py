@@ -10,12 +10,12 @@ from aliasagent.devices import pci
 from aliasagent.devices import properties
 from aliasagent.devices import xml
 
-#: The names that libvirt makes up for a running guest's taps and drops from what it saves.
+#: Prefixes of the tap names that libvirt generates for a running guest and does not keep in the persistent config.
 _GENERATED_NAMES = ('vnet', 'vif', 'macvtap', 'macvlan')
 
 
 def is_generated_name(name: str) -> bool:
-    """Whether libvirt takes a tap's name for one of its own, and so does not keep it."""
+    """Return whether libvirt takes a tap's name for a generated one, and does not keep it."""
     return name.startswith(_GENERATED_NAMES)
 
 
@@ -48,11 +48,11 @@ class Interface(base.Device):
 
     driver_name = properties.text('driver/@name')
     queues = properties.integer('driver/@queues')
-    #: Whether what the device reads and writes goes through the guest's IOMMU.
+    #: Whether the device's reads and writes go through the guest's IOMMU.
     iommu = properties.on_off('driver/@iommu')
     boot_order = properties.integer('boot/@order')
 
-    #: Average and peak in KiB/s, burst in KiB; inbound is what the guest receives.
+    #: Average and peak in KiB/s, burst in KiB; inbound is traffic to the guest.
     inbound_average = properties.integer('bandwidth/inbound/@average')
     inbound_peak = properties.integer('bandwidth/inbound/@peak')
     inbound_burst = properties.integer('bandwidth/inbound/@burst')
@@ -62,7 +62,7 @@ class Interface(base.Device):
 
     @property
     def host_address(self) -> str | None:
-        """The PCI address on the host of an SR-IOV function, ``0000:06:12.5``; None for other types."""
+        """Return the PCI address on the host of an SR-IOV function, ``0000:06:12.5``; None for other types."""
         return pci.read(self.element.find('source/address')) if self.type == 'hostdev' else None
 
     @host_address.setter
@@ -71,7 +71,7 @@ class Interface(base.Device):
 
     @property
     def vlan_tags(self) -> tuple[int, ...]:
-        """The VLANs of the port: none for untagged, one, or all that a trunk carries."""
+        """Return the VLANs of the port: none if untagged, one, or all VLANs of a trunk."""
         tags = (tag.get('id', '') for tag in self.element.iterfind('vlan/tag'))
         return tuple(int(tag) for tag in tags if tag.isdecimal())
 
@@ -89,12 +89,13 @@ class Interface(base.Device):
 
     @property
     def source(self) -> str | None:
-        """What the interface is plugged into, in one word that is the same in each of its definitions.
+        """Return the interface's source as one text, which is the same in each of the interface's definitions.
 
-        ``bridge:br0``, ``network:default``, ``direct:eth0``, ``unix:/run/socket``, ``tap:tap0``, or a PCI address.
+        The text is ``bridge:br0``, ``network:default``, ``direct:eth0``, ``unix:/run/socket``, ``tap:tap0``, or a PCI
+        address.
         """
         if self.network is not None:
-            # While it runs, libvirt adds the bridge that the network has, and shows the type that came of it.
+            # In a live definition libvirt adds the network's bridge and shows the resulting type.
             return f'network:{self.network}'
         match self.type:
             case 'hostdev':

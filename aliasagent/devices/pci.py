@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PCI addresses of the host, written in one way (libvirt, formatdomain, "Device Addresses").
+"""PCI addresses of the host in one form (libvirt, formatdomain, "Device Addresses").
 
-libvirt reads the parts of an address in decimal, octal or hexadecimal and writes hexadecimal; the kernel, Neutron and
-we write ``0000:06:12.5``: domain, bus, slot and function in hexadecimal, lower case.
+libvirt reads the parts of an address in decimal, octal or hexadecimal and writes hexadecimal. The kernel, Neutron and
+the agent write ``0000:06:12.5``: domain, bus, slot and function in hexadecimal, lower case.
 """
 
 import re
@@ -14,12 +14,12 @@ _PARTS = ('domain', 'bus', 'slot', 'function')
 
 
 def is_valid(address: str) -> bool:
-    """Whether a text is an address such as ``0000:06:12.5``."""
+    """Return whether a text is an address such as ``0000:06:12.5``."""
     return _ADDRESS.fullmatch(address) is not None
 
 
 def normal(address: str) -> str:
-    """An address that is valid by :func:`is_valid`, as :func:`read` returns it."""
+    """Return a valid address in the form of :func:`read`."""
     found = _ADDRESS.fullmatch(address.lower())
     assert found is not None
     domain, *others = (int(part, 16) for part in found.groups())
@@ -28,7 +28,7 @@ def normal(address: str) -> str:
 
 
 def read(element: xml.Element | None) -> str | None:
-    """An ``<address domain= bus= slot= function=>`` as ``0000:06:12.5``; None if it is none."""
+    """Return an ``<address domain= bus= slot= function=>`` as ``0000:06:12.5``; None for other elements."""
     if element is None or element.get('type', 'pci') != 'pci':
         return None
     try:
@@ -41,8 +41,8 @@ def read(element: xml.Element | None) -> str | None:
 def write(parent: xml.Element, address: str, *, type_needed: bool = False) -> None:
     """Set the ``<address>`` of a source element.
 
-    :param address: valid by :func:`is_valid`.
-    :param type_needed: libvirt wants ``type='pci'`` in an interface's source, and writes none in a host device's.
+    :param address: an address that is valid by :func:`is_valid`.
+    :param type_needed: whether to set ``type='pci'``: libvirt requires it for an interface, and not for a host device.
     """
     found = _ADDRESS.fullmatch(address.lower())
     assert found is not None
@@ -54,6 +54,6 @@ def write(parent: xml.Element, address: str, *, type_needed: bool = False) -> No
 
 
 def _integer(text: str) -> int:
-    """A number as the C library's strtoul reads it: ``012`` is octal."""
+    """Parse a number like the C library's strtoul: ``012`` is octal."""
     text = text.strip()
     return int(text, 8) if re.fullmatch('0[0-7]+', text) else int(text, 0)

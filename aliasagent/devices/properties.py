@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Declared properties of XML elements: one line says where a value lives, for reading and writing alike.
+"""Declare properties of XML elements: one line with a path, for reading and writing.
 
-A path is ``a/b`` for the text of an element, ``a/b/@c`` for an attribute. Reading touches nothing; writing makes the
-elements on the way and leaves everything else in the tree as it is; writing None removes the value, and the elements on
-the way that are then empty.
+A path is ``a/b`` for the text of an element, ``a/b/@c`` for an attribute. A read changes nothing. A write makes missing
+elements of the path and leaves everything else unchanged. A write of None removes the value, and the elements of the
+path that are then empty.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ T = TypeVar('T')
 
 
 class HasElement(Protocol):
-    """Whatever is a view of an XML element."""
+    """A view of an XML element."""
 
     element: xml.Element
-    #: Children that were written into before, by name: a look at one costs less than a search among all.
+    #: Children of earlier writes, by name: a lookup costs less than a search among all children.
     written: dict[str, xml.Element]
 
 
@@ -66,7 +66,7 @@ class Property(Generic[T]):
             text = self._write(value)
         else:
             text = value
-            # Nearly all texts are fine by this alone, and a device is made of many.
+            # This fast check suffices for nearly all texts, and a device has many.
             if not (text.isascii() and text.isprintable()):
                 self._check(text)
         element = owner.element if self._first is None else self._made(owner, self._first)
@@ -76,7 +76,7 @@ class Property(Generic[T]):
             element.set(self._attribute, text)
 
     def _made(self, owner: HasElement, first: str) -> xml.Element:
-        """The element at the path, made if there is none, like those on the way."""
+        """Return the element at the path; make it and its parents if they are missing."""
         found = owner.written.get(first)
         if found is None or found.getparent() is not owner.element:
             found = owner.written[first] = xml.child_made(owner.element, first)
@@ -85,7 +85,7 @@ class Property(Generic[T]):
         return found
 
     def _check(self, text: str) -> None:
-        """See that XML can hold a text, before anything is written."""
+        """Check that XML can contain a text, before anything is written."""
         try:
             etree.Element('probe').text = text
         except ValueError as error:
@@ -122,7 +122,7 @@ class Property(Generic[T]):
 
 
 def remove(element: xml.Element) -> None:
-    """Take an element out of its parent, and keep the text that follows it."""
+    """Remove an element from its parent, and keep the text that follows the element."""
     parent = element.getparent()
     if parent is None:
         return
@@ -136,12 +136,12 @@ def remove(element: xml.Element) -> None:
 
 
 def text(path: str) -> Property[str]:
-    """A text, as it stands."""
+    """Declare a text."""
     return Property(path, str, str)
 
 
 def integer(path: str) -> Property[int]:
-    """A whole number; libvirt writes addresses in hexadecimal with ``0x``."""
+    """Declare a whole number; libvirt writes addresses in hexadecimal with ``0x``."""
     return Property(path, lambda value: int(value, 16 if value.lower().startswith('0x') else 10), str)
 
 
@@ -155,17 +155,17 @@ def _reader(words: dict[str, bool]) -> Callable[[str], bool]:
 
 
 def yes_no(path: str) -> Property[bool]:
-    """``yes`` or ``no``."""
+    """Declare a ``yes`` or ``no``."""
     return Property(path, _reader({'yes': True, 'no': False}), lambda value: 'yes' if value else 'no')
 
 
 def on_off(path: str) -> Property[bool]:
-    """``on`` or ``off``."""
+    """Declare an ``on`` or ``off``."""
     return Property(path, _reader({'on': True, 'off': False}), lambda value: 'on' if value else 'off')
 
 
 class Presence:
-    """An empty element whose being there means true, such as ``<readonly/>``."""
+    """An empty element whose presence means true, such as ``<readonly/>``."""
 
     def __init__(self, name: str) -> None:
         self.path = name

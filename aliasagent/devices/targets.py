@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names of disks inside a guest: which bus a name belongs to, where it leads, and which one is free."""
+"""The target names of disks: the bus and the place of a name, and free names."""
 
 import re
 from collections.abc import Container
@@ -9,50 +9,50 @@ from aliasagent import exception
 from aliasagent.devices import xml
 
 DEFAULT_BUS = 'virtio'
-#: Where a disk goes of which nobody says the bus. A LUN is passed through on SCSI only; no CD-ROM is on virtio.
+#: The default bus by type of disk. libvirt passes a LUN through on SCSI only, and has no CD-ROM on virtio.
 _DEFAULT_BUSES = {'disk': DEFAULT_BUS, 'lun': 'scsi', 'cdrom': 'scsi'}
-#: The letters that a bus's disk names begin with.
+#: The prefix of disk names on each bus.
 _PREFIXES = {'virtio': 'vd', 'scsi': 'sd', 'sata': 'sd', 'usb': 'sd'}
 _NAME = re.compile('[a-z]d([a-z]{1,3})')
-#: Where libvirt places a disk by its name: so many to a controller, in the order of the names.
+#: Number of disks on each controller, which libvirt fills in the order of the names.
 _UNITS = {'scsi': 7, 'sata': 6}
 
-#: The buses on which libvirt 9.0 takes a second disk in one place, and such a guest does not start any more.
+#: The buses on which libvirt 9.0 accepts a second disk in one place, and the guest then cannot start any more.
 NOT_REFUSED_WHEN_TAKEN = frozenset({'sata'})
 
 
 def split(device_name: str) -> str:
-    """``/dev/vdb`` or ``vdb`` as libvirt has it: ``vdb``."""
+    """Return the name without ``/dev/``, as libvirt writes it: ``vdb``."""
     return device_name.removeprefix('/dev/')
 
 
 def default_bus(target: str | None, device_type: str) -> str:
-    """The bus of a disk when nobody says otherwise: by its name if it has one, else by its type."""
+    """Return the default bus of a disk, by its name if it has one, else by its type."""
     if target is None:
         return _DEFAULT_BUSES[device_type]
     return 'scsi' if target.startswith('sd') else DEFAULT_BUS
 
 
 def check(target: str, bus: str) -> None:
-    """Whether a disk of this bus can have this name.
+    """Check that a disk on this bus can have this name.
 
-    :raises InvalidInput: libvirt would not know where to put it.
+    :raises InvalidInput: libvirt derives no place on this bus from the name.
     """
     prefix = _PREFIXES[bus]
     if not target.startswith(prefix):
         raise exception.InvalidInput(
-            field='device_name', reason=f'{target} is no name for a disk on bus {bus}, which begins with {prefix}'
+            field='device_name', reason=f'{target} is not a name of a disk on bus {bus}: such names begin with {prefix}'
         )
 
 
 def first_free(bus: str, taken: Container[str]) -> str:
-    """The first name of this bus that nobody has."""
+    """Return the first free name on this bus."""
     prefix = _PREFIXES[bus]
     return next(name for index in count() if (name := prefix + _letters(index)) not in taken)
 
 
 def leading_to(address: xml.Element | None, bus: str) -> str | None:
-    """The name by which libvirt would place a disk of this bus at a drive's ``<address>``; None if none leads there."""
+    """Return the name from which libvirt derives a drive's ``<address>`` on this bus; None if there is none."""
     if address is None or address.get('type') != 'drive' or bus not in _UNITS:
         return None
     try:
@@ -65,7 +65,7 @@ def leading_to(address: xml.Element | None, bus: str) -> str | None:
 
 
 def number(target: str) -> int | None:
-    """The number that a name counts as: ``sda`` is 0, ``sdaa`` is 26; None if it is no such name."""
+    """Return the number of a name: ``sda`` is 0, ``sdaa`` is 26; None if it has another form."""
     found = _NAME.fullmatch(target)
     if found is None:
         return None
@@ -76,7 +76,7 @@ def number(target: str) -> int | None:
 
 
 def _letters(index: int) -> str:
-    """0 is a, 25 is z, 26 is aa."""
+    """Return the letters of a number: 0 is a, 25 is z, 26 is aa."""
     letters = ''
     while index >= 0:
         index, letter = divmod(index, 26)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading and writing XML text, safe against hostile input."""
+"""Parse and write XML text, safely for hostile input."""
 
 from lxml import etree
 
@@ -9,17 +9,16 @@ Element = etree._Element
 
 
 def parser(encoding: str | None = 'utf-8') -> etree.XMLParser:
-    """A parser that resolves and fetches nothing."""
+    """Make a parser that resolves no entities and fetches nothing."""
     return etree.XMLParser(
         encoding=encoding, resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
     )
 
 
 def parse(text: str | bytes) -> Element:
-    """The root element of an XML text; comments and white space are kept.
+    """Parse an XML text; keep comments and white space.
 
-    Entities are never resolved, nothing is fetched, and a document type declaration is refused: libvirt writes none,
-    and it is what XML bombs are made of.
+    A document type declaration is refused: libvirt writes none, and XML bombs need one.
 
     :raises InvalidXML: the text is not well-formed, or has a document type declaration.
     """
@@ -34,12 +33,12 @@ def parse(text: str | bytes) -> Element:
 
 
 def to_text(element: Element) -> str:
-    """The text of one element, without what follows it."""
+    """Return the text of one element, without the text that follows the element."""
     return etree.tostring(element, encoding='unicode', with_tail=False)
 
 
 def child(element: Element, tag: str) -> Element | None:
-    """The first child of this name."""
+    """Return the first child of this name."""
     # NOTE: find() and iterchildren(tag) do the same, and take three times as long for the few children of a device.
     for found in element:
         if found.tag == tag:
@@ -48,7 +47,7 @@ def child(element: Element, tag: str) -> Element | None:
 
 
 def child_made(element: Element, tag: str) -> Element:
-    """The first child of this name, made if there is none."""
+    """Return the first child of this name; make the child if there is none."""
     for found in element:
         if found.tag == tag:
             return found
@@ -56,12 +55,12 @@ def child_made(element: Element, tag: str) -> Element:
 
 
 def child_elements(element: Element) -> list[Element]:
-    """The element's children that are elements: no comments, no processing instructions."""
+    """Return the element's children that are elements, not comments or processing instructions."""
     return [child for child in element if isinstance(child.tag, str)]
 
 
 def strip_blanks(root: Element) -> None:
-    """Take away, in place, what is there only so that the text reads well."""
+    """Remove, in place, the blanks that only indent the text."""
     for element in root.iter():
         if element.text is not None and not element.text.strip():
             element.text = None

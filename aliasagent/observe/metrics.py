@@ -156,7 +156,7 @@ class _Present(registry.Collector):
             'Whether the connections stand (1) on which requests come from the message broker, or not (0).',
             int(parts.is_broker_connected()),
         )
-        looks = parts.reconciler.looks().values()
+        looks = parts.reconciler.statuses().values()
         guests = core.GaugeMetricFamily(
             'aliasagent_reconcile_guests', 'Guests, by whether they could be looked at last time.', labels=['state']
         )

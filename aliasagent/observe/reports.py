@@ -200,7 +200,7 @@ def _connections(parts: Components) -> Content:
 
 
 def _reconcile(parts: Components) -> Content:
-    return {instance: _look(look) for instance, look in parts.reconciler.looks().items()}
+    return {instance: _look(look) for instance, look in parts.reconciler.statuses().items()}
 
 
 def _look(look: GuestStatus) -> Content:

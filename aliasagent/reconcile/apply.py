@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries a plan out on a guest's persistent config: the narrowest write that does it, read back.
+"""Carry out a plan on a guest's persistent config.
 
-Each write is of one device, and made as soon as the definition was read and found to be the one that the plan is of;
-what another client writes in spite of that between our look and our write is put back
-(:mod:`aliasagent.reconcile.exchange`).
+Each write changes one device, right after a read has shown that the definition is still the planned one, and is read
+back. If another client changes the definition between the read and the write, :mod:`aliasagent.reconcile.exchange`
+restores that change.
 """
 
 import dataclasses
@@ -23,20 +23,20 @@ from aliasagent.virt.guest import Guest
 
 LOG = logging.getLogger(__name__)
 
-#: How often the plan is made anew because somebody else changes the definition, before the rest is left for later.
-_PATIENCE = 20
-#: Seconds that a definition must have stayed the same before it is written to: another client's changes come in bursts.
+#: Maximum number of new plans for a definition that other clients keep changing; the next run continues.
+_MAX_DISTURBANCES = 20
+#: Seconds for which a definition must be stable before the agent writes to it: other clients' changes come in bursts.
 _QUIET = 0.1
 _sleep = time.sleep
-#: How a transient guest's devices come to their aliases.
-_MADE_ANEW = 'gets it by "reconcile --live", or when it is migrated'
+#: How the devices of a transient guest get their aliases.
+_REMEDY = 'gets its alias by "reconcile --live" or a migration'
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceStatus:
-    """One device and what became of it, in words only: what is kept of all guests must not hold their XML."""
+    """One device and its outcome, as texts: the agent keeps this for all guests, without their XML."""
 
-    #: As :meth:`aliasagent.devices.base.Device.describe` has it.
+    #: The text of :meth:`aliasagent.devices.base.Device.describe`.
     device: str
     kind: str
     target: str | None
@@ -49,38 +49,38 @@ class DeviceStatus:
 
 @dataclasses.dataclass
 class Report:
-    """What became of a guest's devices."""
+    """The outcome for a guest's devices."""
 
     steps: list[DeviceStatus] = dataclasses.field(default_factory=list)
-    #: The aliases that were written.
+    #: The aliases that the agent wrote.
     given: list[str] = dataclasses.field(default_factory=list)
-    #: The aliases that the running guest does not have yet; it gets them when it starts anew or moves. A transient one
-    #: never starts anew: it gets them when it is saved and restored, or moves.
+    #: The aliases that the running guest does not have yet. The guest gets them at its next start or with a migration;
+    #: a transient guest when it is saved and restored, or with a migration.
     pending: list[str] = dataclasses.field(default_factory=list)
-    #: A digest of the definitions that this is of: as long as they are the same, there is nothing new to say, and what
-    #: libvirt refused is not tried again. Empty if something was left for the next time.
+    #: A digest of the definitions. While they are unchanged, the report stays true, and the agent does not retry what
+    #: libvirt refused. Empty if the run left devices for the next one.
     seen: bytes = b''
-    #: What the inventory of this request has said of devices, and what will tell them from others later, too.
+    #: Hints that keep this request's inventory for later requests.
     settled: list[plan.Record] = dataclasses.field(default_factory=list)
 
     @property
     def aliased(self) -> int:
-        """How many devices have their alias in the persistent config; of a transient guest, in the running one."""
+        """Return how many devices have their alias, in the persistent config or a transient guest's live definition."""
         return self.count(plan.Outcome.ALIASED)
 
     @property
     def remaining(self) -> int:
-        """How many devices are without."""
+        """Return how many devices do not have their alias."""
         return len(self.steps) - self.aliased
 
     def count(self, outcome: plan.Outcome) -> int:
         return sum(1 for step in self.steps if step.outcome is outcome)
 
 
-def look(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
-    """What :func:`reconcile` would do, without doing it.
+def preview(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
+    """Report what :func:`reconcile` would do, without a change.
 
-    :raises GuestUnreadable: nothing is known of the guest's devices.
+    :raises GuestUnreadable: the guest's definition could not be read.
     """
     text = guest.persistent_text()
     if text is None:
@@ -91,32 +91,31 @@ def look(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
 
 
 def digest(guest: Guest) -> bytes:
-    """What :attr:`Report.seen` would be now.
+    """Return :attr:`Report.seen` of the guest's current definitions.
 
-    :raises GuestUnreadable: it cannot be told.
+    :raises GuestUnreadable: a definition could not be read.
     """
     return _digest(guest.persistent_text(), guest.live_text())
 
 
 @dataclasses.dataclass(frozen=True)
 class Draft:
-    """What is to be done about a guest, by what was read of it once."""
+    """A guest and its persistent config as read before a reconcile."""
 
     guest: Guest
-    #: Reads what is known of its devices from elsewhere.
+    #: Reads the hints for the guest's devices.
     records: Callable[[], Iterable[plan.Record]]
-    #: Its persistent config; None of a transient guest.
+    #: The guest's persistent config; None for a transient guest.
     text: str | None
-    #: When that was read: seconds of the monotonic clock.
+    #: Time of the read, in seconds of the monotonic clock.
     at: float
 
 
 def draft(guest: Guest, records: Callable[[], Iterable[plan.Record]] = tuple) -> Draft:
-    """Read what :func:`finish` will write to, if it is the same by then.
+    """Read the persistent config, for :func:`finish`.
 
-    :param records: reads what is known of the guest's devices from elsewhere. It is called when that is needed:
-        meanwhile a device may be taken out.
-    :raises HypervisorError: it could not be read.
+    :param records: reads the hints for the guest's devices. It is called late: a device may be removed meanwhile.
+    :raises HypervisorError: the config could not be read.
     """
     text = guest.persistent_text()
     return Draft(guest, records, text, time.monotonic())
@@ -127,20 +126,19 @@ def reconcile(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
 
     :raises: what :func:`finish` raises.
     """
-    known = frozenset(records)
-    return finish(draft(guest, lambda: known))
+    hints = frozenset(records)
+    return finish(draft(guest, lambda: hints))
 
 
 def finish(begun: Draft) -> Report:
     """Give the identifiable devices of a guest's persistent config their aliases.
 
-    Nothing is written before the definition has stayed the same for a moment; who begins early need not wait here.
-    A device that libvirt refuses keeps nothing from the others. A transient guest has no persistent config: what it
-    lacks is only told.
+    The first write waits until the definition has been stable for a moment since the draft. If libvirt refuses one
+    device, the others still get their aliases. For a transient guest, which has no persistent config, nothing is
+    written.
 
-    :raises GuestUnreadable: nothing is known of the guest's devices, and nothing was changed.
-    :raises GuestBusy: it is being migrated, or libvirt has something else to do with it. What was not written yet is
-        left for later.
+    :raises GuestUnreadable: the guest's definition could not be read, and nothing was changed.
+    :raises GuestBusy: the guest is being migrated, or libvirt is busy with it. The rest is left for the next run.
     """
     if begun.text is None:
         return _of_transient(begun.guest, frozenset(begun.records()))
@@ -148,9 +146,9 @@ def finish(begun: Draft) -> Report:
 
 
 class _Writes:
-    """The aliases that one pass writes, each into the definition that it was planned for.
+    """Writes the aliases of one reconcile, each into the definition that it was planned for.
 
-    :param text: the persistent config as it was drafted.
+    :param text: the persistent config of the draft.
     """
 
     def __init__(self, begun: Draft, text: str) -> None:
@@ -159,44 +157,44 @@ class _Writes:
         self._first = self._text = text
         self._read_at = begun.at
         self._tried: list[str] = []
-        #: Why libvirt refused some of them.
+        #: The aliases that libvirt refused, with the reasons.
         self._refused: dict[str, str] = {}
-        #: How often another client has changed the definition meanwhile.
+        #: How often another client has changed the definition.
         self._disturbed = 0
 
     def run(self) -> Report:
-        """Write until nothing is left to be written, or others change the definition all the time."""
+        """Write until nothing is left to write, or until other clients have changed the definition too often."""
         while True:
-            # Not what was known when the definition was read: a device may be gone since, and another have its look.
-            known = frozenset(self._records())
+            # Read the hints after the definition: a device may be removed since, and another may match its hint.
+            hints = frozenset(self._records())
             definition = domain.Domain.parse(self._text)
-            steps = plan.plan(definition, known)
+            steps = plan.plan(definition, hints)
             todo = [
                 step for step in steps if step.outcome is plan.Outcome.GETS_ALIAS and step.alias not in self._tried
             ]
-            if not todo or self._disturbed > _PATIENCE:
-                return self._ended(definition, steps, known)
+            if not todo or self._disturbed > _MAX_DISTURBANCES:
+                return self._ended(definition, steps, hints)
             self._wait_until_quiet()
-            now = self._write(todo, definition, known)
+            now = self._write(todo, definition, hints)
             if now is None:
-                # Undefined meanwhile. A write of its whole definition would define it again.
-                return _of_transient(self._guest, known)
+                # The guest was undefined meanwhile. A write of the whole definition would define it again.
+                return _of_transient(self._guest, hints)
             if now != self._text:
                 self._plan_anew()
             self._text = now
 
     def _wait_until_quiet(self) -> None:
         if not self._tried and self._guest.is_active():
-            # What is written now would be lost where the guest goes to, and an update waits 30 s for libvirt's lock.
+            # The destination of a migration would lose this write, and an update waits 30 s for libvirt's lock.
             self._guest.refuse_if_migrating()
         _sleep(max(0.0, self._read_at + _QUIET - time.monotonic()))
 
     def _write(
         self, todo: list[plan.Step], definition: domain.Domain, records: Iterable[plan.Record]
     ) -> str | None:
-        """Write aliases for as long as nobody else changes the definition.
+        """Write aliases until another client changes the definition.
 
-        :return: the persistent config after the last of them; None if it is gone.
+        :return: the persistent config after the last write; None if the guest has none any more.
         """
         now = self._guest.persistent_text()
         for step in todo:
@@ -212,7 +210,7 @@ class _Writes:
             if exchange.without(now, alias) == self._text:
                 self._text = now
             elif domain.Domain.parse(now).differs_in_aliases_only(definition):
-                self._text = now  # libvirt sorts the devices anew when it writes them for the second time
+                self._text = now  # libvirt changes the order of the devices with its second write
                 break
         return now
 
@@ -221,7 +219,7 @@ class _Writes:
     ) -> None:
         """Write one alias.
 
-        :raises GuestBusy: libvirt has something else to do with the guest; it would refuse the next one as well.
+        :raises GuestBusy: libvirt is busy with the guest, and would refuse the next alias as well.
         """
         self._tried.append(alias)
         step.device.alias = alias
@@ -232,63 +230,63 @@ class _Writes:
             raise
         except (exception.HypervisorError, exception.Unsupported) as error:
             step.device.alias = None
-            LOG.warning('Instance %s: %s does not get %s: %s', uuid, device, alias, error)
+            LOG.warning('Instance %s: cannot give %s the alias %s: %s', uuid, device, alias, error)
             self._refused[alias] = str(error)
         else:
-            LOG.info('Instance %s: %s, %s', uuid, device, step.reason)
+            LOG.info('Instance %s: wrote the alias of %s, %s', uuid, device, step.reason)
 
     def _plan_anew(self) -> None:
-        """Another client has changed the definition."""
+        """Prepare a new plan, because another client has changed the definition."""
         self._read_at = time.monotonic()
         if self._refused:
-            # It is not the definition any more that libvirt refused them in.
+            # libvirt refused these aliases in another definition, and may accept them in this one.
             self._disturbed += 1
             self._tried = [alias for alias in self._tried if alias not in self._refused]
             self._refused.clear()
 
     def _ended(self, definition: domain.Domain, steps: list[plan.Step], records: Iterable[plan.Record]) -> Report:
-        # Each write was seen to change its alias only, unless something came in between.
+        # A read after each write has shown that the write changed only its alias, unless another client interfered.
         if self._disturbed and not domain.Domain.parse(self._first).differs_in_aliases_only(definition):
-            LOG.warning('Instance %s: more than aliases has changed in its persistent config', self._guest.uuid)
-        there = {step.alias for step in steps if step.outcome is plan.Outcome.ALIASED}
+            LOG.warning('Instance %s: the persistent config changed in more than aliases meanwhile', self._guest.uuid)
+        present = {step.alias for step in steps if step.outcome is plan.Outcome.ALIASED}
         steps = [_as_refused(step, self._refused) for step in steps]
-        given = [alias for alias in self._tried if alias in there]
+        given = [alias for alias in self._tried if alias in present]
         return _report(self._guest, self._text, definition, steps, given, records)
 
 
 def _as_refused(step: plan.Step, refused: dict[str, str]) -> plan.Step:
-    """A step with the outcome that libvirt gave it, if it refused it."""
+    """Return a step with the outcome REFUSED if libvirt refused its alias, else the step as it is."""
     if step.outcome is not plan.Outcome.GETS_ALIAS or step.alias not in refused:
         return step
     return dataclasses.replace(step, outcome=plan.Outcome.REFUSED, reason=refused[step.alias])
 
 
 def _of_transient(guest: Guest, records: Iterable[plan.Record]) -> Report:
-    """What can be said of a guest without persistent config: what it has, and what it would get if it were made anew.
+    """Report the aliases that a transient guest has, and those that it would get by a restore or a migration.
 
-    :raises GuestUnreadable: nothing is known of the guest's devices.
+    :raises GuestUnreadable: the guest's definition could not be read.
     """
     live, movable = guest.live_text(), guest.movable_text()
     if live is None or movable is None:
-        return Report()  # it has just ended
-    # What it goes on with does not have, for one, the names of taps that libvirt makes up.
+        return Report()  # the guest has just stopped
+    # The movable definition, unlike the live one, does not have the tap names that libvirt generates.
     definition = domain.Domain.parse(movable)
     steps = [_as_transient(step) for step in plan.plan(definition, records)]
-    _tell(guest, steps)
+    _log(guest, steps)
     lacking = [step.alias for step in steps if step.outcome is plan.Outcome.TRANSIENT and step.alias is not None]
-    return Report(_told(steps), [], lacking, _digest(None, live), plan.settled(definition, steps))
+    return Report(_statuses(steps), [], lacking, _digest(None, live), plan.settled(definition, steps))
 
 
 def _as_transient(step: plan.Step, why: str = '') -> plan.Step:
     if step.outcome is not plan.Outcome.GETS_ALIAS:
         return step
-    return dataclasses.replace(step, outcome=plan.Outcome.TRANSIENT, reason=f'{step.reason}; {why}{_MADE_ANEW}')
+    return dataclasses.replace(step, outcome=plan.Outcome.TRANSIENT, reason=f'{step.reason}; {why}{_REMEDY}')
 
 
 def _of_live_only(
     live: domain.Domain, definition: domain.Domain, steps: list[plan.Step], records: Iterable[plan.Record]
 ) -> list[plan.Step]:
-    """What can be said of devices that only the running guest has, and that would get an alias if it were made anew."""
+    """Return steps for devices that only the running guest has and that need a restore or a migration."""
     taken = {(step.alias or '').lower() for step in steps}
     would = [step for step in plan.plan(live, records) if step.outcome is plan.Outcome.GETS_ALIAS]
     return [
@@ -299,7 +297,7 @@ def _of_live_only(
 
 
 def _is_absent(step: plan.Step, definition: domain.Domain, records: Iterable[plan.Record]) -> bool:
-    """Whether the persistent config has nothing that could be the device of a step."""
+    """Return whether no device of the persistent config may be the device of a step."""
     device_id = device_alias.parse(step.alias)
     claim = identity.claim(step.device)
     try:
@@ -328,13 +326,13 @@ def _report(
         lacking = (plan.Outcome.ALIASED, plan.Outcome.TRANSIENT)
         wanted = [step.alias for step in steps if step.outcome in lacking and step.alias is not None]
         pending = [alias for alias in wanted if alias not in aliases]
-    _tell(guest, steps)
-    # What still gets its alias was left because somebody else changes the guest, or was overwritten by them.
+    _log(guest, steps)
+    # A device that still gets its alias was left because another client kept changing the definition, or overwrote it.
     left = any(step.outcome is plan.Outcome.GETS_ALIAS for step in steps)
-    return Report(_told(steps), given, pending, b'' if left else _digest(text, live), settled)
+    return Report(_statuses(steps), given, pending, b'' if left else _digest(text, live), settled)
 
 
-def _told(steps: list[plan.Step]) -> list[DeviceStatus]:
+def _statuses(steps: list[plan.Step]) -> list[DeviceStatus]:
     return [
         DeviceStatus(device.describe(), device.kind, device.target, step.outcome, step.reason, step.alias)
         for step in steps
@@ -342,7 +340,7 @@ def _told(steps: list[plan.Step]) -> list[DeviceStatus]:
     ]
 
 
-def _tell(guest: Guest, steps: list[plan.Step]) -> None:
+def _log(guest: Guest, steps: list[plan.Step]) -> None:
     for step in steps:
         if step.outcome is not plan.Outcome.ALIASED:
             LOG.debug('Instance %s: %s %s: %s', guest.uuid, step.device.describe(), step.outcome, step.reason)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A write to a guest's saved definition that loses nothing of what another client writes at the same moment.
+"""Write to a guest's persistent config without losing a simultaneous change of another client.
 
-libvirt has no compare-and-swap: a write of a device, or of a definition, replaces what another client has put there
-since we looked. So the definition is read once more right before the write: both calls are sent at once, the read
-first, and libvirt lets nobody change the guest while it reads it, so that hardly anything comes between the two. If the
-read shows that the write has replaced something else than it was made for, that is put back, with the alias if it is
-still the same device's.
+libvirt has no compare-and-swap: a write of a device or of a definition replaces what another client has written since
+the agent's last read. So the agent sends a read and the write together, the read first. libvirt locks the guest during
+the read, so another client rarely gets in between. If the read shows that the write has replaced another client's
+change, the agent restores that change, with the alias if the device is still the same.
 """
 
 import logging
@@ -25,21 +24,26 @@ from aliasagent.virt.guest import Guest
 
 LOG = logging.getLogger(__name__)
 
-_PUT_BACK = 'Instance %s: %s was changed by somebody else at the moment of our write, and is put back'
-_CHANGED_AGAIN = 'Instance %s: %s was changed by somebody else before and after our write; what came before is lost'
+_RESTORED = (
+    'Instance %s: another client changed %s at the moment of a write of the agent; the agent restored the change'
+)
+_CHANGED_AGAIN = (
+    'Instance %s: another client changed %s before and after a write of the agent; the change before the write is lost'
+)
+_NOT_RESTORED = (
+    'Instance %s: another client changed %s at the moment of a write of the agent; the agent could not restore the '
+    'change: %s'
+)
 
-_NOT_PUT_BACK = 'Instance %s: %s was changed by somebody else at the moment of our write, and that is lost: %s'
-
-#: As many as guests are looked at side by side, and then some.
+#: More than the number of guests that the agent reconciles in parallel.
 _MOST_WRITERS = 16
 
 
 class _Writers:
-    """Makes the writes, while who wants them reads.
+    """Threads that write while the calling thread reads."""
 
-    All threads are there before the first write: to start one lets go of the interpreter, and the write would overtake
-    the read that is to show what it replaces.
-    """
+    # All threads start before the first write: a start of a thread releases the interpreter lock, and the write would
+    # overtake the read.
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,26 +66,28 @@ _WRITERS = _Writers()
 
 
 def write(guest: Guest, text: str, definition: Domain, device: base.Device, records: Iterable[plan.Record]) -> None:
-    """Write a device of a definition that is otherwise as libvirt has it.
+    """Write one changed device of a definition.
 
     :param text: the definition as it was read, without the change.
-    :param definition: the same, with the change.
-    :param device: what has changed in it: it alone is written, if libvirt can do that (a host device it cannot: 84).
-    :raises HypervisorError: libvirt refused, and nothing was changed; or it did not let us put back what we replaced.
+    :param definition: the same definition, with the change.
+    :param device: the changed device. Only this device is written, unless libvirt cannot update its kind (host devices:
+        code 84).
+    :raises HypervisorError: libvirt refused the write, and nothing was changed; or libvirt refused to restore another
+        client's change.
     """
     before = _write(guest, definition, device)
-    # If the read came late, it shows what we wrote.
+    # A late read shows the agent's own write.
     if before == text or (device.alias is not None and without(before, device.alias) == text):
         return
-    theirs = Domain.parse(before)
+    other = Domain.parse(before)
     if _is_written_alone(device):
-        _put_device_back(guest, theirs, device, records)
-    elif not theirs.differs_in_aliases_only(definition):
-        _put_definition_back(guest, theirs, definition, device, records)
+        _restore_device(guest, other, device, records)
+    elif not other.differs_in_aliases_only(definition):
+        _restore_definition(guest, other, definition, device, records)
 
 
 def without(text: str, alias: str) -> str:
-    """A definition's text as it was before a device got this alias, if nothing else has changed."""
+    """Return a definition's text without the element of an alias."""
     for element in (f"<alias name='{alias}'/>", f'<alias name="{alias}"/>'):
         before, found, after = text.partition(element)
         if found:
@@ -90,12 +96,12 @@ def without(text: str, alias: str) -> str:
 
 
 def _write(guest: Guest, definition: Domain, device: base.Device) -> str:
-    """Write, and tell what was there right before."""
+    """Write, and return the definition that libvirt had right before."""
     if _is_written_alone(device):
         writing = _WRITERS.submit(guest.update_persistent, device.to_xml())
     else:
         writing = _WRITERS.submit(guest.define, definition.to_xml())
-    # The writer goes on when this thread waits for libvirt's answer, as a rule: its question is on its way then.
+    # As a rule, the writer continues when this thread waits for libvirt's answer, that is, after it has sent the read.
     try:
         return guest.saved_text()
     finally:
@@ -106,46 +112,46 @@ def _is_written_alone(device: base.Device) -> bool:
     return isinstance(device, disk.Disk | interface.Interface)
 
 
-def _put_device_back(guest: Guest, theirs: Domain, ours: base.Device, records: Iterable[plan.Record]) -> None:
-    """Write what our device has replaced, if that was more than the same without our alias."""
-    replaced = identity.replaced_by(theirs, ours)
-    if replaced is None or replaced.text_without_alias() == ours.text_without_alias():
+def _restore_device(guest: Guest, other: Domain, written: base.Device, records: Iterable[plan.Record]) -> None:
+    """Restore the device that the agent's write replaced, if another client had changed more than the alias."""
+    replaced = identity.replaced_by(other, written)
+    if replaced is None or replaced.text_without_alias() == written.text_without_alias():
         return
-    _give_alias(theirs, ours.alias, records)
-    now = identity.replaced_by(Domain.parse(guest.saved_text()), ours)
+    _give_alias(other, written.alias, records)
+    now = identity.replaced_by(Domain.parse(guest.saved_text()), written)
     if now is not None and now.text_without_alias() == replaced.text_without_alias():
-        return  # the read came late, and so did their change: after our write
-    if now is None or now.text_without_alias() != ours.text_without_alias():
+        return  # the other client made its change after the agent's write, and the read came even later
+    if now is None or now.text_without_alias() != written.text_without_alias():
         LOG.error(_CHANGED_AGAIN, guest.uuid, replaced.describe())
         return
-    _put_back(guest, guest.update_persistent, replaced.to_xml(), replaced.describe())
+    _restore(guest, guest.update_persistent, replaced.to_xml(), replaced.describe())
 
 
-def _put_definition_back(
-    guest: Guest, theirs: Domain, ours: Domain, device: base.Device, records: Iterable[plan.Record]
+def _restore_definition(
+    guest: Guest, other: Domain, written: Domain, device: base.Device, records: Iterable[plan.Record]
 ) -> None:
-    """Write the definition that ours has replaced."""
-    _give_alias(theirs, device.alias, records)
+    """Restore the definition that the agent's write replaced."""
+    _give_alias(other, device.alias, records)
     now = Domain.parse(guest.saved_text())
-    if now.differs_in_aliases_only(theirs):
-        return  # the read came late, and so did their change: after our write
-    if not now.differs_in_aliases_only(ours):
-        LOG.error(_CHANGED_AGAIN, guest.uuid, 'its definition')
+    if now.differs_in_aliases_only(other):
+        return  # the other client made its change after the agent's write, and the read came even later
+    if not now.differs_in_aliases_only(written):
+        LOG.error(_CHANGED_AGAIN, guest.uuid, 'the definition')
         return
-    _put_back(guest, guest.define, theirs.to_xml(), 'its definition')
+    _restore(guest, guest.define, other.to_xml(), 'the definition')
 
 
-def _put_back(guest: Guest, write: Callable[[str], None], text: str, what: str) -> None:
+def _restore(guest: Guest, write: Callable[[str], None], text: str, what: str) -> None:
     try:
         write(text)
     except exception.AliasAgentError as error:
-        LOG.error(_NOT_PUT_BACK, guest.uuid, what, error)
+        LOG.error(_NOT_RESTORED, guest.uuid, what, error)
         raise
-    LOG.warning(_PUT_BACK, guest.uuid, what)
+    LOG.warning(_RESTORED, guest.uuid, what)
 
 
-def _give_alias(theirs: Domain, name: str | None, records: Iterable[plan.Record]) -> None:
-    """Set an alias in their definition, if there, too, it is to be that of a device."""
-    for step in plan.plan(theirs, records):
+def _give_alias(other: Domain, name: str | None, records: Iterable[plan.Record]) -> None:
+    """Set an alias in the other client's definition, if a plan for this definition gives the alias, too."""
+    for step in plan.plan(other, records):
         if step.outcome is plan.Outcome.GETS_ALIAS and step.alias == name:
             step.device.alias = name

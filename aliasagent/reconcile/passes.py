@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Passes over the guests of the host, and what is known of them since."""
+"""Reconcile the guests of the host, and keep the status of each guest."""
 
 import collections
 import contextlib
@@ -22,35 +22,35 @@ from aliasagent.virt.host import Host
 
 LOG = logging.getLogger(__name__)
 
-#: Does a job on a guest when what is done or waits there before is done.
+#: Runs a job on a guest after the jobs that the guest already has.
 Submit = Callable[[str, Callable[[], None]], None]
-#: Does a job on a guest if nothing else is done or waits there, and tells when; None if something is.
+#: Runs a job on a guest that has no other job, and returns the job's future; None if the guest has another job.
 SubmitIfIdle = Callable[[str, Callable[[], None]], 'futures.Future[None] | None']
 
-#: How many guests a pass looks at side by side.
+#: Number of guests that a reconcile run handles in parallel.
 _WIDTH = 4
-#: How many guests a pass reads before it writes to the ones that it read before them: that takes about as long as these
-#: are to stay the same.
+#: Number of guests that a reconcile run reads before it writes to the batch before. To read a batch takes about as long
+#: as a definition must be stable before a write.
 _BATCH = 16
-#: Seconds that a pass waits for what it does with one guest. It takes milliseconds, unless libvirt hangs.
-_PATIENCE = 10.0
+#: Seconds that a reconcile run waits for one guest. A guest takes milliseconds, unless libvirt hangs.
+_GUEST_TIMEOUT = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
 class GuestStatus:
-    """What was seen at a guest, last time."""
+    """The result of a guest's last reconcile."""
 
     name: str
     report: apply.Report
-    #: Why it could not be looked at; empty if it could.
+    #: Why the guest could not be reconciled; empty if it could.
     error: str = ''
 
 
 class Reconciler:
-    """Looks at the host's guests, each while no operation on it is under way.
+    """Reconciles the host's guests, each while the guest has no operation.
 
-    :param known: what is known of a guest's devices from elsewhere.
-    :param keep: takes what an inventory has said of a guest's devices, to be among what is known later.
+    :param hints_of: returns the hints for a guest's devices.
+    :param keep: keeps hints of an inventory about a guest's devices.
     """
 
     def __init__(
@@ -58,149 +58,151 @@ class Reconciler:
         host: Host,
         submit: Submit,
         submit_if_idle: SubmitIfIdle,
-        known: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
+        hints_of: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
         keep: Callable[[str, list[plan.Record]], None] = lambda _instance, _records: None,
     ) -> None:
         self._host = host
-        self._known = known
+        self._hints_of = hints_of
         self._keep_records = keep
         self._submit = submit
         self._submit_if_idle = submit_if_idle
         self._lock = threading.Lock()
-        self._looks: dict[str, GuestStatus] = {}
-        #: Guests of which an event told, and that were not looked at since.
-        self._told: set[str] = set()
+        self._statuses: dict[str, GuestStatus] = {}
+        #: Guests that had an event and were not read since.
+        self._changed: set[str] = set()
         host.subscribe(self._on_event)
 
     def run(self) -> None:
-        """Look at each guest once; one on which something is under way is left for the next pass.
+        """Reconcile each guest once, except guests that have an operation.
 
         :raises HypervisorUnavailable: the guests could not be listed.
         """
         guests = self._host.guests()
         self._forget_others({guest.uuid for guest in guests})
         given: list[str] = []
-        # A batch is begun before the last one is finished: a guest is to stay the same for a moment before it is
-        # written to, and this way nobody waits for that.
+        # The run reads a batch before it writes to the batch before: a definition must be stable for a moment before a
+        # write, and this way no thread waits for that.
         begun: list[apply.Draft] = []
         for start in range(0, len(guests) + _BATCH, _BATCH):
-            # A copy: what hung until now, and comes late, has not stayed the same for a moment yet.
+            # A copy: a job that hung may still add its guest, whose definition has not been stable for a moment.
             ripe, begun = tuple(begun), []
             batch = guests[start : start + _BATCH]
-            self._side_by_side((guest, functools.partial(self._begin, guest, begun)) for guest in batch)
-            self._side_by_side((draft.guest, functools.partial(self._finish, draft, given)) for draft in ripe)
-        looks = self.looks()
+            self._in_parallel((guest, functools.partial(self._begin, guest, begun)) for guest in batch)
+            self._in_parallel((draft.guest, functools.partial(self._finish, draft, given)) for draft in ripe)
+        statuses = self.statuses().values()
         LOG.info(
-            'Reconciled %d guests: %d devices have their alias, %d of them since now; %d remain without; '
-            '%d are not live yet; %d guests could not be looked at',
+            'Reconciled %d guests: %d devices have their alias, %d of them new; %d devices do not; '
+            '%d aliases are not live yet; %d guests could not be reconciled',
             len(guests),
-            sum(look.report.aliased for look in looks.values()),
+            sum(status.report.aliased for status in statuses),
             len(given),
-            sum(look.report.remaining for look in looks.values()),
-            sum(len(look.report.pending) for look in looks.values()),
-            sum(1 for look in looks.values() if look.error),
+            sum(status.report.remaining for status in statuses),
+            sum(len(status.report.pending) for status in statuses),
+            sum(1 for status in statuses if status.error),
         )
 
-    def looks(self) -> dict[str, GuestStatus]:
-        """What was seen last at each guest."""
+    def statuses(self) -> dict[str, GuestStatus]:
+        """Return the status of each guest, by the guest's id."""
         with self._lock:
-            return dict(self._looks)
+            return dict(self._statuses)
 
-    def look(self, instance: str, records: Iterable[plan.Record] = ()) -> GuestStatus:
-        """What would be done about a guest now, without doing it.
+    def status(self, instance: str, records: Iterable[plan.Record] = ()) -> GuestStatus:
+        """Return what a reconcile of a guest would do, without a change.
 
-        :raises InstanceNotFound: there is no such guest.
-        :raises GuestUnreadable: nothing is known of its devices.
+        :raises InstanceNotFound: the host does not have the guest.
+        :raises GuestUnreadable: the guest's definition could not be read.
         """
         guest = self._host.guest(instance)
-        return GuestStatus(guest.name, apply.look(guest, [*records, *self._known(instance)]))
+        return GuestStatus(guest.name, apply.preview(guest, [*records, *self._hints_of(instance)]))
 
     def reconcile(self, instance: str, records: Iterable[plan.Record] = ()) -> GuestStatus:
-        """Look at a guest and give its devices their aliases, in the persistent config.
+        """Give a guest's devices their aliases, in the persistent config.
 
-        Nothing else may be under way on the guest.
+        The guest must not have another operation.
 
-        :raises InstanceNotFound: there is no such guest.
-        :raises GuestUnreadable: nothing is known of its devices, and nothing was changed.
-        :raises JournalError: what the inventory says could not be kept, and nothing was changed.
+        :param records: the hints of this request's inventory.
+        :raises InstanceNotFound: the host does not have the guest.
+        :raises GuestUnreadable: the guest's definition could not be read, and nothing was changed.
+        :raises JournalError: the journal could not keep the inventory's hints, and nothing was changed.
         """
         guest = self._host.guest(instance)
-        known = [*records, *self._known(guest.uuid)]
-        # Kept before anything is written: an alias that only the inventory vouches for is doubtful without it.
-        planned = apply.look(guest, known) if records else None
+        hints = [*records, *self._hints_of(guest.uuid)]
+        # Keep the hints before the write: an alias that only the inventory confirms is disputed without its hint.
+        planned = apply.preview(guest, hints) if records else None
         if planned is not None and planned.settled:
             self._keep_records(guest.uuid, planned.settled)
-        return self._keep(guest, apply.reconcile(guest, known))
+        return self._keep(guest, apply.reconcile(guest, hints))
 
     def _keep(self, guest: Guest, report: apply.Report, error: str = '') -> GuestStatus:
-        look = GuestStatus(guest.name, report, error)
+        status = GuestStatus(guest.name, report, error)
         with self._lock:
-            self._looks[guest.uuid] = look
-        return look
+            self._statuses[guest.uuid] = status
+        return status
 
-    def _side_by_side(self, jobs: Iterable[tuple[Guest, Callable[[], None]]]) -> None:
-        """Do these jobs, each on its guest, and wait for them.
-
-        A guest that is busy, or does not answer, is left for the next pass.
-        """
+    def _in_parallel(self, jobs: Iterable[tuple[Guest, Callable[[], None]]]) -> None:
+        """Run jobs, each on its guest, and wait for them. Skip guests that are busy or do not answer."""
         under_way: collections.deque[tuple[Guest, futures.Future[None], float]] = collections.deque()
         for guest, job in jobs:
             if len(under_way) >= _WIDTH:
                 self._wait(*under_way.popleft())
             begun = self._submit_if_idle(guest.uuid, job)
             if begun is None:
-                LOG.debug('Instance %s is busy, and left for the next pass', guest.uuid)
+                LOG.debug('Instance %s is busy, and skipped until the next reconcile run', guest.uuid)
             else:
-                under_way.append((guest, begun, time.monotonic() + _PATIENCE))
+                under_way.append((guest, begun, time.monotonic() + _GUEST_TIMEOUT))
         for each in under_way:
             self._wait(*each)
 
-    def _wait(self, guest: Guest, look: 'futures.Future[None]', until: float) -> None:
-        """Wait for a look to end. One that never begins, because the agent stops, is cancelled."""
+    def _wait(self, guest: Guest, job: 'futures.Future[None]', until: float) -> None:
+        """Wait for a job on a guest, at most until a time."""
         try:
-            look.result(max(0.0, until - time.monotonic()))
+            job.result(max(0.0, until - time.monotonic()))
         except futures.CancelledError:
-            LOG.debug('Instance %s is not looked at any more', guest.uuid)
+            LOG.debug('Instance %s is not reconciled, because the agent stops', guest.uuid)
         except futures.TimeoutError:
-            # Its queue stays closed until libvirt answers.
-            LOG.warning('Instance %s is left for the next pass: no answer within %.0f s', guest.uuid, _PATIENCE)
-            self._keep(guest, apply.Report(), f'no answer within {_PATIENCE:.0f} s')
+            # The guest's queue stays blocked until libvirt answers.
+            LOG.warning(
+                'Instance %s is skipped until the next reconcile run: no answer within %.0f s',
+                guest.uuid,
+                _GUEST_TIMEOUT,
+            )
+            self._keep(guest, apply.Report(), f'no answer within {_GUEST_TIMEOUT:.0f} s')
 
     def _begin(self, guest: Guest, begun: list[apply.Draft]) -> None:
-        """Read a guest, if it is not as it was seen last."""
+        """Read a guest, unless the guest's definitions are those of the last report."""
         with self._lock:
-            self._told.discard(guest.uuid)
-        with self._left_if_broken(guest):
-            last = self._looks.get(guest.uuid)
+            self._changed.discard(guest.uuid)
+        with self._errors_kept(guest):
+            last = self._statuses.get(guest.uuid)
             if last is None or last.error or last.report.seen != apply.digest(guest):
-                begun.append(apply.draft(guest, functools.partial(self._known, guest.uuid)))
+                begun.append(apply.draft(guest, functools.partial(self._hints_of, guest.uuid)))
 
     def _finish(self, draft: apply.Draft, given: list[str]) -> None:
-        with self._left_if_broken(draft.guest):
+        with self._errors_kept(draft.guest):
             given.extend(self._keep(draft.guest, apply.finish(draft)).report.given)
 
     @contextlib.contextmanager
-    def _left_if_broken(self, guest: Guest) -> Iterator[None]:
-        """Nothing that is wrong with one guest stops a pass."""
+    def _errors_kept(self, guest: Guest) -> Iterator[None]:
+        """Log an error about a guest and keep it as the guest's status, so that the reconcile run continues."""
         try:
             yield
         except exception.InstanceNotFound:
-            LOG.debug('Instance %s went away meanwhile', guest.uuid)
+            LOG.debug('Instance %s does not exist any more', guest.uuid)
         except exception.AliasAgentError as error:
-            LOG.warning('Instance %s is left for the next pass: %s', guest.uuid, error)
+            LOG.warning('Instance %s is skipped until the next reconcile run: %s', guest.uuid, error)
             self._keep(guest, apply.Report(), str(error))
 
-    def _look_again(self, instance: str) -> None:
-        """Look at a guest of which an event told."""
+    def _reconcile_changed(self, instance: str) -> None:
+        """Reconcile a guest that had an event."""
         with self._lock:
-            self._told.discard(instance)
+            self._changed.discard(instance)
         try:
             guest = self._host.guest(instance)
         except exception.InstanceNotFound:
-            LOG.debug('Instance %s went away meanwhile', instance)
+            LOG.debug('Instance %s does not exist any more', instance)
             return
         except exception.HypervisorUnavailable as error:
-            LOG.warning('Instance %s is left for the next pass: %s', instance, error)
+            LOG.warning('Instance %s is skipped until the next reconcile run: %s', instance, error)
             return
         begun: list[apply.Draft] = []
         self._begin(guest, begun)
@@ -209,18 +211,16 @@ class Reconciler:
 
     def _forget_others(self, instances: set[str]) -> None:
         with self._lock:
-            self._looks = {instance: look for instance, look in self._looks.items() if instance in instances}
+            self._statuses = {uuid: status for uuid, status in self._statuses.items() if uuid in instances}
 
     def _on_event(self, event: events.Event) -> None:
-        """Look at a guest that was defined or started, has arrived, or was reverted to a snapshot, before a pass does.
-
-        A revert ends with DEFINED, whatever the guest was and is; STARTED comes before, when libvirt is still at it.
-        """
+        """Reconcile a guest at once after it was defined or started, or came by a migration or from a snapshot."""
+        # A revert to a snapshot always ends with DEFINED; its STARTED comes before libvirt has finished.
         match event:
             case events.LifecycleChanged(instance, events.Lifecycle.DEFINED | events.Lifecycle.STARTED):
                 with self._lock:
-                    waits = instance in self._told
-                    self._told.add(instance)
-                # Not only if nothing is under way: what is may have read the guest before it changed.
+                    waits = instance in self._changed
+                    self._changed.add(instance)
+                # Also for a guest that has another job: the job may have read the guest before the change.
                 if not waits:
-                    self._submit(instance, lambda: self._look_again(instance))
+                    self._submit(instance, lambda: self._reconcile_changed(instance))

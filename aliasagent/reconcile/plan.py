@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be done about a definition whose devices lack aliases. Pure: nothing is read or written here."""
+"""Plan the aliases of a definition's devices, without I/O."""
 
 import collections
 import dataclasses
@@ -12,32 +12,32 @@ from aliasagent.devices import identity
 from aliasagent.devices import names
 from aliasagent.devices.domain import Domain
 
-#: The kinds that stand for something outside the guest, so that somebody may ask for them by its id.
+#: The kinds of devices that a client names by an id: those of volumes, ports and devices of the host.
 KINDS = frozenset({'disk', 'interface', 'hostdev'})
 
-#: What a record or an inventory says of one device.
+#: A hint for one device.
 Record = identity.Record
 
-_DECIDES = 'an inventory that names it decides'
+_REMEDY = 'name the device in an inventory'
 
 
 class Outcome(enum.StrEnum):
-    """What is said of one device. The last two are not the plan's, but come of carrying it out."""
+    """The outcome for one device. Only :mod:`aliasagent.reconcile.apply` sets the last two."""
 
     ALIASED = 'has an alias'
     GETS_ALIAS = 'gets an alias'
     UNIDENTIFIED = 'cannot be identified'
     CONFLICT = 'conflicts'
-    #: It would get one, but libvirt does not take it.
+    #: The device would get an alias, but libvirt refused it.
     REFUSED = 'is refused by libvirt'
-    #: It would get one, but there is no persistent config to write it to: the guest is transient, or only the running
-    #: guest has the device.
+    #: The device would get an alias, but is in no persistent config: the guest is transient, or only the running guest
+    #: has the device.
     TRANSIENT = 'has no persistent config'
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One device and what is to be done about it."""
+    """One device and its planned outcome."""
 
     device: base.Device
     outcome: Outcome
@@ -49,17 +49,16 @@ class Step:
 
 
 def plan(domain: Domain, records: Iterable[Record] = ()) -> list[Step]:
-    """Decide what to do about each device of a definition that stands for something outside the guest.
+    """Plan the outcome for each device of :data:`KINDS`.
 
-    Existing user aliases are never touched. Whose a device is, is judged by :mod:`aliasagent.devices.identity`. Two
-    devices that could both be that of one id are both left alone.
+    A plan never changes a user alias, and gives no alias to devices that may have the same id.
 
-    :param records: what is known from elsewhere; their order does not matter.
+    :param records: hints for the guest's devices, in any order.
     """
     ports = domain.ports()
-    known = frozenset(records)
-    judged = [(device, identity.judge(device, ports, known)) for device in domain.devices()]
-    # Of all kinds: an alias is taken, whatever carries it.
+    hints = frozenset(records)
+    judged = [(device, identity.judge(device, ports, hints)) for device in domain.devices()]
+    # Devices of all kinds count: an alias can be on a device of any kind.
     holders: collections.Counter[str] = collections.Counter()
     for _device, judgement in judged:
         holders.update(judgement.ids)
@@ -86,34 +85,35 @@ def _of_claimed(device: base.Device, judgement: identity.Judgement, named: dict[
     if name in named:
         return Outcome.CONFLICT, f'{len(named[name])} devices have this alias: {", ".join(named[name])}', name
     if judgement.is_disputed:
-        return Outcome.CONFLICT, f'what it says contradicts itself: {judgement.words()}; {_DECIDES}', name
-    if judgement.whose is not None and judgement.whose.evidence is not identity.Evidence.ALIAS:
-        whose = judgement.whose
-        return Outcome.CONFLICT, f'it is {whose.device_id}, {identity.reason(whose.evidence)}, and not its alias', name
+        return Outcome.CONFLICT, f'its evidence contradicts itself: {judgement.words()}; {_REMEDY}', name
+    found = judgement.identity
+    if found is not None and found.evidence is not identity.Evidence.ALIAS:
+        why = f'its id is {found.device_id}, {identity.reason(found.evidence)}, but its alias names another'
+        return Outcome.CONFLICT, why, name
     return Outcome.ALIASED, 'by its alias', name
 
 
 def _of_unclaimed(judgement: identity.Judgement, holders: collections.Counter[str]) -> _Verdict:
-    whose = judgement.whose
-    if whose is None:
+    found = judgement.identity
+    if found is None:
         if judgement.is_disputed:
-            return Outcome.CONFLICT, f'what it says contradicts itself: {judgement.words()}; {_DECIDES}', None
-        if judgement.hint is not None:
-            reason = f'its source is named after volume {judgement.hint}, which is no proof; {_DECIDES}'
+            return Outcome.CONFLICT, f'its evidence contradicts itself: {judgement.words()}; {_REMEDY}', None
+        if judgement.unproven_id is not None:
+            reason = f'its source is named after volume {judgement.unproven_id}, which is no proof; {_REMEDY}'
             return Outcome.UNIDENTIFIED, reason, None
-        return Outcome.UNIDENTIFIED, 'nothing says whose it is', None
-    device_id = names.normal(whose.device_id)
+        return Outcome.UNIDENTIFIED, 'no evidence names its id', None
+    device_id = names.normal(found.device_id)
     if holders[device_id] > 1:
-        return Outcome.CONFLICT, f'{holders[device_id]} devices could be that of {device_id}', None
-    return Outcome.GETS_ALIAS, identity.reason(whose.evidence), alias.make(device_id)
+        return Outcome.CONFLICT, f'{holders[device_id]} devices may have the id {device_id}', None
+    return Outcome.GETS_ALIAS, identity.reason(found.evidence), alias.make(device_id)
 
 
 def settled(domain: Domain, steps: Iterable[Step]) -> list[Record]:
-    """List what an inventory has said of devices, as far as it tells them from all others later, too."""
+    """List the hints that keep an inventory's decisions about devices."""
     kept = []
     for step in steps:
         if step.outcome is Outcome.CONFLICT and not step.device.is_claimed:
-            continue  # several devices could be that of this id
+            continue  # several devices may have this id
         record = identity.settled(step.device, step.judgement, domain.devices())
         if record is not None:
             kept.append(record)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running guests that are made anew, here or on another host, and have their aliases from then on."""
+"""Save and restore guests, and migrate them, with the aliases that their devices lack."""
 
 import logging
 from collections.abc import Callable
@@ -26,29 +26,29 @@ LOG = logging.getLogger(__name__)
 
 
 class Relocation:
-    """Saves and restores guests, and sends them to other hosts, with their aliases in the definition they go on with.
+    """Saves and restores guests, and migrates them, with the missing aliases in the definition they continue with.
 
-    :param directory: where a guest's memory is kept between save and restore.
-    :param known: what is known of a guest's devices from elsewhere.
-    :param keep: takes what an inventory has said of a guest's devices, to be among what is known later.
-    :param within: where a guest may be sent, asked at each migration.
+    :param directory: the directory for a guest's memory between save and restore.
+    :param hints_of: returns the hints for a guest's devices.
+    :param keep: keeps hints of an inventory about a guest's devices.
+    :param within: returns the allowed destinations; called for each migration.
     """
 
     def __init__(
         self,
         host: Host,
         directory: str,
-        known: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
+        hints_of: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
         keep: Callable[[str, list[plan.Record]], None] = lambda _instance, _records: None,
         within: Callable[[], rules.Bounds] = rules.Bounds,
     ) -> None:
         self._host = host
         self._directory = directory
-        self._known = known
+        self._hints_of = hints_of
         self._keep = keep
         self._within = within
         for path in saved_guest.leftovers(directory):
-            LOG.critical('The memory of a guest was left in %s: if it has not run since, "virsh restore" it', path)
+            LOG.critical('A saved guest is left in %s: restore it with "virsh restore" if it has not run since', path)
 
     def move(
         self,
@@ -58,11 +58,11 @@ class Relocation:
         begin: Callable[[], object] = lambda: None,
         begun_before: bool = False,
     ) -> None:
-        """Do what was asked. See :meth:`save_and_restore` and :meth:`migrate`."""
+        """Carry out a request. See :meth:`save_and_restore` and :meth:`migrate`."""
         match request:
             case ReconcileLive():
-                told = inventory.records_of(request.inventory)
-                self.save_and_restore(instance, told, begin=begin, begun_before=begun_before)
+                hints = inventory.records_of(request.inventory)
+                self.save_and_restore(instance, hints, begin=begin, begun_before=begun_before)
             case LiveMigrate():
                 self.migrate(instance, request, begin=begin, begun_before=begun_before)
             case _:
@@ -78,22 +78,22 @@ class Relocation:
     ) -> None:
         """Save a running guest and restore it. See :func:`aliasagent.virt.save_restore.save_and_restore`.
 
-        :param records: what was told of its devices.
-        :param begin: called when the guest was looked at and is about to be saved, or to be gone on with.
-        :param begun_before: the guest may be down, or libvirt at it still.
+        :param records: the hints of the request's inventory.
+        :param begin: called right before the guest is saved, or before an earlier save and restore is continued.
+        :param begun_before: whether an earlier process began this; the guest may be down, or libvirt busy with it.
         """
         give = self._give(instance, records)
         if begun_before:
             begin()
             done = save_restore.resume(self._host, instance, self._directory, give)
         else:
-            self._keep_told(instance, records)
+            self._keep_hints(instance, records)
             done = save_restore.save_and_restore(self._host, instance, self._directory, give, begin)
         given = ', '.join(done.given) or 'no alias'
-        LOG.info('Instance %s stood still for %.1f s and has got %s', instance, done.paused_seconds, given)
+        LOG.info('Instance %s was paused for %.1f s and got %s', instance, done.paused_seconds, given)
 
     def estimate(self, instance: str) -> Estimate:
-        """About how long :meth:`save_and_restore` would have a guest stand still."""
+        """Estimate for how long :meth:`save_and_restore` would pause a guest."""
         return save_restore.estimate(self._host, instance)
 
     def migrate(
@@ -104,10 +104,10 @@ class Relocation:
         begin: Callable[[], object] = lambda: None,
         begun_before: bool = False,
     ) -> None:
-        """Send a running guest to another host. See :func:`aliasagent.virt.migrate.migrate`.
+        """Migrate a running guest to another host. See :func:`aliasagent.virt.migrate.migrate`.
 
-        :param begin: called when the guest is about to be read and to move, or to be followed.
-        :param begun_before: libvirt may have carried on with it while we were away, and is only followed.
+        :param begin: called right before the guest is read and migrated, or before an earlier migration is followed.
+        :param begun_before: whether an earlier process began this. The agent only follows that migration.
         """
 
         def check() -> None:
@@ -129,27 +129,27 @@ class Relocation:
             begin=begin,
         )
 
-    def _keep_told(self, instance: str, told: Iterable[plan.Record]) -> None:
-        """Keep what an inventory says: an alias that only the inventory vouches for is doubtful without it."""
-        records = frozenset(told)
-        if records:
-            look = apply.look(self._host.guest(instance), records.union(self._known(instance)))
-            if look.settled:
-                self._keep(instance, look.settled)
+    def _keep_hints(self, instance: str, records: Iterable[plan.Record]) -> None:
+        """Keep the hints of an inventory: an alias that only the inventory confirms is disputed without its hint."""
+        hints = frozenset(records)
+        if hints:
+            report = apply.preview(self._host.guest(instance), hints.union(self._hints_of(instance)))
+            if report.settled:
+                self._keep(instance, report.settled)
 
-    def _give(self, instance: str, told: Iterable[plan.Record]) -> Rewrite:
-        """What sets the aliases. It asks itself for what is known, so that an error there is undone as any other."""
-        records = frozenset(told)
-        return lambda definition, other: rewrite.give(definition, other, records.union(self._known(instance)))
+    def _give(self, instance: str, records: Iterable[plan.Record]) -> Rewrite:
+        """Return the function that sets the aliases. It reads the hints itself, so that its errors are undone, too."""
+        hints = frozenset(records)
+        return lambda definition, other: rewrite.give(definition, other, hints.union(self._hints_of(instance)))
 
     def end_waits(self) -> None:
-        """Wait for nothing any more, for the agent stops: a move that waits raises :exc:`Stopping`."""
+        """End all waits, because the agent stops: a move that waits raises :exc:`Stopping`."""
         self._host.end_waits()
 
     def progress(self, instance: str) -> Progress | None:
-        """How far a guest is on its way to another host; None if it is on none."""
+        """Return the progress of a guest's migration; None if the guest is not being migrated."""
         return migrate.progress(self._host, instance)
 
     def abort(self, instance: str) -> None:
-        """Have a guest that is on its way stay here."""
+        """Abort a guest's migration."""
         migrate.abort(self._host, instance)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Aliases into the definition with which a guest that runs is to go on. Pure: nothing is read or written here.
+"""Set missing aliases in the definition with which a running guest continues, without I/O.
 
-A running guest's devices keep the aliases they have. It gets others only where it is made anew from a definition: when
-it moves to another host, or is restored from a file. Memory devices have to keep theirs even then (libvirt, code 67),
-and what does not stand for something outside the guest is left alone.
+The live aliases of a running guest cannot be changed. The guest gets others only with a new definition: in a migration,
+or when it is restored from a file. Memory devices must keep their aliases even then (libvirt, code 67). Devices that
+are not of :data:`aliasagent.reconcile.plan.KINDS` keep their aliases, too.
 """
 
 import collections
@@ -20,13 +20,12 @@ from aliasagent.reconcile import plan
 def give(definition: Domain, other: Domain | None, records: Iterable[plan.Record] = ()) -> dict[str, str]:
     """Set the aliases that a definition's devices lack, in place, and change nothing else.
 
-    What the guest's other definition calls a device comes first, so that both sides agree; then what the plan says. A
-    device is recognised on the other side by identity, or by what nothing else looks like, never by its position. Where
-    the two contradict each other the device is left alone.
+    A device gets the alias that it has in the guest's other definition, so that both agree; else the alias of the plan.
+    If the two contradict each other, the device gets none.
 
-    :param other: the guest's other definition, the persistent one for a running guest's; None if there is none.
-    :param records: what is known from elsewhere, for the plan.
-    :return: the aliases that were set, and on what evidence.
+    :param other: the guest's other definition; None if there is none.
+    :param records: hints for the guest's devices.
+    :return: the new aliases, with the evidence for each.
     """
     records = tuple(records)
     chosen = _of_other(definition, other, records) if other is not None else []
@@ -36,9 +35,9 @@ def give(definition: Domain, other: Domain | None, records: Iterable[plan.Record
             continue
         if id(step.device.element) in settled:
             continue
-        if other is None or not identity.is_called_otherwise(other, step.device, step.alias):
+        if other is None or not identity.contradicts_alias(other, step.device, step.alias):
             chosen.append((step.device, step.alias, step.reason))
-    # libvirt tells the case of letters apart, but it is the same volume.
+    # libvirt distinguishes aliases by case, but a volume's id is the same in either case.
     taken = collections.Counter((device.alias or '').lower() for device in definition.devices())
     taken.update(name.lower() for _device, name, _reason in chosen)
     wanted = collections.Counter(id(device.element) for device, _name, _reason in chosen)
@@ -53,20 +52,20 @@ def give(definition: Domain, other: Domain | None, records: Iterable[plan.Record
 def _of_other(
     definition: Domain, other: Domain, records: Iterable[plan.Record]
 ) -> list[tuple[base.Device, str, str]]:
-    """The devices without alias that have one in the other definition, with that alias and the evidence."""
+    """Return devices without user alias that have one in the other definition, with this alias and the evidence."""
     chosen = []
-    for known in other.devices():
-        device_id = known.device_id
-        if known.kind not in plan.KINDS or device_id is None or not alias.is_valid_id(device_id):
+    for named in other.devices():
+        device_id = named.device_id
+        if named.kind not in plan.KINDS or device_id is None or not alias.is_valid_id(device_id):
             continue
-        whose = identity.judge(known, frozenset(), records).whose
-        if whose is None or whose.evidence is not identity.Evidence.ALIAS:
-            continue  # an alias that is doubtful there is none here
+        judged = identity.judge(named, frozenset(), records).identity
+        if judged is None or judged.evidence is not identity.Evidence.ALIAS:
+            continue  # a disputed alias of the other definition does not count
         try:
-            found = identity.counterpart(device_id, known, other, definition, records)
+            found = identity.counterpart(device_id, named, other, definition, records)
         except (exception.AmbiguousDevice, exception.DeviceConflict):
             continue
-        if found is None or found.device.is_claimed or found.device.kind != known.kind:
+        if found is None or found.device.is_claimed or found.device.kind != named.kind:
             continue
-        chosen.append((found.device, alias.make(device_id), f'as on its other side, by its {found.evidence}'))
+        chosen.append((found.device, alias.make(device_id), f'as in the other definition, by its {found.evidence}'))
     return chosen

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be asked of the agent, a file for each kind: type, schema, what it names of the host, device. Pure."""
+"""The requests to the agent, a module for each kind: type, schema, needs of the host, device. Pure."""

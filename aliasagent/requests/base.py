@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all requests have in common.
+"""The base classes of all requests.
 
-A request is parsed once, when its message comes in or when it is read from the journal, and is a typed object from
-there on. :meth:`Request.from_dict` takes arguments that are valid by the request's schema; members that the type does
-not know, passwords among them, are left out.
+The agent parses a request once, from its message or from the journal, into a typed object. :meth:`Request.from_dict`
+takes arguments that are valid by the request's schema. It drops members that the type does not have, such as passwords.
 """
 
 import abc
@@ -20,7 +19,7 @@ from aliasagent.devices import differences
 from aliasagent.devices import names
 from aliasagent.requests import schema as parts
 
-#: An object of JSON: what messages and the journal hold.
+#: An object of JSON, as in messages and in the journal.
 Json = dict[str, Any]
 _Type = TypeVar('_Type')
 
@@ -30,7 +29,7 @@ INSTANCE = {'instance_uuid': UUID}
 
 
 class Request(abc.ABC):
-    """What a client asks of the agent, without the guest that it is about."""
+    """A client's request, without the id of its guest."""
 
     action: ClassVar[Action]
     #: The JSON Schema of the message's arguments, with ``instance_uuid``.
@@ -43,15 +42,15 @@ class Request(abc.ABC):
 
     @abc.abstractmethod
     def to_dict(self) -> Json:
-        """Return the arguments, without what says no more than if it were left out."""
+        """Return the arguments, without members that have their default."""
 
     @property
     def device_id(self) -> str:
-        """The id of the device that the request is about; empty if it is about no single one."""
+        """Return the id of the request's device; empty for a request without a single device."""
         return ''
 
     def needs(self) -> list[rules.Need]:
-        """List what of the host the request names, for the options ``[allowed]``."""
+        """List the files, devices, networks and addresses that the request names, for the options ``[allowed]``."""
         return []
 
 
@@ -60,40 +59,40 @@ class Attach(Request):
 
     @abc.abstractmethod
     def decided(self) -> differences.Decided:
-        """List the device's properties that the request decides, each with its field."""
+        """Return the device's properties that the request decides, each with its field."""
 
 
 class BuiltAttach(Attach):
-    """An attach whose device is the same whatever the guest has."""
+    """An attach whose device does not depend on the guest."""
 
     @abc.abstractmethod
     def device(self, *, dead_vlan: bool = False) -> devices.Device:
         """Build the device, with its alias.
 
-        :param dead_vlan: whether an Open vSwitch port that names no VLAN may reach nothing.
-        :raises InvalidInput: the parts of the request do not go together.
+        :param dead_vlan: whether an Open vSwitch port without VLAN gets a VLAN in which it reaches nothing.
+        :raises InvalidInput: parts of the request contradict each other.
         """
 
 
 class Detach(Request):
-    """A request that takes a device out of a guest."""
+    """A request that removes a device from a guest."""
 
-    #: What the device has to be; None for any kind.
+    #: The required kind of the device; None for any kind.
     kind: ClassVar[str | None]
 
 
 class Move(Request):
-    """A request that makes a running guest anew, here or on another host."""
+    """A request that restores or migrates a running guest with a new definition."""
 
 
-def known(cls: type[_Type], members: Json) -> _Type:
-    """Make an object of those members that its type has, and that say something."""
+def of_members(cls: type[_Type], members: Json) -> _Type:
+    """Make an object from the members that its type has and that are not None."""
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     return cls(**{name: value for name, value in members.items() if name in fields and value is not None})
 
 
 def members(one: object) -> Json:
-    """Return the members of a flat object that say something."""
+    """Return the members of a flat object that are neither None nor their default."""
     return {
         field.name: value
         for field in dataclasses.fields(one)  # type: ignore[arg-type]
@@ -102,10 +101,10 @@ def members(one: object) -> Json:
 
 
 def lower(text: str | None) -> str | None:
-    """Return a text in small letters."""
+    """Return a text in lower case; None for None."""
     return None if text is None else text.lower()
 
 
 def normal(device_id: str) -> str:
-    """Return an id as it is kept: UUIDs as libvirt and Nova write them, so that one volume has one alias."""
+    """Return an id in the form of the journal: a UUID in lower case, as in libvirt and Nova."""
     return names.normal(device_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The type of each action's request."""
+"""The type of request for each action."""
 
 from collections.abc import Mapping
 
@@ -29,5 +29,5 @@ TYPES: Mapping[Action, type[Request]] = {
 
 
 def parse(action: Action, arguments: Json) -> Request:
-    """Make a typed request of arguments that are valid by its schema; the guest's id in them is passed over."""
+    """Make a typed request from arguments that are valid by its schema; ignore the guest's id."""
     return TYPES[action].from_dict(arguments)

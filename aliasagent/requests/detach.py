@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detach: of a volume, of a port, or of any device, by its id."""
+"""Requests to detach a volume, a port, or any device by its id."""
 
 import dataclasses
 from typing import ClassVar
@@ -12,7 +12,7 @@ from aliasagent.requests import schema as parts
 
 @dataclasses.dataclass(frozen=True)
 class DetachVolume(base.Detach):
-    """Take the disk of a volume out of a guest."""
+    """Remove the disk of a volume from a guest."""
 
     action: ClassVar = Action.DETACH_VOLUME
     schema: ClassVar = parts.whole({**base.INSTANCE, 'volume_id': base.DEVICE_ID})
@@ -34,7 +34,7 @@ class DetachVolume(base.Detach):
 
 @dataclasses.dataclass(frozen=True)
 class DetachInterface(base.Detach):
-    """Take the interface of a port out of a guest."""
+    """Remove the interface of a port from a guest."""
 
     action: ClassVar = Action.DETACH_INTERFACE
     schema: ClassVar = parts.whole({**base.INSTANCE, 'port_id': base.DEVICE_ID})
@@ -56,7 +56,7 @@ class DetachInterface(base.Detach):
 
 @dataclasses.dataclass(frozen=True)
 class DetachDevice(base.Detach):
-    """Take whatever device has this id out of a guest."""
+    """Remove the device with an id from a guest, whatever its kind."""
 
     action: ClassVar = Action.DETACH
     schema: ClassVar = parts.whole({**base.INSTANCE, 'device_id': base.DEVICE_ID})

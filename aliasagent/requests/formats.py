@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each ``format`` of the schemas of messages means: a check, and the words for the error."""
+"""The check and the error text of each ``format`` in the schemas of messages."""
 
 import datetime
 import re
@@ -16,7 +16,7 @@ _SCSI_HOST = re.compile(r'scsi_host[0-9]{1,5}')
 _IQN = re.compile(r'(iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,219}')
 _HOST = re.compile(r'[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?')
 _NUMBER = re.compile(r'[0-9]{1,20}')
-#: PATH_MAX, without the byte that ends it.
+#: PATH_MAX, without the terminating byte.
 _LONGEST_PATH = 4095
 
 
@@ -27,7 +27,7 @@ def _is_absolute_path(value: str) -> bool:
 
 
 def _is_interface_name(value: str) -> bool:
-    """What Linux takes (dev_valid_name), as far as it can be shown."""
+    """Return whether Linux accepts the name (dev_valid_name), and the name is printable."""
     fits = 0 < len(value.encode(errors='replace')) <= 15 and value not in ('.', '..')
     return fits and value.isprintable() and not any(character.isspace() or character in '/:' for character in value)
 
@@ -64,7 +64,7 @@ def _is_portal(value: str) -> bool:
     return _is_host(host) and (':' not in host or host.startswith('[')) and _is_tcp_port(port)
 
 
-#: What each format means, in words for the error and as a check.
+#: The error text and the check of each format.
 FORMATS: dict[str, tuple[str, Callable[[str], object]]] = {
     'uuid': ('a UUID', UUID.fullmatch),
     'device-id': ('a device id (1 to 255 letters, digits, "-" and "_")', alias.is_valid_id),

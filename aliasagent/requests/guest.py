@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked about a whole guest: reconcile it, save and restore it, migrate it."""
+"""Requests for a whole guest: reconcile it, save and restore it, migrate it."""
 
 import dataclasses
 from typing import Any
@@ -23,7 +23,7 @@ def _given(found: Inventory | None) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class ReconcileInstance(base.Request):
-    """Give the devices of a guest their aliases, in the persistent config."""
+    """Give the devices of a guest their aliases in the persistent config."""
 
     action: ClassVar = Action.RECONCILE_INSTANCE
     schema: ClassVar = parts.whole(base.INSTANCE, _INVENTORY)
@@ -57,7 +57,7 @@ class ReconcileLive(base.Move):
 
 @dataclasses.dataclass(frozen=True)
 class LiveMigrate(base.Move):
-    """Send a running guest to another host, where its devices have the aliases that they lack here."""
+    """Migrate a running guest to another host, with the aliases that its devices lack."""
 
     action: ClassVar = Action.LIVE_MIGRATE
     schema: ClassVar = parts.whole(
@@ -70,19 +70,19 @@ class LiveMigrate(base.Move):
         },
     )
 
-    #: The other host's libvirt.
+    #: The URI of the destination's libvirt.
     dest_uri: str
-    #: Where QEMU sends the guest's memory; libvirt's choice if None.
+    #: The URI to which QEMU sends the guest's memory; libvirt chooses it if None.
     migrate_uri: str | None = None
-    #: MiB per second at most.
+    #: Maximum in MiB per second.
     bandwidth_mib: int | None = None
-    #: Whether to go even if libvirt fears for the guest's disks.
+    #: Whether to migrate even if libvirt considers the guest's disk caches unsafe.
     unsafe: bool = False
     inventory: Inventory | None = None
 
     @classmethod
     def from_dict(cls, arguments: base.Json) -> Self:
-        return base.known(cls, {**arguments, 'inventory': Inventory.of(arguments.get('inventory'))})
+        return base.of_members(cls, {**arguments, 'inventory': Inventory.of(arguments.get('inventory'))})
 
     def to_dict(self) -> base.Json:
         return base.members(dataclasses.replace(self, inventory=None)) | _given(self.inventory)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attach a device of the host: a class for each type, with all that is to be known of it."""
+"""The request to attach a device of the host, with a class for each type of device."""
 
 import abc
 import dataclasses
@@ -23,23 +23,23 @@ class HostDevice(abc.ABC):
 
     type: ClassVar[str]
     schema: ClassVar[parts.Schema]
-    #: The option that bounds it, and the field that names it best.
+    #: The option ``[allowed]`` for this type, and the field for errors.
     option: ClassVar[str]
     field: ClassVar[str] = 'hostdev'
-    #: The device's property that each of these fields decides, if it is there.
+    #: The device's property that each of these fields decides, if the request has the field.
     deciding: ClassVar[Mapping[str, str]] = {}
 
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """The device in one word, as the option's patterns have it."""
+        """Return the device's name in the form of the option's patterns."""
 
     @abc.abstractmethod
     def write(self, device: Hostdev) -> None:
-        """Write it into a device."""
+        """Set the source of a device."""
 
     def to_dict(self) -> base.Json:
-        """Return the members that say something."""
+        """Return the members for a message."""
         return {'type': self.type, **base.members(self)}
 
 
@@ -65,7 +65,7 @@ class PciDevice(HostDevice):
         return pci.normal(self.address)
 
     def write(self, device: Hostdev) -> None:
-        # Managed: libvirt takes it from the host's driver and gives it back.
+        # Managed: libvirt detaches the function from the host's driver, and returns it later.
         device.managed = self.managed is not False
         device.driver_name = self.driver
         device.host_address = self.address
@@ -73,7 +73,7 @@ class PciDevice(HostDevice):
 
 @dataclasses.dataclass(frozen=True)
 class MediatedDevice(HostDevice):
-    """A part of a device that its driver has made."""
+    """A mediated device, which the driver of a physical device has made."""
 
     type: ClassVar = 'mdev'
     schema: ClassVar = parts.whole({**_TYPE, 'uuid': base.UUID}, {'model': {'enum': ['vfio-pci']}})
@@ -95,7 +95,7 @@ class MediatedDevice(HostDevice):
 
 @dataclasses.dataclass(frozen=True)
 class UsbDevice(HostDevice):
-    """A USB device, by its vendor and product, or by its bus and its number there."""
+    """A USB device, by vendor and product, or by bus and device number."""
 
     type: ClassVar = 'usb'
     schema: ClassVar = {
@@ -161,7 +161,7 @@ class ScsiDevice(HostDevice):
 TYPES: Mapping[str, type[HostDevice]] = {
     kind.type: kind for kind in (PciDevice, MediatedDevice, UsbDevice, ScsiDevice)
 }
-#: What the description of a device of the host holds, by ``type``.
+#: The schema of a device of the host, by ``type``.
 SCHEMAS: dict[str, parts.Schema] = {name: kind.schema for name, kind in TYPES.items()}
 HOSTDEV: parts.Schema = {
     'type': 'object',
@@ -173,7 +173,7 @@ HOSTDEV: parts.Schema = {
 
 def host_device(members: base.Json) -> HostDevice:
     """Read a device of the host that is valid by :data:`HOSTDEV`."""
-    return base.known(TYPES[members['type']], members)
+    return base.of_members(TYPES[members['type']], members)
 
 
 @dataclasses.dataclass(frozen=True)

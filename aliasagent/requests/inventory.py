@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An inventory: what a control plane sends of a guest's devices, for what the guest alone cannot tell.
+"""The inventory: a control plane's ids for the devices of a guest.
 
-An entry means the one device that agrees with everything that it says.
+An entry means the only device that has all properties of the entry.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ SCHEMA: parts.Schema = parts.whole(
                     'network': _NAME,
                     'pci_slot': _PCI_ADDRESS,
                     'devname': parts.nullable(parts.string('interface-name')),
-                    # Where the guest has it: what tells two interfaces of one MAC address on one bridge apart.
+                    # The address in the guest distinguishes two interfaces with the same MAC address and bridge.
                     'guest_pci_slot': _PCI_ADDRESS,
                 },
             )
@@ -46,14 +46,14 @@ SCHEMA: parts.Schema = parts.whole(
                 {'id': base.DEVICE_ID},
                 {
                     'target': parts.nullable(parts.string('device-name')),
-                    # A path; pool/image of Ceph; pool/volume of a storage pool.
+                    # A path, pool/image of Ceph, or pool/volume of a storage pool.
                     'source': _NAME,
                     'serial': _NAME,
                     'wwn': _NAME,
                 },
             )
         ),
-        # As attach_hostdev takes it. A USB device is named by bus and device where another one is of its kind.
+        # As in attach_hostdev. Name a USB device by bus and device if the guest has another of its vendor and product.
         'hostdevs': _list(
             parts.whole({'id': base.DEVICE_ID, 'hostdev': hostdevs.HOSTDEV}, {'guest_pci_slot': _PCI_ADDRESS})
         ),
@@ -63,7 +63,7 @@ SCHEMA: parts.Schema = parts.whole(
 
 @dataclasses.dataclass(frozen=True)
 class InventoryPort:
-    """What is said of a port."""
+    """An inventory's entry for a port."""
 
     id: str
     address: str | None = None
@@ -74,7 +74,7 @@ class InventoryPort:
     guest_pci_slot: str | None = None
 
     def records(self) -> list[Record]:
-        """A port is an interface, or a function of an SR-IOV card that is passed through as such."""
+        """Return the hints: for an interface, and for a passed-through function of an SR-IOV card."""
         device_id, address = names.normal(self.id), base.lower(self.pci_slot)
         network = None if self.network is None else f'network:{self.network}'
         found = [
@@ -96,7 +96,7 @@ class InventoryPort:
 
 @dataclasses.dataclass(frozen=True)
 class InventoryVolume:
-    """What is said of a volume."""
+    """An inventory's entry for a volume."""
 
     id: str
     target: str | None = None
@@ -118,30 +118,30 @@ class InventoryVolume:
 
 @dataclasses.dataclass(frozen=True)
 class InventoryHostdev:
-    """What is said of a device of the host."""
+    """An inventory's entry for a device of the host."""
 
     id: str
     hostdev: hostdevs.HostDevice
     guest_pci_slot: str | None = None
 
     def record(self) -> Record:
-        look = identity.claim(hostdevs.AttachHostdev('any', self.hostdev).device())
+        claim = identity.claim(hostdevs.AttachHostdev('any', self.hostdev).device())
         return Record(
             names.normal(self.id),
             'hostdev',
             _TOLD_BY,
-            host_address=look.host_address,
-            mdev_uuid=look.mdev_uuid,
-            usb_address=look.usb_address,
-            # A USB device that is named by its place on the host may be in the definition by vendor and product, too.
-            source=look.source if look.usb_address is None else None,
+            host_address=claim.host_address,
+            mdev_uuid=claim.mdev_uuid,
+            usb_address=claim.usb_address,
+            # The definition of a USB device that is named by bus and device may name vendor and product, too.
+            source=claim.source if claim.usb_address is None else None,
             address=base.lower(self.guest_pci_slot),
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Inventory:
-    """All that is said of a guest's devices."""
+    """The entries for the devices of a guest."""
 
     ports: tuple[InventoryPort, ...] = ()
     volumes: tuple[InventoryVolume, ...] = ()
@@ -153,16 +153,16 @@ class Inventory:
         if inventory is None:
             return None
         return cls(
-            tuple(base.known(InventoryPort, entry) for entry in inventory.get('ports') or ()),
-            tuple(base.known(InventoryVolume, entry) for entry in inventory.get('volumes') or ()),
+            tuple(base.of_members(InventoryPort, entry) for entry in inventory.get('ports') or ()),
+            tuple(base.of_members(InventoryVolume, entry) for entry in inventory.get('volumes') or ()),
             tuple(
-                base.known(InventoryHostdev, {**entry, 'hostdev': hostdevs.host_device(entry['hostdev'])})
+                base.of_members(InventoryHostdev, {**entry, 'hostdev': hostdevs.host_device(entry['hostdev'])})
                 for entry in inventory.get('hostdevs') or ()
             ),
         )
 
     def to_dict(self) -> base.Json:
-        """Return it as it is sent."""
+        """Return the inventory for a message."""
         found = {
             'ports': [base.members(port) for port in self.ports],
             'volumes': [base.members(volume) for volume in self.volumes],
@@ -171,7 +171,7 @@ class Inventory:
         return {name: entries for name, entries in found.items() if entries}
 
     def records(self) -> list[Record]:
-        """Return what it says: a record per volume and host device, and one or two per port."""
+        """Return the hints: one for each volume and host device, one or two for each port."""
         return [
             *(record for port in self.ports for record in port.records()),
             *(volume.record() for volume in self.volumes),
@@ -180,5 +180,5 @@ class Inventory:
 
 
 def records_of(inventory: Inventory | None) -> list[Record]:
-    """Return what an inventory says; nothing if there is none."""
+    """Return the hints of an inventory; none without an inventory."""
     return [] if inventory is None else inventory.records()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attach a network interface: a port, and the interface that it stands for.
+"""The request to attach a network interface for a port.
 
-The names are Neutron's, flat: ``vif_type`` as in ``binding:vif_type``; ``vlan``, ``macvtap_source``, ``macvtap_mode``,
-``vhostuser_socket`` and ``vhostuser_mode`` as in ``binding:vif_details``; ``pci_slot`` as in ``binding:profile``;
-``address``, ``devname`` and ``ovs_interfaceid`` as Nova's network model has them.
+The names are Neutron's, without nesting: ``vif_type`` as in ``binding:vif_type``; ``vlan``, ``macvtap_source``,
+``macvtap_mode``, ``vhostuser_socket`` and ``vhostuser_mode`` as in ``binding:vif_details``; ``pci_slot`` as in
+``binding:profile``; ``address``, ``devname`` and ``ovs_interfaceid`` as in Nova's network model.
 """
 
 import dataclasses
@@ -22,19 +22,19 @@ from aliasagent.devices.interface import Interface
 from aliasagent.requests import base
 from aliasagent.requests import schema as parts
 
-#: The VLAN of ports that may not reach anything yet. Neutron's agent drops all that comes from it, and gives the port
-#: its own tag once it knows it.
+#: The VLAN of new ports, in which they reach nothing. Neutron's agent drops all its traffic, and later gives the port
+#: its own tag.
 DEAD_VLAN = 4095
 
 DEFAULT_MODEL = 'virtio'
-#: Of these a Linux bridge and one of Open vSwitch are told apart.
+#: The types of which an attach must distinguish a Linux bridge from a bridge of Open vSwitch.
 _BRIDGED = frozenset({'bridge', 'ovs'})
-#: Where a port can carry several VLANs; of a network libvirt decides when it knows what the network is made of.
+#: The types that can be trunks. For a network, libvirt decides by the network's own type.
 _TRUNKS = frozenset({'ovs', 'network'})
-#: Neutron's agent for macvtap knows no other, and so guests on one host reach each other.
+#: The only mode of Neutron's macvtap agent. With it, guests on one host reach each other.
 _DEFAULT_MACVTAP_MODE = 'bridge'
-#: As in Nova: QEMU makes the socket unless told that somebody else did. A running QEMU then answers nothing else until
-#: the switch has connected (QEMU 7.2), so the switch's side has to be there first.
+#: As in Nova: QEMU makes the socket. A running QEMU then does not respond until the switch has connected (QEMU 7.2), so
+#: the switch must be ready first.
 _DEFAULT_VHOSTUSER_MODE = 'server'
 
 _PORT: parts.Schema = {
@@ -46,7 +46,7 @@ _LINK_STATE = {'link_state': {'enum': [None, 'up', 'down']}}
 
 
 def _vlan(minimum: int, maximum: int) -> parts.Schema:
-    """One VLAN, or a list of those that a trunk carries."""
+    """Return the schema of one VLAN, or of a list of the VLANs of a trunk."""
     one: parts.Schema = {'minimum': minimum, 'maximum': maximum}
     trunk: parts.Schema = {'items': parts.integer(1, 4094), 'minItems': 1, 'maxItems': 4094, 'uniqueItems': True}
     return {'vlan': {'type': ['integer', 'array', 'null'], **one, **trunk}}
@@ -58,7 +58,7 @@ _MTU = {'mtu': parts.nullable(parts.integer(68, 65535))}
 _DEVNAME = {'devname': parts.nullable(_NAME)}
 _MODEL = {'model': {'enum': ['virtio', 'e1000', 'e1000e', 'rtl8139']}}
 _QUEUES = {'queues': parts.nullable(parts.integer(1, 256))}
-#: KiB/s; burst in KiB. libvirt keeps them in 32 bits.
+#: In KiB/s; a burst in KiB. libvirt has 32 bits for each.
 _RATE = parts.integer(1, 2**32 - 1)
 _LIMITS = parts.nullable(parts.whole({'average': _RATE}, {'peak': _RATE, 'burst': _RATE}))
 _BANDWIDTH = {'bandwidth': parts.nullable(parts.whole({}, {'inbound': _LIMITS, 'outbound': _LIMITS}))}
@@ -68,12 +68,12 @@ _SRIOV = parts.whole(
     {**_PORT, 'pci_slot': parts.string('pci-address')}, {**_VLAN, **_LINK_STATE, 'managed': {'type': 'boolean'}}
 )
 
-#: What a port holds, by ``vif_type``.
+#: The schema of a port, by ``vif_type``.
 VIF_TYPES: dict[str, parts.Schema] = {
     'bridge': parts.whole({**_PORT, 'bridge': _NAME}, _TAP),
     'ovs': parts.whole(
         {**_PORT, 'bridge': _NAME},
-        # 0 is no tag, as Neutron has it; 4095 is the VLAN of ports that may not reach anything.
+        # As in Neutron, 0 is no tag, and 4095 is the VLAN of ports that must reach nothing.
         {**_TAP, **_vlan(0, DEAD_VLAN), 'ovs_interfaceid': parts.nullable(base.UUID)},
     ),
     'tap': parts.whole({**_PORT, 'devname': _NAME}, {**_MTU, **_CARD}),
@@ -107,7 +107,7 @@ PORT: parts.Schema = {
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """The limits of one direction: KiB/s; ``burst`` in KiB."""
+    """The limits of one direction, in KiB/s; ``burst`` in KiB."""
 
     average: int | None = None
     peak: int | None = None
@@ -116,26 +116,26 @@ class Rates:
 
 @dataclasses.dataclass(frozen=True)
 class Bandwidth:
-    """The limits of both directions, as the guest sees them; without any value where a direction has none."""
+    """The limits of both directions from the guest's view; a direction without limits has no values."""
 
     inbound: Rates = Rates()
     outbound: Rates = Rates()
 
     @classmethod
     def of(cls, members: base.Json | None) -> Self | None:
-        """Read a port's ``bandwidth``; None if it says nothing."""
+        """Read a port's ``bandwidth``; None if it is empty."""
         if not members:
             return None
-        return cls(*(base.known(Rates, members.get(name) or {}) for name in ('inbound', 'outbound')))
+        return cls(*(base.of_members(Rates, members.get(name) or {}) for name in ('inbound', 'outbound')))
 
     def to_dict(self) -> base.Json:
-        """Return both directions, ``None`` for one that has no limit."""
+        """Return both directions, with None for a direction without limits."""
         return {name: base.members(getattr(self, name)) or None for name in ('inbound', 'outbound')}
 
 
 @dataclasses.dataclass(frozen=True)
 class Port:
-    """A port, with those members that its ``vif_type`` has."""
+    """A port, with the members of its ``vif_type``."""
 
     id: str
     address: str
@@ -153,7 +153,7 @@ class Port:
     mtu: int | None = None
     model: str | None = None
     queues: int | None = None
-    #: One VLAN, or those that a trunk carries; 0 stands for none.
+    #: One VLAN, or the VLANs of a trunk; 0 means no VLAN.
     vlan: int | tuple[int, ...] | None = None
     link_state: str | None = None
     bandwidth: Bandwidth | None = None
@@ -162,7 +162,7 @@ class Port:
     def from_dict(cls, members: base.Json) -> Self:
         """Read a port that is valid by :data:`PORT`."""
         vlan = members.get('vlan')
-        return base.known(
+        return base.of_members(
             cls,
             {
                 **members,
@@ -173,7 +173,7 @@ class Port:
         )
 
     def to_dict(self) -> base.Json:
-        """Return the members that say something."""
+        """Return the members for a message."""
         found = base.members(self)
         if isinstance(self.vlan, tuple):
             found['vlan'] = list(self.vlan)
@@ -182,7 +182,7 @@ class Port:
         return found
 
 
-#: For each field of a port that names something of the host, the option that bounds it.
+#: The option ``[allowed]`` for each field of a port that names a device, network or socket of the host.
 _NAMED = {
     'bridge': 'bridges',
     'network': 'networks',
@@ -191,7 +191,7 @@ _NAMED = {
     'vhostuser_socket': rules.SOCKETS,
     'pci_slot': 'pci',
 }
-#: The property of the interface that each of these fields decides, if it is there.
+#: The interface's property that each of these fields decides, if the port has the field.
 _DECIDED = (
     ('target_dev', 'devname'),
     ('mtu', 'mtu'),
@@ -244,16 +244,16 @@ class AttachInterface(base.BuiltAttach):
     def device(self, *, dead_vlan: bool = False) -> Interface:
         """Build the port's interface, with its alias.
 
-        :param dead_vlan: whether a port of Open vSwitch that names no VLAN goes into :data:`DEAD_VLAN`. Without a tag
-            it would be a trunk of all VLANs of the switch.
-        :raises InvalidInput: the parts of the request do not go together.
+        :param dead_vlan: whether an Open vSwitch port without VLAN gets :data:`DEAD_VLAN`. Without a tag, the port
+            would be a trunk of all VLANs of the switch.
+        :raises InvalidInput: parts of the request contradict each other.
         """
         port = self.port
         interface = Interface.new()
         _SOURCES[port.vif_type](interface, port)
         interface.mac = port.address.lower()
         if interface.type != 'hostdev':
-            # The function of a host's card is seen by the guest as what it is.
+            # A passed-through card has no emulated model.
             interface.model = port.model or DEFAULT_MODEL
         interface.mtu = port.mtu
         interface.target_dev = _devname(port)
@@ -266,14 +266,14 @@ class AttachInterface(base.BuiltAttach):
 
 
 def _set_vlan(interface: Interface, port: Port, *, dead_vlan: bool) -> None:
-    """Tag a port: with one VLAN, or with all that a trunk carries; 0 stands for none."""
+    """Set one VLAN, or the VLANs of a trunk; 0 means no VLAN."""
     vlan = port.vlan
     if vlan is None and dead_vlan and port.vif_type == 'ovs':
         vlan = DEAD_VLAN
     if isinstance(vlan, tuple):
         if port.vif_type not in _TRUNKS:
             raise exception.InvalidInput(
-                field='port.vlan', reason=f'a trunk is for vif_type ovs or network, {port.vif_type} has one VLAN'
+                field='port.vlan', reason=f'only vif_type ovs and network can be a trunk, {port.vif_type} has one VLAN'
             )
         interface.vlan_tags = vlan
         interface.vlan_trunk = True
@@ -284,7 +284,7 @@ def _set_vlan(interface: Interface, port: Port, *, dead_vlan: bool) -> None:
 def _set_link(interface: Interface, state: str | None) -> None:
     if state is not None and interface.type == 'hostdev':
         raise exception.InvalidInput(
-            field='port.link_state', reason="libvirt does not set the link of a host's card, which the guest has itself"
+            field='port.link_state', reason='libvirt cannot set the link state of a passed-through card'
         )
     interface.link_state = state
 
@@ -293,7 +293,7 @@ def _devname(port: Port) -> str | None:
     if port.devname is not None and interfaces.is_generated_name(port.devname):
         raise exception.InvalidInput(
             field='port.devname',
-            reason=f'{port.devname} begins like the names that libvirt makes up, and would not be kept',
+            reason=f'{port.devname} begins like the names that libvirt generates, and libvirt would not keep it',
         )
     return port.devname
 
@@ -327,11 +327,11 @@ def _ovs(interface: Interface, port: Port) -> None:
     interface.type = 'bridge'
     interface.bridge = port.bridge
     interface.virtualport_type = 'openvswitch'
-    # The port's iface-id in the switch, by which Neutron's agent knows it.
+    # Neutron's agent finds the port in the switch by this iface-id.
     iface_id = port.ovs_interfaceid or port.id
     if not names.is_uuid(iface_id):
         raise exception.InvalidInput(
-            field='port.ovs_interfaceid', reason=f'is missing: libvirt takes a UUID only, and {iface_id!r} is none'
+            field='port.ovs_interfaceid', reason=f'is missing: libvirt accepts only a UUID, not {iface_id!r}'
         )
     interface.interfaceid = iface_id.lower()
 
@@ -346,13 +346,13 @@ def _macvtap(interface: Interface, port: Port) -> None:
     interface.source_mode = port.macvtap_mode or _DEFAULT_MACVTAP_MODE
     if port.vlan is not None and interface.source_mode != 'passthrough':
         raise exception.InvalidInput(
-            field='port.vlan', reason=f'libvirt tags a macvtap of mode passthrough only, not {interface.source_mode}'
+            field='port.vlan', reason=f'a macvtap has a VLAN only in mode passthrough, not {interface.source_mode}'
         )
 
 
 def _hostdev(interface: Interface, port: Port) -> None:
     interface.type = 'hostdev'
-    # Managed: libvirt takes it from the host's driver and gives it back.
+    # Managed: libvirt detaches the function from the host's driver, and returns it later.
     interface.managed = port.managed is not False
     assert port.pci_slot is not None
     interface.host_address = port.pci_slot
@@ -370,7 +370,7 @@ def _network(interface: Interface, port: Port) -> None:
     interface.network = port.network
 
 
-#: How the source of each ``vif_type`` is written.
+#: The function that sets the source of each ``vif_type``.
 _SOURCES: dict[str, Callable[[Interface, Port], None]] = {
     'bridge': _bridge,
     'ovs': _ovs,

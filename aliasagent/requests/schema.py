@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the schemas of messages are put together from."""
+"""Building blocks of the schemas of messages."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def whole(required: Schema, optional: Schema | None = None) -> Schema:
 
 
 def by(name: str, values: dict[str, Schema]) -> list[Schema]:
-    """What holds for each value of a member, so that an error names the field that this value needs."""
+    """Return a condition for each value of a member, so that an error names the field that this value requires."""
     return [
         {'if': {'properties': {name: {'const': value}}, 'required': [name]}, 'then': schema}
         for value, schema in values.items()

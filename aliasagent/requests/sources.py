@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the data of a volume are: a class for each way in which Cinder's drivers say it.
+"""The sources of volumes: a class for each form of Cinder's ``connection_info``.
 
-A new ``driver_volume_type`` that QEMU reaches by itself is a class here. Any other type is the block device that
-os-brick made of the volume, known or not.
+A ``driver_volume_type`` that QEMU connects to by itself has a class here. For any other type, even one that is not
+listed here, the source is the block device that os-brick made for the volume.
 """
 
 import abc
@@ -28,9 +28,9 @@ _DATA = 'connection_info.data'
 
 
 class Source(abc.ABC):
-    """Where the data of a volume are."""
+    """The location of a volume's data."""
 
-    #: What ``connection_info['data']`` must hold.
+    #: The schema of ``connection_info['data']``.
     schema: ClassVar[parts.Schema]
 
     @classmethod
@@ -40,26 +40,26 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def to_data(self) -> base.Json:
-        """Return the members of ``connection_info['data']`` that say it."""
+        """Return the source's members of ``connection_info['data']``."""
 
     def beside_data(self) -> base.Json:
-        """Return the members beside ``data`` that say it."""
+        """Return the source's members beside ``data``."""
         return {}
 
     @abc.abstractmethod
     def needs(self) -> list[rules.Need]:
-        """List what of the host it names."""
+        """List the paths, sockets and hosts that the source names."""
 
     @abc.abstractmethod
     def write(self, disk: Disk) -> None:
-        """Write it into a disk.
+        """Set the source of a disk.
 
-        :raises InvalidInput: its parts do not go together.
+        :raises InvalidInput: parts of the source contradict each other.
         """
 
     @property
     def local_path(self) -> str | None:
-        """The path on this host that has to be there before the disk can be attached; None if there is none."""
+        """Return the path on this host that must exist before the attach; None for a network source."""
         return None
 
 
@@ -74,7 +74,7 @@ class FileSource(Source):
 
     @classmethod
     def read(cls, info: base.Json) -> Self:
-        return base.known(cls, info['data'])
+        return base.of_members(cls, info['data'])
 
     def to_data(self) -> base.Json:
         return base.members(self)
@@ -95,7 +95,7 @@ class FileSource(Source):
 
 @dataclasses.dataclass(frozen=True)
 class NfsSource(Source):
-    """A file on an NFS share that os-brick has mounted, of which nobody says where it is."""
+    """A file on an NFS share that os-brick has mounted, if the request has no ``device_path``."""
 
     schema: ClassVar = {
         'properties': {'format': _FILE_FORMAT},
@@ -114,7 +114,7 @@ class NfsSource(Source):
 
     @classmethod
     def read(cls, info: base.Json) -> Self:
-        return base.known(cls, {**info['data'], 'mount_point_base': info['mount_point_base']})
+        return base.of_members(cls, {**info['data'], 'mount_point_base': info['mount_point_base']})
 
     def to_data(self) -> base.Json:
         return {name: value for name, value in base.members(self).items() if name != 'mount_point_base'}
@@ -133,14 +133,14 @@ class NfsSource(Source):
 
     @property
     def local_path(self) -> str:
-        """Where os-brick mounts the share: below the base, by the MD5 of its name."""
+        """Return the path of the file: os-brick mounts a share below the base, in a directory named by an MD5."""
         share = hashlib.md5(self.export.encode(), usedforsecurity=False).hexdigest()
         return '/'.join((self.mount_point_base.rstrip('/'), share, self.name))
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockSource(Source):
-    """A block device of this host, as os-brick makes one of whatever it connects the host to."""
+    """A block device of this host, which os-brick has made for the volume."""
 
     schema: ClassVar = _DEVICE
 
@@ -148,7 +148,7 @@ class BlockSource(Source):
 
     @classmethod
     def read(cls, info: base.Json) -> Self:
-        return base.known(cls, info['data'])
+        return base.of_members(cls, info['data'])
 
     def to_data(self) -> base.Json:
         return base.members(self)
@@ -167,7 +167,7 @@ class BlockSource(Source):
 
 @dataclasses.dataclass(frozen=True)
 class IscsiSource(Source):
-    """An iSCSI target that QEMU logs in to."""
+    """A LUN of an iSCSI target that QEMU logs in to."""
 
     schema: ClassVar = {
         'if': _HAS_DEVICE,
@@ -185,7 +185,7 @@ class IscsiSource(Source):
             'allOf': parts.by(
                 'auth_method',
                 {
-                    # The password itself is not taken: QEMU gets it from libvirt, which holds it under this UUID.
+                    # The agent ignores the password: QEMU gets it from libvirt, as the secret with this UUID.
                     'CHAP': {
                         'properties': {'auth_username': {'type': 'string'}, 'secret_uuid': {'type': 'string'}},
                         'required': ['auth_username', 'secret_uuid'],
@@ -204,7 +204,7 @@ class IscsiSource(Source):
 
     @classmethod
     def read(cls, info: base.Json) -> Self:
-        return base.known(cls, {**info['data'], 'auth_method': info['data'].get('auth_method') or None})
+        return base.of_members(cls, {**info['data'], 'auth_method': info['data'].get('auth_method') or None})
 
     def to_data(self) -> base.Json:
         return base.members(self)
@@ -225,7 +225,7 @@ class IscsiSource(Source):
 
 @dataclasses.dataclass(frozen=True)
 class RbdSource(Source):
-    """An image of Ceph."""
+    """A Ceph RBD image."""
 
     schema: ClassVar = {
         'if': _HAS_DEVICE,
@@ -260,7 +260,7 @@ class RbdSource(Source):
     def read(cls, info: base.Json) -> Self:
         data = info['data']
         hosts, ports = data.get('hosts') or (), data.get('ports') or ()
-        return base.known(cls, {**data, 'hosts': tuple(hosts), 'ports': tuple(map(str, ports))})
+        return base.of_members(cls, {**data, 'hosts': tuple(hosts), 'ports': tuple(map(str, ports))})
 
     def to_data(self) -> base.Json:
         lists = {name: list(value) for name in ('hosts', 'ports') if (value := getattr(self, name))}
@@ -275,7 +275,7 @@ class RbdSource(Source):
     def write(self, disk: Disk) -> None:
         if self.ports and len(self.ports) != len(self.hosts):
             raise exception.InvalidInput(
-                field=f'{_DATA}.ports', reason=f'there are {len(self.ports)} of them for {len(self.hosts)} hosts'
+                field=f'{_DATA}.ports', reason=f'there are {len(self.ports)} ports for {len(self.hosts)} hosts'
             )
         disk.type = 'network'
         disk.source_protocol = 'rbd'
@@ -288,7 +288,7 @@ class RbdSource(Source):
 
 @dataclasses.dataclass(frozen=True)
 class NbdSource(Source):
-    """An export of an NBD server, at a host or at a socket of this one."""
+    """An export of an NBD server, by host or by a socket of this host."""
 
     schema: ClassVar = {
         'if': _HAS_DEVICE,
@@ -340,18 +340,18 @@ class NbdSource(Source):
         return self.host.strip('[]')
 
 
-#: The types whose path is a file's.
+#: The types whose ``device_path`` is a file.
 _FILES = ('file', 'nfs', 'gpfs', 'quobyte', 'smbfs', 'vzstorage')
-#: The types that QEMU can reach without a path on this host.
+#: The types that do not need a ``device_path``.
 _REMOTE: Mapping[str, type[Source]] = {'nfs': NfsSource, 'iscsi': IscsiSource, 'rbd': RbdSource, 'nbd': NbdSource}
 
-#: What ``connection_info['data']`` must hold, by ``driver_volume_type``.
+#: The schema of ``connection_info['data']``, by ``driver_volume_type``.
 SCHEMAS: dict[str, parts.Schema] = {
     **dict.fromkeys(_FILES, FileSource.schema),
     **dict.fromkeys(('local', 'fibre_channel'), BlockSource.schema),
     **{kind: source.schema for kind, source in _REMOTE.items()},
 }
-#: What a valid ``connection_info`` is beside its members: each type has its own data.
+#: The conditions of a valid ``connection_info``: each type has its own data.
 CONDITIONS: list[parts.Schema] = [
     *parts.by('driver_volume_type', {kind: {'properties': {'data': data}} for kind, data in SCHEMAS.items()}),
     {
@@ -362,7 +362,7 @@ CONDITIONS: list[parts.Schema] = [
         'then': {'properties': {'data': BlockSource.schema}},
     },
     {
-        # Without os-brick's path, an NFS file is where os-brick would mount its share.
+        # Without ``device_path``, the agent derives the path of an NFS file from os-brick's mount point.
         'if': {
             'properties': {'driver_volume_type': {'const': 'nfs'}, 'data': {'not': _HAS_DEVICE}},
             'required': ['driver_volume_type', 'data'],

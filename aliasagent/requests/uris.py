@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The addresses that a guest is migrated to: what is let pass in them, and what is shown of them.
+"""Check the URIs of migrations, and shorten them for the log.
 
-libvirt takes much from the query of a connection URI: programs to run as root, files to read, another URI for the other
-side. So what is not known to be harmless is refused, and a URI is let pass only in a form in which every parser reads
-the same.
+A query of a connection URI can name programs that libvirt runs as root, files to read, or another URI for the
+destination. So the agent allows only harmless parameters, and only URIs that all parsers read alike.
 """
 
 import re
@@ -16,18 +15,18 @@ from aliasagent.allowed import rules
 _MAX_URI = 1024
 _HOST = r'(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?'
 _PATH = r'/(?:[A-Za-z0-9._@+,=/-]*)'
-#: Not ``ext``: it names a command to run on this host. Not ``/embed``: it is no daemon.
+#: Not ``ext``, which names a command to run on this host. Not ``/embed``, which is not a daemon.
 _DEST = re.compile(
     r'qemu(?:\+(?P<transport>tls|tcp|ssh|unix|libssh|libssh2))?://'
     rf'(?:(?:(?P<user>[A-Za-z0-9._][A-Za-z0-9._-]*)@)?{_HOST})?'
     r'/(?:system|session)(?:\?(?P<query>[!"$-~]*))?'
 )
-#: What carries a guest's memory (libvirt, virDomainMigrateToURI3).
+#: The connection for a guest's memory (libvirt, virDomainMigrateToURI3).
 _MIGRATE = re.compile(rf'(?:tcp|rdma)://{_HOST}/?')
 _MIGRATE_UNIX = re.compile(rf'unix://(?P<path>{_PATH})')
 _FORM = 'it does not have the form qemu+TRANSPORT://[USER@]HOST[:PORT]/system with transport tls, tcp, ssh or libssh2'
 _MIGRATE_FORM = 'it does not have the form tcp://HOST[:PORT], rdma://HOST[:PORT] or unix:///PATH'
-#: The parameters that have one of these values. What they do is how SSH is spoken to the other side.
+#: The allowed values of parameters. They only select how libvirt uses SSH.
 _VALUES = {
     'no_tty': frozenset({'0', '1'}),
     'mode': frozenset({'auto', 'direct', 'legacy'}),
@@ -37,15 +36,15 @@ _SSH = frozenset({'ssh', 'libssh', 'libssh2'})
 
 
 def needs(dest_uri: str, migrate_uri: str | None = None) -> list[rules.Need]:
-    """List what of the host a migration asks for.
+    """List the hosts, sockets and keys that a migration names.
 
-    :raises InvalidInput: an address is none, or holds what is not let pass in one.
+    :raises InvalidInput: a URI is malformed, or has a part that is not allowed.
     """
     return [*_of_destination(dest_uri), *([] if migrate_uri is None else [_of_data(migrate_uri)])]
 
 
 def shown(uri: str) -> str:
-    """Return a URI as it may be logged: without user, password and query; nothing of one that cannot be read."""
+    """Return a URI for the log, without user, password and query; a fixed text for a malformed URI."""
     found = _DEST.fullmatch(uri) or _MIGRATE.fullmatch(uri)
     if found is None:
         return uri if _MIGRATE_UNIX.fullmatch(uri) else '(a malformed URI)'
@@ -61,7 +60,7 @@ def _of_destination(uri: str) -> Iterator[rules.Need]:
     parameters = list(_parameters(found['query'] or ''))
     if transport == 'unix':
         if host is not None or [name for name, _value in parameters] != ['socket']:
-            raise _refused('dest_uri', 'of transport unix it has the form qemu+unix:///system?socket=PATH')
+            raise _refused('dest_uri', 'with transport unix, it must have the form qemu+unix:///system?socket=PATH')
         yield rules.Need('dest_uri', rules.MIGRATION_SOCKETS, _path(parameters[0][1]))
         return
     if host is None:
@@ -71,9 +70,9 @@ def _of_destination(uri: str) -> Iterator[rules.Need]:
         if name == 'keyfile' and transport in _SSH:
             yield rules.Need('dest_uri', rules.MIGRATION_KEYS, _path(value))
         elif transport not in _SSH or value not in _VALUES.get(name, ()):
-            # Neither name nor value are repeated: either may be a password that was put in the wrong place.
+            # The error repeats neither name nor value: either may be a misplaced password.
             allowed = 'keyfile, mode, no_tty and proxy with SSH, and socket with unix'
-            raise _refused('dest_uri', f'it has a parameter, or a value of one, that is not let pass ({allowed})')
+            raise _refused('dest_uri', f'it has a parameter or a value that is not allowed (allowed are {allowed})')
 
 
 def _of_data(uri: str) -> rules.Need:
@@ -90,11 +89,10 @@ def _is_port(port: str | None) -> bool:
 
 
 def _parameters(query: str) -> Iterator[tuple[str, str]]:
-    """Split a query as libvirt does (virURIParseParams), with the names in small letters.
-
-    Up to the next ``&``; where none is left, up to the next ``;``. Names and values are percent-decoded, and no plus
-    sign is a blank. What begins with ``=`` is dropped there; here it is refused with all other names.
-    """
+    """Split a query as libvirt does (virURIParseParams); yield names in lower case, and values."""
+    # A section ends at the next ``&``, or, after the last ``&``, at the next ``;``. Names and values are
+    # percent-decoded; a plus sign is not a blank. libvirt ignores a section that begins with ``=``; the caller refuses
+    # its empty name.
     while query:
         for separator in '&;':
             if separator in query:
@@ -108,9 +106,9 @@ def _parameters(query: str) -> Iterator[tuple[str, str]]:
 
 
 def _path(path: str, field: str = 'dest_uri') -> str:
-    """A path in a URI; the links in it are looked up later."""
+    """Check a path in a URI, without its links, and return it."""
     if not re.fullmatch(_PATH, path) or {'.', '..'} & set(path.split('/')):
-        raise _refused(field, 'a path in it is not absolute, or has characters or parts that are not let pass')
+        raise _refused(field, 'a path in it is not absolute, or has characters or parts that are not allowed')
     return path
 
 

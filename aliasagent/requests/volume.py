@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attach a volume: Cinder's ``connection_info``, and the disk that it stands for.
+"""The request to attach a volume, with Cinder's ``connection_info``.
 
-What is read is what Cinder's drivers send and what os-brick and Nova add: ``data.device_path`` once the host is
-connected, ``multiattach`` beside ``data``. A password or keyring in it is never written anywhere; what QEMU must log in
-with is named by the UUID of a secret that libvirt holds (libvirt, formatsecret).
+The agent reads the members of Cinder's drivers, and those that os-brick and Nova add: ``data.device_path`` once the
+host is connected, ``multiattach`` beside ``data``. The agent never writes a password or keyring of ``connection_info``.
+QEMU logs in with a secret that libvirt has, and that the request names by UUID (libvirt, formatsecret).
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ from aliasagent.requests import base
 from aliasagent.requests import schema as parts
 from aliasagent.requests import sources
 
-#: The buses that each kind of device can be on.
+#: The possible buses of each ``device_type``.
 BUSES = {
     'disk': ('virtio', 'scsi', 'sata', 'usb'),
     'lun': ('scsi',),
     'cdrom': ('scsi', 'sata', 'usb'),
 }
-#: With these QEMU goes past the host's page cache, without which there is no native I/O.
+#: The cache modes that bypass the host's page cache; native I/O needs one of them.
 _DIRECT_CACHES = ('none', 'directsync')
-#: Cinder's specs are texts; an administrator's script may well send numbers.
+#: Cinder's specs are texts; an operator's script may send numbers.
 _LIMIT: parts.Schema = {'type': ['integer', 'string', 'null'], 'minimum': 0, 'format': 'number'}
-#: What QEMU takes: a power of two.
+#: QEMU accepts powers of two.
 _BLOCK_SIZE: parts.Schema = {'enum': [None, *(512 << shift for shift in range(13))]}
 
 CONNECTION_INFO: parts.Schema = {
@@ -48,7 +48,7 @@ CONNECTION_INFO: parts.Schema = {
                 'physical_block_size': _BLOCK_SIZE,
                 'qos_specs': {'type': ['object', 'null'], 'properties': dict.fromkeys(qos.KEYS, _LIMIT)},
                 'encrypted': {'type': ['boolean', 'null']},
-                # Of what Cinder tells about a volume's encryption, and the libvirt secret that holds its passphrase.
+                # Cinder's description of a volume's encryption, with the libvirt secret that has the passphrase.
                 'encryption': {
                     'type': ['object', 'null'],
                     'properties': {'provider': {'enum': ['luks']}, 'secret_uuid': base.UUID},
@@ -59,7 +59,7 @@ CONNECTION_INFO: parts.Schema = {
         'serial': {'type': ['string', 'null']},
         'multiattach': {'type': ['boolean', 'null']},
         'mount_point_base': parts.nullable(parts.string('absolute-path')),
-        # Ours: how QEMU is to handle the disk.
+        # Not Cinder's, but the agent's: QEMU's options for the disk.
         'disk': parts.nullable(
             parts.whole(
                 {},
@@ -67,7 +67,7 @@ CONNECTION_INFO: parts.Schema = {
                     'cache': {'enum': ['none', 'writeback', 'writethrough', 'directsync', 'unsafe']},
                     'io': {'enum': ['native', 'threads', 'io_uring']},
                     'iothread': parts.integer(1, 2**31 - 1),
-                    # The most that QEMU's virtio devices have.
+                    # The maximum of QEMU's virtio devices.
                     'queues': parts.integer(1, 1024),
                     'boot_order': parts.integer(1, 2**31 - 1),
                 },
@@ -81,7 +81,7 @@ CONNECTION_INFO: parts.Schema = {
 
 @dataclasses.dataclass(frozen=True)
 class Encryption:
-    """What decrypts a volume: the format, and the libvirt secret that holds the passphrase."""
+    """The encryption of a volume: the format, and the libvirt secret that has the passphrase."""
 
     provider: str
     secret_uuid: str
@@ -89,7 +89,7 @@ class Encryption:
 
 @dataclasses.dataclass(frozen=True)
 class DiskOptions:
-    """How QEMU is to handle the disk."""
+    """QEMU's options for the disk."""
 
     cache: str | None = None
     io: str | None = None
@@ -100,7 +100,7 @@ class DiskOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ConnectionInfo:
-    """What an agent uses of a ``connection_info``. Cinder's drivers send more, and call a secret what they like."""
+    """The members of a ``connection_info`` that the agent uses. Others can have secrets, under any name."""
 
     driver_volume_type: str
     source: sources.Source
@@ -129,12 +129,12 @@ class ConnectionInfo:
             physical_block_size=data.get('physical_block_size'),
             qos_specs=None if specs is None else _limits(specs),
             encrypted=bool(data.get('encrypted')),
-            encryption=None if encryption is None else base.known(Encryption, encryption),
-            disk=base.known(DiskOptions, info.get('disk') or {}),
+            encryption=None if encryption is None else base.of_members(Encryption, encryption),
+            disk=base.of_members(DiskOptions, info.get('disk') or {}),
         )
 
     def to_dict(self) -> base.Json:
-        """Return it as Cinder has it."""
+        """Return the ``connection_info`` in Cinder's form."""
         plain = dataclasses.replace(self, encryption=None, disk=DiskOptions(), multiattach=False)
         data = base.members(plain)
         del data['driver_volume_type'], data['source']
@@ -166,15 +166,15 @@ class AttachVolume(base.Attach):
 
     volume_id: str
     connection_info: ConnectionInfo
-    #: ``/dev/vdb`` or the like; chosen from what is free if None.
+    #: A name such as ``/dev/vdb``; the agent chooses a free one if None.
     device_name: str | None = None
-    #: By ``device_name`` if None.
+    #: The bus; derived from ``device_name`` if None.
     disk_bus: str | None = None
     device_type: str = 'disk'
 
     @classmethod
     def from_dict(cls, arguments: base.Json) -> Self:
-        return base.known(
+        return base.of_members(
             cls,
             {
                 **arguments,
@@ -192,23 +192,21 @@ class AttachVolume(base.Attach):
 
     @property
     def target(self) -> str | None:
-        """The name that was asked for, as libvirt has it."""
+        """Return the requested name without ``/dev/``; None if the request names none."""
         return None if self.device_name is None else targets.split(self.device_name)
 
     @property
     def bus(self) -> str:
-        """The bus that was asked for, by its name or by that of the disk; else the one for this type."""
+        """Return the requested bus, else the bus of the requested name, else the default for the type."""
         return self.disk_bus or targets.default_bus(self.target, self.device_type)
 
     def needs(self) -> list[rules.Need]:
         return self.connection_info.source.needs()
 
     def decided(self) -> dict[str, str]:
-        """List the disk's properties that the request decides, each with its field.
-
-        What the data are and what the guest may do to them is decided even if nothing is said: it is a raw, unencrypted
-        disk then that the guest may write, and has alone.
-        """
+        """Return the disk's properties that the request decides, each with its field."""
+        # Format, encryption, write access and sharing are decided even if the request does not have these fields: the
+        # disk is then raw, unencrypted, writable and not shared.
         info = self.connection_info
         fields = {
             'device': 'device_type',
@@ -232,8 +230,8 @@ class AttachVolume(base.Attach):
     def disk(self, *, target: str, bus: str) -> Disk:
         """Build the volume's disk, with its alias.
 
-        :param target: what to call it in the guest.
-        :raises InvalidInput: the parts of the request do not go together.
+        :param target: the disk's name in the guest.
+        :raises InvalidInput: parts of the request contradict each other.
         """
         if bus not in BUSES[self.device_type]:
             buses = ' or '.join(BUSES[self.device_type])
@@ -256,7 +254,7 @@ class AttachVolume(base.Attach):
         if self.device_type == 'lun':
             _check_lun(disk)
         else:
-            # A LUN is the device itself, and answers for its serial and sizes; libvirt refuses them here.
+            # A LUN reports its own serial and block sizes, and libvirt refuses these elements for it.
             disk.serial = self.volume_id
             disk.logical_block_size = info.logical_block_size
             disk.physical_block_size = info.physical_block_size
@@ -267,23 +265,23 @@ class AttachVolume(base.Attach):
 def _set_encryption(disk: Disk, info: ConnectionInfo) -> None:
     if info.encryption is None:
         if info.encrypted:
-            # The guest would see what is encrypted as an empty disk, and write over it.
+            # The guest would see the encrypted data as an empty disk, and overwrite them.
             raise exception.InvalidInput(field='connection_info.data.encryption', reason='the volume is encrypted')
         return
     if disk.device == 'lun':
         raise exception.InvalidInput(field='device_type', reason='an encrypted volume cannot be a LUN')
     disk.encryption_format = info.encryption.provider
-    # The secret's kind, not the secret.
+    # The type of the secret, not the secret.
     disk.encryption_secret_type = 'passphrase'  # nosec B105
     disk.encryption_secret_uuid = info.encryption.secret_uuid.lower()
 
 
 def _set_driver(disk: Disk, options: DiskOptions) -> None:
-    """Say how QEMU handles the disk; by default as in Nova."""
+    """Set QEMU's options for the disk, with Nova's defaults."""
     disk.cache = options.cache or 'none'
     disk.io = options.io
     if disk.io is not None and disk.type == 'network':
-        raise exception.InvalidInput(field='connection_info.disk.io', reason='is for files and block devices')
+        raise exception.InvalidInput(field='connection_info.disk.io', reason='applies only to files and block devices')
     if disk.io == 'native' and disk.cache not in _DIRECT_CACHES:
         raise exception.InvalidInput(
             field='connection_info.disk.io', reason=f'native needs cache {" or ".join(_DIRECT_CACHES)}'
@@ -293,14 +291,10 @@ def _set_driver(disk: Disk, options: DiskOptions) -> None:
     disk.boot_order = options.boot_order
     disk.iothread = options.iothread
     if disk.iothread is not None and disk.bus != 'virtio':
-        raise exception.InvalidInput(
-            field='connection_info.disk.iothread', reason=f'a disk on bus {disk.bus} has none, on virtio it has'
-        )
+        raise exception.InvalidInput(field='connection_info.disk.iothread', reason=f'needs bus virtio, not {disk.bus}')
     disk.queues = options.queues
     if disk.queues is not None and disk.bus != 'virtio':
-        raise exception.InvalidInput(
-            field='connection_info.disk.queues', reason=f'a disk on bus {disk.bus} has one, on virtio it has several'
-        )
+        raise exception.InvalidInput(field='connection_info.disk.queues', reason=f'needs bus virtio, not {disk.bus}')
 
 
 def _set_shareable(disk: Disk, info: ConnectionInfo) -> None:
@@ -308,7 +302,7 @@ def _set_shareable(disk: Disk, info: ConnectionInfo) -> None:
         return
     if disk.driver_type != 'raw' or disk.cache != 'none':
         raise exception.InvalidInput(
-            field='connection_info.multiattach', reason='a disk is shared only if it is raw and not cached'
+            field='connection_info.multiattach', reason='a shared disk must be raw and not cached'
         )
     disk.shareable = True
 

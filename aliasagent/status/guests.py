@@ -43,7 +43,7 @@ def survey(host: Host, recorded: Callable[[str, str], bool] = lambda _instance, 
     found = Survey()
     for guest in host.guests():
         try:
-            report = apply.look(guest)
+            report = apply.preview(guest)
             domains = [domain for _side, domain in guest.definitions().sides()]
             doubled = sorted({name for domain in domains for name in domain.doubled_aliases()})
             by_name = sorted({name for domain in domains for name in _by_name(guest.uuid, domain, recorded)})

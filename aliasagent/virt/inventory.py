@@ -39,7 +39,7 @@ def entries(definitions: Definitions, records: Iterable[identity.Record] = ()) -
     for side, domain in definitions.sides():
         seen: collections.Counter[tuple[object, ...]] = collections.Counter()
         for device, whose in _identified(domain, hints):
-            key = identity.listed_as(device, whose)
+            key = identity.list_key(device, whose)
             seen[key] += 1
             entry = listed.setdefault((*key, seen[key]), Entry(whose, device.kind, None, device.target))
             _add(entry, device, side)
@@ -48,7 +48,7 @@ def entries(definitions: Definitions, records: Iterable[identity.Record] = ()) -
 
 def _identified(domain: Domain, records: tuple[identity.Record, ...]) -> list[tuple[base.Device, str | None]]:
     ports = domain.ports()
-    found = [(device, identity.judge(device, ports, records).whose) for device in domain.devices()]
+    found = [(device, identity.judge(device, ports, records).identity) for device in domain.devices()]
     return [(device, whose.device_id if whose is not None else None) for device, whose in found]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tells one device from another, and what that is worth between two of them."""
+"""The properties that distinguish devices, and their comparison."""
 
 import dataclasses
 
@@ -10,13 +10,13 @@ from aliasagent.devices import interface
 from aliasagent.devices import pci
 from aliasagent.devices.identity._evidence import Evidence
 
-#: What a record can say, each in the words of a claim; the source has a form of its own.
+#: The fields of a record that are equal to those of a claim; a source is compared by :func:`is_source`.
 _COMPARED = ('mac', 'host_address', 'target', 'serial', 'wwn', 'mdev_uuid', 'usb_address', 'network', 'address')
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What a device looks like, in a request, in an inventory or in a definition: all that tells it from others."""
+    """The properties of a device, in a request, an inventory or a definition, that distinguish it from others."""
 
     kind: str
     serial: str | None = None
@@ -26,27 +26,27 @@ class Claim:
     mdev_uuid: str | None = None
     wwn: str | None = None
     interfaceid: str | None = None
-    #: What an interface is plugged into, as its source has it: ``bridge:br0``.
+    #: The source of an interface: ``bridge:br0``.
     network: str | None = None
     #: Bus and number of a USB device on the host: ``1.40``.
     usb_address: str | None = None
-    #: Where the device is in the guest. These tell two devices of one run of a guest apart; that they are equal says
-    #: nothing, for the next device can have the same.
+    #: Where the device is in the guest. Different places distinguish two devices of one run of a guest; equal places
+    #: prove nothing, because the next device can have the same place.
     target: str | None = None
     address: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a record or an inventory says of one device: whose it is, and how to tell it from others.
+    """A hint from the journal or from an inventory: the id of a device, and properties that distinguish the device.
 
-    A record fits a device of its kind that agrees with everything it says. A target and an address in the guest count
-    here: an inventory speaks of this guest as it is now.
+    A hint fits a device of its kind that has all properties of the hint. The target and the address in the guest count
+    here, because an inventory describes the guest as it is now.
     """
 
     device_id: str
     kind: str
-    #: Who says so; a value of :class:`aliasagent.devices.identity.Evidence`.
+    #: The hint's origin; a value of :class:`aliasagent.devices.identity.Evidence`.
     told_by: str
     mac: str | None = None
     host_address: str | None = None
@@ -57,32 +57,32 @@ class Record:
     mdev_uuid: str | None = None
     usb_address: str | None = None
     network: str | None = None
-    #: The PCI address that the device has in the guest.
+    #: The device's PCI address in the guest.
     address: str | None = None
 
     def fits(self, device: base.Device) -> bool:
-        """Whether the record speaks of this device."""
+        """Return whether the device has all properties of the hint."""
         if device.kind != self.kind:
             return False
-        known = claim(device)
-        said = [getattr(known, name) == want for name in _COMPARED if (want := getattr(self, name)) is not None]
+        own = claim(device)
+        agrees = [getattr(own, name) == want for name in _COMPARED if (want := getattr(self, name)) is not None]
         if self.source is not None:
-            said.append(is_source(device, self.source))
-        return bool(said) and all(said)
+            agrees.append(is_source(device, self.source))
+        return bool(agrees) and all(agrees)
 
 
 def claim(device: base.Device) -> Claim:
-    """What a device looks like, so that it is recognised in another definition, and told from another device."""
-    look = Claim(kind=device.kind, target=device.target, address=_address(device))
+    """Return the properties by which a device is recognised in another definition, and distinguished from others."""
+    found = Claim(kind=device.kind, target=device.target, address=_address(device))
     match device:
         case disk.Disk():
             wwn = device.element.findtext('wwn')
             return dataclasses.replace(
-                look, serial=device.serial, source=device.source, wwn=None if wwn is None else _lower(wwn.strip())
+                found, serial=device.serial, source=device.source, wwn=None if wwn is None else _lower(wwn.strip())
             )
         case interface.Interface():
             return dataclasses.replace(
-                look,
+                found,
                 mac=_lower(device.mac),
                 host_address=device.host_address,
                 interfaceid=_lower(device.interfaceid),
@@ -90,23 +90,24 @@ def claim(device: base.Device) -> Claim:
             )
         case hostdev.Hostdev():
             return dataclasses.replace(
-                look,
-                # A USB or SCSI device is what it is plugged into.
+                found,
+                # A USB or SCSI device is identified by the port or unit that it is plugged into.
                 source=device.source if device.type in ('usb', 'scsi') else None,
                 host_address=device.host_address,
                 mdev_uuid=_lower(device.mdev_uuid),
                 usb_address=_usb_address(device),
             )
         case _:
-            return look
+            return found
 
 
 def is_source(device: base.Device, text: str) -> bool:
-    """Whether a source that a record or an inventory names is that of the device.
+    """Return whether a source that a hint names is the source of the device.
 
-    As the agent writes it; or ``pool/image`` of a Ceph image or of a volume in a storage pool, without where it can be
-    had: the monitors of a Ceph cluster are not what tells one image from another.
+    :param text: the source as the agent writes it; or ``pool/image`` of a Ceph image, or ``pool/volume`` of a volume in
+        a storage pool.
     """
+    # Monitors do not distinguish Ceph images, so a hint may leave them out.
     if device.source is None:
         return False
     if text == device.source or not isinstance(device, disk.Disk):
@@ -120,14 +121,14 @@ def is_source(device: base.Device, text: str) -> bool:
 
 
 def is_same_source(one: str, other: str) -> bool:
-    """Whether two sources, as the agent writes them, are one: an image of Ceph is the same by whichever monitors."""
+    """Return whether two sources, as the agent writes them, are the same. Monitors of a Ceph image do not count."""
     return one == other or (one.startswith('rbd:') and _without_monitors(one) == _without_monitors(other))
 
 
 def supports(device: base.Device, wanted: Claim) -> Evidence | None:
-    """Return the evidence on which a device looks like the one of a claim; None if it does not.
+    """Return the evidence by which a device matches a claim; None if it does not match.
 
-    It says nothing of whose the device is.
+    A match does not prove which id the device has.
     """
     if device.kind != wanted.kind:
         return None
@@ -147,31 +148,29 @@ def supports(device: base.Device, wanted: Claim) -> Evidence | None:
 
 
 def are_apart(one: Claim, other: Claim) -> bool:
-    """Whether two devices are known to be two, by what does not change as long as a device is in a guest.
-
-    The source does: a snapshot or a block job gives a disk another one. So does the bridge of an interface.
-    """
+    """Return whether two claims are of different devices, by properties that a plugged-in device keeps."""
+    # The source of a disk is not one of them: a snapshot or a block job changes it. Nor is the bridge of an interface.
     if one.kind != other.kind:
         return True
-    stays = ('serial', 'mac', 'host_address', 'mdev_uuid', 'wwn', 'usb_address')
-    return any(_differ(one, other, name) for name in stays)
+    stable = ('serial', 'mac', 'host_address', 'mdev_uuid', 'wwn', 'usb_address')
+    return any(_differ(one, other, name) for name in stable)
 
 
 def _differ(one: Claim, other: Claim, name: str) -> bool:
-    """Whether both say something of this, and not the same."""
+    """Return whether both claims have a property, with different values."""
     have, want = getattr(one, name), getattr(other, name)
     return have is not None and want is not None and have != want
 
 
 def _without_monitors(source: str) -> str:
     image, found, hosts = source.rpartition('@')
-    # What follows the last @ of a bare name can be a snapshot.
+    # Without monitors, the part after the last @ can be a snapshot.
     are_hosts = hosts == '' or all(':' in host for host in hosts.split(','))
     return image if found and are_hosts else source
 
 
 def _address(device: base.Device) -> str | None:
-    """Where the device is in the guest: ``0000:03:00.0``, or another address in one word."""
+    """Return the device's address in the guest: ``0000:03:00.0``, or another type of address as one text."""
     element = device.element.find('address')
     if element is None:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of evidence, and the answers that are given on them."""
+"""The kinds of evidence, and the answers that rest on them."""
 
 import dataclasses
 import enum
@@ -8,7 +8,7 @@ from aliasagent.devices import names
 
 
 class Evidence(enum.StrEnum):
-    """How we know whose a device is."""
+    """The kinds of evidence of which device has an id."""
 
     ALIAS = 'alias'
     SERIAL = 'serial'
@@ -16,29 +16,29 @@ class Evidence(enum.StrEnum):
     INTERFACEID = 'interfaceid'
     TAP_NAME = 'tap name'
     MDEV_UUID = 'mdev uuid'
-    #: Somebody who knows says so, in this request or in an earlier one.
+    #: The control plane or the operator names the id, in this request or in an earlier one.
     INVENTORY = 'inventory'
     EARLIER_INVENTORY = 'earlier inventory'
-    #: This agent attached it.
+    #: The journal says that this agent attached the device.
     ATTACH = 'record of its attach'
-    #: The rest say whose the device is only to somebody who knows what the device of that id looks like.
+    #: The rest match a device with a claim; they name no id.
     SOURCE = 'source'
     HOST_ADDRESS = 'host address'
     MAC = 'mac'
 
 
-#: What tells two devices apart only as long as nothing else looks the same.
+#: Evidence that identifies a device only while no other device of the guest has the same.
 WEAK = frozenset({Evidence.SOURCE, Evidence.HOST_ADDRESS, Evidence.MAC})
-#: What hints from elsewhere rest on, the last word first.
-WORDS_BY_RANK = (Evidence.INVENTORY, Evidence.EARLIER_INVENTORY, Evidence.ATTACH)
-WORDS = frozenset(WORDS_BY_RANK)
-#: The words that are stronger than what a device says of itself, where that contradicts itself.
+#: The origins of hints, the highest rank first.
+HINTS_BY_RANK = (Evidence.INVENTORY, Evidence.EARLIER_INVENTORY, Evidence.ATTACH)
+HINTS = frozenset(HINTS_BY_RANK)
+#: The hints that decide where a device's own evidence contradicts itself.
 INVENTORIES = frozenset({Evidence.INVENTORY, Evidence.EARLIER_INVENTORY})
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """An id that a device may have, and the evidence."""
+    """An id that a device may have, and the evidence for it."""
 
     device_id: str
     evidence: Evidence
@@ -46,48 +46,49 @@ class Identity:
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """Whose a device is."""
+    """Which id a device has, and the evidence for each id that it may have."""
 
-    #: None if nothing proves it, or if the evidence contradicts itself.
-    whose: Identity | None
+    #: None if the evidence does not suffice, or contradicts itself.
+    identity: Identity | None
     #: All evidence that names an id, the device's own first.
-    said: tuple[Identity, ...] = ()
+    candidates: tuple[Identity, ...] = ()
 
     @property
     def ids(self) -> frozenset[str]:
-        """The ids that the device could have."""
-        settled = (self.whose,) if self.whose is not None else self.said
-        return frozenset(names.normal(it.device_id) for it in settled)
+        """The ids that the device may have."""
+        decided = (self.identity,) if self.identity is not None else self.candidates
+        return frozenset(names.normal(it.device_id) for it in decided)
 
     @property
-    def hint(self) -> str | None:
-        """The volume that the source is named after, if there is no other evidence."""
-        alone = len(self.said) == 1 and self.said[0].evidence is Evidence.SOURCE_NAME
-        return self.said[0].device_id if self.whose is None and alone else None
+    def unproven_id(self) -> str | None:
+        """The volume id in the source's name, if there is no other evidence."""
+        alone = len(self.candidates) == 1 and self.candidates[0].evidence is Evidence.SOURCE_NAME
+        return self.candidates[0].device_id if self.identity is None and alone else None
 
     @property
     def is_disputed(self) -> bool:
         """Whether the evidence contradicts itself."""
-        return self.whose is None and bool(self.said) and self.hint is None
+        return self.identity is None and bool(self.candidates) and self.unproven_id is None
 
     def words(self) -> str:
-        """The evidence in words: ``by its serial it is X, by its source name Y``."""
+        """Describe the evidence: ``by its serial it is X, by its source name Y``."""
         return ', '.join(
-            f'{_by(it.evidence)} {"" if number else "it is "}{it.device_id}' for number, it in enumerate(self.said)
+            f'{_by(it.evidence)} {"" if number else "it is "}{it.device_id}'
+            for number, it in enumerate(self.candidates)
         )
 
 
 def reason(evidence: Evidence) -> str:
-    """The evidence as the reason for something."""
-    return f'as the {evidence} says' if evidence in WORDS_BY_RANK else f'by its {evidence}'
+    """Describe evidence as a reason: ``by its serial``, ``as the inventory says``."""
+    return f'as the {evidence} says' if evidence in HINTS_BY_RANK else f'by its {evidence}'
 
 
 def _by(evidence: Evidence) -> str:
-    return f'by the {evidence}' if evidence in WORDS_BY_RANK else f'by its {evidence}'
+    return f'by the {evidence}' if evidence in HINTS_BY_RANK else f'by its {evidence}'
 
 
 class Verdict(enum.Enum):
-    """The answer to whether two devices are the same one."""
+    """Whether two devices are the same."""
 
     YES = 'yes'
     NO = 'no'

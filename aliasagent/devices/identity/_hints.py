@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept of a device, so that it is known later."""
+"""The hints that the journal keeps, to find a device later."""
 
 from collections.abc import Iterable
 
@@ -15,31 +15,29 @@ from aliasagent.devices.identity._evidence import Judgement
 
 
 def lasting(device: base.Device, device_id: str) -> Record | None:
-    """What an inventory said of a device, so that it is known later; None if nothing tells the device from the next.
+    """Make the hint that finds a device later by an inventory's id; None if nothing distinguishes it from the next one.
 
-    A place in the guest is not kept, nor a name that the kernel gives to the next device.
+    The hint has no place in the guest, and no name that the kernel gives to the next device.
     """
-    look = claim(device)
+    own = claim(device)
     match device:
         case disk.Disk():
-            source = look.source if look.source is not None and names.is_lasting(look.source) else None
+            source = own.source if own.source is not None and names.is_lasting(own.source) else None
             kept = Record(
-                device_id, device.kind, Evidence.EARLIER_INVENTORY, source=source, serial=look.serial, wwn=look.wwn
+                device_id, device.kind, Evidence.EARLIER_INVENTORY, source=source, serial=own.serial, wwn=own.wwn
             )
         case interface.Interface():
             return lasting_port(device, device_id, Evidence.EARLIER_INVENTORY)
         case hostdev.Hostdev():
-            kept = Record(device_id, device.kind, Evidence.EARLIER_INVENTORY, mdev_uuid=look.mdev_uuid)
+            kept = Record(device_id, device.kind, Evidence.EARLIER_INVENTORY, mdev_uuid=own.mdev_uuid)
         case _:
             return None
     return kept if lasts(kept) and kept.fits(device) else None
 
 
 def lasts(record: Record) -> bool:
-    """Whether what a record says tells the device from the next one, too.
-
-    A serial that is no UUID does not by itself: whoever attaches a disk may write the same into each.
-    """
+    """Return whether a hint distinguishes its device from the next one, too."""
+    # A serial that is not a UUID does not suffice: a client may write the same serial into each disk.
     match record.kind:
         case disk.Disk.tag:
             has_name = record.source is not None and names.is_lasting(record.source)
@@ -51,26 +49,27 @@ def lasts(record: Record) -> bool:
 
 
 def lasting_port(device: interface.Interface, device_id: str, told_by: Evidence) -> Record | None:
-    """What tells a port's interface from the next one; None if nothing does.
+    """Make the hint that distinguishes a port's interface from the next one; None if nothing distinguishes it.
 
-    A MAC address alone does not: a port that is made anew may have it, too. So it counts with the function of the
-    network card that the port is on, or with the name that was asked for its tap.
+    :param told_by: the origin of the hint.
     """
-    look = claim(device)
-    tap = None if look.target is None or names.is_made_up(look.target) else look.target
-    kept = Record(device_id, device.kind, told_by, mac=look.mac, host_address=look.host_address, target=tap)
+    # A new port may have the same MAC address. So the MAC counts only with the port's function of the network card, or
+    # with a tap name that a client chose.
+    own = claim(device)
+    tap = None if own.target is None or names.is_made_up(own.target) else own.target
+    kept = Record(device_id, device.kind, told_by, mac=own.mac, host_address=own.host_address, target=tap)
     return kept if lasts(kept) else None
 
 
 def settled(device: base.Device, judgement: Judgement, devices: Iterable[base.Device]) -> Record | None:
-    """Return what an inventory has settled of a device, as a hint that tells it from all others later, too.
+    """Make the hint that keeps an inventory's decision about a device.
 
-    :param devices: all devices of the definition that the device is in.
-    :return: None if no inventory has decided whose it is, or if nothing tells it from all others.
+    :param devices: all devices of the definition that has the device.
+    :return: None if no inventory decided which id the device has, or if no hint distinguishes it from all others.
     """
-    told = [it.device_id for it in judgement.said if it.evidence is Evidence.INVENTORY]
-    agreed = [device_id for device_id in told if device_id in judgement.ids]
-    if judgement.whose is None or not agreed:
+    named = [it.device_id for it in judgement.candidates if it.evidence is Evidence.INVENTORY]
+    agreed = [device_id for device_id in named if device_id in judgement.ids]
+    if judgement.identity is None or not agreed:
         return None
     hint = lasting(device, agreed[0])
     return hint if hint is not None and sum(hint.fits(it) for it in devices) == 1 else None

@@ -236,6 +236,6 @@ class AgainContract(harness.DriverCase):
         guest = self.hypervisor.new_guest(nics, state='shut off')
         before = self.xml(guest)
         error = self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, requests.interface(port))
-        for words in ('asked for is one on bridge:br1', 'no alias that says whose it is', 'on network:default'):
+        for words in ('an interface on bridge:br1', 'the same MAC without user alias', 'on network:default'):
             self.assertIn(words, str(error))
         self.assert_untouched(guest, before)

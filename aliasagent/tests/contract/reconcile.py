@@ -99,7 +99,7 @@ class ReconcileContract(harness.DriverCase):
                 {'id': wrong, 'target': '/dev/sdc'},
             ],
         }
-        report = apply.look(guest, records_of(Inventory.of(inventory)))
+        report = apply.preview(guest, records_of(Inventory.of(inventory)))
         self.assertEqual((set(), set()), self.ids(instance))
         self.assertEqual(4, report.count(plan.Outcome.GETS_ALIAS))
         report = apply.reconcile(guest, records_of(Inventory.of(inventory)))
@@ -158,9 +158,9 @@ class ReconcileContract(harness.DriverCase):
         instance, volume = self.hypervisor.new_guest(state='started'), harness.new_id()
         guest, path = self.guest(instance), self.hypervisor.new_file()
         guest.attach(harness.disk_xml(path, 'sdb'), Side.LIVE)
-        self.assertEqual([], apply.look(guest).steps)
+        self.assertEqual([], apply.preview(guest).steps)
         told = records_of(Inventory.of({'volumes': [{'id': volume, 'source': path}]}))
-        for look in (apply.look, apply.reconcile):
+        for look in (apply.preview, apply.reconcile):
             report = look(guest, told)
             (step,) = report.steps
             self.assertEqual((plan.Outcome.TRANSIENT, f'ua-{volume}'), (step.outcome, step.alias))
@@ -194,13 +194,13 @@ class ReconcileContract(harness.DriverCase):
         before = self.xml(instance)
         outcomes = {'sda': 'has an alias', 'sdb': 'has no persistent config', 'sdc': 'cannot be identified'}
         outcomes[mac] = 'cannot be identified'
-        for look in (apply.look, apply.reconcile):
+        for look in (apply.preview, apply.reconcile):
             report = look(guest)
             self.assertEqual(outcomes, self.outcomes(report))
             self.assertEqual(([], [f'ua-{volume}']), (report.given, report.pending))
             self.assertEqual(apply.digest(guest), report.seen)
         (reason,) = [step.reason for step in report.steps if step.outcome is plan.Outcome.TRANSIENT]
-        self.assertIn('by its serial; gets it by "reconcile --live"', reason)
+        self.assertIn('by its serial; gets its alias by "reconcile --live"', reason)
         (tap,) = [device.target for device in self.live(instance).devices() if device.kind == 'interface']
         known = records_of(Inventory.of(
             {

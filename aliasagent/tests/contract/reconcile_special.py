@@ -75,21 +75,21 @@ class SpecialGuestsContract(harness.DriverCase):
             harness.disk_xml(self.hypervisor.new_file(), 'sda', serial=volume), state='shut off'
         )
         reconciler = self.reconciler()
-        report = reconciler.looks()[instance].report
+        report = reconciler.statuses()[instance].report
         self.assertEqual([f'ua-{volume}'], report.given)
         (refused,) = [step for step in report.steps if step.outcome is plan.Outcome.REFUSED]
         self.assertEqual(('hostdev', f'ua-{mdev}'), (refused.kind, refused.alias))
         self.assertIn('non unique alias detected: ua-one', refused.reason)
         self.assertEqual((1, 3), (report.aliased, report.remaining))
         self.assertEqual(2, report.count(plan.Outcome.CONFLICT))
-        self.assertEqual('', reconciler.looks()[instance].error)
+        self.assertEqual('', reconciler.statuses()[instance].error)
         self.assertEqual((set(), {volume}), self.ids(other))
         # As long as nothing changes it is not tried again, and when something does, it is.
         self.run_pass(reconciler)
-        self.assertTrue(reconciler.looks()[instance].report is report)
+        self.assertTrue(reconciler.statuses()[instance].report is report)
         self.guest(instance).detach('ua-one', Side.PERSISTENT)
         self.run_pass(reconciler)
-        self.assertEqual([f'ua-{mdev}'], reconciler.looks()[instance].report.given)
+        self.assertEqual([f'ua-{mdev}'], reconciler.statuses()[instance].report.given)
         self.assertEqual((set(), {'one', volume, mdev}), self.ids(instance))
 
     def test_one_that_is_being_migrated_is_left_for_later(self) -> None:
@@ -103,11 +103,11 @@ class SpecialGuestsContract(harness.DriverCase):
         with self.migrating(instance):
             self.assertRaises(exception.GuestBusy, apply.reconcile, self.guest(instance))
             reconciler = self.reconciler()
-            self.assertIn('it is being migrated', reconciler.looks()[instance].error)
+            self.assertIn('it is being migrated', reconciler.statuses()[instance].error)
             self.assertLess(time.monotonic() - begun, AT_ONCE)
             self.assert_untouched(instance, before)
         self.run_pass(reconciler)
-        self.assertEqual('', reconciler.looks()[instance].error)
+        self.assertEqual('', reconciler.statuses()[instance].error)
         self.assertEqual((set(), volumes), self.ids(instance))
 
     def test_one_that_is_reverted_to_a_snapshot_has_its_aliases_again(self) -> None:
@@ -126,10 +126,10 @@ class SpecialGuestsContract(harness.DriverCase):
         reconciler = self.reconciler()
         for _time in range(2):
             self.assertEqual((set(), {volume}), self.ids(instance))
-            known = reconciler.looks()[instance]
+            known = reconciler.statuses()[instance]
             domain.revertToSnapshot(snapshot, 0)
             deadline = time.monotonic() + harness.SOON
-            while (look := reconciler.looks()[instance]) is known or not look.report.given:
+            while (look := reconciler.statuses()[instance]) is known or not look.report.given:
                 self.assertLess(time.monotonic(), deadline, 'it was never seen to have lost its aliases')
                 time.sleep(0.05)
             self.assertEqual([f'ua-{volume}'], look.report.given)

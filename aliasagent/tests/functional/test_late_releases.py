@@ -128,7 +128,7 @@ class LateTest(LateCase):
         self.wait_released(late)
         sides = int(Side.LIVE | Side.PERSISTENT)
         hotplug.attach(self.inside(guest), harness.disk_xml(path, 'vdb'), sides)
-        self.assert_outcome(self.detach(guest, device), 'DeviceConflict', 'may be it')
+        self.assert_outcome(self.detach(guest, device), 'DeviceConflict', 'may be this device or another one')
         self.assertEqual((1, 1), (self.persistent_count(guest, 'disk'), self.live_count(guest, 'disk')))
 
 

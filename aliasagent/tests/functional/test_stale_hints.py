@@ -64,7 +64,7 @@ class StaleHintsTest(RigCase):
         domain = self.side.fake.open().lookupByUUIDString(guest)
         domain.attachDeviceFlags(harness.disk_xml(self.side.new_file(), 'vdc', serial=harness.new_id()), 3)
         begun: list[Draft] = []
-        self.reconciler._looks.clear()
+        self.reconciler._statuses.clear()
         self.reconciler._begin(self.host.guest(guest), begun)
         self.assert_outcome(self.detach(guest, volume), None)
         domain.attachDeviceFlags(harness.disk_xml(path, 'vda'), 3)
@@ -85,7 +85,7 @@ class StaleHintsTest(RigCase):
         guest = self.side.new_guest(harness.disk_xml(path, 'vdb'), state='transient')
         inventory = {'volumes': [{'id': volume, 'target': 'vdb'}]}
         self.assert_outcome(self.ask(Action.RECONCILE_INSTANCE, guest, '', inventory=inventory), None)
-        words = 'is it, as the earlier inventory says, and has no alias'
+        words = 'is this device, as the earlier inventory says, but has no user alias'
         self.assert_outcome(self.attach_disk(guest, volume, path), 'DeviceConflict', words)
         self.assert_outcome(self.detach(guest, volume), None)
         self.assertEqual(0, self.live_count(guest, 'disk'))

@@ -28,7 +28,7 @@ class StoryTest(testtools.TestCase):
             self.assertEqual(2, page['reconcile_guests', ('read',)])
             self.assertEqual((1, 1), (page['broker_connected', ()], page['hypervisor_connected', ()]))
             said = it.agent.said()
-            self.assertRegex(said, r'Reconciled 2 guests: 1 devices have their alias, 1 of them since now; 0 remain')
+            self.assertRegex(said, r'Reconciled 2 guests: 1 devices have their alias, 1 of them new; 0 devices do not')
             self.assertRegex(said, rf'Instance {it.old_guest}: .*{it.old_volume}')
 
             volume, attach = it.attach()

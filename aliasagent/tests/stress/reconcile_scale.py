@@ -139,7 +139,7 @@ def run(guests: int, devices: int) -> Times:
             for instance in (*ours, *theirs):
                 text = connection.lookupByUUIDString(instance).XMLDesc(INACTIVE)
                 assert text.count("<alias name='ua-") == devices, f'{instance} has not all of its aliases'
-            given = sum(len(look.report.given) for look in reconciler.looks().values())
+            given = sum(len(look.report.given) for look in reconciler.statuses().values())
             assert given == size * devices, f'{given} aliases given, not {size * devices}'
     finally:
         for instance in made:

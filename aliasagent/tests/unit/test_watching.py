@@ -29,7 +29,7 @@ def exported() -> dict[str, dict[str, set[str]]]:
     watched: Any = types.SimpleNamespace(
         host=types.SimpleNamespace(is_connected=True),
         unplugs=types.SimpleNamespace(pending=0),
-        reconciler=types.SimpleNamespace(looks=dict),
+        reconciler=types.SimpleNamespace(statuses=dict),
         runner=types.SimpleNamespace(waiting=0, running=0),
         intake=types.SimpleNamespace(is_held=False),
         is_broker_connected=lambda: True,

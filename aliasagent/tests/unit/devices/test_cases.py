@@ -66,7 +66,7 @@ class CasesTestCase(base.TestCase):
         info = cases.read('B16-queues')
         self.assertEqual((4, 1), (disk(info).queues, disk(info).iothread))
         del info['disk']['iothread']
-        self.refused('connection_info.disk.queues', 'on virtio it has several', disk, info, bus='scsi')
+        self.refused('connection_info.disk.queues', 'needs bus virtio, not scsi', disk, info, bus='scsi')
         info['disk']['queues'] = 1025
         self.refused('connection_info.disk.queues', '1025 is above 1024', disk, info)
 
@@ -76,7 +76,7 @@ class CasesTestCase(base.TestCase):
         self.assertIn('<link state="down"/>', interface(port).to_xml())
         self.refused(
             'port.link_state',
-            'libvirt does not set the link',
+            'libvirt cannot set the link state',
             interface,
             {**cases.read('B61-sriov-bound-to-vfio-already'), 'link_state': 'down'},
         )
@@ -110,6 +110,6 @@ class CasesTestCase(base.TestCase):
 
     def test_a_switch_knows_a_port_by_a_uuid_only(self) -> None:
         port = {**cases.read('B04-port-ovs-without-vlan'), 'id': 'default'}
-        self.refused('port.ovs_interfaceid', 'takes a UUID only', interface, port)
+        self.refused('port.ovs_interfaceid', 'accepts only a UUID', interface, port)
         made = interface({**port, 'ovs_interfaceid': golden.PORT})
         self.assertEqual(('ua-default', golden.PORT), (made.alias, made.interfaceid))

@@ -58,7 +58,7 @@ class IdentifyTestCase(base.TestCase):
 
     def assert_hint(self, device_id: str, found: Device) -> None:
         judgement = identity.judge(found, frozenset())
-        self.assertEqual((None, device_id, False), (judgement.whose, judgement.hint, judgement.is_disputed))
+        self.assertEqual((None, device_id, False), (judgement.identity, judgement.unproven_id, judgement.is_disputed))
         self.assertEqual({device_id}, judgement.ids)
 
     def test_a_source_that_names_the_volume_is_a_hint(self) -> None:
@@ -172,7 +172,7 @@ class IdentifyTestCase(base.TestCase):
 
     @given(st.text(st.sampled_from('0123456789abcdef-') | st.sampled_from('volume-/'), max_size=80))
     def test_whatever_the_source(self, source: str) -> None:
-        hint = identity.judge(disk(source), frozenset()).hint
+        hint = identity.judge(disk(source), frozenset()).unproven_id
         if hint is not None:
             self.assertIn(f'volume-{hint}', source)
 

@@ -40,7 +40,7 @@ def judge(
 
 
 def whose(alias: str | None, serial: str | None, named: str | None) -> str | None:
-    found = judge(alias, serial, named).whose
+    found = judge(alias, serial, named).identity
     return None if found is None else found.device_id
 
 
@@ -72,8 +72,8 @@ class TableTestCase(base.TestCase):
             found = judge(*evidence)
             ids = {it for it in evidence if it is not None}
             alone = evidence[:2] == (None, None)
-            self.assertEqual(found.whose is None and bool(ids) and not alone, found.is_disputed, str(evidence))
-            self.assertEqual(evidence[2] if alone else None, found.hint, str(evidence))
+            self.assertEqual(found.identity is None and bool(ids) and not alone, found.is_disputed, str(evidence))
+            self.assertEqual(evidence[2] if alone else None, found.unproven_id, str(evidence))
             for each in ids if found.is_disputed else ():
                 self.assertIn(each, found.words())
 
@@ -81,30 +81,30 @@ class TableTestCase(base.TestCase):
         for word, alias in itertools.product(WORDS[:2], (None, A)):
             for owner in (A, B):
                 found = judge(alias, A, B, (word, owner))
-                self.assertEqual(owner, found.whose.device_id if found.whose else None)
+                self.assertEqual(owner, found.identity.device_id if found.identity else None)
             self.assertTrue(judge(alias, A, B, (word, C)).is_disputed)
 
     def test_the_record_of_an_attach_agrees_with_a_proof_and_never_overrules_one(self) -> None:
         word = WORDS[2]
         for alias in (None, A):
             found = judge(alias, A, B, (word, A))
-            self.assertEqual(A, found.whose.device_id if found.whose else None)
+            self.assertEqual(A, found.identity.device_id if found.identity else None)
             self.assertTrue(judge(alias, A, B, (word, B)).is_disputed)
 
     def test_a_word_and_a_hint(self) -> None:
         for word, owner in itertools.product(WORDS, (A, B)):
             found = judge(None, None, A, (word, owner))
-            self.assertEqual(identity.Identity(owner, Evidence(word)), found.whose)
+            self.assertEqual(identity.Identity(owner, Evidence(word)), found.identity)
 
     def test_a_word_against_a_proof_that_no_hint_doubts(self) -> None:
         for word, named in itertools.product(WORDS, (None, A)):
             self.assertTrue(judge(None, A, named, (word, B)).is_disputed)
-            self.assertEqual(A, getattr(judge(A, A, named, (word, B)).whose, 'device_id', None))
+            self.assertEqual(A, getattr(judge(A, A, named, (word, B)).identity, 'device_id', None))
 
     def test_the_last_word_counts(self) -> None:
         for first, second in itertools.combinations(WORDS, 2):
             found = judge(None, None, None, (second, B), (first, A))
-            self.assertEqual(identity.Identity(A, Evidence(first)), found.whose)
+            self.assertEqual(identity.Identity(A, Evidence(first)), found.identity)
             self.assertTrue(judge(None, None, None, (first, A), (first, B)).is_disputed)
 
     @given(optional, optional, optional, told, st.randoms(use_true_random=False))
@@ -128,10 +128,10 @@ class TableTestCase(base.TestCase):
     ) -> None:
         found = judge(alias, serial, named, *words)
         self.assertLessEqual(found.ids, {alias, serial, named, *(device_id for _told_by, device_id in words)})
-        if found.whose is not None and not words:
-            self.assertNotEqual(Evidence.SOURCE_NAME, found.whose.evidence)
+        if found.identity is not None and not words:
+            self.assertNotEqual(Evidence.SOURCE_NAME, found.identity.evidence)
             # Nothing that proves an id is overruled without a word, but for a stale serial under an alias.
-            self.assertIn(found.whose.device_id, {alias, serial})
+            self.assertIn(found.identity.device_id, {alias, serial})
 
 
 class ClaimTestCase(base.TestCase):

@@ -70,7 +70,7 @@ class AttachShare(requests.BuiltAttach):
 
     @classmethod
     def from_dict(cls, arguments: requests.Json) -> Self:
-        return requests.known(cls, {**arguments, 'share_id': requests.normal(arguments['share_id'])})
+        return requests.of_members(cls, {**arguments, 'share_id': requests.normal(arguments['share_id'])})
 
     def to_dict(self) -> requests.Json:
         return requests.members(self)

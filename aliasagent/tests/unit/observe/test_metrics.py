@@ -78,7 +78,7 @@ class MetricsTestCase(base.TestCase):
         watched: Any = types.SimpleNamespace(
             host=host,
             unplugs=types.SimpleNamespace(pending=1),
-            reconciler=types.SimpleNamespace(looks=lambda: looks),
+            reconciler=types.SimpleNamespace(statuses=lambda: looks),
             runner=runner,
             intake=intake,
             is_broker_connected=lambda: is_broker_connected[0],

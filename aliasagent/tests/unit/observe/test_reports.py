@@ -69,7 +69,7 @@ class ReportsTestCase(base.TestCase):
             host=types.SimpleNamespace(uri='test:///default', is_connected=False),
             unplugs=types.SimpleNamespace(under_way=lambda: [unplug]),
             reconciler=types.SimpleNamespace(
-                looks=lambda: {'guest-1': passes.GuestStatus('one', apply.Report(), 'unread')}
+                statuses=lambda: {'guest-1': passes.GuestStatus('one', apply.Report(), 'unread')}
             ),
             runner=types.SimpleNamespace(
                 under_way=lambda: [UnderWay(waits, State.ACCEPTED, 0.0), UnderWay(runs, State.RUNNING, 1.5)]

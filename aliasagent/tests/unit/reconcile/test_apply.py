@@ -197,7 +197,7 @@ class QuietTestCase(ApplyTestCase):
 
 class LeftTestCase(ApplyTestCase):
     def test_what_is_left_because_somebody_interferes_is_not_taken_as_settled(self) -> None:
-        self.patch(apply, '_PATIENCE', 0)
+        self.patch(apply, '_MAX_DISTURBANCES', 0)
         guest = self.guest()
         self.once('updateDeviceFlags')
         report = apply.reconcile(guest)
@@ -231,7 +231,7 @@ class TransientTestCase(ApplyTestCase):
 
 class OrderTestCase(ApplyTestCase):
     def test_that_libvirt_sorts_the_devices_anew_is_nobodys_interference(self) -> None:
-        self.patch(apply, '_PATIENCE', 0)
+        self.patch(apply, '_MAX_DISTURBANCES', 0)
         guest = self.guest()
         writes: list[int] = []
 

@@ -66,7 +66,7 @@ class CasesTestCase(base.TestCase):
         self.assertIn(f'its source is named after volume {B}, which is no proof', self.reason(lun))
         self.assert_given(lun, A, volumes=[{'id': A, 'target': 'sdb'}])
         self.assert_given(lun, B, volumes=[{'id': B, 'target': 'sdb'}])
-        self.assert_not_found(lun, B, 'named after it', 'no proof')
+        self.assert_not_found(lun, B, 'named after this id', 'no proof')
         self.assertIsNone(identity.find(lun, A))
         told = read({'volumes': [{'id': A, 'target': 'sdb'}]})
         self.assertEqual('inventory', getattr(identity.find(lun, A, records=told), 'evidence', None))
@@ -121,7 +121,7 @@ class CasesTestCase(base.TestCase):
         """Issue 13, 17: the name must be the whole last part of the source."""
         for name in ('copy-of-volume', 'backup-dir', 'rbd-snap'):
             self.assert_given(case(name), None)
-            self.assertEqual('nothing says whose it is', self.reason(case(name)))
+            self.assertEqual('no evidence names its id', self.reason(case(name)))
             self.assertIsNone(identity.find(case(name), A))
 
     def test_device_mapper_doubles_dashes(self) -> None:

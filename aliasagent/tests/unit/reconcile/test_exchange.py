@@ -152,7 +152,7 @@ class ExchangeTestCase(ApplyTestCase):
 
         self.fake.before['updateDeviceFlags'] = refuse_the_third
         apply.reconcile(guest)
-        self.assertIn('that is lost: update: operation failed: no', log.output)
+        self.assertIn('could not restore the change: update: operation failed: no', log.output)
 
 
 class WritersTestCase(base.TestCase):

@@ -79,7 +79,7 @@ class PassesTestCase(on_fake.HostTestCase):
         self.host = self.connect()
 
     def given(self, reconciler: Reconciler) -> int:
-        return sum(len(look.report.given) for look in reconciler.looks().values())
+        return sum(len(look.report.given) for look in reconciler.statuses().values())
 
     def reads(self, guest: FakeGuest) -> int:
         """Return how often the saved definition was read."""
@@ -119,7 +119,7 @@ class PassesTestCase(on_fake.HostTestCase):
         settled = [Record(Y, 'disk', 'earlier inventory', source=f'/srv/volume-{X}')]
         self.assertEqual([(guest.uuid, settled, 0)], kept)
         reconciler.reconcile(guest.uuid)
-        reconciler.look(guest.uuid, told)
+        reconciler.status(guest.uuid, told)
         self.assertEqual(1, len(kept))
 
     def test_an_inventory_that_cannot_be_kept_changes_nothing(self) -> None:
@@ -188,31 +188,31 @@ class PassesTestCase(on_fake.HostTestCase):
         guest.migrating = True
         reconciler = self.reconciler()
         reconciler.run()
-        self.assertIn('it is being migrated', reconciler.looks()[guest.uuid].error)
+        self.assertIn('it is being migrated', reconciler.statuses()[guest.uuid].error)
         self.assertEqual([], self.updates(guest))
         guest.migrating = False
         reconciler.run()
-        self.assertEqual(('', 1), (reconciler.looks()[guest.uuid].error, len(self.updates(guest))))
+        self.assertEqual(('', 1), (reconciler.statuses()[guest.uuid].error, len(self.updates(guest))))
 
     def test_what_the_running_guest_lacks_is_pending(self) -> None:
         guest = self.guest(running=True)
         reconciler = self.reconciler()
         reconciler.run()
-        self.assertEqual([f'ua-{X}'], reconciler.looks()[guest.uuid].report.pending)
+        self.assertEqual([f'ua-{X}'], reconciler.statuses()[guest.uuid].report.pending)
 
     def test_no_guests(self) -> None:
         reconciler = self.reconciler()
         reconciler.run()
-        self.assertEqual({}, reconciler.looks())
+        self.assertEqual({}, reconciler.statuses())
 
     def test_a_guest_that_is_gone_is_forgotten(self) -> None:
         one, two = self.guest(), self.guest()
         reconciler = self.reconciler()
         reconciler.run()
-        self.assertEqual({one.uuid, two.uuid}, set(reconciler.looks()))
+        self.assertEqual({one.uuid, two.uuid}, set(reconciler.statuses()))
         self.fake.forget(two)
         reconciler.run()
-        self.assertEqual([one.uuid], list(reconciler.looks()))
+        self.assertEqual([one.uuid], list(reconciler.statuses()))
 
     def test_one_that_cannot_be_looked_at_keeps_nothing_from_the_others(self) -> None:
         gone = self.guest(answer=errors.no_domain('gone'))
@@ -222,8 +222,8 @@ class PassesTestCase(on_fake.HostTestCase):
         reconciler = self.reconciler()
         reconciler.run()
         self.assertEqual(1, self.given(reconciler))
-        self.assertIn('why', reconciler.looks()[unreadable.uuid].error)
-        self.assertNotIn(gone.uuid, reconciler.looks())
+        self.assertIn('why', reconciler.statuses()[unreadable.uuid].error)
+        self.assertNotIn(gone.uuid, reconciler.statuses())
 
     def test_one_on_which_something_is_under_way_is_left_alone(self) -> None:
         busy, _idle = self.guest(), self.guest()
@@ -234,7 +234,7 @@ class PassesTestCase(on_fake.HostTestCase):
         self.assertEqual([], self.updates(busy))
 
     def test_those_that_do_not_answer_hold_up_no_pass(self) -> None:
-        self.patch(passes, '_PATIENCE', 0.2)
+        self.patch(passes, '_GUEST_TIMEOUT', 0.2)
         begun, end = threading.Semaphore(0), threading.Event()
         self.addCleanup(end.set)
 
@@ -250,7 +250,7 @@ class PassesTestCase(on_fake.HostTestCase):
         reconciler.run()
         self.assertTrue(begun.acquire(timeout=0))
         self.assertEqual(20, self.given(reconciler))
-        self.assertEqual('no answer within 0 s', reconciler.looks()[hung.uuid].error)
+        self.assertEqual('no answer within 0 s', reconciler.statuses()[hung.uuid].error)
         reconciler.run()
         self.assertEqual([], self.updates(hung))
         end.set()
@@ -260,7 +260,7 @@ class PassesTestCase(on_fake.HostTestCase):
             return bool(self.updates(hung))
 
         self.wait_for(is_reconciled, 'a later pass')
-        self.assertEqual(('', 1), (reconciler.looks()[hung.uuid].error, len(self.updates(hung))))
+        self.assertEqual(('', 1), (reconciler.statuses()[hung.uuid].error, len(self.updates(hung))))
 
     def test_the_hypervisor_is_not_there(self) -> None:
         reconciler = self.reconciler()

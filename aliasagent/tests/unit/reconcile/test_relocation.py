@@ -114,7 +114,7 @@ class RelocationTestCase(on_fake.HostTestCase):
         self.fake.open().lookupByUUIDString(guest.uuid).saveFlags(str(path), None, 0)
         # With its start still to be told, it would not be proven that it has not run since.
         self.wait_events()
-        relocation._known = mock.Mock(side_effect=exception.JournalError(path='journal', reason='locked'))
+        relocation._hints_of = mock.Mock(side_effect=exception.JournalError(path='journal', reason='locked'))
         self.assertRaises(exception.HypervisorError, relocation.save_and_restore, guest.uuid, begun_before=True)
         self.assertTrue(guest.active)
 

@@ -238,7 +238,7 @@ class XmlReconcileTestCase(base.ShellTestCase):
 
     def test_bad_input(self) -> None:
         for text, argv, words in (
-            ('<network/>', (), 'not a domain'),
+            ('<network/>', (), 'root element is network, not domain'),
             ('<domain>', (), 'FILE'),
             (DEFINITION, ('--inventory', '{"volumes": [{"id": "x y"}]}'), 'inventory.volumes.0.id'),
         ):
