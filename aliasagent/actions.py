@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The actions that clients can ask for, one row each. Imports nothing, for the client reads it, too."""
+"""The actions that clients can request, one row each. Imports nothing of the agent, because the client imports it."""
 
 import enum
 from typing import Self
@@ -11,15 +11,15 @@ class Kind(enum.Enum):
     ATTACH = enum.auto()
     DETACH = enum.auto()
     RECONCILE = enum.auto()
-    #: Makes a running guest anew, here or on another host.
+    #: Saves and restores a running guest, or migrates it.
     MOVE = enum.auto()
 
 
 class Action(enum.StrEnum):
     """An action, named as its RPC method.
 
-    Each row: the name, the version of the RPC contract that has it first, its name in event types (as Nova has it, if
-    Nova knows it), and its kind.
+    Each row: the name, the first version of the RPC contract that has the action, its name in event types (Nova's name,
+    if Nova has the action), and its kind.
     """
 
     since: str
@@ -27,7 +27,7 @@ class Action(enum.StrEnum):
     kind: Kind
 
     def __new__(cls, name: str, since: str = '', event: str = '', kind: Kind = Kind.RECONCILE) -> Self:
-        # Each row says all of it; the defaults are for look-ups, Action('detach').
+        # Each row gives all values; the defaults are for lookups, Action('detach').
         action = str.__new__(cls, name)
         action._value_ = name
         action.since, action.event, action.kind = since, event, kind

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Call functions that have no timeout of their own, and stop waiting for them after a while.
 
-Neither a connection to libvirt nor one to the message broker can be given up from outside: oslo.messaging connects for
-the answers to a call without any limit, whatever timeout and retries the call was made with (18.3.1:
-``ConnectionContext`` drops ``retry`` for listening connections). So the limit is put around the call.
+Neither a connection to libvirt nor one to the message broker can be aborted by its caller: oslo.messaging connects for
+the answers to a call without a limit, regardless of the timeout and retries of the call (18.3.1: ``ConnectionContext``
+drops ``retry`` for listening connections). So this module limits how long the caller waits.
 """
 
 import threading
@@ -19,11 +19,9 @@ class TimedOut(Exception):
 
 
 def start(function: Callable[[], T]) -> 'futures.Future[T]':
-    """Call a function in a thread of its own, which does not keep the process from ending.
+    """Call a function in its own daemon thread, and return a future of its result.
 
-    Returns a future that has what the function returns or raises.
-
-    :raises RuntimeError: there is no room for one more thread.
+    :raises RuntimeError: no thread could be started.
     """
     future: futures.Future[T] = futures.Future()
 
@@ -33,7 +31,7 @@ def start(function: Callable[[], T]) -> 'futures.Future[T]':
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             future.set_exception(error)
 
-    # Not a thread of an executor: the end of the process would wait for it.
+    # Not a thread of an executor: the process would wait for it at its end.
     threading.Thread(target=work, name='bounded-call', daemon=True).start()
     return future
 
@@ -41,7 +39,7 @@ def start(function: Callable[[], T]) -> 'futures.Future[T]':
 def call(function: Callable[[], T], seconds: float) -> T:
     """Call a function, and return or raise what it does.
 
-    :param seconds: how long to wait; not at all if this is not positive.
+    :param seconds: how long to wait; 0 or less for not at all.
     :raises TimedOut: the function did not return in time.
     """
     future = start(function)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who asks, and under which ids: the context that travels with each message, and stands in each line of the log.
+"""The context of a request: the ids that each message carries and each log line shows.
 
-oslo.log puts into a line what oslo.context keeps for the thread that writes it. Work that goes on in another thread
-takes its context along: :func:`current` here, :func:`bound` there.
+oslo.log writes the context that oslo.context keeps for the current thread. To continue work in another thread with the
+same context, call :func:`current` in the first thread and :func:`bound` in the other.
 """
 
 import contextlib
@@ -13,17 +13,17 @@ from typing import Self
 from oslo_context import context
 from oslo_utils import uuidutils
 
-#: The longest id of a request that is taken over.
+#: The longest id of a request that the agent accepts.
 _LONGEST = 255
 
 
 class RequestContext(context.RequestContext):
-    """A request's context.
+    """The context of one request.
 
-    ``resource_uuid`` is the instance that a line of the log is about.
+    ``resource_uuid`` is the instance that a log line is about.
 
-    :param operation_id: the id under which the outcome of this request can be asked for. Made here if not given, so
-        that each context stands for one request.
+    :param operation_id: the id by which a client queries the outcome of the request; generated if None, so that each
+        context is for one request.
     """
 
     def __init__(self, *, operation_id: str | None = None, **kwargs: Any) -> None:
@@ -31,7 +31,7 @@ class RequestContext(context.RequestContext):
         self.operation_id = operation_id or uuidutils.generate_uuid()
 
     def to_dict(self) -> dict[str, Any]:
-        """What is sent: ids only, never a token."""
+        """Return the context as it is sent: ids only, never a token."""
         return {
             'request_id': self.request_id,
             'global_request_id': self.global_request_id,
@@ -39,7 +39,7 @@ class RequestContext(context.RequestContext):
         }
 
     def get_logging_values(self) -> dict[str, Any]:
-        """What a line of the log may show of it."""
+        """Return the values for log lines."""
         values: dict[str, Any] = super().get_logging_values()
         return values | {
             'global_request_id': self.global_request_id or '-',
@@ -49,10 +49,11 @@ class RequestContext(context.RequestContext):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], **kwargs: Any) -> Self:
-        """Read a context from a message, whoever sent it; what is not a text is as good as not sent.
+        """Read a context from a message of any client; ignore values that are not text.
 
-        Log lines of this thread carry it from here on, so that its ids must fit into one.
+        Also makes it the context of this thread's log lines.
         """
+        # So the ids must fit into a log line.
 
         def text(name: str) -> str | None:
             value = values.get(name)
@@ -70,18 +71,18 @@ class RequestContext(context.RequestContext):
 
 
 def _is_printable(text: str) -> bool:
-    """Whether it fits into a line of the log."""
+    """Return whether a text fits into a log line."""
     return text.isprintable() and len(text) <= _LONGEST
 
 
 def current() -> context.RequestContext | None:
-    """The context of what this thread is at; None if it is at nothing that somebody asked for."""
+    """Return the context of this thread; None if the thread works on no request."""
     return context.get_current()
 
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
-    """Let the context of this thread be afterwards what it was before, whatever is made of it inside."""
+    """Restore the context of this thread at the end."""
     before = current()
     try:
         yield
@@ -91,7 +92,7 @@ def restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def bound(ctxt: context.RequestContext | None) -> Iterator[None]:
-    """Have this thread write its log under a context; under none if it is None."""
+    """Set the context of this thread's log lines; None for no context."""
     with restored():
         _put(ctxt)
         yield
@@ -99,9 +100,9 @@ def bound(ctxt: context.RequestContext | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def bound_to(operation_id: str, request_id: str | None, instance: str) -> Iterator[None]:
-    """Have this thread write its log under the ids of an operation.
+    """Set the ids of an operation in this thread's log lines.
 
-    :param request_id: of the request that it was asked by; None if that is not known any more.
+    :param request_id: the id of the request; None if it is unknown.
     """
     with restored():
         RequestContext(
@@ -111,5 +112,5 @@ def bound_to(operation_id: str, request_id: str | None, instance: str) -> Iterat
 
 
 def _put(ctxt: context.RequestContext | None) -> None:
-    # NOTE: oslo.context can give a thread a context, but not take it away again; a test holds this in place.
+    # NOTE: oslo.context has no public way to remove the context of a thread; a test checks that this one works.
     context._request_store.context = ctxt

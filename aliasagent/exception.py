@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error that leaves a room of the house.
+"""The public errors of the agent.
 
-Four families, because they ask for different things of whoever gets them:
+There are four families, because clients have to handle them differently:
 
-* :class:`InvalidRequest`: what was asked cannot be done as asked. Never retried.
-* :class:`NotFound`: we looked, could read everything, and it is not there.
-* :class:`Conflict`: it could be done only at the cost of something else.
-* :class:`HypervisorError`: could not tell, or libvirt refused.
+* :class:`InvalidRequest`: the request cannot be done as it is. A retry never helps.
+* :class:`NotFound`: the agent could read everything, and the object does not exist.
+* :class:`Conflict`: the request could be done only by harming something else.
+* :class:`HypervisorError`: the agent could not read the state, or libvirt refused.
 
-The few others are about the agent itself.
+The other errors are about the agent itself.
 
-"Could not tell" is never a :class:`NotFound`.
+An error in reading is never a :class:`NotFound`.
 
-Each error is made of keyword details only, so that oslo.messaging can carry it to the caller and build it anew there.
+Errors have keyword arguments only, so that oslo.messaging can send them and make them again at the client.
 """
 
 from typing import ClassVar
@@ -22,14 +22,14 @@ class AliasAgentError(Exception):
     """An error with named details."""
 
     template: ClassVar[str] = 'an error happened'
-    #: Whether the same request may succeed later with nothing changed in it.
+    #: Whether the same request, unchanged, may succeed later.
     retryable: ClassVar[bool] = False
 
     def __init__(self, **details: object) -> None:
         #: The details by name; oslo.messaging reads this attribute to send the error.
         self.kwargs = {name: str(value) for name, value in details.items()}
         self.message = self.template.format(**self.kwargs)
-        # NOTE: no positional arguments, or oslo.messaging could not make the error anew from what it sends.
+        # NOTE: no positional arguments, or oslo.messaging could not make the error again at the client.
         super().__init__()
 
     def __str__(self) -> str:
@@ -37,10 +37,10 @@ class AliasAgentError(Exception):
 
 
 def public(error: BaseException) -> AliasAgentError:
-    """Return an error as those know it who get it over RPC: one of this module's classes.
+    """Return an error as clients receive it: as one of the classes of this module.
 
-    An error that a room raises for itself becomes the nearest of its bases here, in the same words. Any other one
-    becomes an :class:`InternalError`.
+    An error of a class defined elsewhere becomes an error of its nearest base class in this module, with the same text.
+    Any other error becomes an :class:`InternalError`.
     """
     if not isinstance(error, AliasAgentError):
         return InternalError(kind=type(error).__name__)
@@ -49,11 +49,11 @@ def public(error: BaseException) -> AliasAgentError:
 
 
 class InvalidRequest(AliasAgentError):
-    """The request itself is wrong; nothing was changed and asking again does not help."""
+    """The request itself is not valid; the agent changed nothing, and a retry does not help."""
 
 
 class InvalidInput(InvalidRequest):
-    """A field of the request does not hold what it must."""
+    """A field of the request is not valid."""
 
     template = '{field}: {reason}'
 
@@ -62,19 +62,19 @@ class InvalidInput(InvalidRequest):
 
 
 class InvalidXML(InvalidRequest):
-    """A text that should be a libvirt definition is none."""
+    """A text is not a valid libvirt definition."""
 
     template = 'not a usable libvirt definition: {reason}'
 
 
 class Unsupported(InvalidRequest):
-    """Neither this agent nor the hypervisor can do this to such a device."""
+    """The agent or the hypervisor does not support the request."""
 
     template = '{what} is not supported: {reason}'
 
 
 class NotFound(AliasAgentError):
-    """We could read everything, and it is not there."""
+    """The agent could read everything, and the object does not exist."""
 
 
 class InstanceNotFound(NotFound):
@@ -86,53 +86,53 @@ class DeviceNotFound(NotFound):
 
 
 class OperationNotFound(NotFound):
-    template = 'no operation {operation} is known on this host'
+    template = 'operation {operation} is not in the journal of this host'
 
 
 class Conflict(AliasAgentError):
-    """It is refused, because it would harm or could take something else."""
+    """The agent refused the request, because it would or could harm something else."""
 
 
 class DeviceConflict(Conflict):
-    """Another device already goes by this identity."""
+    """Another device already has this identity."""
 
     template = 'device {device} of instance {instance}: {reason}'
 
 
 class AmbiguousDevice(Conflict):
-    """More than one device could be the one that is meant; none is touched."""
+    """More than one device matches the request; the agent changes none."""
 
     template = 'more than one device of instance {instance} could be {device}: {candidates}'
 
 
 class OperationConflict(Conflict):
-    """An operation id that was used for something else."""
+    """The operation id was used for another request."""
 
     template = 'operation {operation} was already used for another request'
 
 
 class HypervisorError(AliasAgentError):
-    """libvirt refused, or the device did not do what was asked of it."""
+    """libvirt refused, or the guest did not do what the agent requested."""
 
     template = '{action}: {reason}'
 
 
 class HypervisorUnavailable(HypervisorError):
-    """The hypervisor cannot be reached; nothing is known about its guests meanwhile."""
+    """The hypervisor cannot be reached, so that the state of its guests is unknown."""
 
     template = 'the hypervisor cannot be reached: {reason}'
     retryable = True
 
 
 class GuestUnreadable(HypervisorError):
-    """The guest is there but its definition could not be read, so nothing can be said about its devices."""
+    """The guest exists, but its definition could not be read, so that its devices are unknown."""
 
     template = 'the definition of instance {instance} could not be read: {reason}'
     retryable = True
 
 
 class GuestBusy(HypervisorError):
-    """The guest is in a state that does not allow the change now, being migrated for one."""
+    """The state of the guest does not allow the change now, for example during a migration."""
 
     template = 'instance {instance} cannot be changed now: {reason}'
     retryable = True
@@ -147,37 +147,36 @@ class DetachFailed(HypervisorError):
 
 
 class DetachTimeout(DetachFailed):
-    """The guest was not seen to let go of the device in time. It may still do so later."""
+    """The guest did not release the device in time. It may still release it later."""
 
     template = (
-        'device {device} of instance {instance} was not seen to be released by the guest within {attempts} '
-        'attempts of {timeout} s each; {left}'
+        'instance {instance} did not release device {device} within {attempts} attempts of {timeout} s each; {left}'
     )
     retryable = True
 
 
 class ServiceBusy(AliasAgentError):
-    """The agent takes no more work at the moment, or what it has to ask does not answer."""
+    """The agent accepts no more requests now, or a service that it needs does not answer."""
 
     template = 'busy, try again: {reason}'
     retryable = True
 
 
 class JournalError(AliasAgentError):
-    """The record of operations cannot be written or read, so no work is accepted."""
+    """The journal cannot be written or read, so that the agent accepts no operations."""
 
     template = 'the journal {path} cannot be used: {reason}'
     retryable = True
 
 
 class InternalError(AliasAgentError):
-    """An error that the agent did not expect. Its own words stay in the log, for they may hold anything."""
+    """An unexpected error in the agent. Its text is only in the log, because it may contain secrets."""
 
     template = "internal error ({kind}): see the agent's log for the traceback"
 
 
 class NotificationNotSent(AliasAgentError):
-    """The message broker did not take a notification; it is kept, and sent later."""
+    """The message broker did not accept a notification; the agent keeps it, and sends it later."""
 
     template = 'the notification could not be sent: {reason}'
     retryable = True

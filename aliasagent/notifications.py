@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells whoever listens what became of operations: notifications over oslo.messaging, named as Nova names them.
+"""Sends notifications about operations over oslo.messaging, with the names of Nova's notifications.
 
-``instance.volume_attach.start``, ``.end`` or ``.error``, and ``.released`` when a guest lets go of a device after all
-whose detach had failed. Each is sent after the journal has what it says, and taken out of the journal after the broker
-has it: after a crash in between it is sent again, so that a listener gets each at least once, and can tell by
-``operation_id`` and the event type that it knows one.
+The event types are ``instance.volume_attach.start``, ``.end`` or ``.error``, and ``.released`` when a guest releases a
+device after its detach has failed. A notice is in the journal with the change that it reports, and is deleted after the
+broker has the notification. After a crash in between, the notification is sent again: a listener receives each at least
+once, and detects duplicates by ``operation_id`` and event type.
 """
 
 import logging
@@ -22,7 +22,7 @@ from aliasagent.operations.model import Phase
 
 LOG = logging.getLogger(__name__)
 
-#: The version of the payload. The number before the point changes when something that was there is gone.
+#: The version of the payload. The major number changes when a field is removed.
 VERSION = '1.0'
 
 _TEXT = {'type': 'string'}
@@ -55,21 +55,22 @@ PAYLOAD: dict[str, Any] = {
     'additionalProperties': False,
 }
 
-#: Seconds after which a journal that could not be read is read again.
+#: Seconds between two attempts to read the journal.
 _RETRY_SECONDS = 1.0
-#: Seconds after which the broker is asked again to take what it refused: only somebody's hand can mend that.
+#: Seconds between two attempts to send a notification that the broker refused: an operator has to fix the cause.
 _RESEND_SECONDS = 10.0
-#: Seconds that a stop waits for a notification that is being sent.
+#: Seconds that a stop waits for a notification in progress.
 _STOP_SECONDS = 2.0
 
 
 def event_type(notice: Notice) -> str:
-    """What a notification is called."""
+    """Return the event type of a notification."""
     return f'instance.{notice.operation.action.event}.{notice.phase}'
 
 
 def payload(notice: Notice, host: str) -> dict[str, Any]:
-    """What a notification says: ids and the outcome, and none of the request's arguments, which may hold secrets."""
+    """Return the payload of a notification: ids and the outcome."""
+    # Without the arguments of the request, which may hold secrets.
     operation = notice.operation
     failed = notice.phase in (Phase.ERROR, Phase.RELEASED)
     return {
@@ -86,10 +87,10 @@ def payload(notice: Notice, host: str) -> dict[str, Any]:
 
 
 class Sender:
-    """Sends what the journal keeps to be told, in order, from a thread of its own.
+    """Sends the notices of the journal as notifications, in order, in its own thread.
 
-    :param notifier: has to try again by itself as long as the broker is away, and to raise
-        :exc:`NotificationNotSent` for all else. What was not sent is kept, and what comes after it waits.
+    :param notifier: must retry while the broker is away, and raise :exc:`NotificationNotSent` for other errors. A
+        notice that was not sent is kept, and the notices after it wait.
     """
 
     def __init__(self, journal: Journal, notifier: oslo_messaging.Notifier, host: str) -> None:
@@ -97,15 +98,15 @@ class Sender:
         self._notifier = notifier
         self._host = host
         self._closing = threading.Event()
-        # A daemon: without a broker it tries for ever.
+        # A daemon thread: it retries for as long as the broker is away.
         self._thread = threading.Thread(target=self._run, name='notifications', daemon=True)
 
     def start(self) -> None:
-        """Begin with what an earlier process left."""
+        """Start sending, beginning with the notices of an earlier process."""
         self._thread.start()
 
     def close(self) -> None:
-        """Send no more; what is left is sent after the next start."""
+        """Stop sending; the other notices are sent after the next start."""
         self._closing.set()
         self._journal.noticed.set()
         if self._thread.is_alive():
@@ -113,16 +114,16 @@ class Sender:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            # Before reading, so that what comes while reading is seen next time.
+            # Before the journal is read, so that a notice that is written meanwhile is read next time.
             self._journal.noticed.clear()
             try:
                 while not self._closing.is_set() and (notices := self._journal.notices()):
                     self._send(notices)
             except exception.JournalError as error:
-                LOG.warning('Notifications wait: %s', error)
+                LOG.warning('Notifications are delayed: %s', error)
                 self._closing.wait(_RETRY_SECONDS)
             except exception.NotificationNotSent as error:
-                LOG.error('Notifications are kept, and sent again in %g s: %s', _RESEND_SECONDS, error)
+                LOG.error('Notifications could not be sent, the agent retries in %g s: %s', _RESEND_SECONDS, error)
                 self._closing.wait(_RESEND_SECONDS)
             else:
                 self._journal.noticed.wait()
@@ -135,4 +136,4 @@ class Sender:
             send = self._notifier.error if notice.phase is Phase.ERROR else self._notifier.info
             with context.bound_to(operation.id, operation.request_id, operation.instance):
                 send(context.current(), event_type(notice), payload(notice, self._host))
-                self._journal.told(notice)
+                self._journal.sent(notice)

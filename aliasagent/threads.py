@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Have oslo.service and oslo.messaging use native threads, and never eventlet.
 
-Each package with an entry point calls :func:`use_native` in its ``__init__``, which comes before any of its modules:
-whatever imports oslo.messaging first would choose eventlet.
+Each package with an entry point calls :func:`use_native` in its ``__init__``, which runs before its modules: otherwise
+the first import of oslo.messaging would choose eventlet.
 """
 
 import sys
 
 # futurist imports eventlet if it is installed, and does not use it here: that takes a third of a second at each start,
-# and shows a warning. Python takes a module that is None for one that is not installed.
+# and prints a warning. Python treats a module that is None as not installed.
 sys.modules.setdefault('eventlet', None)  # type: ignore[arg-type]
 
-from oslo_service import backend  # noqa: E402 - not before eventlet is out of the way
+from oslo_service import backend  # noqa: E402 - only after eventlet is disabled
 
 
 def use_native() -> None:

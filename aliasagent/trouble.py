@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log a problem that lasts once, and its end once."""
+"""Logs a lasting problem once, and its end once."""
 
 
 class Trouble:
-    """A problem that is met again and again while it lasts; it is worth a log line when its reason changes.
+    """A problem that recurs while it lasts, and is logged when its reason changes.
 
-    A thread that reports a reason while another one does may have it logged twice.
+    If two threads note a reason at the same time, it may be logged twice.
     """
 
     def __init__(self) -> None:
         self._reason: str | None = None
 
     def is_new(self, reason: object) -> bool:
-        """Note that the problem is there; return whether its reason is another one than the last time."""
+        """Note that the problem exists; return whether its reason has changed since the last time."""
         before, self._reason = self._reason, str(reason)
         return before != self._reason
 
     def is_over(self) -> bool:
-        """Note that the problem is not there; return whether it was there until now."""
+        """Note that the problem has ended; return whether it existed until now."""
         before, self._reason = self._reason, None
         return before is not None

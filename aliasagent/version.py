@@ -5,5 +5,5 @@ from importlib import metadata
 
 
 def version() -> str:
-    """Such as ``1.2.0``."""
+    """Return the version, such as ``1.2.0``."""
     return metadata.version('aliasagent')

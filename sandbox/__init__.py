@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real parts to try the agent on: a RabbitMQ, a libvirtd, guests that boot in seconds, the agent; the quickstart."""
+"""A real environment for the agent: RabbitMQ, libvirtd, guests that boot in seconds; and the quickstart."""

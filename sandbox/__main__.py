@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings the real parts up and down, from the command line.
+"""Starts and stops RabbitMQ and libvirtd from the command line.
 
 eval "$(python -m sandbox up --directory DIR)"
 python -m sandbox down --directory DIR
@@ -20,22 +20,23 @@ from sandbox import libvirtd
 from sandbox import processes
 from sandbox import rabbitmq
 
-# Tells a directory that was made here from one that must not be removed.
+# Marks a directory that this command made and may remove.
 MARKER = '.aliasagent-test-parts'
 
 
 def say(text: str) -> None:
-    """Tell whoever watches; standard output is for the variables only."""
+    """Print progress to standard error."""
+    # Standard output is for the variables only.
     print(f'parts: {text}', file=sys.stderr, flush=True)
 
 
 def up(directory: pathlib.Path) -> environment.Environment:
-    """Start what does not run yet, and say where it is.
+    """Start the parts that do not run yet, and return their environment.
 
-    :raises PartFailed: a part cannot be built or started; what was started before it is left running
+    :raises PartFailed: a part cannot be built or started; the parts started before it keep running
     """
     if directory.exists() and any(directory.iterdir()) and not (directory / MARKER).exists():
-        raise processes.PartFailed(f'{directory} holds something else: give a new directory')
+        raise processes.PartFailed(f'{directory} has other files: use a new directory')
     (directory / 'tests').mkdir(parents=True, exist_ok=True)
     (directory / MARKER).touch()
     with processes.stage('guest image', say):
@@ -50,15 +51,15 @@ def up(directory: pathlib.Path) -> environment.Environment:
 
 
 def down(directory: pathlib.Path) -> None:
-    """Stop everything and remove the directory; nothing to do if it is gone.
+    """Stop everything and remove the directory; do nothing if it does not exist.
 
-    :raises PartFailed: it is not a directory of ours, or a process does not end
+    :raises PartFailed: another program made the directory, or a process does not end
     """
     if not directory.exists():
-        say(f'{directory} is gone already')
+        say(f'{directory} does not exist')
         return
     if not (directory / MARKER).exists():
-        raise processes.PartFailed(f'{directory} was not made by "up": it stays as it is')
+        raise processes.PartFailed(f'{directory} was not made by "up" and is not removed')
     with processes.stage('stopping guests and libvirtd', say):
         libvirtd.Libvirtd(directory / 'libvirt').stop(destroy_guests=True)
     with processes.stage('stopping RabbitMQ', say):
@@ -67,15 +68,15 @@ def down(directory: pathlib.Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one of the two commands; the exit code is 0 only if it did all it should."""
+    """Run a command, and return its exit code."""
     parser = argparse.ArgumentParser(prog='python -m sandbox', description=__doc__)
     parser.add_argument('command', choices=('up', 'down'))
-    parser.add_argument('--directory', type=pathlib.Path, required=True, help='holds everything of the parts')
+    parser.add_argument('--directory', type=pathlib.Path, required=True, help='directory for all files of the parts')
     chosen = parser.parse_args(arguments)
     directory = chosen.directory.resolve()
     try:
         if os.geteuid() != 0:
-            raise processes.PartFailed('a hypervisor of its own needs root: use sudo')
+            raise processes.PartFailed('a private libvirtd needs root: use sudo')
         if chosen.command == 'down':
             down(directory)
         else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent itself, as a process of its own."""
+"""Runs the agent as a separate process."""
 
 import ctypes
 import os
@@ -20,11 +20,11 @@ Options = dict[str, dict[str, object]]
 class Agent:
     """An ``aliasagent-compute`` process.
 
-    :param directory: holds its configuration, log and journal; a second agent with the same one takes up its work
-    :param host: the name it is addressed by
+    :param directory: has the configuration, log and journal; a second agent with the same directory resumes the work
+    :param host: the host name of the agent
     :param options: more options, by group
-    :param module: what is run; another than the agent's own entry point is one that wraps it
-    :param groups: it runs without root, as a member of these groups; None for as whoever started it
+    :param module: the module to run: the entry point of the agent, or a module that wraps it
+    :param groups: run without root, as a member of these groups; None to run as the current user
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Agent:
             'libvirt': {'uri': libvirt_uri, 'reconnect_interval': 0.2},
             'operations': {'journal': str(self.journal)},
             'reconcile': {'save_directory': str(directory / 'save')},
-            # The tests' disks are wherever the tests are; what is refused is a test of its own.
+            # The tests have disks in any directory; other tests check what the agent refuses.
             'allowed': {kind: ', '.join(patterns) for kind, patterns in vars(Bounds.everything()).items()},
         }
         for group, values in (options or {}).items():
@@ -60,16 +60,16 @@ class Agent:
 
     @property
     def log(self) -> pathlib.Path:
-        """What it said, through all its lives."""
+        """The log of all its runs."""
         return self._process.log
 
     @property
     def pid(self) -> int | None:
-        """The process id; None while it does not run."""
+        """The process id; None while the agent does not run."""
         return self._process.pid
 
     def write_config(self) -> None:
-        """Write ``options`` where the agent reads them."""
+        """Write ``options`` to the configuration file."""
         self.directory.mkdir(parents=True, exist_ok=True)
         lines = []
         for group, values in self.options.items():
@@ -82,15 +82,15 @@ class Agent:
                 os.chown(path, unprivileged.USER, unprivileged.GROUP)
 
     def start(self, timeout: float = 60) -> None:
-        """Start it and wait until it listens.
+        """Start the agent, and wait until it listens.
 
-        :raises PartFailed: it ended or does not get ready; the message carries the end of its log
+        :raises PartFailed: the agent ended or does not listen in time; the error includes the end of the log
         """
         self.begin()
         self.wait_said('Ready: serving host', timeout)
 
     def begin(self) -> None:
-        """Start it, and do not wait."""
+        """Start the agent without waiting."""
         self.write_config()
         self._said_before = self.log.stat().st_size if self.log.exists() else 0
         command = [sys.executable, '-m', self.module, '--config-file', str(self.config)]
@@ -103,35 +103,35 @@ class Agent:
         )
 
     def wait_said(self, words: str, timeout: float = 60) -> None:
-        """Wait until its log holds these words, said since it was started last.
+        """Wait until the log since the last start contains a text.
 
-        :raises PartFailed: it ended, or time is up
+        :raises PartFailed: the agent ended, or the timeout has expired
         """
         self._process.wait_ready(lambda: words in self.said(), timeout)
 
     def said(self) -> str:
-        """The log since it was started last."""
+        """Return the log since the last start."""
         with self.log.open('rb') as log:
             log.seek(self._said_before)
             return log.read().decode(errors='replace')
 
     def stop(self, timeout: float = 30) -> None:
-        """Have it end in its own time (SIGTERM)."""
+        """Stop the agent with SIGTERM."""
         self._process.end(signal.SIGTERM, timeout)
 
     def wait_end(self, timeout: float = 30) -> int:
-        """Wait until it ends, and return its exit code.
+        """Wait until the agent ends, and return its exit code.
 
-        :raises PartFailed: it is still there after ``timeout`` seconds.
+        :raises PartFailed: the agent still runs after ``timeout`` seconds.
         """
         return self._process.wait_end(timeout)
 
     def kill(self) -> None:
-        """End it at once (SIGKILL)."""
+        """Kill the agent with SIGKILL."""
         self._process.end(signal.SIGKILL)
 
     def signal(self, number: signal.Signals, *, main: bool = True) -> None:
-        """Send it a signal; without ``main``, to its youngest thread, which is not the main one."""
+        """Send a signal to the agent; without ``main``, to its newest thread."""
         pid = self.pid
         if pid is None:
             raise processes.PartFailed('the agent does not run')

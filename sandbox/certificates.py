@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates made for a test, by an authority of its own."""
+"""Makes certificates for tests, with a private certificate authority."""
 
 import pathlib
 
@@ -7,27 +7,27 @@ import trustme
 
 
 class Authority:
-    """Somebody who certifies who is who.
+    """A certificate authority.
 
-    :param directory: where the certificates go; made if it is missing.
+    :param directory: the directory of the certificates, created if it does not exist.
     """
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._authority = trustme.CA()
-        #: Its own certificate, by which all that it has issued are known.
+        #: The certificate of the authority.
         self.file = directory / 'cacert.pem'
         self.sign(self.file)
 
     def sign(self, path: pathlib.Path) -> None:
-        """Have whoever trusts what is in a file trust this authority, and no other any more."""
+        """Write the certificate of this authority to a file, in place of any other."""
         self._authority.cert_pem.write_to_path(str(path))
 
     def issue(self, name: str, *hosts: str) -> tuple[pathlib.Path, pathlib.Path]:
-        """A certificate and its key, as ``NAMEcert.pem`` and ``NAMEkey.pem``.
+        """Issue a certificate and its key, as ``NAMEcert.pem`` and ``NAMEkey.pem``.
 
-        :param hosts: the names and addresses of whom it is for.
+        :param hosts: the host names and addresses for the certificate.
         """
         issued = self._authority.issue_cert(*hosts)
         certificate, key = self.directory / f'{name}cert.pem', self.directory / f'{name}key.pem'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the real parts are that the integration tests run on, as ``python -m sandbox up`` told.
+"""The environment of the integration tests, from the variables that ``python -m sandbox up`` prints.
 
-A missing part is an error, never a reason to skip.
+A missing variable is an error, never a reason to skip a test.
 """
 
 import dataclasses
@@ -20,15 +20,15 @@ DIRECTORY = 'ALIASAGENT_TEST_DIRECTORY'
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """The parts that are up."""
+    """The addresses of the running parts."""
 
     rabbit_url: str  # an oslo.messaging transport_url
     libvirt_uri: str
     guest_image: guest_image.GuestImage
-    directory: pathlib.Path  # for the tests' own files; the guests can read and write there
+    directory: pathlib.Path  # for files of the tests; guests can read and write there
 
     def variables(self) -> dict[str, str]:
-        """The environment variables that :func:`read` understands."""
+        """Return the environment variables for :func:`read`."""
         return {
             RABBIT_URL: self.rabbit_url,
             LIBVIRT_URI: self.libvirt_uri,
@@ -38,9 +38,9 @@ class Environment:
 
 
 def read(variables: Mapping[str, str] = os.environ) -> Environment:
-    """The parts that the environment variables name.
+    """Read the environment variables.
 
-    :raises PartFailed: a variable is not set, or the image or the directory that it names is not there
+    :raises PartFailed: a variable is not set, or the image or the directory that it names does not exist
     """
     missing = [name for name in (RABBIT_URL, LIBVIRT_URI, GUEST_IMAGE, DIRECTORY) if not variables.get(name)]
     if missing:

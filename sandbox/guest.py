@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tiny real guest, and what it says it sees; disks and bridges to give it."""
+"""Runs a tiny real guest, and reads which devices the guest sees."""
 
 import dataclasses
 import json
@@ -17,25 +17,25 @@ import libvirt
 from sandbox import guest_image
 from sandbox import processes
 
-# A kernel with these has neither of the two drivers that answer a request to release a PCI device.
+# These arguments disable both kernel drivers that answer a request to release a PCI device.
 DEAF = 'acpiphp.disable=1 pcie_ports=compat'
 
 
 @dataclasses.dataclass(frozen=True)
 class SeenDisk:
-    """A disk as the guest's kernel has it."""
+    """A disk as the guest's kernel sees it."""
 
     name: str
     bytes: int
-    serial: str  # of a virtio disk the first 20 characters only
+    serial: str  # only the first 20 characters for a virtio disk
     bus: str  # 'virtio' or 'scsi'
     readonly: bool
-    slot: str  # PCI address of the disk, or of the controller it hangs on
+    slot: str  # PCI address of the disk, or of its controller
 
 
 @dataclasses.dataclass(frozen=True)
 class SeenNic:
-    """A network interface as the guest's kernel has it."""
+    """A network interface as the guest's kernel sees it."""
 
     name: str
     mac: str
@@ -45,35 +45,35 @@ class SeenNic:
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """All that the guest sees, by its own names for it."""
+    """All devices that the guest sees, by their names in the guest."""
 
     disks: Mapping[str, SeenDisk]
     nics: Mapping[str, SeenNic]
 
     def disk(self, serial: str) -> SeenDisk | None:
-        """The disk with this serial (of which a virtio disk knows 20 characters), or None."""
+        """Return the disk with a serial, or None. For virtio disks, compare the first 20 characters."""
         for disk in self.disks.values():
             if disk.serial and disk.serial == (serial[:20] if disk.bus == 'virtio' else serial):
                 return disk
         return None
 
     def nics_with(self, mac: str) -> list[SeenNic]:
-        """The interfaces with this address, in the order of their names."""
+        """Return the interfaces with a MAC address, in the order of their names."""
         return sorted((nic for nic in self.nics.values() if nic.mac == mac.lower()), key=lambda nic: nic.name)
 
 
 class TestGuest:
-    """A guest of a private libvirtd, with room for hot-plug, that speaks through its serial console.
+    """A guest of a private libvirtd, with free ports for hot-plug, that reports on its serial console.
 
-    :param connection: the hypervisor that it is defined on
-    :param directory: its console's file goes there; the hypervisor must be able to write to it
-    :param image: what it boots
-    :param devices: XML of further devices it starts with
-    :param deaf: it never answers a request to release a PCI device (until it is reset); it sees none come, either
-    :param write: it writes records to its first virtio disk all the time, see :func:`materials.last_record`
+    :param connection: the libvirt connection that defines the guest
+    :param directory: has the file of the console; the hypervisor must be able to write there
+    :param image: the image to boot
+    :param devices: XML of more devices to boot with
+    :param deaf: the guest never releases a PCI device (until it is reset), and does not see new ones
+    :param write: the guest writes records to its first virtio disk all the time, see :func:`materials.last_record`
     :param memory: MiB
-    :param spare_ports: PCIe ports that stay free for hot-plug
-    :param metadata: XML put into the domain's ``<metadata>``
+    :param spare_ports: the number of PCIe ports that stay free for hot-plug
+    :param metadata: XML for the domain's ``<metadata>``
     """
 
     __test__ = False  # not a test case, whatever its name
@@ -105,22 +105,22 @@ class TestGuest:
         self.spare_ports = spare_ports
         self.metadata = metadata
         self.console = self.directory / f'{self.name}.console'
-        self._since = 0  # where in the console's file this run began
+        self._since = 0  # the offset in the console's file at which this run began
 
     @property
     def domain(self) -> Any:
-        """The libvirt domain, looked up anew: it may have changed, and so may the connection."""
+        """The libvirt domain, looked up each time: the domain or the connection may have changed."""
         return self.connection.lookupByUUIDString(self.uuid)
 
     def xml(self) -> str:
-        """The definition it is made from."""
-        # it has no secrets, and nobody beside it: what would guard them makes its boot longer
+        """Return the definition of the guest."""
+        # without CPU mitigations the guest boots faster; it has no secrets and no other users
         arguments = ['console=ttyS0', 'quiet', 'loglevel=1', 'panic=1', 'random.trust_cpu=on', 'mitigations=off']
         if self.deaf:
             arguments.append(DEAF)
         if self.write:
             arguments.append('aa.write=1')
-        # beside the spare ones: the SCSI controller, and each device it starts with takes one
+        # the SCSI controller and each device at boot need a port besides the spare ones
         ports = self.spare_ports + 1 + self.devices.count('<disk') + self.devices.count('<interface')
         metadata = f'<metadata>{self.metadata}</metadata>' if self.metadata else ''
         return f"""\
@@ -157,13 +157,13 @@ class TestGuest:
 """
 
     def define(self) -> Self:
-        """Make it known to the hypervisor, shut off."""
+        """Define the guest, shut off."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.connection.defineXML(self.xml())
         return self
 
     def start(self) -> Self:
-        """Boot it, defining it first if need be; returns at once, see :meth:`wait_ready`."""
+        """Boot the guest, after defining it if necessary. Returns at once, see :meth:`wait_ready`."""
         if self.uuid not in [domain.UUIDString() for domain in self.connection.listAllDomains()]:
             self.define()
         self._forget()
@@ -171,17 +171,17 @@ class TestGuest:
         return self
 
     def reset(self) -> Self:
-        """Press the reset button; returns at once, see :meth:`wait_ready`."""
+        """Reset the guest. Returns at once, see :meth:`wait_ready`."""
         self._forget()
         self.domain.reset()
         return self
 
     def _forget(self) -> None:
-        """Take what was said until now as said in an earlier life."""
+        """Ignore the console output of earlier runs."""
         self._since = self.console.stat().st_size if self.console.exists() else 0
 
     def destroy(self) -> None:
-        """Switch it off, if it runs, and make it unknown to the hypervisor; nothing to do if it is gone."""
+        """Stop and undefine the guest; do nothing if it does not exist."""
         found = [domain for domain in self.connection.listAllDomains() if domain.UUIDString() == self.uuid]
         for domain in found:
             persistent = domain.isPersistent()
@@ -193,9 +193,9 @@ class TestGuest:
                 )
 
     def events(self) -> list[dict[str, Any]]:
-        """What it said since its last boot began, oldest first; guest_init.sh lists what there is to say.
+        """Return the events since the last boot, the oldest first; guest_init.sh lists them.
 
-        :raises PartFailed: it said something that cannot be read
+        :raises PartFailed: the console has a line that cannot be parsed
         """
         if not self.console.exists():
             return []
@@ -203,7 +203,7 @@ class TestGuest:
             console.seek(self._since)
             text = console.read().decode(errors='replace')
         events: list[dict[str, Any]] = []
-        whole, _, _ = text.rpartition('\n')  # the last line may still be on its way
+        whole, _, _ = text.rpartition('\n')  # the last line may not be complete
         for line in whole.splitlines():
             start = line.find('{"event":')
             if start < 0:
@@ -211,18 +211,18 @@ class TestGuest:
             try:
                 event = json.loads(line[start:])
             except ValueError as error:
-                raise processes.PartFailed(f'{self.name} said on its console {line!r}: {error}') from error
+                raise processes.PartFailed(f'{self.name} printed on its console {line!r}: {error}') from error
             if event['event'] == 'boot':
                 events = []
             events.append(event)
         return events
 
     def ready(self) -> bool:
-        """Whether it has booted and named all that was there."""
+        """Return whether the guest has booted and reported all its devices."""
         return any(event['event'] == 'ready' for event in self.events())
 
     def sees(self) -> Seen:
-        """The disks and interfaces that it sees now (it looks five times a second)."""
+        """Return the disks and interfaces that the guest sees; it checks five times a second."""
         disks: dict[str, SeenDisk] = {}
         nics: dict[str, SeenNic] = {}
         for event in self.events():
@@ -239,10 +239,10 @@ class TestGuest:
         return Seen(disks, nics)
 
     def wait_ready(self, timeout: float = 60) -> Self:
-        """Wait until it has booted.
+        """Wait until the guest has booted.
 
-        :param timeout: seconds; a boot takes about 5 of them without KVM, more on a busy host
-        :raises PartFailed: it has not; the message carries the end of its console
+        :param timeout: seconds; a boot takes about 5 s without KVM, more on a busy host
+        :raises PartFailed: the guest has not booted in time; the error includes the end of the console
         """
         try:
             processes.wait_until(self.ready, timeout, f'{self.name} to boot')
@@ -251,11 +251,11 @@ class TestGuest:
         return self
 
     def wait_sees(self, predicate: Callable[[Seen], object], timeout: float = 20, what: str = 'the change') -> Seen:
-        """Wait until what the guest sees satisfies ``predicate``, and return it.
+        """Wait until the devices that the guest sees satisfy ``predicate``, and return them.
 
         :param timeout: seconds
-        :param what: what is waited for, as it shall read in the error
-        :raises PartFailed: it never did; the message carries what the guest sees instead
+        :param what: the expected change, for the error
+        :raises PartFailed: the timeout has expired; the error lists the devices that the guest sees
         """
         deadline = time.monotonic() + timeout
         while True:

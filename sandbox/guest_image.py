@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kernel and an initramfs for a tiny real guest: the distribution's kernel, busybox and one shell script.
+"""Builds the image of a tiny real guest: the distribution's kernel, busybox and one shell script.
 
-Nothing is installed on this host: the kernel's package is downloaded with apt and unpacked. What the guest prints is
-described in guest_init.sh.
+Installs nothing on this host: it downloads the kernel's package with apt and unpacks it. guest_init.sh describes the
+output of the guest.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ import tempfile
 
 from sandbox import processes
 
-# Raised by whoever changes how the image is put together; a changed init script is noticed by itself.
+# Increase this after a change to how the image is built. A change to the init script is detected automatically.
 RECIPE = '1'
 
-# Their dependencies are found and loaded before them. PCI hot-plug itself is part of every such kernel, never a module.
+# The build adds their dependencies. PCI hot-plug itself is built into every such kernel, never a module.
 MODULES = ('virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_scsi', 'sd_mod', 'button', 'evdev')
 
-# The packages that bring a small kernel, the first that the distribution has is taken.
+# Packages with a small kernel; the first one that the distribution has is used.
 KERNEL_PACKAGES = ('linux-image-cloud-amd64', 'linux-image-virtual', 'linux-image-kvm')
 
 INIT_SCRIPT = pathlib.Path(__file__).with_name('guest_init.sh')
@@ -30,7 +30,7 @@ INIT_SCRIPT = pathlib.Path(__file__).with_name('guest_init.sh')
 
 @dataclasses.dataclass(frozen=True)
 class GuestImage:
-    """The files that QEMU boots directly, in one directory."""
+    """The kernel and the initramfs that QEMU boots directly, in one directory."""
 
     directory: pathlib.Path
 
@@ -43,9 +43,9 @@ class GuestImage:
         return self.directory / 'initramfs'
 
     def check(self) -> 'GuestImage':
-        """Return itself if both files are there.
+        """Return itself if both files exist.
 
-        :raises PartFailed: one is not
+        :raises PartFailed: one does not exist
         """
         for path in (self.kernel, self.initramfs):
             if not path.is_file():
@@ -54,15 +54,15 @@ class GuestImage:
 
 
 def default_cache() -> pathlib.Path:
-    """The user's cache directory for built images."""
+    """Return the user's cache directory for built images."""
     base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     return pathlib.Path(base) / 'aliasagent' / 'guest-images'
 
 
 def build(cache: pathlib.Path | None = None) -> GuestImage:
-    """The guest's image, from the cache or, the first time, built (needs the package archive, about 10 s).
+    """Return the guest's image from the cache, or build it (needs the package archive, takes about 10 s).
 
-    :param cache: the directory that holds the built images, the user's by default
+    :param cache: the directory of built images, the user's by default
     :raises PartFailed: no kernel package was found, or a tool failed
     """
     cache = cache or default_cache()
@@ -83,35 +83,35 @@ def build(cache: pathlib.Path | None = None) -> GuestImage:
         try:
             finished.rename(image.directory)
         except OSError:
-            if not image.directory.is_dir():  # else somebody else built the same meanwhile
+            if not image.directory.is_dir():  # otherwise another process has built the same image
                 raise
     return image.check()
 
 
 def find_kernel_package() -> tuple[str, str]:
-    """The name and version of the concrete kernel package behind the distribution's meta package.
+    """Return the name and version of the kernel package that the distribution's meta package depends on.
 
-    :raises PartFailed: apt knows none
+    :raises PartFailed: apt has no such package
     """
     architecture = processes.run('dpkg', '--print-architecture').strip()
     if architecture != 'amd64':
         raise processes.PartFailed(f'a guest image can be built on amd64 only, this is {architecture}')
-    found = _known_kernel_package()
+    found = _find_kernel_package()
     if found is None:
         processes.run('apt-get', 'update', '-qq')
-        found = _known_kernel_package()
+        found = _find_kernel_package()
     if found is None:
-        raise processes.PartFailed(f'apt knows none of {", ".join(KERNEL_PACKAGES)}: is its list of packages complete?')
+        raise processes.PartFailed(f'apt has none of {", ".join(KERNEL_PACKAGES)}: check its package sources')
     return found
 
 
-def _known_kernel_package() -> tuple[str, str] | None:
+def _find_kernel_package() -> tuple[str, str] | None:
     for meta in KERNEL_PACKAGES:
         policy = processes.run('apt-cache', 'policy', meta)
         if not re.search(r'Candidate: (?!\(none\))', policy):
             continue
         shown = processes.run('apt-cache', 'show', '--no-all-versions', meta)
-        # the image itself, with a number in its name; a signed or unsigned variant will do
+        # the versioned image itself, signed or unsigned
         concrete = re.search(r'^Depends:.*?\b(linux-image-(?:unsigned-)?\d[^\s,|]*)', shown, re.MULTILINE)
         if concrete is None:
             continue
@@ -126,32 +126,32 @@ def _show(package: str) -> str:
 
 
 def unpack_kernel(package: str, scratch: pathlib.Path) -> pathlib.Path:
-    """Download and unpack the kernel and, where they are apart (Ubuntu), its modules; the tree's root is returned."""
+    """Download and unpack the kernel and, if they are separate (Ubuntu), its modules. Returns the root of the tree."""
     wanted = [package]
     modules = re.search(r'^Depends:.*?\b(linux-modules-\d[^\s,|]*)', _show(package), re.MULTILINE)
     if modules is not None:
         wanted.append(modules[1])
-    # the download needs no user of its own: it is checked against the archive's signature either way
+    # no separate user for the download: apt checks the signature of the archive anyway
     processes.run('apt-get', '-q', '-o', 'APT::Sandbox::User=root', 'download', *wanted, cwd=scratch)
     tree = scratch / 'tree'
     for archive in sorted(scratch.glob('*.deb')):
         processes.run('dpkg-deb', '-x', archive, tree)
-    # depmod looks into /lib only; newer packages have everything under /usr
+    # depmod reads /lib only; newer packages have everything under /usr
     if not (tree / 'lib').exists():
         (tree / 'lib').symlink_to('usr/lib')
     return tree
 
 
 def kernel_release(tree: pathlib.Path) -> str:
-    """The release (such as 6.1.0-40-cloud-amd64) of the one kernel in an unpacked tree."""
+    """Return the release (such as 6.1.0-40-cloud-amd64) of the kernel in an unpacked tree."""
     found = [path.name.removeprefix('vmlinuz-') for path in (tree / 'boot').glob('vmlinuz-*')]
     if len(found) != 1:
-        raise processes.PartFailed(f'the kernel package holds {len(found)} kernels, not one: {found}')
+        raise processes.PartFailed(f'the kernel package has {len(found)} kernels, not one: {found}')
     return found[0]
 
 
 def make_initramfs(tree: pathlib.Path, release: str, root: pathlib.Path, target: pathlib.Path) -> None:
-    """Put busybox, the modules in their order of loading and the init script together."""
+    """Build an initramfs of busybox, the modules in their load order and the init script."""
     modules = root / 'modules'
     for directory in (root / 'bin', modules):
         directory.mkdir(parents=True)
@@ -178,9 +178,9 @@ def make_initramfs(tree: pathlib.Path, release: str, root: pathlib.Path, target:
 
 
 def modules_in_order(tree: pathlib.Path, release: str) -> list[pathlib.Path]:
-    """The files of MODULES and all they depend on, each after those that it needs; built-in ones are left out.
+    """Return the files of MODULES and of their dependencies in load order, without built-in ones.
 
-    :raises PartFailed: one is neither a file nor built in
+    :raises PartFailed: a module is neither a file nor built in
     """
     processes.run('depmod', '-b', tree, release)
     base = tree / 'lib' / 'modules' / release

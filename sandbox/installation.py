@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host to install on: this one, with nothing of ours in it, and without that anything is left on it."""
+"""Installs the project on this host in a mount namespace that looks like a clean host, and leaves no files."""
 
 import contextlib
 import importlib.metadata
@@ -13,15 +13,14 @@ from collections.abc import Iterator
 
 from packaging import requirements
 
-#: Where an installation puts something; empty at first, and gone at the end.
+#: The directories that an installation writes to; empty at first, and removed at the end.
 PLACES = ('/opt/aliasagent', '/etc/aliasagent', '/etc/systemd/system', '/var/lib/aliasagent', '/usr/local/bin')
-#: Not of a clone of the project.
+#: Files that are not copied from the project.
 _NOT_CLONED = shutil.ignore_patterns(
     '.venv*', '.tox', '.stestr', '.*_cache', '*.egg-info', 'build', 'dist', '__pycache__'
 )
 
-#: systemd's part, as far as the unit that it is given asks for it: it starts the command where systemd would look for
-#: it, and waits until it is ready.
+#: A replacement for systemctl: starts the command of the unit with systemd's PATH, and waits until it is ready.
 _SYSTEMCTL = """\
 #!/bin/bash
 set -eu
@@ -37,7 +36,7 @@ daemon-reload) ;;
     done
     cat "$HERE/log" >&2
     exit 1 ;;
-*) echo "not known here: systemctl $*" >&2; exit 1 ;;
+*) echo "not supported: systemctl $*" >&2; exit 1 ;;
 esac
 """
 _BEGIN = """\
@@ -51,10 +50,10 @@ for place in %s; do mount -t tmpfs tmpfs "$place"; done
 
 
 class Installation:
-    """Runs commands as on a host of its own, as far as installing goes. The hypervisor and the broker are shared.
+    """Runs commands as on a clean host. Only the installation is private; the hypervisor and the broker are shared.
 
-    :param directory: for its files.
-    :param project: the project's directory, of which it gets a copy to work in.
+    :param directory: for temporary files.
+    :param project: the directory of the project, which is copied.
     """
 
     def __init__(self, directory: pathlib.Path, project: pathlib.Path) -> None:
@@ -63,10 +62,10 @@ class Installation:
         shutil.copytree(project, self.clone, ignore=_NOT_CLONED, symlinks=True)
         commands = directory / 'commands'
         commands.mkdir()
-        # the Python that is running may be hidden by what is put over its place
+        # the file systems over PLACES may hide the running Python
         self._write(commands / 'python3', f'#!/bin/sh\nexec {shlex.quote(sys._base_executable)} "$@"\n')  # type: ignore[attr-defined]
         self._write(commands / 'systemctl', _SYSTEMCTL)
-        # the host keeps the packages that it has; only whether there are such is asked
+        # apt only simulates, so that the packages of the host stay
         (directory / 'apt.conf').write_text('APT::Get::Simulate "true";\n')
         self._environment = {
             **os.environ,
@@ -74,16 +73,16 @@ class Installation:
             'HOME': str(directory),
             'PATH': f'{commands}:{os.environ["PATH"]}',
             'APT_CONFIG': str(directory / 'apt.conf'),
-            # what was downloaded for these tests need not be so again
+            # the requirements are installed already, and need no download
             'PYTHONPATH': str(_with_requirements(directory / 'requirements')),
-            # the version comes from git, which does not trust a directory of somebody else's
+            # the version comes from git, which refuses a directory of another user
             'GIT_CONFIG_COUNT': '1',
             'GIT_CONFIG_KEY_0': 'safe.directory',
             'GIT_CONFIG_VALUE_0': '*',
         }
 
     def run(self, script: str, timeout: float) -> subprocess.CompletedProcess[str]:
-        """Run a script of bash, from its begin to its first error. What it started is stopped."""
+        """Run a bash script up to its first error, and stop the processes that it started."""
         with _places():
             return subprocess.run(
                 ['unshare', '--mount', 'bash', '-c', _BEGIN % ' '.join(PLACES) + script],
@@ -104,7 +103,7 @@ class Installation:
 
 @contextlib.contextmanager
 def _places() -> Iterator[None]:
-    """See that there is something to put a file system over, and take away what was not there before."""
+    """Create the mount points in PLACES, and remove the new ones at the end."""
     missing = [
         place
         for name in PLACES
@@ -122,7 +121,7 @@ def _places() -> Iterator[None]:
 
 
 def _with_requirements(directory: pathlib.Path) -> pathlib.Path:
-    """A directory of the packages that the project says it requires, with what they require, and of no others."""
+    """Make a directory of the packages that the project requires, with their dependencies, and of no others."""
     directory.mkdir()
     names = [(name, frozenset[str]()) for name in importlib.metadata.requires('aliasagent') or ()]
     seen: set[tuple[str, frozenset[str]]] = set()

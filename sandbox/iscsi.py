@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An iSCSI target of our own, wholly in userspace: files as logical units, on the loopback address only."""
+"""Runs a private iSCSI target in userspace: files as logical units, on the loopback address only."""
 
 import dataclasses
 import itertools
@@ -13,16 +13,16 @@ from typing import Any
 from sandbox import materials
 from sandbox import processes
 
-# Where tgtd and tgtadm meet, so that no daemon of the host is met instead; the port's number is put behind it.
+# The control socket of tgtd and tgtadm, separate from a daemon of the host; tgt appends the number of the port.
 SOCKET_VARIABLE = 'TGT_IPC_SOCKET'
 CONTROL_PORT = 0
-#: The number of each target's disk; unit 0 is the target's own.
+#: The number of each target's disk; unit 0 is the controller of the target.
 LUN = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Chap:
-    """With what an initiator has to log in."""
+    """The credentials of an initiator."""
 
     user: str
     password: str
@@ -39,9 +39,9 @@ class Target:
     chap: Chap | None
 
     def connection_info(self, secret: str | None = None) -> dict[str, Any]:
-        """What Cinder would say of it, for QEMU's own initiator.
+        """Return the ``connection_info`` that Cinder would send, for QEMU's own initiator.
 
-        :param secret: the UUID under which libvirt holds the password
+        :param secret: the UUID of the libvirt secret with the password
         """
         data: dict[str, Any] = {'target_portal': self.portal, 'target_iqn': self.iqn, 'target_lun': LUN}
         if self.chap is not None:
@@ -50,9 +50,9 @@ class Target:
 
 
 class Iscsi:
-    """One private tgtd. Nothing of it is kept: targets are gone when it stops.
+    """A private tgtd. Its targets are lost when it stops.
 
-    :param directory: holds its disks, log and control socket; made if it is missing
+    :param directory: has the disks, the log and the control socket; created if it does not exist
     """
 
     def __init__(self, directory: pathlib.Path) -> None:
@@ -66,28 +66,28 @@ class Iscsi:
 
     @property
     def log(self) -> pathlib.Path:
-        """What the daemon wrote."""
+        """The log of the daemon."""
         return self._process.log
 
     @property
     def pid(self) -> int | None:
-        """The daemon's process id; None while it does not run."""
+        """The daemon's process id; None while the daemon does not run."""
         return self._process.pid
 
     def start(self, timeout: float = 20) -> None:
-        """Start the daemon on a free port and wait until it answers.
+        """Start the daemon on a free port, and wait until it answers.
 
-        :raises PartFailed: it is not installed, ended, does not answer, or could not have the port
+        :raises PartFailed: the daemon is not installed, ended, does not answer, or could not bind the port
         """
         if shutil.which('tgtd') is None:
-            raise processes.PartFailed('tgtd is not there: install the package tgt')
+            raise processes.PartFailed('tgtd is not installed: install the package tgt')
         self.directory.mkdir(parents=True, exist_ok=True)
         self.portal = f'127.0.0.1:{processes.free_port()}'
         command = ['tgtd', '--foreground', '--control-port', str(CONTROL_PORT), '--iscsi', f'portal={self.portal}']
         self._process.start(command, environment=self._environment())
         try:
             self._process.wait_ready(self._answers, timeout)
-            # without its port it runs on, and nobody can reach it
+            # without its port the daemon keeps running, and no initiator can reach it
             if f'Portal: {self.portal},' not in self._admin('show', mode='portal'):
                 raise processes.PartFailed(f'no portal at {self.portal}; {self.log}:\n{processes.tail(self.log)}')
         except BaseException:
@@ -95,17 +95,17 @@ class Iscsi:
             raise
 
     def stop(self) -> None:
-        """End the daemon, whoever is logged in; nothing to do if it does not run."""
-        self._process.end(signal.SIGKILL)  # it takes no notice of any other while it has a target
+        """Stop the daemon, even if initiators are logged in; do nothing if it does not run."""
+        self._process.end(signal.SIGKILL)  # tgtd ignores other signals while it has a target
 
     def add_target(self, iqn: str, size: int, *, serial: str = '', chap: Chap | None = None) -> Target:
         """Make a target with one disk.
 
-        :param iqn: its name
-        :param size: bytes of the disk
-        :param serial: what the disk answers when it is asked for its serial, 36 characters at most
-        :param chap: what an initiator needs to log in
-        :raises PartFailed: the daemon refused, as it does with an iqn or a user that it has
+        :param iqn: the name of the target
+        :param size: the size of the disk in bytes
+        :param serial: the serial of the disk, 36 characters at most
+        :param chap: the credentials for a login
+        :raises PartFailed: the daemon refused, for example because the iqn or the user exists
         """
         number = next(self._numbers)
         target = Target(number, iqn, self.portal, materials.make_disk(self.directory / f'{number}.img', size), chap)
@@ -120,7 +120,7 @@ class Iscsi:
         return target
 
     def sessions(self, target: Target) -> list[str]:
-        """The names of the initiators that are logged in."""
+        """Return the names of the initiators that are logged in."""
         return re.findall(r'Initiator: (\S+)', self._admin('show', target, mode='conn'))
 
     def _answers(self) -> bool:

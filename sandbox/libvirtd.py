@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A libvirtd of our own, apart from the host's: its own state, configuration, host name and identity.
+"""Runs a private libvirtd, separate from the host's: with its own state, configuration, host name and identity.
 
-It runs in a mount namespace in which libvirt's directories are directories of ours. A process that does nothing holds
-that namespace, so that daemon and guests can come and go: guests live on while the daemon is restarted, as on a real
-host. Several can run side by side and move guests to each other.
+The daemon runs in a mount namespace with private directories in place of libvirt's. A process that only sleeps keeps
+the namespace, so that guests keep running while the daemon restarts, as on a real host. Several libvirtd can run at the
+same time, and migrate guests to each other.
 """
 
 import contextlib
@@ -32,20 +32,20 @@ stdio_handler = "file"
 hugetlbfs_mount = []
 """
 
-# Who may connect needs no password.
+# Clients need no password.
 LIBVIRTD_CONF = """\
 auth_unix_ro = "none"
 auth_unix_rw = "none"
 """
 
-# Root alone may connect, or a group of users too.
+# Only root may connect, or a group of users too.
 ROOT_CONF = 'unix_sock_rw_perms = "0700"\n'
 GROUP_CONF = """\
 unix_sock_group = "{group}"
 unix_sock_rw_perms = "0770"
 """
 
-# Who comes by TLS needs a certificate, and no password.
+# Clients need a certificate for TLS, and no password.
 TLS_CONF = """\
 listen_tls = 1
 listen_tcp = 0
@@ -57,7 +57,7 @@ key_file = "{key}"
 auth_tls = "none"
 """
 
-# What libvirtd writes to, and the directory of ours that takes its place.
+# The directories of libvirtd, and the private directories in their place.
 DIRECTORIES = {
     '/run/libvirt': 'run',
     '/var/lib/libvirt': 'lib',
@@ -66,20 +66,20 @@ DIRECTORIES = {
     '/etc/libvirt': 'etc',
 }
 
-# Where the host's message bus is: hidden, or guests would be registered with the host's systemd.
+# The host's message bus is hidden: otherwise guests would be registered with the host's systemd.
 HIDDEN = ('/run/dbus',)
 
 
 class Libvirtd:
-    """One private libvirtd.
+    """A private libvirtd.
 
-    :param directory: holds everything of it; made if it is missing. A restart, and another object with the same
-        directory, find the daemon and the guests that are there.
-    :param hostname: what it calls its host
-    :param own_network: in a network namespace of its own: what its guests are plugged into is to be made there, by
-        commands that :meth:`inside` leads there, and is gone with the namespace
-    :param environment: more environment variables for the daemon and what it runs
-    :param authority: makes its certificate, and whoever comes by TLS has to have one of it too; None for no TLS
+    :param directory: has all its files; created if it does not exist. Another object with the same directory finds the
+        running daemon and its guests.
+    :param hostname: the host name that the daemon reports
+    :param own_network: run in a private network namespace. Bridges for its guests have to be made there, by commands
+        with :meth:`inside`, and are removed with the namespace
+    :param environment: more environment variables for the daemon and its child processes
+    :param authority: issues the certificates of the daemon and of its TLS clients; None for no TLS
     :param group: a group whose members may connect too
     """
 
@@ -111,28 +111,28 @@ class Libvirtd:
 
     @property
     def uri(self) -> str:
-        """The connection URI, usable by any process of this host."""
+        """The connection URI for any process on this host."""
         return f'qemu+unix:///system?socket={self._socket}'
 
     @property
     def tls_uri(self) -> str:
-        """The connection URI by TLS; ``pkipath`` is to be added, where the certificates of whoever comes are."""
+        """The connection URI for TLS; the client has to add ``pkipath``, the directory of its certificates."""
         return f'qemu+tls://localhost:{self._tls_port}/system'
 
     @property
     def log(self) -> pathlib.Path:
-        """What the daemon wrote to its standard output and error."""
+        """The standard output and error of the daemon."""
         return self._daemon.log
 
     @property
     def pid(self) -> int | None:
-        """The daemon's process id; None while it does not run."""
+        """The process id of the daemon; None while the daemon does not run."""
         return self._daemon.pid
 
     def inside(self, *command: str | os.PathLike[str]) -> list[str | os.PathLike[str]]:
-        """The words that run a command where the daemon and its guests run.
+        """Return the command line that runs a command in the namespaces of the daemon.
 
-        :raises PartFailed: nothing runs there
+        :raises PartFailed: the daemon has not been started
         """
         pid = self._holder.pid
         if pid is None:
@@ -141,18 +141,18 @@ class Libvirtd:
         return ['nsenter', '--target', str(pid), '--mount', '--uts', *network, '--root', '--wd', *command]
 
     def start(self, timeout: float = 60) -> None:
-        """Start the daemon and wait until it answers; nothing to do if it runs.
+        """Start the daemon, and wait until it answers; do nothing if it runs.
 
-        A first start that fails leaves nothing running; a later one leaves the guests as they are.
+        A first start that fails leaves no process running; a later one does not change the guests.
 
-        :raises PartFailed: it ended, or does not answer within ``timeout`` seconds
+        :raises PartFailed: the daemon ended, or does not answer within ``timeout`` seconds
         """
         if self._daemon.pid is not None:
             return
         self._prepare()
         new = self._hold_namespace()
         try:
-            # its usual place for the file, /run, is the host's
+            # the default directory of the pid file, /run, is the host's
             listen = [] if self._authority is None else ['--listen']
             command = self.inside('libvirtd', '--pid-file', '/run/libvirt/daemon.pid', *listen)
             self._daemon.start(command, environment={**_environment(), **self.environment})
@@ -163,9 +163,9 @@ class Libvirtd:
             raise
 
     def stop(self, destroy_guests: bool = False) -> None:
-        """Stop the daemon as an administrator would; its guests run on unless told otherwise.
+        """Stop the daemon with SIGTERM; its guests keep running.
 
-        :param destroy_guests: kill them too, and everything else that was started; configurations stay on disk
+        :param destroy_guests: also kill the guests and all other processes of the namespace; configurations stay
         :raises PartFailed: a process does not end
         """
         if not destroy_guests:
@@ -174,17 +174,17 @@ class Libvirtd:
             try:
                 self._daemon.end(signal.SIGTERM, timeout=15)
             except processes.PartFailed:
-                # libvirtd 11.3 was seen to hang in its own end; where all is taken away, nothing can be lost by it
+                # libvirtd 11.3 can hang at its end; here all guests are destroyed, so that a kill loses nothing
                 self.kill()
-            processes.kill_all(lambda: _where_this_is(self.directory / 'run'), f'the guests of {self.hostname}')
+            processes.kill_all(lambda: _processes_inside(self.directory / 'run'), f'the guests of {self.hostname}')
             self._holder.end(signal.SIGKILL)
 
     def kill(self) -> None:
-        """Kill the daemon (SIGKILL), and nothing else."""
+        """Kill only the daemon (SIGKILL)."""
         self._daemon.end(signal.SIGKILL)
 
     def restart(self, timeout: float = 60) -> None:
-        """Stop and start the daemon; guests run on."""
+        """Stop and start the daemon; its guests keep running."""
         self.stop()
         self.start(timeout)
 
@@ -211,7 +211,7 @@ class Libvirtd:
         return more
 
     def _hold_namespace(self) -> bool:
-        """Make the namespace; whether there was none."""
+        """Make the namespace; return False if it exists already."""
         if self._holder.pid is not None:
             return False
         marker = self.directory / 'namespace.ready'
@@ -220,7 +220,7 @@ class Libvirtd:
         commands += [f'mount --bind "{self.directory / name}" {target}' for target, name in DIRECTORIES.items()]
         commands += [f'if [ -d {bus} ]; then mount --bind "{self.directory}/hidden" {bus}; fi' for bus in HIDDEN]
         if self.own_network:
-            # /sys shows the interfaces of the namespace that it was mounted in
+            # /sys shows the interfaces of the network namespace in which it was mounted
             commands += ['mount -t sysfs sysfs /sys', 'ip link set lo up']
         commands += [
             f'hostname "{self.hostname}"',
@@ -233,7 +233,7 @@ class Libvirtd:
         return True
 
     def _answers(self) -> bool:
-        # a daemon that does not listen yet is no error, and libvirt would print one
+        # a daemon that does not listen yet is not an error, but libvirt would print one
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self._socket))
@@ -243,23 +243,21 @@ class Libvirtd:
             with contextlib.closing(libvirt.open(self.uri)) as connection:
                 return bool(connection.getHostname() == self.hostname)
         except libvirt.libvirtError as error:
-            # it listens before it is ready, and may cut off whoever comes that early; if it has ended, that is seen
+            # the daemon listens before it is ready, and may close early connections
             if error.get_error_domain() != libvirt.VIR_FROM_RPC:
                 raise
             return False
 
 
 def _environment() -> Mapping[str, str]:
-    """This process's environment without what a service manager may have told it."""
-    told = ('NOTIFY_SOCKET', 'LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES')
-    return {name: value for name, value in os.environ.items() if name not in told}
+    """Return the environment of this process without the variables of a service manager."""
+    variables = ('NOTIFY_SOCKET', 'LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES')
+    return {name: value for name, value in os.environ.items() if name not in variables}
 
 
-def _where_this_is(directory: pathlib.Path) -> list[int]:
-    """The processes for which this directory is /run/libvirt.
-
-    The namespace's own id would not do: the next namespace gets it as soon as the last process is gone.
-    """
+def _processes_inside(directory: pathlib.Path) -> list[int]:
+    """Return the processes for which this directory is /run/libvirt."""
+    # The id of the namespace would not do: the kernel reuses it as soon as the last process has ended.
 
     def inside(entry: pathlib.Path) -> bool:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, ProcessLookupError, PermissionError):

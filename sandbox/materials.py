@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest's devices are made of on the host: disk files and bridges; and what a guest wrote to its disk."""
+"""Makes disk files, bridges and taps for guests, and reads the records that a guest wrote to its disk."""
 
 import hashlib
 import pathlib
@@ -8,17 +8,17 @@ import uuid
 from sandbox import processes
 
 SECTOR = 512
-RECORDS = 2048  # a writing guest uses that many sectors, from the start of its disk, over and over
+RECORDS = 2048  # a writing guest uses the first sectors of its disk in turn
 
 
 def make_disk(path: pathlib.Path, size: int = 1024 * 1024) -> pathlib.Path:
     """Make a raw disk file.
 
     :param size: bytes, a multiple of 512
-    :raises ValueError: it is no such multiple
+    :raises ValueError: the size is not a multiple of 512
     """
     if size % SECTOR:
-        raise ValueError(f'a disk of {size} bytes does not end with a sector')
+        raise ValueError(f'the size of a disk, {size} bytes, is not a multiple of {SECTOR}')
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open('wb') as disk:
         disk.truncate(size)
@@ -26,9 +26,9 @@ def make_disk(path: pathlib.Path, size: int = 1024 * 1024) -> pathlib.Path:
 
 
 def make_bridge() -> str:
-    """Make a Linux bridge that is up, and return its name, which nothing else on this machine has.
+    """Make a Linux bridge that is up, and return its unique name.
 
-    :raises PartFailed: it could not be made
+    :raises PartFailed: the bridge could not be made
     """
     name = f'aat{uuid.uuid4().hex[:10]}'
     processes.run('ip', 'link', 'add', name, 'type', 'bridge')
@@ -37,18 +37,18 @@ def make_bridge() -> str:
 
 
 def remove_bridge(name: str) -> None:
-    """Remove a bridge; nothing to do if it is gone.
+    """Remove a bridge; do nothing if it does not exist.
 
-    :raises PartFailed: it is still there
+    :raises PartFailed: the bridge could not be removed
     """
     if pathlib.Path('/sys/class/net', name).exists():
         processes.run('ip', 'link', 'delete', name)
 
 
 def make_tap() -> str:
-    """Make a tap as a control plane would, and return its name, which nothing else on this machine has.
+    """Make a tap as a control plane would, and return its unique name.
 
-    :raises PartFailed: it could not be made
+    :raises PartFailed: the tap could not be made
     """
     name = f'tap{uuid.uuid4().hex[:10]}'
     processes.run('ip', 'tuntap', 'add', 'dev', name, 'mode', 'tap')
@@ -56,7 +56,7 @@ def make_tap() -> str:
 
 
 def records(disk: pathlib.Path) -> set[int]:
-    """The numbers of the whole records that a writing guest has on its disk.
+    """Return the numbers of the complete records that a writing guest has on its disk.
 
     :raises PartFailed: a record's checksum is wrong
     """
@@ -69,13 +69,13 @@ def records(disk: pathlib.Path) -> set[int]:
             number, _, checksum = text.rstrip('\n').partition(' ')
             good = number.isdecimal() and int(number) % RECORDS == sector
             if not good or hashlib.md5(number.encode(), usedforsecurity=False).hexdigest() != checksum:
-                raise processes.PartFailed(f'{disk}: sector {sector} holds no whole record: {text!r}')
+                raise processes.PartFailed(f'{disk}: sector {sector} has no complete record: {text!r}')
             found.add(int(number))
     return found
 
 
 def last_record(disk: pathlib.Path) -> int:
-    """The number of the newest record that a writing guest has on its disk, 0 if there is none.
+    """Return the number of the newest record that a writing guest has on its disk, 0 if there is none.
 
     :raises PartFailed: a checksum is wrong, or one of the records before it is missing
     """

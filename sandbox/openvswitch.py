@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An Open vSwitch of our own, with its datapath in userspace: no kernel module is needed.
+"""Runs a private Open vSwitch with its datapath in userspace, which needs no kernel module.
 
-It belongs to a libvirtd that has a network of its own, for a network has room for one such switch: each calls its first
-device ``ovs-netdev``. What it makes there is gone with that network.
+The switch runs in the network namespace of a private libvirtd, because a network namespace can have only one such
+switch: each names its first device ``ovs-netdev``. The devices of the switch are removed with the namespace.
 """
 
 import dataclasses
@@ -22,53 +22,51 @@ DAEMONS = ('ovsdb-server', 'ovs-vswitchd')
 
 
 def environment(directory: pathlib.Path) -> dict[str, str]:
-    """What ``ovs-vsctl`` needs in its environment to talk to the switch of this directory, and so what libvirtd needs.
-
-    libvirtd runs ``ovs-vsctl`` with its own environment and says nothing of a database.
-    """
+    """Return the environment variables that connect ``ovs-vsctl`` to the switch of a directory."""
+    # libvirtd needs them, too: it runs ``ovs-vsctl`` with its own environment, and names no database.
     names = ('OVS_RUNDIR', 'OVS_LOGDIR', 'OVS_DBDIR', 'OVS_SYSCONFDIR')
     return {name: str(directory.resolve()) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
 class Port:
-    """A port as the switch has it."""
+    """A port of the switch."""
 
     name: str
     iface_id: str | None
-    mac: str | None  # what libvirt says the guest has
+    mac: str | None  # the MAC address in the guest, from libvirt
     guest: str | None  # its UUID
     tag: int | None
-    error: str | None  # why the switch does not use it
+    error: str | None  # why the switch does not use the port
 
 
 class OpenVSwitch:
-    """One private switch.
+    """A private switch.
 
-    :param directory: holds its database, logs and sockets; made if it is missing
-    :param where: the libvirtd whose guests are plugged in, made with :func:`environment` and a network of its own
+    :param directory: has the database, logs and sockets; created if it does not exist
+    :param where: the libvirtd of its guests, made with :func:`environment` and ``own_network``
     """
 
     def __init__(self, directory: pathlib.Path, where: libvirtd.Libvirtd) -> None:
         if not where.own_network:
-            raise processes.PartFailed('a userspace switch needs a libvirtd with a network of its own')
+            raise processes.PartFailed('a userspace switch needs a libvirtd with a private network namespace')
         self.directory = directory.resolve()
         self._where = where
         self._database, self._switch = (processes.Process(name, self.directory) for name in DAEMONS)
 
     @property
     def pids(self) -> list[int]:
-        """The ids of the processes that run."""
+        """The ids of the running processes."""
         return [pid for pid in (self._database.pid, self._switch.pid) if pid is not None]
 
     def start(self, timeout: float = 20) -> None:
-        """Start database and switch, and wait until they answer.
+        """Start the database and the switch, and wait until they answer.
 
-        :raises PartFailed: it is not installed, ended or does not answer; the message carries the end of its log
+        :raises PartFailed: a daemon is not installed, ended or does not answer; the error includes the end of its log
         """
         for name in DAEMONS:
             if shutil.which(name) is None:
-                raise processes.PartFailed(f'{name} is not there: install the package openvswitch-switch')
+                raise processes.PartFailed(f'{name} is not installed: install the package openvswitch-switch')
         self.directory.mkdir(parents=True, exist_ok=True)
         database, socket = self.directory / 'conf.db', self.directory / 'db.sock'
         if not database.exists():
@@ -77,27 +75,27 @@ class OpenVSwitch:
             self._start(self._database, str(database), f'--remote=punix:{socket}')
             self._database.wait_ready(lambda: self._answers('init', ''), timeout)
             self._start(self._switch, f'unix:{socket}')
-            # what kinds of datapath it has is the first that it tells the database
+            # the switch writes its datapath types into the database first
             self._switch.wait_ready(lambda: self._answers('get Open_vSwitch . datapath_types', 'netdev'), timeout)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """End both, nothing to do if they do not run. Devices that are left go with the network."""
+        """Stop both daemons. The devices of the switch are removed with the network namespace."""
         self._switch.end(signal.SIGTERM)
         self._database.end(signal.SIGTERM)
 
     def make_bridge(self, name: str) -> str:
         """Make a bridge with its datapath in userspace, and return its name.
 
-        :raises PartFailed: it could not be made
+        :raises PartFailed: the bridge could not be made
         """
         self.vsctl('add-br', name, '--', 'set', 'bridge', name, 'datapath_type=netdev')
         return name
 
     def ports(self, bridge: str) -> list[Port]:
-        """The ports of a bridge but for its own, in the order of their names."""
+        """Return the ports of a bridge without the bridge's own port, in the order of their names."""
         names = self.vsctl('list-ports', bridge).split()
         tags = {row['name']: row['tag'] for row in self._rows('Port', 'name', 'tag')}
         rows = {row['name']: row for row in self._rows('Interface', 'name', 'external_ids', 'error')}
@@ -106,7 +104,7 @@ class OpenVSwitch:
     def vsctl(self, *words: str) -> str:
         """Run ``ovs-vsctl``.
 
-        :raises PartFailed: it did not work, or the switch has not taken up the change in 10 seconds
+        :raises PartFailed: the command failed, or the switch has not applied the change in 10 seconds
         """
         variables = (f'{name}={value}' for name, value in environment(self.directory).items())
         return processes.run('env', *variables, 'ovs-vsctl', '--timeout=10', *words)
@@ -128,7 +126,7 @@ class OpenVSwitch:
 
 
 def _value(cell: Any) -> Any:
-    """A cell as RFC 7047 writes it: what may be missing is an empty set then."""
+    """Convert a cell of RFC 7047, in which an empty set is a missing value."""
     match cell:
         case ['map', pairs]:
             return dict(pairs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that outlive the command that started them, and what waiting for them needs."""
+"""Starts processes that outlive the command that started them, and waits for them."""
 
 import contextlib
 import os
@@ -18,16 +18,16 @@ T = TypeVar('T')
 
 
 class PartFailed(Exception):
-    """A real part (broker, hypervisor, guest) could not be built, started or stopped."""
+    """A part (broker, hypervisor, guest) could not be built, started or stopped."""
 
 
 def wait_until(probe: Callable[[], T | None], timeout: float, what: str, interval: float = 0.1) -> T:
-    """Call ``probe`` until it answers something true, and return that.
+    """Call ``probe`` until it returns a true value, and return that.
 
     :param timeout: seconds
-    :param what: what is waited for, as it shall read in the error
+    :param what: the expected event, for the error
     :param interval: seconds between two calls
-    :raises PartFailed: nothing true came in time
+    :raises PartFailed: the timeout has expired
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -35,19 +35,19 @@ def wait_until(probe: Callable[[], T | None], timeout: float, what: str, interva
         if found:
             return found
         if time.monotonic() >= deadline:
-            raise PartFailed(f'waited {timeout:g} s in vain for {what}')
+            raise PartFailed(f'timed out after {timeout:g} s: waiting for {what}')
         time.sleep(interval)
 
 
 def tail(path: pathlib.Path, lines: int = 15) -> str:
-    """The last lines of a log, or a sentence that says that there is none."""
+    """Return the last lines of a log, or a note that the file does not exist."""
     if not path.exists():
         return f'({path} does not exist)'
     return '\n'.join(path.read_text(errors='replace').splitlines()[-lines:])
 
 
 def free_port() -> int:
-    """A TCP port on the loopback address that nobody listens on at this moment."""
+    """Return a TCP port on the loopback address that is free at this moment."""
     with socket.socket() as listener:
         listener.bind(('127.0.0.1', 0))
         port: int = listener.getsockname()[1]
@@ -55,9 +55,9 @@ def free_port() -> int:
 
 
 def run(*command: str | os.PathLike[str], cwd: pathlib.Path | None = None) -> str:
-    """Run a command to its end and return its standard output.
+    """Run a command, and return its standard output.
 
-    :raises PartFailed: it did not exit with 0; the message carries what it wrote to standard error
+    :raises PartFailed: the exit code was not 0; the error includes the standard error of the command
     """
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
@@ -67,18 +67,18 @@ def run(*command: str | os.PathLike[str], cwd: pathlib.Path | None = None) -> st
 
 
 def started_at(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot; None if it does not run (a zombie does not)."""
+    """Return when a process started, in clock ticks since boot; None if it does not run or is a zombie."""
     try:
         stat = pathlib.Path(f'/proc/{pid}/stat').read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # the second field is the command in parentheses and may itself contain blanks and parentheses
+    # the second field is the command in parentheses, and can contain spaces and parentheses
     fields = stat.rpartition(')')[2].split()
     return None if fields[0] in ('Z', 'X') else fields[19]
 
 
 def processes_with(mark: Callable[[pathlib.Path], bool]) -> list[int]:
-    """The ids of the running processes whose directory under /proc satisfies ``mark``, this one's left out."""
+    """Return the ids of the other running processes whose directory in /proc satisfies ``mark``."""
     found = []
     for entry in pathlib.Path('/proc').iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -90,9 +90,9 @@ def processes_with(mark: Callable[[pathlib.Path], bool]) -> list[int]:
 
 
 def kill_all(find: Callable[[], list[int]], what: str, timeout: float = 20) -> None:
-    """Kill the processes that ``find`` returns, and those that it returns then, until there are none.
+    """Kill the processes that ``find`` returns, until it returns none.
 
-    :raises PartFailed: some are still there after ``timeout`` seconds
+    :raises PartFailed: some still run after ``timeout`` seconds
     """
 
     def gone() -> bool:
@@ -106,10 +106,9 @@ def kill_all(find: Callable[[], list[int]], what: str, timeout: float = 20) -> N
 
 
 class Process:
-    """A process of its own session, known by a file, so that another command can end it.
+    """A process in its own session, with a pid file, so that another command can stop it."""
 
-    The file keeps the start time beside the id: an id that was given to somebody else is not taken for ours.
-    """
+    # The file has the start time with the id, so that a reused id is not mistaken for the process.
 
     def __init__(self, name: str, directory: pathlib.Path) -> None:
         self.name = name
@@ -119,7 +118,7 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """The process id; None while it does not run."""
+        """The process id; None while the process does not run."""
         if self._child is not None:
             self._child.poll()  # so that no zombie is left
         if not self._file.exists():
@@ -128,10 +127,10 @@ class Process:
         return int(pid) if started_at(int(pid)) == start else None
 
     def start(self, command: Sequence[str | os.PathLike[str]], environment: Mapping[str, str] | None = None) -> None:
-        """Start it; its output is appended to ``log``.
+        """Start the process; its output is appended to ``log``.
 
-        :param environment: its whole environment; this process's own by default
-        :raises PartFailed: it cannot be executed
+        :param environment: the whole environment; that of this process by default
+        :raises PartFailed: the command cannot be executed
         """
         with self.log.open('ab') as output:
             try:
@@ -149,14 +148,14 @@ class Process:
         self._file.write_text(f'{self._child.pid} {started_at(self._child.pid)}')
 
     def wait_ready(self, probe: Callable[[], T | None], timeout: float) -> T:
-        """Wait until ``probe`` answers something true.
+        """Wait until ``probe`` returns a true value, and return that.
 
-        :raises PartFailed: it ended, or ``timeout`` seconds are over; the message carries the end of its log
+        :raises PartFailed: the process ended, or the timeout has expired; the error includes the end of the log
         """
 
         def alive_and_ready() -> T | None:
             if self.pid is None:
-                raise PartFailed(f'{self.name} ended while it was started')
+                raise PartFailed(f'{self.name} ended during its start')
             return probe()
 
         try:
@@ -165,9 +164,9 @@ class Process:
             raise PartFailed(f'{error}; the end of {self.log}:\n{tail(self.log)}') from error
 
     def end(self, number: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
-        """Send a signal and wait until the process is gone; nothing to do if it does not run.
+        """Send a signal, and wait until the process has ended; do nothing if it does not run.
 
-        :raises PartFailed: it is still there after ``timeout`` seconds
+        :raises PartFailed: the process still runs after ``timeout`` seconds
         """
         pid = self.pid
         if pid is not None:
@@ -177,9 +176,9 @@ class Process:
         self._file.unlink(missing_ok=True)
 
     def wait_end(self, timeout: float = 30) -> int:
-        """Wait until it ends by itself, and return its exit code.
+        """Wait until the process ends by itself, and return its exit code.
 
-        :raises PartFailed: it is still there after ``timeout`` seconds, or was started by somebody else.
+        :raises PartFailed: the process still runs after ``timeout`` seconds, or another command has started it.
         """
         if self._child is None:
             raise PartFailed(f'{self.name} was not started here')
@@ -192,7 +191,7 @@ class Process:
 
 @contextlib.contextmanager
 def stage(what: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Say what is being done and, at its end, how long it took."""
+    """Report the start of a stage and, at its end, its duration."""
     say(f'{what} ...')
     begin = time.monotonic()
     yield

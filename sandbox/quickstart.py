@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tools/quickstart does once everything is installed: real parts, a guest, the agent, and a round of hot-plug.
+"""Runs tools/quickstart after the installation: starts the environment, a guest and the agent, and shows hot-plug.
 
-Everything it starts, it finds again by its directory; so another run, or ``--stop``, can take it away.
+The directory of a run records all that the run has started, so that another run or ``--stop`` can remove it.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from sandbox import steps
 from sandbox import tour
 
 DIRECTORY = pathlib.Path('/var/tmp/aliasagent-quickstart')
-#: Tells a directory that was made here from one that must not be removed.
+#: Marks a directory that the quickstart made and may remove.
 MARKER = '.aliasagent-quickstart'
 
 #: The name of the guest and of the agent's host.
@@ -46,9 +46,9 @@ SYSTEM_HYPERVISOR = 'qemu:///system'
 
 
 class Quickstart:
-    """All that one quickstart has, whether this process started it or an earlier one.
+    """The components of a quickstart, started by this process or an earlier one.
 
-    :param directory: holds everything of it.
+    :param directory: the directory of all its files.
     """
 
     def __init__(self, directory: pathlib.Path) -> None:
@@ -58,14 +58,14 @@ class Quickstart:
         self._state = directory / 'state.json'
 
     def start(self) -> tour.Tour:
-        """Start all of it; what to show round in is returned.
+        """Start all components, and return the tour.
 
-        :raises StepFailed: a step did not work.
+        :raises StepFailed: a step failed.
         """
         log = self.directory / 'agent' / 'agent.log'
-        with steps.step('Getting the message broker ready', 'see why RabbitMQ does not start', self.directory) as note:
+        with steps.step('Getting the message broker ready', 'read the logs of RabbitMQ', self.directory) as note:
             broker_url = self._start_broker(note)
-        with steps.step('Getting the hypervisor ready', 'see why libvirtd does not start', self.directory) as note:
+        with steps.step('Getting the hypervisor ready', 'read the logs of libvirtd', self.directory) as note:
             uri = self._start_hypervisor(note)
             connection = libvirt.open(uri)
         self._remember({'uri': uri})
@@ -74,7 +74,7 @@ class Quickstart:
             image = self._image()
         advice = 'check that bridges can be made here: ip link add NAME type bridge'
         with steps.step('Making two disks and a bridge', advice, self.directory) as note:
-            # by a name that nobody else has: one that was left by a run elsewhere is in nobody's way
+            # with a unique name, so that a bridge left by another run does not conflict
             bridge = materials.make_bridge()
             self._remember({'bridge': bridge})
             note(bridge)
@@ -84,7 +84,7 @@ class Quickstart:
             ]
         found = guest.TestGuest(connection, self.directory / 'guest', image, name=NAME)
         self._remember({'guest': found.uuid})
-        with steps.step('Booting the guest', f'read what it says: {found.console}', self.directory):
+        with steps.step('Booting the guest', f'read its console: {found.console}', self.directory):
             found.start().wait_ready(BOOT_SECONDS)
         server = agent.Agent(
             self.directory / 'agent',
@@ -98,9 +98,9 @@ class Quickstart:
         return tour.Tour(found, tour.CommandLine(server.config), disks, bridge, log)
 
     def stop(self) -> None:
-        """Stop whatever runs of it; nothing to do for what does not. Files stay.
+        """Stop all components that run. Files stay.
 
-        :raises StepFailed: something could not be stopped; the rest was.
+        :raises StepFailed: a component could not be stopped; the others are stopped.
         """
         state = self._remembered()
         failures = []
@@ -120,11 +120,11 @@ class Quickstart:
         self._state.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the files."""
+        """Remove the directory."""
         shutil.rmtree(self.directory)
 
     def left_over(self) -> list[pathlib.Path]:
-        """What an earlier run left."""
+        """Return the files of an earlier run."""
         return [path for path in self.directory.iterdir() if path.name != MARKER]
 
     def _start_broker(self, note: Callable[[str], None]) -> str:
@@ -145,7 +145,7 @@ class Quickstart:
         return self._hypervisor.uri
 
     def _image(self) -> guest_image.GuestImage:
-        """A copy of the image that QEMU can read, whatever user it runs as."""
+        """Return a copy of the image that QEMU can read as any user."""
         built = guest_image.build()
         copy = guest_image.GuestImage(self.directory / 'image')
         copy.directory.mkdir()
@@ -155,7 +155,7 @@ class Quickstart:
 
     def _stop_broker(self) -> None:
         self._broker.stop()
-        # one that does not answer any more cannot be cleaned, and needs not be
+        # a broker that does not answer cannot be cleaned up
         if self._remembered().get('broker') == SYSTEM_BROKER and _broker_answers():
             with _system_broker() as connection:
                 connection.default_channel.queue_delete(f'{rpc.TOPIC}.{NAME}')
@@ -174,7 +174,7 @@ class Quickstart:
 
 
 def _destroy_guest(state: dict[str, str]) -> None:
-    """Take the guest off the host's own hypervisor; a private one takes its guests with it."""
+    """Remove the guest from the host's own hypervisor; a private one removes its guests when it stops."""
     if state.get('uri') != SYSTEM_HYPERVISOR or 'guest' not in state:
         return
     connection = libvirt.open(state['uri'])
@@ -188,9 +188,9 @@ def _destroy_guest(state: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def _system_broker() -> Iterator[Any]:
-    """A connection to the host's own RabbitMQ, as its default user.
+    """Connect to the host's own RabbitMQ as its default user.
 
-    :raises OSError: it does not answer, or does not let that user in.
+    :raises OSError: the broker does not answer, or refuses the login.
     """
     make: Any = kombu_connection.Connection  # it has no types
     connection = make(SYSTEM_BROKER.replace('rabbit://', 'amqp://', 1), connect_timeout=3)
@@ -212,7 +212,7 @@ def _broker_answers() -> bool:
 
 
 def _hypervisor_answers() -> bool:
-    """Whether the host's own libvirt answers."""
+    """Return whether the host's own libvirt answers."""
     try:
         connection = libvirt.open(SYSTEM_HYPERVISOR)
     except libvirt.libvirtError:
@@ -223,31 +223,31 @@ def _hypervisor_answers() -> bool:
 
 @contextlib.contextmanager
 def _claimed(directory: pathlib.Path) -> Iterator[None]:
-    """Have the directory, as one of ours and for this process alone.
+    """Lock the directory of a quickstart for this process.
 
-    :raises StepFailed: it holds something else, is somebody else's, or is in use.
+    :raises StepFailed: the directory has other files, belongs to another user, or is in use.
     """
     if directory.is_symlink() or (directory.exists() and directory.stat().st_uid != os.geteuid()):
-        raise steps.StepFailed(f'{directory} belongs to somebody else: give another one with --directory')
+        raise steps.StepFailed(f'{directory} belongs to another user: choose another one with --directory')
     if directory.exists() and any(directory.iterdir()) and not (directory / MARKER).exists():
-        raise steps.StepFailed(f'{directory} holds something else: give another one with --directory')
+        raise steps.StepFailed(f'{directory} has other files: choose another one with --directory')
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     with (directory / MARKER).open('w') as marker:
         try:
             fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise steps.StepFailed(f'another quickstart is at work in {directory}: wait for it') from error
+            raise steps.StepFailed(f'another quickstart uses {directory}: wait until it has ended') from error
         yield
 
 
 def run(directory: pathlib.Path, *, once: bool) -> None:
-    """Start everything, go round, and leave it running or, with ``once``, take it away again.
+    """Start all components, run the tour, and leave them running or, with ``once``, remove them.
 
-    :raises StepFailed: something did not work; everything was stopped, and the logs are left.
+    :raises StepFailed: a step failed; all components are stopped, and the logs stay.
     """
     quickstart = Quickstart(directory)
     if quickstart.left_over():
-        with steps.step('Taking away what an earlier quickstart left', 'look at the processes it names', directory):
+        with steps.step('Removing an earlier quickstart', 'check the processes in the error', directory):
             quickstart.stop()
             for path in quickstart.left_over():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -255,12 +255,12 @@ def run(directory: pathlib.Path, *, once: bool) -> None:
         shown = quickstart.start()
         shown.go_round()
     except BaseException:
-        with contextlib.suppress(BrokenPipeError):  # whoever watched is gone
+        with contextlib.suppress(BrokenPipeError):  # the reader of the output has ended
             steps.say('\nStopping everything; the logs stay.')
         quickstart.stop()
         raise
     if once:
-        with steps.step('Taking everything away', 'look at the processes it names', directory):
+        with steps.step('Removing everything', 'check the processes in the error', directory):
             quickstart.stop()
             quickstart.remove()
     else:
@@ -268,31 +268,31 @@ def run(directory: pathlib.Path, *, once: bool) -> None:
 
 
 def stop(directory: pathlib.Path) -> None:
-    """Take away what an earlier run left.
+    """Stop and remove an earlier run.
 
-    :raises StepFailed: something could not be stopped.
+    :raises StepFailed: a component could not be stopped.
     """
-    with steps.step('Taking everything away', 'look at the processes it names', directory):
+    with steps.step('Removing everything', 'check the processes in the error', directory):
         quickstart = Quickstart(directory)
         quickstart.stop()
         quickstart.remove()
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run it; the exit code is 0 only if everything was as it should be."""
-    parser = argparse.ArgumentParser(prog='tools/quickstart', description='Shows what aliasagent does, on real parts.')
+    """Run the quickstart, and return its exit code: 0 only if every check passed."""
+    parser = argparse.ArgumentParser(prog='tools/quickstart', description='Shows what aliasagent does to a guest.')
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument('--once', action='store_true', help='take everything away again after the round')
-    mode.add_argument('--stop', action='store_true', help='take away what an earlier run left running')
+    mode.add_argument('--once', action='store_true', help='remove everything afterwards')
+    mode.add_argument('--stop', action='store_true', help='stop and remove an earlier run')
     parser.add_argument('--directory', type=pathlib.Path, default=DIRECTORY, help=f'{DIRECTORY} by default')
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGHUP, _interrupted)
-    libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints what it raises
+    libvirt.registerErrorHandler(lambda *_: None, None)  # otherwise libvirt prints the errors that it raises
     directory = pathlib.Path(os.path.abspath(options.directory))
     try:
         if options.stop and not directory.exists():
-            steps.say('Nothing is left of a quickstart.')
+            steps.say('There is no quickstart to stop.')
             return 0
         with _claimed(directory):
             if options.stop:
@@ -303,7 +303,7 @@ def main(argv: list[str] | None = None) -> int:
         steps.say(f'\nquickstart: {error}')
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python writes what is left of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python writes the rest of the buffer
         return 1
     except KeyboardInterrupt:
         steps.say('\nquickstart: interrupted')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A RabbitMQ node of our own: own name, ports, data and cookie, on the loopback address only."""
+"""Runs a private RabbitMQ node: with its own name, ports, data and cookie, on the loopback address only."""
 
 import contextlib
 import json
@@ -14,20 +14,20 @@ from kombu import connection as kombu_connection
 from sandbox import certificates
 from sandbox import processes
 
-# The distribution's /usr/sbin/rabbitmq-server changes to the user and the home of the host's own broker; this does not.
+# Unlike the distribution's /usr/sbin/rabbitmq-server, this one does not change to the user of the host's broker.
 SERVER = pathlib.Path('/usr/lib/rabbitmq/bin/rabbitmq-server')
 CONTROL = SERVER.with_name('rabbitmqctl')
 
-# In the environment of each process of a node, so that they are found whatever they became.
+# A variable in the environment of each process of a node, by which all its processes are found.
 MARK = 'ALIASAGENT_TEST_BROKER'
 
 
 class RabbitMQ:
-    """One private broker.
+    """A private broker.
 
-    :param directory: holds its data, logs and ports; made if it is missing. Another object with the same directory
-        finds the node that runs there.
-    :param authority: makes its certificate, and whoever comes by TLS has to have one of it too; None for no TLS
+    :param directory: has its data, logs and ports; created if it does not exist. Another object with the same directory
+        finds the running node.
+    :param authority: issues the certificates of the node and of its TLS clients; None for no TLS
     """
 
     def __init__(self, directory: pathlib.Path, authority: certificates.Authority | None = None) -> None:
@@ -38,24 +38,24 @@ class RabbitMQ:
 
     @property
     def url(self) -> str:
-        """What oslo.messaging's transport_url takes; the same after a restart."""
+        """The ``transport_url`` of the node; the same after a restart."""
         return f'rabbit://guest:guest@127.0.0.1:{self._ports()["amqp"]}/'
 
     @property
     def tls_url(self) -> str:
-        """The same for who comes by TLS."""
+        """The ``transport_url`` of the node for TLS."""
         return f'rabbit://guest:guest@localhost:{self._ports()["amqps"]}/'
 
     @property
     def pid(self) -> int | None:
-        """The server's process id; None while it does not run."""
+        """The process id of the server; None while the server does not run."""
         return self._server.pid
 
     def start(self, timeout: float = 90) -> None:
-        """Start the node and wait until a client can log in; nothing to do if it runs.
+        """Start the node, and wait until a client can log in; do nothing if it runs.
 
-        :raises PartFailed: it is not installed, ended, or lets nobody in within ``timeout`` seconds; the message
-            carries the end of its log
+        :raises PartFailed: RabbitMQ is not installed, ended, or accepts no client within ``timeout`` seconds; the error
+            includes the end of the log
         """
         if self._server.pid is not None:
             return
@@ -68,36 +68,36 @@ class RabbitMQ:
         (self.directory / 'plugins').write_text('[].\n')
         environment = self._environment()
         if self._names.pid is None:
-            # the node's own name server; left to itself it would start one that stays
+            # a private epmd for the node; otherwise RabbitMQ would start one that keeps running
             port = environment['ERL_EPMD_PORT']
             self._names.start(['epmd', '-address', '127.0.0.1', '-port', port], environment)
         self._server.start([SERVER], environment)
-        self._server.wait_ready(self._lets_in, timeout)
+        self._server.wait_ready(self._accepts_login, timeout)
 
     def stop(self) -> None:
-        """Stop the node in good order; what was durable is there after the next start.
+        """Stop the node with SIGTERM; durable data is kept for the next start.
 
         :raises PartFailed: a process does not end
         """
         self._server.end(signal.SIGTERM, timeout=60)
         self._names.end(signal.SIGTERM)
-        processes.kill_all(self._all_of_it, 'the broker')
+        processes.kill_all(self._all_processes, 'the broker')
 
     def kill(self) -> None:
-        """End the node as a power failure would (SIGKILL)."""
-        processes.kill_all(self._all_of_it, 'the broker')
+        """Kill the node, as a power failure would (SIGKILL)."""
+        processes.kill_all(self._all_processes, 'the broker')
         self._server.end(signal.SIGKILL)
         self._names.end(signal.SIGKILL)
 
     def restart(self, timeout: float = 90) -> None:
-        """Stop and start the node; url and durable data stay."""
+        """Stop and start the node; the url and durable data stay."""
         self.stop()
         self.start(timeout)
 
     def control(self, *command: str) -> str:
-        """Run a command of rabbitmqctl on the node, and return what it says.
+        """Run a command of rabbitmqctl on the node, and return its output.
 
-        :raises PartFailed: it failed.
+        :raises PartFailed: the command failed.
         """
         done = subprocess.run(
             [CONTROL, '--quiet', *command], env=self._environment(), capture_output=True, text=True, check=False
@@ -107,7 +107,7 @@ class RabbitMQ:
         return done.stdout
 
     def depths(self) -> dict[str, int]:
-        """How many messages each queue holds, with those that are on their way to somebody who has not taken them."""
+        """Return the number of messages in each queue, including unacknowledged ones."""
         lines = self.control('list_queues', '--no-table-headers', 'name', 'messages').splitlines()
         return {name: int(messages) for name, messages in (line.split('\t') for line in lines)}
 
@@ -151,11 +151,11 @@ class RabbitMQ:
             'RABBITMQ_CONFIG_FILE': str(self.directory / 'rabbitmq.conf'),
             'RABBITMQ_CONF_ENV_FILE': str(self.directory / 'no-environment-file'),
             'RABBITMQ_ENABLED_PLUGINS_FILE': str(self.directory / 'plugins'),
-            # the node talks to itself over the loopback address only; two schedulers are plenty
+            # the node connects over the loopback address only; two schedulers are enough
             'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS': '-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none',
         }
 
-    def _lets_in(self) -> bool:
+    def _accepts_login(self) -> bool:
         make: Any = kombu_connection.Connection
         connection = make(self.url.replace('rabbit://', 'amqp://', 1), connect_timeout=5)
         try:
@@ -166,7 +166,7 @@ class RabbitMQ:
             connection.release()
         return True
 
-    def _all_of_it(self) -> list[int]:
+    def _all_processes(self) -> list[int]:
         mark = f'{MARK}={self.directory}'.encode()
 
         def ours(entry: pathlib.Path) -> bool:

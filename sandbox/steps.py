@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress for a person who watches: one line per step, with the time it took."""
+"""Prints progress for a user: one line per step, with its duration."""
 
 import contextlib
 import pathlib
@@ -16,23 +16,23 @@ WIDTH = 68
 
 
 class StepFailed(Exception):
-    """A step did not work; the text says what to do."""
+    """A step failed; the text has advice for the user."""
 
 
 def say(text: str = '') -> None:
-    """Tell whoever watches."""
+    """Print a line at once."""
     print(text, flush=True)
 
 
 @contextlib.contextmanager
 def step(what: str, advice: str, logs: pathlib.Path) -> Iterator[Callable[[str], None]]:
-    """One step: its name before, its time (seconds) after. Nothing else may be said while it lasts.
+    """Print the name of a step, and at its end its duration in seconds. Nothing else may be printed meanwhile.
 
-    What it yields takes a remark for the end of the line.
+    Yields a function that adds a remark at the end of the line.
 
-    :param advice: what to do if it fails.
-    :param logs: where more can be read then.
-    :raises StepFailed: it failed.
+    :param advice: what the user can do if the step fails.
+    :param logs: the directory of the logs.
+    :raises StepFailed: the step failed.
     """
     remarks: list[str] = []
     print(f'{what} '.ljust(WIDTH, '.'), end=' ', flush=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The round that the quickstart makes: four devices come and go, and everybody is asked whether that is so."""
+"""The tour of the quickstart: attaches and detaches four devices, and checks libvirt, the agent and the guest."""
 
 import dataclasses
 import json
@@ -19,13 +19,13 @@ from sandbox import guest
 from sandbox import processes
 from sandbox import steps
 
-#: Seconds that the agent may take for one request, and the guest to notice.
+#: Seconds that the agent may take for one request, and the guest to report it.
 PATIENCE = 120
 MAC = '52:54:00:a1:1a:50'
 
 
 class CommandLine:
-    """The client command, as a person would type it.
+    """The client command.
 
     :param config: the agent's configuration file.
     """
@@ -34,15 +34,15 @@ class CommandLine:
         self._words = [str(pathlib.Path(sys.executable).with_name('aliasagent')), '--config-file', str(config)]
 
     def words(self, *arguments: str) -> str:
-        """The whole command line."""
+        """Return the whole command line."""
         return shlex.join([*self._words, *arguments])
 
     def run(self, *arguments: str) -> str:
-        """Run it, and return what it prints.
+        """Run the command, and return its output.
 
-        :raises PartFailed: it did not end with 0.
+        :raises PartFailed: the exit code was not 0.
         """
-        # twice the time it was given itself
+        # twice the timeout of the command itself
         done = subprocess.run(
             [*self._words, *arguments], capture_output=True, text=True, check=False, timeout=2 * PATIENCE
         )
@@ -54,9 +54,9 @@ class CommandLine:
 
 @dataclasses.dataclass
 class Device:
-    """One of the four, and what was said about it.
+    """One of the four devices, with the events of the guest about it.
 
-    :param attach: the words of the command that plugs it in, without the guest and the id.
+    :param attach: the arguments of the attach command after the guest and the id.
     """
 
     what: str
@@ -74,8 +74,8 @@ class Device:
 class Tour:
     """Shows what the agent does to a guest, and checks it.
 
-    :param disks: two files.
-    :param log: the agent's.
+    :param disks: two disk files.
+    :param log: the log of the agent.
     """
 
     def __init__(
@@ -98,32 +98,32 @@ class Tour:
         ]
 
     def go_round(self) -> None:
-        """Attach the four, show them, detach each by its id, and show that they are gone.
+        """Attach four devices, show them, detach each by its id, and show that they are removed.
 
-        :raises StepFailed: something is not as it should be.
+        :raises StepFailed: a check failed.
         """
         steps.say(f'\nThe guest sees at first: {self._view()}\n')
         for device in self.devices:
             self._attach(device)
         self._show('With the four devices plugged in')
-        steps.say("For each of them, libvirt's live XML and the guest's own words:")
+        steps.say("For each of them, libvirt's live XML and the guest's own report:")
         for device in self.devices:
             steps.say(f'  {device.what}:')
             steps.say(f'    alias in the live XML   {self._live_alias(device)}')
-            steps.say(f'    the guest said          {json.dumps(device.came)}')
+            steps.say(f'    the guest reported      {json.dumps(device.came)}')
         steps.say()
         for device in self.devices:
             self._detach(device)
-        self._show('With all of them taken out again')
-        steps.say("For each of them, libvirt's live XML and the guest's own words:")
+        self._show('With all four devices detached')
+        steps.say("For each of them, libvirt's live XML and the guest's own report:")
         for device in self.devices:
             steps.say(f'  {device.what}:')
             steps.say(f'    alias in the live XML   {self._live_alias(device) or "none"}')
-            steps.say(f'    the guest said          {json.dumps(device.went)}')
+            steps.say(f'    the guest reported      {json.dumps(device.went)}')
         steps.say()
 
     def say_what_next(self) -> None:
-        """Say which commands to try on what is left running."""
+        """Print commands to try on the running guest."""
         virtio, _, interface, _ = self.devices
         name = self._guest.name
         sudo = 'sudo ' if os.environ.get('SUDO_USER') else ''
@@ -145,55 +145,55 @@ class Tour:
             lines.append(f'  {sudo}virsh -c {shlex.quote(self._guest.connection.getURI())} dumpxml {name}')
         lines += [
             '',
-            f'What the guest says:  tail -f {self._guest.console}',
-            f'What the agent says:  tail -f {self._log}',
+            f'Console of the guest: tail -f {self._guest.console}',
+            f'Log of the agent:     tail -f {self._log}',
             'When you are done:    tools/quickstart --stop',
         ]
         steps.say('\n'.join(lines))
 
     def _attach(self, device: Device) -> None:
         arguments = [device.noun, 'attach', self._guest.name, device.id, *device.attach, f'--wait={PATIENCE}']
-        with self._step(f'Plugging in: {device.what}'):
-            heard = len(self._guest.events())
+        with self._step(f'Attaching: {device.what}'):
+            before = len(self._guest.events())
             self._command.run(*arguments)
-            device.came = self._wait_said(heard, '-added', device)
+            device.came = self._wait_event(before, '-added', device)
             self._check_came(device)
 
     def _detach(self, device: Device) -> None:
         arguments = ['device', 'detach', self._guest.name, device.id, f'--wait={PATIENCE}']
-        with self._step(f'Taking out by its id: {device.what}'):
-            heard = len(self._guest.events())
+        with self._step(f'Detaching by its id: {device.what}'):
+            before = len(self._guest.events())
             self._command.run(*arguments)
-            device.went = self._wait_said(heard, '-removed', device)
+            device.went = self._wait_event(before, '-removed', device)
             self._check_gone(device)
 
     def _step(self, what: str) -> Any:
         return steps.step(what, f"read the agent's log: {self._log}", self._log.parent)
 
-    def _wait_said(self, heard: int, suffix: str, device: Device) -> dict[str, Any]:
-        """The event by which the guest says that the device came or went.
+    def _wait_event(self, before: int, suffix: str, device: Device) -> dict[str, Any]:
+        """Wait for the event by which the guest reports that a device was added or removed.
 
-        :param heard: how many events were said before.
-        :raises PartFailed: it does not say so, or says something else.
+        :param before: the number of earlier events.
+        :raises PartFailed: the guest reports nothing in time, or another event.
         """
         word = ('disk' if device.noun == 'volume' else 'nic') + suffix
 
-        def said() -> list[dict[str, Any]]:
-            return self._guest.events()[heard:]
+        def new_events() -> list[dict[str, Any]]:
+            return self._guest.events()[before:]
 
-        events = processes.wait_until(said, PATIENCE, f'the guest to say "{word}"')
+        events = processes.wait_until(new_events, PATIENCE, f'the guest to report "{word}"')
         if [event['event'] for event in events] != [word]:
-            raise processes.PartFailed(f'the guest was expected to say "{word}" and said {events}')
+            raise processes.PartFailed(f'the guest was expected to report "{word}" and reported {events}')
         return events[0]
 
     def _check_came(self, device: Device) -> None:
-        """Check that the guest has the device that was meant, and that it goes by its alias on both sides.
+        """Check that the guest has the attached device, and both definitions have its alias.
 
-        :raises PartFailed: it is not so.
+        :raises PartFailed: a check failed.
         """
         came = device.came or {}
         if device.noun == 'volume':
-            # a virtio disk has no room for more of its serial
+            # the serial of a virtio disk is cut to 20 characters
             wanted = device.id[:20] if came['bus'] == 'virtio' else device.id
             _expect(came['serial'] == wanted, f'the disk in the guest has the serial {came["serial"]}, not {wanted}')
             _expect(came['bus'] in device.attach, f'the disk in the guest is on the bus {came["bus"]}')
@@ -206,9 +206,9 @@ class Tour:
         _expect(as_listed == (device.alias, True, True), f'"device list" shows {row}')
 
     def _check_gone(self, device: Device) -> None:
-        """Check that this device is gone, here and in the guest, and no other.
+        """Check that only this device was removed, from libvirt and from the guest.
 
-        :raises PartFailed: it is not so.
+        :raises PartFailed: a check failed.
         """
         came, went = device.came or {}, device.went or {}
         _expect(went['name'] == came['name'], f'{went["name"]} left the guest, not {came["name"]}')
@@ -216,7 +216,7 @@ class Tour:
         for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
             _expect(not self._has_alias(device, flags), f'{device.alias} is still in the XML')
             for other in left:
-                _expect(self._has_alias(other, flags), f'{other.alias} went too')
+                _expect(self._has_alias(other, flags), f'{other.alias} was removed, too')
         listed = self._rows()
         _expect(device.id not in listed, f'"device list" still shows {device.id}')
         _expect(all(other.id in listed for other in left), f'"device list" shows only {list(listed)}')

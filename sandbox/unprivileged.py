@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that run as somebody who may do nothing but what any user may."""
+"""Makes commands that run as an unprivileged user."""
 
 import os
 import pathlib
@@ -14,14 +14,13 @@ USER, GROUP = 65534, 65534
 
 
 def command(words: Iterable[str], scratch: pathlib.Path, *groups: int) -> list[str]:
-    """The words that run a Python command without root and without any capability.
+    """Return the command line that runs a Python command without root and without capabilities.
 
-    Python and this source are seen even if they are in the home of root, where that user may not look: in a mount
-    namespace of its own, what is closed to it is replaced by an empty directory that holds nothing but these.
-
-    :param scratch: an empty directory, for what has to be somewhere meanwhile
-    :param groups: the groups that it is a member of
+    :param scratch: an empty directory for mounts
+    :param groups: more groups of the user
     """
+    # Python and this source may be in the home of root, which the user cannot read. So the command runs in a mount
+    # namespace in which empty directories with only Python and the source replace such directories.
     lines = ['set -e']
     for closed, trees in _closed().items():
         held = [(tree, scratch / f'held-{number}') for number, tree in enumerate(trees)]
@@ -39,7 +38,7 @@ def command(words: Iterable[str], scratch: pathlib.Path, *groups: int) -> list[s
 
 
 def _closed() -> dict[pathlib.Path, list[pathlib.Path]]:
-    """The outermost directories that are closed to others, and what Python needs of them."""
+    """Return the outermost directories that other users cannot enter, each with the trees in it that Python needs."""
     found: dict[pathlib.Path, list[pathlib.Path]] = {}
     source = pathlib.Path(aliasagent.__file__).parents[1]
     for tree in sorted({pathlib.Path(sys.base_prefix).resolve(), pathlib.Path(sys.prefix).resolve(), source.resolve()}):

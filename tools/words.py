@@ -4,8 +4,8 @@
 
     tools/words.py [FILE]...
 
-By default it checks README.rst, the documents, the options, the commands, and the alerts. It prints each phrase that a
-reader would have to read twice, with words to use instead. codespell cannot check phrases of several words. The check
+By default it checks README.rst, the documents, the alerts, and all texts in the package and the sandbox. It prints each
+phrase that a reader would have to read twice, with words to use instead. codespell cannot check phrases of several words. The check
 ignores code blocks, ``literals`` and quotes. The exit code is 1 if a phrase was found.
 """
 
@@ -18,8 +18,8 @@ from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = (
-    *('README.rst', 'doc/source/**/*.rst', 'etc/prometheus/*.yml'),
-    *('aliasagent/conf/*.py', 'aliasagent/shell/**/*.py', 'aliasagent/status/*.py', 'aliasagent/cmd/status.py'),
+    *('README.rst', 'doc/source/**/*.rst', 'etc/prometheus/*.yml', 'sandbox/*.py'),
+    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / 'aliasagent').rglob('*.py')) if 'tests' not in path.parts),
 )
 
 #: Phrases, as regular expressions in lower case, with the words to use instead.
@@ -28,13 +28,13 @@ PHRASES = {
     'nevertheless|all the same': 'anyway',
     'shall': 'must',
     'abroad|at home': 'other host, definition',
-    'relive[sd]?': 'save and restore',
+    r'(?<!\.)relive[sd]?': 'save and restore',
     'let(s|ting)? go( of)?': 'release',
     'a defect of ours|defect': 'internal error',
     '(from|made) before aliases|guests from before': 'legacy guests',
     'tak(e|es|en) (nothing |none )?in( any more)?(?! (a|the) )': 'accept',
     '(left|leaves requests) with the (message )?broker': 'not acknowledged, the broker redelivers',
-    '(all|is|be|are) well|not well': 'healthy',
+    '(all|is|be|are) well|not well(?!-formed)': 'healthy',
     '(in|on) (its|their) way( out)?': 'blocking, unplug in progress, migrating',
     'have it (stay|ended)|have that ended': 'abort',
     '(stand|stands|stood) still': 'is paused',

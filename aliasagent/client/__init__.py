@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client: gives requests to the agents. It loads nothing of the agent."""
+"""The client: sends requests to agents. Does not import the agent."""
 
 from aliasagent.client.rpc import transport
 from aliasagent.client.rpcapi import ComputeAPI

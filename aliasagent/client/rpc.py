@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How messages are sent: the exchange, the transport, clients."""
+"""The exchange, the transport and the RPC client."""
 
 from typing import Any
 
@@ -11,26 +11,26 @@ from aliasagent import context
 from aliasagent import exception
 
 EXCHANGE = 'aliasagent'
-#: Where casts go, in the order in which they take effect.
+#: The topic of casts, which take effect in their order.
 TOPIC = 'compute'
-#: Where calls go: they are answered even while casts have to wait.
+#: The topic of calls, which the agent answers even while casts have to wait.
 ALT_TOPIC = 'compute-alt'
 
 _RABBIT = 'oslo_messaging_rabbit'
-#: Our defaults in this group.
+#: Defaults in this group that differ from those of oslo.messaging.
 DEFAULTS = {
-    # What the broker has taken survives its restart.
+    # Queues survive a restart of the broker.
     'amqp_durable_queues': True,
-    # How many messages are with us before the broker waits for us: they come again if we crash.
+    # How many unacknowledged messages the agent holds at most; the broker redelivers them after a crash.
     'rabbit_qos_prefetch_count': 10,
 }
 
-#: Errors that a caller gets as themselves, not as a bare RemoteError.
+#: Modules whose errors a client receives as themselves, not as a bare RemoteError.
 ALLOWED_REMOTE_MODULES = [exception.__name__]
 
 
 class ContextSerializer(oslo_messaging.NoOpSerializer):
-    """Sends :class:`aliasagent.context.RequestContext`; accepts whatever a foreign client sends as its context."""
+    """Sends :class:`aliasagent.context.RequestContext`; accepts any context of other clients."""
 
     def serialize_context(self, ctxt: object) -> dict[str, Any]:
         if isinstance(ctxt, context.RequestContext):
@@ -42,16 +42,16 @@ class ContextSerializer(oslo_messaging.NoOpSerializer):
 
 
 def transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
-    """The RPC transport of the configured ``transport_url``, on our exchange.
+    """Return the RPC transport of the configured ``transport_url``.
 
-    ``conf`` has to be the global ``cfg.CONF``: oslo.messaging 18 registers some of its options nowhere else.
+    :param conf: must be the global ``cfg.CONF``: oslo.messaging 18 registers some options only there.
     """
     set_defaults(conf)
     return oslo_messaging.get_rpc_transport(conf, allowed_remote_exmods=ALLOWED_REMOTE_MODULES)
 
 
 def set_defaults(conf: cfg.ConfigOpts) -> None:
-    """Make the exchange and the options of oslo.messaging known, with our defaults in place of its own."""
+    """Set the exchange, and register the options of oslo.messaging with the defaults of this project."""
     oslo_messaging.set_transport_defaults(EXCHANGE)
     conf.register_opts(dict(opts.list_opts())[_RABBIT], group=_RABBIT)
     for name, value in DEFAULTS.items():
@@ -66,12 +66,11 @@ def client(
     timeout: int | None = None,
     version_cap: str | None = None,
 ) -> Any:
-    """A client that speaks ``version`` of the contract.
+    """Return an RPC client for a version of the contract.
 
-    ``at_least_once`` makes a cast to a host on which no agent listens fail instead of vanish.
-
-    :param version_cap: a message of a later version is not sent but raises ``RPCVersionCapError``.
+    :param version_cap: a message of a later version is not sent, and raises ``RPCVersionCapError``.
     """
+    # With at_least_once, a cast to a host without an agent fails instead of being lost.
     return oslo_messaging.get_rpc_client(
         transport,
         oslo_messaging.Target(exchange=EXCHANGE, topic=topic, version=version),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client's side of the contract."""
+"""The client side of the RPC contract."""
 
 import contextlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from aliasagent.client import rpc
 Json = dict[str, Any]
 
 _OLDEST = '1.0'
-#: The version since which each method is there; the oldest for all others.
+#: The version that first has a method; methods that are not listed are in the oldest one.
 _SINCE = {
     **{action.value: action.since for action in Action},
     **dict.fromkeys(
@@ -24,8 +24,8 @@ _SINCE = {
     ),
     **dict.fromkeys(('submit', 'list_operations'), '1.3'),
 }
-#: The version since which calls have a topic of their own.
-_SECOND_DOOR = '1.3'
+#: The version that first has a separate topic for calls.
+_SINCE_ALT_TOPIC = '1.3'
 
 
 def _version(method: str) -> str:
@@ -33,15 +33,15 @@ def _version(method: str) -> str:
 
 
 class ComputeAPI:
-    """Speaks to the agent on one host: exchange ``aliasagent``, topic ``compute``, server the host's name.
+    """Sends requests to the agent on one host: exchange ``aliasagent``, topic ``compute``, server the host's name.
 
-    A cast returns as soon as the broker has it. What became of it can be asked with :meth:`get_operation` under the
-    ``operation_id`` of the context it was made with; so each cast wants a context of its own.
+    A cast returns as soon as the broker has it. :meth:`get_operation` returns its outcome, by the ``operation_id`` of
+    the context that the cast was sent with; each cast needs its own context.
 
-    The casts of one sender to one guest take effect in the order in which they were made, and so do its requests by
-    :meth:`submit`, each of which waits for its answer. Between the two there is no order: they go by different topics,
-    and a :meth:`submit` can overtake a cast that was made before it. Make requests that depend on each other in one of
-    the two ways, or make the next one when :meth:`get_operation` knows the cast.
+    The casts of one client to one guest take effect in the order in which the client sent them, and so do its requests
+    by :meth:`submit`, each of which waits for its answer. There is no order between casts and :meth:`submit`: they use
+    different topics, and a :meth:`submit` can overtake an earlier cast. Send requests that depend on each other in the
+    same way, or send the next one when :meth:`get_operation` finds the operation of the cast.
 
     Version history:
 
@@ -53,14 +53,14 @@ class ComputeAPI:
     * 1.3 - submit, list_operations; calls go to the topic ``compute-alt``.
 
     :param transport: from :func:`aliasagent.client.transport`.
-    :param host: the name the agent goes by (its option ``host``).
+    :param host: the name of the agent (its option ``host``).
     :param timeout: seconds to wait for the answer to a call; None for the option ``rpc_response_timeout``.
-    :param version_cap: the latest version that the agents understand (the option ``[upgrade_levels] compute``). What
-        needs a later one is not sent and raises :exc:`aliasagent.exception.Unsupported`. Without it, a call that the
-        agent is too old for raises the same, and such a cast is lost: the agent's log alone tells.
+    :param version_cap: the latest version that all agents support (the option ``[upgrade_levels] compute``). A request
+        that needs a later one is not sent and raises :exc:`aliasagent.exception.Unsupported`. Without a cap, a call to
+        an agent that is too old raises the same error, and such a cast is lost: only the log of the agent reports it.
     """
 
-    #: What an agent of this version understands. Messages ask for no more than they need, for older agents.
+    #: The version of an agent of this release. A message carries the oldest version that it needs, for older agents.
     VERSION = '1.3'
 
     def __init__(
@@ -79,15 +79,15 @@ class ComputeAPI:
             return made.prepare(server=host)
 
         self._casts = client(rpc.TOPIC)
-        #: The agent's doors for calls: that of agents since 1.3, and the one that older agents have.
+        #: The clients for calls: the topic of agents since 1.3, and the one of older agents.
         self._calls = [client(topic) for topic in (rpc.ALT_TOPIC, rpc.TOPIC)]
-        if not self._casts.can_send_version(_SECOND_DOOR):
+        if not self._casts.can_send_version(_SINCE_ALT_TOPIC):
             del self._calls[0]
 
     def can(self, method: str) -> bool:
-        """Whether the agents are new enough for a method, as far as ``version_cap`` tells."""
-        known: bool = self._casts.can_send_version(_version(method))
-        return known
+        """Return whether ``version_cap`` allows a method."""
+        allowed: bool = self._casts.can_send_version(_version(method))
+        return allowed
 
     def _cast(self, ctxt: context.RequestContext, method: str, **arguments: Any) -> None:
         self._check(method)
@@ -112,7 +112,7 @@ class ComputeAPI:
         if not self.can(method):
             raise exception.Unsupported(
                 what=method,
-                reason=f'it needs version {_version(method)} of the contract, and [upgrade_levels] compute lets pass '
+                reason=f'it needs version {_version(method)} of the contract, and [upgrade_levels] compute allows '
                 f'none after {self._cap}',
             )
 
@@ -133,11 +133,11 @@ class ComputeAPI:
         disk_bus: str | None = None,
         device_type: str = 'disk',
     ) -> None:
-        """Plug a volume into a guest, live and persistent.
+        """Attach a volume to a guest, live and persistent.
 
         :param connection_info: as Cinder's ``initialize_connection`` returns it.
-        :param device_name: ``/dev/vdb`` or the like; chosen from what is free if None.
-        :param disk_bus: ``virtio``, ``scsi``, ``sata`` or ``usb``; by ``device_name`` if None, else virtio.
+        :param device_name: ``/dev/vdb`` or the like; a free one if None.
+        :param disk_bus: ``virtio``, ``scsi``, ``sata`` or ``usb``; if None, the bus of ``device_name``, or virtio.
         :param device_type: ``disk``, ``lun`` or ``cdrom``.
         """
         self._cast(
@@ -152,66 +152,66 @@ class ComputeAPI:
         )
 
     def attach_interface(self, ctxt: context.RequestContext, instance_uuid: str, port: Json) -> None:
-        """Plug a network interface for a port into a guest, live and persistent."""
+        """Attach a network interface for a port to a guest, live and persistent."""
         self._cast(ctxt, 'attach_interface', instance_uuid=instance_uuid, port=port)
 
     def attach_hostdev(self, ctxt: context.RequestContext, instance_uuid: str, device_id: str, hostdev: Json) -> None:
-        """Give a guest a device of the host, live and persistent.
+        """Attach a device of the host to a guest, live and persistent.
 
-        :param device_id: the id under which it will be known; its alias is made of it.
-        :param hostdev: ``type`` (``pci``, ``mdev``, ``usb`` or ``scsi``) and what that type needs.
+        :param device_id: the id of the device, from which its alias is made.
+        :param hostdev: ``type`` (``pci``, ``mdev``, ``usb`` or ``scsi``) and the fields of that type.
         """
         self._cast(ctxt, 'attach_hostdev', instance_uuid=instance_uuid, device_id=device_id, hostdev=hostdev)
 
     def detach_volume(self, ctxt: context.RequestContext, instance_uuid: str, volume_id: str) -> None:
-        """Take the disk of a volume out of a guest."""
+        """Detach the disk of a volume from a guest."""
         self._cast(ctxt, 'detach_volume', instance_uuid=instance_uuid, volume_id=volume_id)
 
     def detach_interface(self, ctxt: context.RequestContext, instance_uuid: str, port_id: str) -> None:
-        """Take the interface of a port out of a guest."""
+        """Detach the interface of a port from a guest."""
         self._cast(ctxt, 'detach_interface', instance_uuid=instance_uuid, port_id=port_id)
 
     def detach(self, ctxt: context.RequestContext, instance_uuid: str, device_id: str) -> None:
-        """Take whatever device carries this id out of a guest."""
+        """Detach the device with this id, of any kind, from a guest."""
         self._cast(ctxt, 'detach', instance_uuid=instance_uuid, device_id=device_id)
 
     def reconcile_instance(
         self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None
     ) -> None:
-        """Give the devices of a guest their aliases, in the persistent config.
+        """Write the aliases of a guest's devices into the persistent config.
 
-        :param inventory: whose devices are whose, as far as the guest alone cannot tell: ``ports``, each with ``id``
-            and ``address``, ``bridge``, ``network``, ``pci_slot``, ``devname`` or ``guest_pci_slot``; ``volumes``, each
+        :param inventory: the ids of devices that the guest alone does not identify: ``ports``, each with ``id`` and
+            ``address``, ``bridge``, ``network``, ``pci_slot``, ``devname`` or ``guest_pci_slot``; ``volumes``, each
             with ``id`` and ``target``, ``source``, ``serial`` or ``wwn``; ``hostdevs``, each with ``id`` and a
             ``hostdev`` as :meth:`attach_hostdev` takes it.
         """
         self._cast(ctxt, 'reconcile_instance', instance_uuid=instance_uuid, inventory=inventory)
 
     def reconcile_plan(self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None) -> Json:
-        """What :meth:`reconcile_instance` would do now; an entry of what :meth:`reconcile_status` returns."""
+        """Return what :meth:`reconcile_instance` would do now, as one entry of :meth:`reconcile_status`."""
         planned: Json = self._call(ctxt, 'reconcile_plan', instance_uuid=instance_uuid, inventory=inventory)
         return planned
 
     def reconcile_status(self, ctxt: context.RequestContext, instance_uuid: str | None = None) -> list[Json]:
-        """What was seen last at each guest, or at one.
+        """Return the last reconcile status of all guests, or of one.
 
-        Each has ``instance``, ``name``, ``aliased`` and ``remaining`` (numbers of devices), ``pending`` (aliases that
-        the running guest does not have yet), ``error``, and ``devices``, each with ``device``, ``outcome`` (a
-        :class:`aliasagent.reconcile.plan.Outcome`), ``reason`` (in libvirt's words, where it refused) and ``alias``.
+        Each entry has ``instance``, ``name``, ``aliased`` and ``remaining`` (numbers of devices), ``pending`` (aliases
+        that the running guest does not have yet), ``error``, and ``devices``, each with ``device``, ``outcome`` (a
+        :class:`aliasagent.reconcile.plan.Outcome`), ``reason`` (libvirt's error, if libvirt refused) and ``alias``.
         """
         which = {} if instance_uuid is None else {'instance_uuid': instance_uuid}
         looks: list[Json] = self._call(ctxt, 'reconcile_status', **which)
         return looks
 
     def reconcile_live(self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None) -> None:
-        """Save a running guest and restore it with the aliases that its devices lack. It stands still meanwhile.
+        """Save a running guest and restore it with the aliases that its devices lack. The guest is paused meanwhile.
 
         :param inventory: as for :meth:`reconcile_instance`.
         """
         self._cast(ctxt, 'reconcile_live', instance_uuid=instance_uuid, inventory=inventory)
 
     def reconcile_live_estimate(self, ctxt: context.RequestContext, instance_uuid: str) -> Json:
-        """About how long :meth:`reconcile_live` would have a guest stand still: ``seconds``, and ``bytes`` at most."""
+        """Estimate how long :meth:`reconcile_live` would pause a guest: ``seconds``, and ``bytes`` at most."""
         estimate: Json = self._call(ctxt, 'reconcile_live_estimate', instance_uuid=instance_uuid)
         return estimate
 
@@ -225,12 +225,12 @@ class ComputeAPI:
         unsafe: bool = False,
         inventory: Json | None = None,
     ) -> None:
-        """Send a running guest to another host, where its devices have the aliases that they lack here.
+        """Migrate a running guest to another host, where its devices get the aliases that they lack here.
 
-        :param dest_uri: the other host's libvirt URI, as the agent's host reaches it: ``qemu+TRANSPORT://HOST/system``.
+        :param dest_uri: the other host's libvirt URI, as seen from the agent's host: ``qemu+TRANSPORT://HOST/system``.
         :param migrate_uri: where QEMU sends the guest's memory (``tcp://HOST``); libvirt's choice if None.
-        :param bandwidth_mib: MiB per second at most.
-        :param unsafe: even if libvirt fears for the guest's disks, which both hosts must have.
+        :param bandwidth_mib: the limit in MiB per second.
+        :param unsafe: migrate even if libvirt considers it unsafe for the guest's disks, which both hosts must have.
         :param inventory: as for :meth:`reconcile_instance`.
         """
         self._cast(
@@ -245,29 +245,29 @@ class ComputeAPI:
         )
 
     def migration_progress(self, ctxt: context.RequestContext, instance_uuid: str) -> Json | None:
-        """How far a guest is: ``total``, ``processed``, ``remaining`` (bytes), ``elapsed`` (s); None if on no way."""
+        """Return ``total``, ``processed``, ``remaining`` (bytes) and ``elapsed`` (s); None if no migration runs."""
         progress: Json | None = self._call(ctxt, 'migration_progress', instance_uuid=instance_uuid)
         return progress
 
     def abort_migration(self, ctxt: context.RequestContext, instance_uuid: str) -> None:
-        """Have a guest that is on its way stay where it is; its live_migrate fails then."""
+        """Abort the migration of a guest; its live_migrate fails then."""
         self._call(ctxt, 'abort_migration', instance_uuid=instance_uuid)
 
     def list_instances(self, ctxt: context.RequestContext) -> list[Json]:
-        """The host's guests: ``uuid``, ``name``, ``state``, ``persistent``."""
+        """Return the host's guests: ``uuid``, ``name``, ``state``, ``persistent``."""
         instances: list[Json] = self._call(ctxt, 'list_instances')
         return instances
 
     def list_devices(self, ctxt: context.RequestContext, instance_uuid: str) -> list[Json]:
-        """A guest's devices: ``id``, ``kind``, ``alias``, ``target``, ``live``, ``persistent``.
+        """Return a guest's devices: ``id``, ``kind``, ``alias``, ``target``, ``live``, ``persistent``.
 
-        ``id`` is None for a device that nobody can name; ``alias`` is the user alias, or None before there is one.
+        ``id`` is None for a device that the agent cannot identify; ``alias`` is the user alias, if there is one.
         """
         devices: list[Json] = self._call(ctxt, 'list_devices', instance_uuid=instance_uuid)
         return devices
 
     def get_operation(self, ctxt: context.RequestContext, operation_id: str) -> Json:
-        """What became of a request: ``id``, ``state``, ``error_class``, ``error``, times and what was asked.
+        """Return an operation: ``id``, ``state``, ``error_class``, ``error``, times, and the action and its ids.
 
         ``state`` is ``accepted``, ``running``, ``succeeded`` or ``failed``.
 
@@ -285,12 +285,12 @@ class ComputeAPI:
         until: str | None = None,
         limit: int = 100,
     ) -> list[Json]:
-        """The newest requests that fit, each as :meth:`get_operation` returns it, in the order they were accepted.
+        """Return the newest operations that match, each as :meth:`get_operation` does, in the order of acceptance.
 
-        :param instance_uuid: to this guest only.
-        :param states: in one of these states only.
-        :param since: accepted then or later: a time with its zone, in ISO 8601.
-        :param until: accepted before that.
+        :param instance_uuid: only operations on this guest.
+        :param states: only operations in these states.
+        :param since: only operations accepted at this time or later: ISO 8601, with a time zone.
+        :param until: only operations accepted before this time.
         """
         bounds = {'instance_uuid': instance_uuid, 'since': since, 'until': until}
         filters = {name: value for name, value in bounds.items() if value is not None}
@@ -300,16 +300,15 @@ class ComputeAPI:
         return operations
 
     def submit(self, ctxt: context.RequestContext, action: str, **arguments: Any) -> Json:
-        """Make a request, of which this returns only when the agent has it on its disk.
+        """Send a request, and return when the agent has it in its journal.
 
-        It is done then, whatever happens to the agent. It can overtake a cast that was made before it. If
-        this fails for want of an answer, ask again with the same context: what has the same ``operation_id`` is not
-        done twice.
+        From then on the request survives a crash of the agent. It can overtake an earlier cast. If no answer arrives,
+        retry with the same context: the agent does not run the same ``operation_id`` twice.
 
         :param action: the name of a cast, whose arguments follow.
         :return: as :meth:`get_operation`.
-        :raises InvalidInput: a field of the arguments is not as it must be.
-        :raises ServiceBusy: too many requests wait; ask again.
+        :raises InvalidInput: a field of the arguments is not valid.
+        :raises ServiceBusy: too many requests wait; retry.
         :raises OperationConflict: the context's id was used for another request.
         :raises JournalError: the agent cannot write to its disk.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service and its status command: they read options, put the parts together, and run."""
+"""The entry points of the service and its status command."""
 
 from aliasagent import threads
 

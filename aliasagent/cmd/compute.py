@@ -20,46 +20,46 @@ LOG = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the agent until it is told to stop; the exit code."""
+    """Run the agent until it is stopped, and return the exit code."""
     try:
         known.check()
         agent = _agent(sys.argv[1:] if argv is None else argv)
     except (cfg.Error, exception.JournalError, logging.LogConfigError, known.UnknownMessaging) as error:
-        # Its words say how to go on; a traceback would hide them.
+        # The text of the error has the advice; a traceback would hide it.
         reason = str(error)
     else:
         # libvirt must not cross a fork.
         service.launch(conf.CONF, agent, restart_method='mutate', no_fork=True)
         return 0
-    # Not while the error is handled: oslo.log would add it to the line once more. If there is no log yet, this goes to
-    # standard error.
+    # Not inside the except clause: oslo.log would add the error to the line again. Before the log is set up, this line
+    # goes to standard error.
     LOG.critical('The agent cannot start: %s', reason)
     return 1
 
 
 def _agent(arguments: list[str]) -> service.Service:
-    """The agent as its options want it.
+    """Make the agent from its options.
 
-    :raises cfg.Error: they cannot be understood, or name a file that cannot be used.
-    :raises LogConfigError: the file that says how to log cannot.
+    :raises cfg.Error: the options are not valid, or name a file that cannot be used.
+    :raises LogConfigError: the file that configures the log cannot be used.
     :raises JournalError: the journal cannot be used.
-    :raises UnknownMessaging: oslo.messaging is not the one that this release was written for.
+    :raises UnknownMessaging: oslo.messaging is not a tested version.
     """
-    # Not before this: they import private parts of oslo.messaging, which were looked at only now.
+    # Imported here, because they import private code of oslo.messaging, which known.check() has checked by now.
     from aliasagent.compute.service import ComputeService
     from aliasagent.messaging import rpc_parts
 
     logs.set_defaults()
     logging.register_options(conf.CONF)
-    asked = reports.Reports(conf.CONF)
+    report = reports.Reports(conf.CONF)
     reading.parse(conf.CONF, arguments)
     try:
         logging.setup(conf.CONF, 'aliasagent')
     except OSError as error:
         raise cfg.Error(f'the log cannot be written: {error}') from error
     try:
-        # The first thing: until then the signal that asks for a report ends the process.
-        asked.start()
+        # As early as possible: before this, SIGUSR2 ends the process.
+        report.start()
     except OSError as error:
         raise cfg.Error(f'[oslo_reports] file_event_handler: {error}') from error
     messaging.check(conf.CONF)
@@ -68,10 +68,10 @@ def _agent(arguments: list[str]) -> service.Service:
         rpc_parts.check(transport)
     finally:
         transport.cleanup()
-    # Last, for by now the options of the libraries are known, too.
+    # Last, because the options of the libraries are registered by now.
     reading.check(conf.CONF)
     agent = ComputeService(conf.CONF)
-    asked.add(agent.sections)
+    report.add(agent.sections)
     return agent
 
 

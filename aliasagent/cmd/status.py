@@ -42,7 +42,7 @@ def _add_commands(subparsers: Any) -> None:
         'upgrade', help='check this host before an agent of this release is started', epilog=UPGRADE_CODES
     )
     upgrade.add_argument('check', choices=['check'])
-    # NOTE: "json" is where oslo.upgradecheck looks.
+    # NOTE: oslo.upgradecheck reads the option "json".
     upgrade.add_argument('--json', action='store_true', help='the same as -f json')
     upgrade.add_argument('-f', '--format', dest='json', type=_is_json, metavar='{table,json}')
     upgrade.add_argument(
@@ -61,7 +61,7 @@ def _add_commands(subparsers: Any) -> None:
 
 
 def _upgrade_check() -> int:
-    # NOTE: where oslo.upgradecheck looks for what its own main() would have set.
+    # NOTE: oslo.upgradecheck reads its options from here; its own main() would have set this.
     upgradecheck.CONF = conf.CONF
     return int(checks.Checks(conf.CONF, lambda: float(conf.CONF.command.timeout)).check())
 

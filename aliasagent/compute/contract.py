@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The check of a message against its published schema (:mod:`aliasagent.compute.schemas`)."""
+"""Checks messages against their published schemas (:mod:`aliasagent.compute.schemas`)."""
 
 import re
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from aliasagent.devices import names
 from aliasagent.requests import formats
 from aliasagent.requests.schema import Schema
 
-#: The longest value that is repeated in an error; a longer one is cut.
-_SHOWN = 80
-#: How deeply a message may be nested: far deeper than any that makes sense.
+#: The number of characters after which an error cuts a value.
+_LONGEST = 80
+#: How deeply a message may be nested: far deeper than any valid one.
 _DEEPEST = 50
-#: The types of what may have a password somewhere in it.
+#: The types of values that may contain a password.
 _WHOLE = frozenset({'object', 'array'})
-#: Names of what may be a secret, may hold one, or was taken for the place of one.
+#: Names of fields that may be, contain or be mistaken for a secret.
 _SECRET = re.compile(r'passw|secret|auth|token|\bkey|uri\b', re.IGNORECASE)
 
 
@@ -30,13 +30,13 @@ def _format_checker() -> jsonschema.FormatChecker:
         return lambda value: not isinstance(value, str) or bool(check(value))
 
     known = jsonschema.FormatChecker(formats=())
-    for name, (_words, check) in formats.FORMATS.items():
+    for name, (_text, check) in formats.FORMATS.items():
         known.checks(name)(checker(check))
     return known
 
 
 def _is_integer(_checker: jsonschema.TypeChecker, instance: object) -> bool:
-    """JSON Schema takes 5.0 for an integer; libvirt would not read it as one."""
+    # JSON Schema accepts 5.0 as an integer; libvirt does not.
     return isinstance(instance, int) and not isinstance(instance, bool)
 
 
@@ -45,7 +45,7 @@ _Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine('integer', _is_integer),
 )
 _VALIDATORS = {name: _Validator(schema, format_checker=_format_checker()) for name, schema in schemas.METHODS.items()}
-#: The same in a fraction of the time, for messages that are good; what is wrong with others is told by the ones above.
+#: The same checks in a fraction of the time. The validators above name the field that is not valid.
 _FAST = {
     name: jsonschema_rs.Draft202012Validator(
         schema,
@@ -57,18 +57,17 @@ _FAST = {
 
 
 def is_id(value: str) -> bool:
-    """Whether a text may be the id of an instance or a device."""
+    """Return whether a text may be the id of an instance or a device."""
     return alias.is_valid_id(value)
 
 
 def validate(method: str, arguments: dict[str, Any]) -> None:
-    """Check a message's arguments before anything is touched.
+    """Check the arguments of a message.
 
-    :raises InvalidInput: the first field, in the order of relevance, that is missing, unknown or wrong.
+    :raises InvalidInput: a field is missing, unknown or not valid; the error names the most relevant one.
     """
-    has_float = _look_through(arguments)
-    # To the fast one 5.0 is an integer.
-    if not has_float and _is_surely_valid(method, arguments):
+    # The fast validator accepts 5.0 as an integer.
+    if not _has_float(arguments) and _is_surely_valid(method, arguments):
         return
     error = jsonschema.exceptions.best_match(_VALIDATORS[method].iter_errors(arguments))
     if error is not None:
@@ -79,13 +78,13 @@ def _is_surely_valid(method: str, arguments: dict[str, Any]) -> bool:
     try:
         return _FAST[method].is_valid(arguments)
     except ValueError:
-        return False  # it has something that JSON has not
+        return False  # the message has a value that JSON does not have
 
 
-def _look_through(arguments: dict[str, Any]) -> bool:
-    """See whether there is a number with a point in it.
+def _has_float(arguments: dict[str, Any]) -> bool:
+    """Return whether a message contains a float.
 
-    :raises InvalidInput: it is nested so deeply that nobody who walks through it would come to its end.
+    :raises InvalidInput: the message is nested so deeply that a recursive check would fail.
     """
     has_float = False
     for field, value in arguments.items():
@@ -105,7 +104,7 @@ def _look_through(arguments: dict[str, Any]) -> bool:
 
 
 def canonical(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the valid arguments of a question as they are worked with: ids as libvirt and Nova write them."""
+    """Return valid arguments in their canonical form: ids as libvirt and Nova write them."""
     return {name: names.normal(value) if isinstance(value, str) else value for name, value in arguments.items()}
 
 
@@ -120,9 +119,9 @@ def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:
             return exception.InvalidInput(field='.'.join([*path, missing[0]]), reason='is missing')
         case 'additionalProperties':
             extra = sorted(str(name) for name in set(instance) - set(schema['properties']))
-            return exception.InvalidInput(field='.'.join([*path, _name(extra[0])]), reason='is not known here')
+            return exception.InvalidInput(field='.'.join([*path, _name(extra[0])]), reason='is not a known field')
         case 'type':
-            reason = f'is not of type {" or ".join(_words(wanted))}'
+            reason = f'is not of type {" or ".join(_type_names(wanted))}'
         case 'enum':
             reason = 'is not one of ' + ', '.join(str(value) for value in wanted if value is not None)
         case 'minimum' | 'maximum':
@@ -134,27 +133,27 @@ def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:
         case 'format':
             reason = f'is not {formats.FORMATS[wanted][0]}'
         case _:
-            reason = _cut(f'is not as the schema wants it ({error.validator} {wanted})')
+            reason = _cut(f'does not match the schema ({error.validator} {wanted})')
     field = '.'.join(path) or 'arguments'
-    # What is or should be a whole object may have a password somewhere in it.
+    # A value that is or should be an object or a list may contain a password.
     whole = isinstance(instance, dict | list) or not _WHOLE.isdisjoint(_types(schema))
-    shown = 'the value' if whole or _SECRET.search(field) else _cut(repr(instance))
-    return exception.InvalidInput(field=field, reason=f'{shown} {reason}')
+    text = 'the value' if whole or _SECRET.search(field) else _cut(repr(instance))
+    return exception.InvalidInput(field=field, reason=f'{text} {reason}')
 
 
 def _types(schema: Schema) -> set[str]:
-    """The types that a schema allows, also as one of several."""
-    return set(_words(schema.get('type', []))).union(*map(_types, schema.get('anyOf', ())))
+    """Return the types that a schema or one of its alternatives allows."""
+    return set(_type_names(schema.get('type', []))).union(*map(_types, schema.get('anyOf', ())))
 
 
-def _words(types: str | list[str]) -> list[str]:
+def _type_names(types: str | list[str]) -> list[str]:
     return [types] if isinstance(types, str) else types
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}... ({len(text)} characters)'
+    return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}... ({len(text)} characters)'
 
 
 def _name(text: str) -> str:
-    """A field's name as somebody sent it, fit for a log line."""
+    """Return the name of a field, as a client sent it, fit for a log line."""
     return _cut(text if text.isidentifier() else repr(text))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The endpoint: checks a request, and turns it into an operation."""
+"""The RPC endpoint: checks requests, and makes operations of them."""
 
 import contextlib
 import dataclasses
@@ -44,7 +44,7 @@ R = TypeVar('R')
 def _call(
     method: Callable[Concatenate['ComputeManager', RequestContext, P], R],
 ) -> Callable[Concatenate['ComputeManager', RequestContext, P], R]:
-    """Expose a method that answers. Its arguments are checked first; an error reaches the caller as a public one."""
+    """Expose a method as a call: check its arguments, and raise its errors as public ones."""
 
     def checked(self: 'ComputeManager', ctxt: RequestContext, /, *args: P.args, **arguments: P.kwargs) -> R:
         try:
@@ -54,7 +54,7 @@ def _call(
             raise exception.public(error) from error
         except Exception as error:
             LOG.exception('Not answered because of an internal error: %s', method.__name__)
-            # Not "from error": oslo.messaging sends the traceback along, and the words of all errors in it.
+            # Not "from error": oslo.messaging sends the traceback, with the texts of all errors in it.
             raise exception.public(error) from None
 
     exposed: Callable[Concatenate[ComputeManager, RequestContext, P], R] = oslo_messaging.expose(
@@ -64,16 +64,16 @@ def _call(
 
 
 def _cast(action: Action) -> Callable[..., None]:
-    """Expose a method that is only told: it becomes an operation, and an error in it that operation's outcome."""
+    """Expose an action as a cast: make an operation of it, which fails if the request is not valid."""
 
     def accepted(self: 'ComputeManager', ctxt: RequestContext, /, **arguments: Any) -> None:
         try:
             self._accept(action, ctxt, arguments)
-        except rpc_server.NotTaken:
+        except rpc_server.NotAccepted:
             raise
         except Exception as error:
             LOG.exception('Not accepted because of an internal error: %s, operation %s', action, ctxt.operation_id)
-            with _left_with_the_broker():
+            with _not_acknowledged():
                 self._intake.take(_refused(action, ctxt, arguments, exception.public(error)))
 
     exposed: Callable[..., None] = oslo_messaging.expose(accepted)
@@ -81,7 +81,7 @@ def _cast(action: Action) -> Callable[..., None]:
 
 
 class ComputeManager:
-    """What can be called over RPC; :class:`aliasagent.client.ComputeAPI` is the other end."""
+    """The methods of the agent's RPC API; :class:`aliasagent.client.ComputeAPI` is the client."""
 
     target = oslo_messaging.Target(version=rpcapi.ComputeAPI.VERSION)
 
@@ -128,13 +128,13 @@ class ComputeManager:
     def reconcile_plan(
         self, _ctxt: RequestContext, instance_uuid: str, inventory: Json | None = None
     ) -> Json:
-        look = self._reconciler.status(instance_uuid, records_of(Inventory.of(inventory)))
-        return _look(instance_uuid, look)
+        status = self._reconciler.status(instance_uuid, records_of(Inventory.of(inventory)))
+        return _status_json(instance_uuid, status)
 
     @_call
     def reconcile_status(self, _ctxt: RequestContext, instance_uuid: str | None = None) -> list[Json]:
-        looks = self._reconciler.statuses()
-        return [_look(uuid, look) for uuid, look in looks.items() if instance_uuid in (None, uuid)]
+        statuses = self._reconciler.statuses()
+        return [_status_json(uuid, status) for uuid, status in statuses.items() if instance_uuid in (None, uuid)]
 
     @_call
     def list_instances(self, _ctxt: RequestContext) -> list[Json]:
@@ -146,7 +146,7 @@ class ComputeManager:
 
     @_call
     def get_operation(self, _ctxt: RequestContext, operation_id: str) -> Json:
-        return _shown(self._journal.get(operation_id))
+        return _operation_json(self._journal.get(operation_id))
 
     @_call
     def list_operations(
@@ -165,21 +165,21 @@ class ComputeManager:
             None if until is None else datetime.datetime.fromisoformat(until).timestamp(),
             limit,
         )
-        return [_shown(operation) for operation in found]
+        return [_operation_json(operation) for operation in found]
 
     @_call
     def submit(self, ctxt: RequestContext, operation: Json) -> Json:
         wanted = self._operation(Action(operation['action']), operation['id'], ctxt.request_id, operation['arguments'])
-        return _shown(self._intake.submit(wanted))
+        return _operation_json(self._intake.submit(wanted))
 
     def _operation(self, action: Action, operation_id: str, request_id: str | None, arguments: Json) -> Operation:
-        """What is asked, as an operation.
+        """Make an operation of a request.
 
-        :raises InvalidInput: the arguments are not as the contract wants them, or name what may not be attached.
+        :raises InvalidInput: the arguments are not valid, or name a device that may not be attached.
         """
         contract.validate(action, arguments)
         request = catalog.parse(action, arguments)
-        # By name only: to look where a path leads may take long, and nothing here may. That is done when work begins.
+        # Checks names only, because resolving a path can take long. The operation resolves paths at its start.
         self._within().check(request.needs())
         return Operation(
             id=operation_id,
@@ -192,37 +192,37 @@ class ComputeManager:
 
     def _accept(self, action: Action, ctxt: RequestContext, arguments: Json) -> None:
         if not contract.is_id(ctxt.operation_id):
-            LOG.error('Refused %s: context.operation_id: it is no id, so nobody could ask for the outcome', action)
+            LOG.error('Refused %s: context.operation_id is not a valid id, no client could query the outcome', action)
             return
         try:
             operation = self._operation(action, ctxt.operation_id, ctxt.request_id, arguments)
         except exception.InvalidInput as error:
             LOG.error('Refused %s, operation %s: %s', action, ctxt.operation_id, error)
             operation = _refused(action, ctxt, arguments, error)
-        with _left_with_the_broker():
+        with _not_acknowledged():
             self._intake.take(operation)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Take what is cast to us inside in at the end, at the cost of one. See :mod:`aliasagent.messaging.rpc_server`.
+        """Accept the casts inside with one write at the end. See :mod:`aliasagent.messaging.rpc_server`.
 
-        :raises NotTaken: some of it was not taken.
+        :raises NotAccepted: some of the casts were not accepted.
         """
-        with _left_with_the_broker(), self._intake.together():
+        with _not_acknowledged(), self._intake.together():
             yield
 
 
 @contextlib.contextmanager
-def _left_with_the_broker() -> Iterator[None]:
-    """Have messages come again whose operations the journal could not take."""
+def _not_acknowledged() -> Iterator[None]:
+    """Raise :exc:`NotAccepted`, so that the broker redelivers a message, if the journal cannot be written."""
     try:
         yield
     except exception.JournalError as error:
-        raise rpc_server.NotTaken from error
+        raise rpc_server.NotAccepted from error
 
 
 def _refused(action: Action, ctxt: RequestContext, arguments: Json, error: exception.AliasAgentError) -> Operation:
-    """A record of what was refused, for whoever waits for it; of the arguments it keeps only the ids, if they are."""
+    """Make the failed operation of a refused request. Keeps only the valid ids of its arguments."""
 
     def id_or_nothing(value: object) -> str:
         return value if isinstance(value, str) and contract.is_id(value) else ''
@@ -243,15 +243,15 @@ def _refused(action: Action, ctxt: RequestContext, arguments: Json, error: excep
     )
 
 
-def _look(instance: str, look: GuestStatus) -> Json:
-    """What was seen at a guest as a caller gets it."""
+def _status_json(instance: str, status: GuestStatus) -> Json:
+    """Return the status of a guest as clients receive it."""
     return {
         'instance': instance,
-        'name': look.name,
-        'aliased': look.report.aliased,
-        'remaining': look.report.remaining,
-        'pending': look.report.pending,
-        'error': look.error,
+        'name': status.name,
+        'aliased': status.report.aliased,
+        'remaining': status.report.remaining,
+        'pending': status.report.pending,
+        'error': status.error,
         'devices': [
             {
                 'device': step.device,
@@ -259,13 +259,13 @@ def _look(instance: str, look: GuestStatus) -> Json:
                 'reason': step.reason,
                 'alias': step.alias,
             }
-            for step in look.report.steps
+            for step in status.report.steps
         ],
     }
 
 
-def _shown(operation: Operation) -> Json:
-    """An operation as a caller sees it: without the arguments, which may hold secrets."""
+def _operation_json(operation: Operation) -> Json:
+    """Return an operation as clients receive it: without the arguments, which may hold secrets."""
 
     def time(seconds: float | None) -> str | None:
         return None if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The old place of the client, for programs that were written for it."""
+"""The former module of the client, kept for programs that import it."""
 
 from aliasagent.client import ComputeAPI
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The published schema of every message (JSON Schema, draft 2020-12).
 
-That of a request stands with its type in :mod:`aliasagent.requests`. ``connection_info`` keeps Cinder's shape and may
-hold more than is listed, as Cinder sends it. ``port`` and ``hostdev`` are ours, with Neutron's, os-vif's and libvirt's
-names, and hold nothing else. What a ``format`` means is told by :mod:`aliasagent.requests.formats`.
+The schema of a request is with its type in :mod:`aliasagent.requests`. ``connection_info`` has the form that Cinder
+sends, and may have more fields than the schema lists. ``port`` and ``hostdev`` have names of Neutron, os-vif and
+libvirt, and may have no other fields. :mod:`aliasagent.requests.formats` defines each ``format``.
 """
 
 from aliasagent.actions import Action

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which the agent's parts start, drain and stop."""
+"""Starts and stops the components of the agent, in order."""
 
 import functools
 import logging
@@ -26,8 +26,8 @@ from aliasagent.messaging import rpc_server
 from aliasagent.observe import reports
 from aliasagent.observe.metrics import Components
 from aliasagent.observe.metrics import Metrics
+from aliasagent.operations import hints
 from aliasagent.operations import knowledge
-from aliasagent.operations import told
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lock import JournalLock
@@ -44,20 +44,20 @@ from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
 
-#: What is listened to.
+#: The topics on which the agent receives messages.
 _TOPICS = (rpc.TOPIC, rpc.ALT_TOPIC)
-#: Seconds between two times that old operations are forgotten.
+#: Seconds between two deletions of old operations.
 _PRUNE_SECONDS = 600.0
-#: Seconds that a signal waits at most, if it did not wake the main thread.
+#: Seconds after which the main thread handles a signal that did not wake it.
 _SIGNAL_SECONDS = 0.5
-#: Seconds that the rest of a stop takes at most, after running work has ended.
+#: Seconds that a stop may take after the running operations have ended.
 _STOP_REST_SECONDS = 5.0
 
 
 class ComputeService(service.Service):
-    """The agent: connects to the hypervisor, looks, then listens.
+    """The agent: connects to the hypervisor, reconciles the guests, then listens for requests.
 
-    All of that happens in a thread, so that a signal finds the main thread free while something is waited for.
+    The start runs in its own thread, so that the main thread can handle signals while the start waits.
     """
 
     def __init__(self, conf: cfg.ConfigOpts, *, host: Host | None = None) -> None:
@@ -91,14 +91,14 @@ class ComputeService(service.Service):
             self._unplugs,
             self._retry_policy,
             self._within,
-            self._known,
+            self._hints,
             dead_vlan=lambda: bool(conf.libvirt.ovs_dead_vlan),
         )
-        keep = functools.partial(told.keep, self._journal)
+        keep = functools.partial(hints.keep, self._journal)
         self._reconciler = Reconciler(
-            self._host, self._queues.submit, self._queues.submit_if_idle, self._known, keep
+            self._host, self._queues.submit, self._queues.submit_if_idle, self._hints, keep
         )
-        self._relocation = Relocation(self._host, conf.reconcile.save_directory, self._known, keep, self._within)
+        self._relocation = Relocation(self._host, conf.reconcile.save_directory, self._hints, keep, self._within)
         self._runner = Runner(
             self._journal,
             self._queues,
@@ -122,18 +122,18 @@ class ComputeService(service.Service):
         self._starter = threading.Thread(target=self._start, name='start', daemon=True)
 
     def start(self) -> None:
-        """Begin to start; :meth:`wait` waits for the end."""
+        """Start the agent in the background; :meth:`wait` waits for its end."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGHUP, self._on_hangup)
         self._starter.start()
 
     def wait(self) -> None:
-        """Serve until :meth:`stop`, or until the start has failed.
+        """Wait until :meth:`stop`, or until the start has failed.
 
-        :raises Exception: what made the start fail.
+        :raises Exception: the error of the start.
         """
-        # NOTE: asleep, and holding no lock, for the handler of a signal calls stop() from inside this wait. And not for
-        # long: a signal that comes in the moment before the main thread goes to sleep is handled when it wakes.
+        # NOTE: sleeps without a lock, because a signal handler calls stop() inside this wait; and sleeps for a short
+        # time, because a signal just before a sleep is handled only after that sleep.
         while self._failure is None and not self._stopping.is_set():
             time.sleep(_SIGNAL_SECONDS)
         if self._failure is not None:
@@ -141,11 +141,11 @@ class ComputeService(service.Service):
         super().wait()
 
     def stop(self, graceful: bool = True) -> None:
-        """Take nothing in any more, let running work end, and leave the rest in the journal."""
+        """Accept no more requests, wait for running operations, and leave the others in the journal."""
         LOG.info('Stopping')
         self._stopping.set()
         self._intake.close()
-        # From now on nothing begins, or what is left now could be overtaken by what comes after it on the same guest.
+        # No operation starts from now on: it could overtake one on the same guest that was not accepted.
         self._queues.close(0)
         self._moves.close(0)
         self._relocation.end_waits()
@@ -155,7 +155,7 @@ class ComputeService(service.Service):
         super().stop(graceful)
         self._runner.close()
         if not all(them.close(max(0.0, end - time.monotonic())) for them in (self._queues, self._moves)):
-            LOG.warning('What runs still is left as it is, and looked at after the next start')
+            LOG.warning('Some operations are still running; the agent checks their guests at its next start')
         self._unplugs.close()
         self.metrics.close()
         self._host.close()
@@ -166,13 +166,13 @@ class ComputeService(service.Service):
         LOG.info('Stopped')
 
     def _stop_seconds(self) -> float:
-        """How long running work may take to end, so that the rest of the stop fits into the time there is."""
+        """Return how many seconds the stop may wait for running operations, out of ``graceful_shutdown_timeout``."""
         timeout = float(getattr(self._conf, 'graceful_shutdown_timeout', 0) or 3600)
         return max(timeout - _STOP_REST_SECONDS, timeout / 2)
 
     def _stop_servers(self, end: float) -> None:
-        # Side by side, for each takes its time to notice, and takes in what comes until then. And a question that the
-        # hypervisor does not answer must not hold up the stop.
+        # At the same time, because each server needs a moment to stop, and accepts messages until then. A call that
+        # waits for the hypervisor must not block the stop.
         stops = [threading.Thread(target=_drain, args=(server,), name='drain', daemon=True) for server in self._servers]
         for stop in stops:
             stop.start()
@@ -182,7 +182,7 @@ class ComputeService(service.Service):
     def _start(self) -> None:
         try:
             if (doubt := mounts.doubt()) is not None:
-                LOG.warning("The host's mounts are not known: %s", doubt)
+                LOG.warning("The host's mounts are unknown: %s", doubt)
             self._serve_metrics()
             self._host.start()
             while not self._host.wait_connected(0.2):
@@ -191,11 +191,11 @@ class ComputeService(service.Service):
             self._runner.recover()
             if self._notifications is not None:
                 self._notifications.start()
-            first_pass = threading.Thread(target=self._reconcile, name='first-pass', daemon=True)
-            first_pass.start()
-            first_pass.join(self._conf.reconcile.startup_timeout)
-            if first_pass.is_alive():
-                LOG.info('The guests are still being reconciled; listening meanwhile')
+            first_run = threading.Thread(target=self._reconcile, name='first-reconcile', daemon=True)
+            first_run.start()
+            first_run.join(self._conf.reconcile.startup_timeout)
+            if first_run.is_alive():
+                LOG.info('The guests are still being reconciled; the agent accepts requests meanwhile')
             self._listen()
             if self._stopping.is_set():
                 return
@@ -213,8 +213,8 @@ class ComputeService(service.Service):
             try:
                 self.metrics.serve(options.host, options.port)
             except OSError as error:
-                # The guests are served all the same.
-                LOG.error('The metrics cannot be read at %s:%d: %s', options.host, options.port, error)
+                # The agent works without metrics.
+                LOG.error('The metrics cannot be served at %s:%d: %s', options.host, options.port, error)
 
     def _listen(self) -> None:
         transport = rpc.transport(self._conf)
@@ -236,10 +236,10 @@ class ComputeService(service.Service):
         return len(servers) == len(_TOPICS) and all(server.is_connected for server in servers)
 
     def _reconcile(self) -> float:
-        """The periodic task; returns the seconds until the next time."""
+        """Reconcile all guests, and return the seconds until the next run."""
         try:
             self._reconciler.run()
-            self.metrics.passed()
+            self.metrics.reconciled()
         except exception.HypervisorUnavailable as error:
             LOG.warning('The guests are not reconciled now: %s', error)
         except Exception:
@@ -248,18 +248,18 @@ class ComputeService(service.Service):
         return float(self._conf.reconcile.interval)
 
     def _prune(self) -> float:
-        """The periodic task that forgets old operations; returns the seconds until the next time."""
+        """Delete old operations from the journal, and return the seconds until the next run."""
         options = self._conf.operations
         try:
             forgotten = self._journal.prune(options.keep_days * 86400, options.keep_count)
         except exception.JournalError as error:
-            LOG.warning('Old operations are kept for now: %s', error)
+            LOG.warning('Old operations cannot be deleted from the journal: %s', error)
         else:
-            LOG.debug('%d old operations are forgotten', forgotten)
+            LOG.debug('Deleted %d old operations from the journal', forgotten)
         return _PRUNE_SECONDS
 
-    def _known(self, instance: str) -> list[Record]:
-        """What the agent knows of a guest's devices: those that it attached, and what inventories said."""
+    def _hints(self, instance: str) -> list[Record]:
+        """Return the hints about the devices of a guest, from attaches and inventories."""
         return knowledge.of_guest(self._journal, instance)
 
     def _retry_policy(self) -> RetryPolicy:
@@ -269,27 +269,27 @@ class ComputeService(service.Service):
         return Bounds(**{kind: tuple(patterns) for kind, patterns in self._conf.allowed.items()})
 
     def _on_hangup(self, _signal: int, _frame: object) -> None:
-        # In a thread, for the handler interrupts the main thread wherever it stands.
+        # In a thread, because the signal interrupts the main thread at any point.
         threading.Thread(target=self._reload, name='reload', daemon=True).start()
 
     def _reload(self) -> None:
         try:
-            # First, for what is read again is in use from then on, whether it can be understood or not.
+            # First, because reloaded options take effect at once, even if they are not valid.
             reading.check_again(self._conf)
             self._conf.mutate_config_files()
         except (cfg.Error, OSError) as error:
-            LOG.error('The options could not be read again; the old ones stay: %s', error)
+            LOG.error('The options could not be reloaded; the agent keeps the previous ones: %s', error)
         else:
-            LOG.info('Read the mutable options again')
+            LOG.info('Reloaded the mutable options')
 
 
 def _drain(server: Any) -> None:
-    """Take nothing in any more, and wait for what was taken in."""
+    """Stop a server, and wait until it has handled the messages that it received."""
     server.stop()
     server.wait()
 
 
 def _hosts(transport: oslo_messaging.Transport) -> str:
-    """Where a transport connects to, without its credentials."""
+    """Return the addresses of a transport, without credentials."""
     url = oslo_messaging.TransportURL.parse(transport.conf)
     return ', '.join(f'{url.transport}://{host.hostname}:{host.port}' for host in url.hosts) or f'{url.transport}://'

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The private parts of oslo.messaging that this release uses, and whether the installed one has them.
+"""Checks that the installed oslo.messaging has the private attributes that this release uses.
 
-They decide when the broker may forget a message. With other parts a cast could be acknowledged before it is recorded,
-and be lost without any error. They are looked up by their names: what imports them would fail before it could say why.
+The attributes decide when the broker may delete a message. If they differ, a cast could be acknowledged before it is
+recorded, and be lost without an error. The check resolves them by name: an import of a missing one would fail before
+the check could report why.
 """
 
 import inspect
@@ -11,7 +12,7 @@ from importlib import metadata
 from typing import Any
 
 _DRIVERS = 'oslo_messaging._drivers'
-#: What is called or replaced, and its parameters.
+#: Functions that the agent calls or replaces, with their parameters.
 _CALLED = {
     'oslo_messaging:Notifier._notify': 'self, ctxt, event_type, payload, priority, publisher_id, retry',
     'oslo_messaging:Transport._send_notification': 'self, target, ctxt, message, version, retry',
@@ -31,7 +32,7 @@ _CALLED = {
         'rabbit_ha_queues, rabbit_queue_ttl, rabbit_quorum_queue, rabbit_quorum_queue_config, rabbit_stream_fanout'
     ),
 }
-#: What else has to be there.
+#: Other attributes that have to exist.
 _THERE = (
     f'{_DRIVERS}.amqp:amqp_opts',
     f'{_DRIVERS}.amqpdriver:AMQPListener.use_cache',
@@ -40,7 +41,7 @@ _THERE = (
     f'{_DRIVERS}.impl_rabbit:QuorumMemConfig',
     f'{_DRIVERS}.impl_rabbit:rabbit_opts',
 )
-#: Attributes that an object gets when it is made, by the method that sets them.
+#: Attributes of objects, by the method that sets them.
 _SET = {
     'oslo_messaging:Notifier.__init__': ('_driver_mgr',),
     'oslo_messaging.rpc.dispatcher:RPCDispatcher.__init__': ('access_policy', 'endpoints'),
@@ -52,9 +53,9 @@ _SET = {
 
 
 class UnknownMessaging(Exception):
-    """oslo.messaging is not as this release knows it, so that a cast could be lost.
+    """oslo.messaging differs from the tested versions, so that a cast could be lost.
 
-    :param reason: what is different.
+    :param reason: the difference.
     """
 
     def __init__(self, reason: str) -> None:
@@ -65,29 +66,29 @@ class UnknownMessaging(Exception):
 
 
 def check() -> None:
-    """Refuse an oslo.messaging whose private parts are not known. To be called before they are imported.
+    """Check the private attributes of oslo.messaging. Call this before they are imported.
 
-    :raises UnknownMessaging: a part is missing, or has other parameters.
+    :raises UnknownMessaging: an attribute is missing, or has other parameters.
     """
     for name in _THERE:
         _find(name)
     for name, expected in _CALLED.items():
         found = ', '.join(inspect.signature(_find(name)).parameters)
         if found != expected:
-            raise UnknownMessaging(f'{_words(name)} takes ({found}), not ({expected})')
+            raise UnknownMessaging(f'{_dotted(name)} takes ({found}), not ({expected})')
     for name, attributes in _SET.items():
         used = _find(name).__code__.co_names
         for attribute in attributes:
             if attribute not in used:
-                raise UnknownMessaging(f'{_words(name)} sets no {attribute}')
+                raise UnknownMessaging(f'{_dotted(name)} sets no {attribute}')
 
 
 def _find(name: str) -> Any:
     try:
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError) as error:
-        raise UnknownMessaging(f'there is no {_words(name)}') from error
+        raise UnknownMessaging(f'there is no {_dotted(name)}') from error
 
 
-def _words(name: str) -> str:
+def _dotted(name: str) -> str:
     return name.replace(':', '.')

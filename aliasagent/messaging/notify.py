@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How notifications are sent."""
+"""The notifier, which raises errors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,36 +12,36 @@ from aliasagent.client import rpc
 
 
 class Notifier(oslo_messaging.Notifier):
-    """Raises what kept a notification from being sent: oslo.messaging's own writes it to the log, and goes on.
+    """Raises an error if a notification is not sent; the notifier of oslo.messaging only logs the error.
 
-    Of a broker that is away it hears nothing, for it tries again by itself (``retry=-1``), but of one that refuses: the
-    queue, for one, was declared otherwise by another service. Used by one thread at a time.
+    While the broker is away, the notifier retries (``retry=-1``) and raises nothing. It raises if the broker refuses,
+    for example because another service has declared the queue with other arguments. Used by one thread at a time.
 
-    What it reaches into is private: :mod:`aliasagent.messaging.known` checks it when the agent starts.
+    The attributes that it replaces are private: :mod:`aliasagent.messaging.known` checks them when the agent starts.
     """
 
     def __init__(self, transport: oslo_messaging.Transport, **kwargs: Any) -> None:
         super().__init__(transport, **kwargs)
         self._errors: list[Exception] = []
-        # The drivers for messages swallow the transport's errors; the notifier those of all other drivers.
-        transport._send_notification = self._noted(transport._send_notification)
+        # The messaging drivers suppress errors of the transport; the notifier suppresses errors of all drivers.
+        transport._send_notification = self._recorded(transport._send_notification)
         for extension in self._driver_mgr.extensions:
-            extension.obj.notify = self._noted(extension.obj.notify)
+            extension.obj.notify = self._recorded(extension.obj.notify)
 
-    def _noted(self, function: Callable[..., None]) -> Callable[..., None]:
-        def noted(*args: Any, **kwargs: Any) -> None:
+    def _recorded(self, function: Callable[..., None]) -> Callable[..., None]:
+        def recorded(*args: Any, **kwargs: Any) -> None:
             try:
                 function(*args, **kwargs)
             except Exception as error:
                 self._errors.append(error)
                 raise
 
-        return noted
+        return recorded
 
     def _notify(self, *args: Any, **kwargs: Any) -> None:
-        """Send one.
+        """Send a notification.
 
-        :raises NotificationNotSent: not all topics and drivers that are configured have got it.
+        :raises NotificationNotSent: a configured topic or driver has not received it.
         """
         self._errors.clear()
         super()._notify(*args, **kwargs)
@@ -50,7 +50,7 @@ class Notifier(oslo_messaging.Notifier):
 
 
 def notifier(conf: cfg.ConfigOpts, host: str) -> Notifier | None:
-    """What sends notifications, or says that it could not; None if none are configured (``driver``)."""
+    """Return the notifier; None if no ``driver`` of notifications is configured."""
     rpc.set_defaults(conf)
     transport = oslo_messaging.get_notification_transport(conf)
     if not set(conf.oslo_messaging_notifications.driver) - {'', 'noop'}:

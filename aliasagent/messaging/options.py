@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our defaults for options of oslo.messaging, in the sample of the configuration and in the documents."""
+"""Sets defaults for options of oslo.messaging in the sample configuration and in the documents."""
 
 from oslo_config import cfg
 from oslo_messaging._drivers import amqp
@@ -9,6 +9,6 @@ from aliasagent.client import rpc
 
 
 def set_defaults() -> None:
-    """Write our defaults into the lists of options that the generator of the sample reads."""
+    """Change the defaults in the lists of options that the sample generator reads."""
     for known in (amqp.amqp_opts, impl_rabbit.rabbit_opts):
         cfg.set_defaults(known, **rpc.DEFAULTS)

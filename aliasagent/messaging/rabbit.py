@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What oslo.messaging's driver for RabbitMQ makes of its options: its own functions tell, for it alone knows."""
+"""Interprets the options for RabbitMQ with the functions of oslo.messaging's own driver."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from oslo_messaging._drivers import impl_rabbit
 
 
 def queue_arguments(options: Any) -> Any:
-    """The arguments with which the queue of a topic is declared.
+    """Return the arguments with which the driver declares the queue of a topic.
 
     :param options: the group ``oslo_messaging_rabbit``.
     :raises RuntimeError: the options contradict each other.
@@ -21,5 +21,5 @@ def queue_arguments(options: Any) -> Any:
 
 
 def ssl_version(name: str) -> Any:
-    """The version of TLS that the option ``ssl_version`` names, as the module ``ssl`` knows it."""
+    """Return the constant of the module ``ssl`` for a value of the option ``ssl_version``."""
     return impl_rabbit.Connection.validate_ssl_version(name)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the private parts of oslo.messaging do what :mod:`aliasagent.messaging.rpc_server` was written for.
+"""Checks that the private code of oslo.messaging behaves as :mod:`aliasagent.messaging.rpc_server` needs it.
 
-That they are there, :mod:`aliasagent.messaging.known` says. Here a message is sent through them before the agent
-starts.
+:mod:`aliasagent.messaging.known` checks that the attributes exist. This module sends a message through them before the
+agent starts.
 """
 
 import types
@@ -19,9 +19,9 @@ _ORDER = ['received', 'handled', 'acknowledged']
 
 
 def check(transport: oslo_messaging.Transport) -> None:
-    """Refuse an oslo.messaging that handles a message otherwise than expected.
+    """Check that oslo.messaging acknowledges a cast only after the endpoint has handled it.
 
-    :param transport: from :func:`aliasagent.client.transport`; it is not connected.
+    :param transport: from :func:`aliasagent.client.transport`; the check does not connect it.
     :raises UnknownMessaging: a cast cannot be handled, or is not acknowledged after it was handled.
     """
     try:
@@ -33,7 +33,7 @@ def check(transport: oslo_messaging.Transport) -> None:
 
 
 class _Message(dict[str, Any]):
-    """A message as the driver for RabbitMQ hands it on."""
+    """A message as the driver for RabbitMQ passes it on."""
 
     def __init__(self, happened: list[str]) -> None:
         super().__init__(method='cast', args={}, version='1.0', _unique_id='check')
@@ -44,7 +44,7 @@ class _Message(dict[str, Any]):
 
 
 def _send(transport: oslo_messaging.Transport) -> list[str]:
-    """Send a cast through the driver's listener and the server; what happened to it."""
+    """Send a cast through the driver's listener and the server, and return the steps that happened."""
     happened: list[str] = []
 
     class Endpoint:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server: what it takes in, in which order, and what it tells the broker."""
+"""The RPC server: handles casts in order, and acknowledges them only when they are recorded."""
 
 import contextlib
 import logging
@@ -22,28 +22,27 @@ from aliasagent.messaging import known
 
 LOG = logging.getLogger(__name__)
 
-#: The longest value that is repeated in an error; a longer one is cut.
-_SHOWN = 80
-#: How many messages are handled together, if the broker sends so many before it is told of one. The first one waits for
-#: the last one.
+#: The number of characters after which an error cuts a value.
+_LONGEST = 80
+#: How many messages are handled and then acknowledged together. The first one waits for the last one.
 _MOST_TOGETHER = 20
-#: Seconds for the rest of a message of which some is here.
+#: Seconds to wait for the rest of a message that has arrived in part.
 _MOMENT = 0.005
 
 
-class NotTaken(Exception):
-    """An endpoint's word that a message is to stay with the broker: it is not acknowledged, and comes again."""
+class NotAccepted(Exception):
+    """An endpoint did not accept a message. The server does not acknowledge it, and the broker redelivers it."""
 
 
 class _LateListener(amqpdriver.RpcAMQPListener):
-    """Leaves it to the server to acknowledge what is handled in order; the rest is acknowledged as it comes.
+    """Leaves messages that are handled in order for the server to acknowledge; acknowledges others on receipt.
 
-    Of the context only texts and the like are handed on: oslo.messaging would stumble over the rest when it has already
-    acknowledged the message, and take nothing in for a second.
+    Removes objects and lists from the context of a message: oslo.messaging would fail on them after it has acknowledged
+    the message, and receive nothing for a second.
     """
 
     in_order: frozenset[str] = frozenset()
-    # What comes a second time is for the endpoint to tell: that it came before does not mean that it was handled.
+    # The endpoint detects duplicates: a message that was received before was not necessarily handled.
     use_cache = False
 
     def __call__(self, message: Any) -> None:
@@ -56,17 +55,17 @@ class _LateListener(amqpdriver.RpcAMQPListener):
             super().__call__(message)
 
     def next_here(self) -> Any:
-        """The next message, if it is here already or comes in this moment; else None."""
+        """Return the next message, if it has arrived or arrives in this moment; else None."""
         if not self.incoming and self._is_readable():
             with contextlib.suppress(common.Timeout):
                 self.conn.consume(timeout=_MOMENT)
         return self.incoming.pop(0) if self.incoming else None
 
     def _is_readable(self) -> bool:
-        """Whether the broker has sent something. What TLS has decrypted already is not seen."""
+        """Return whether the socket has data. Misses data that TLS has decrypted already."""
         sock = getattr(getattr(self.conn.channel, 'connection', None), 'sock', None)
         if sock is None or sock.fileno() < 0:
-            return False  # the connection is lost; whoever polls makes another
+            return False  # the connection is lost; the next poll opens another
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         return bool(poll.poll(0))
@@ -77,16 +76,16 @@ def _is_one_of(method: object, methods: frozenset[str]) -> bool:
 
 
 class _Checked:
-    """Has a dispatcher handle messages that somebody can be meant to handle, and refuses all others by one clear error.
+    """Passes messages that an endpoint can handle to a dispatcher, and refuses all others with one clear error.
 
-    It goes to whoever waits for an answer, and into the log if nobody does. A dispatcher left to itself answers a
-    message that is not as it must be by some error of Python's own, and never ends the thread that tells a patient
-    caller that its request is being handled, if there is no such method.
+    The client receives the error if it waits for an answer; otherwise the error is logged. Without this check, the
+    dispatcher answers a malformed message with an arbitrary error of Python, and if the method does not exist, it never
+    ends the thread that sends heartbeats to a client with a ``call_monitor_timeout``.
     """
 
     _VERSION = re.compile(r'[0-9]{1,9}(\.[0-9]{1,9}){1,2}', re.ASCII)
-    #: Seconds that a caller may want to be told in; what it says beyond that is no wish that makes sense.
-    _PATIENT = range(2, 86400)
+    #: The values of a ``call_monitor_timeout`` that are valid; others are ignored.
+    _MONITOR_SECONDS = range(2, 86400)
 
     def __init__(self, inner: dispatcher.RPCDispatcher) -> None:
         self._dispatcher = inner
@@ -99,31 +98,31 @@ class _Checked:
             if not getattr(incoming, 'orig_msg_id', None):
                 LOG.error('Refused a message: %s: %s', type(error).__name__, error)
             raise dispatcher.ExpectedException() from error
-        if not isinstance(incoming.client_timeout, int) or incoming.client_timeout not in self._PATIENT:
+        if not isinstance(incoming.client_timeout, int) or incoming.client_timeout not in self._MONITOR_SECONDS:
             incoming.client_timeout = None
         if not isinstance(message.get('args', {}), dict):
-            # For the endpoint to refuse: it keeps a record of what it refuses, for whoever asks for it.
+            # The endpoint refuses this, and records the refusal for a client that queries the outcome.
             message['args'] = {'args': message['args']}
         try:
             return self._dispatcher.dispatch(incoming)
-        except NotTaken as error:
-            incoming.is_not_taken = True
+        except NotAccepted as error:
+            incoming.is_not_accepted = True
             raise dispatcher.ExpectedException() from error
 
     def _check(self, message: Any) -> None:
         method, version, namespace = message.get('method'), message.get('version', '1.0'), message.get('namespace')
         if not isinstance(method, str):
-            raise dispatcher.NoSuchMethod(_shown(method))
+            raise dispatcher.NoSuchMethod(_printable(method))
         endpoints = self._dispatcher.endpoints
         targets = [getattr(endpoint, 'target', None) or oslo_messaging.Target() for endpoint in endpoints]
         if not any(namespace in target.accepted_namespaces and self._serves(target, version) for target in targets):
-            raise dispatcher.UnsupportedVersion(_shown(version), method=_shown(method))
+            raise dispatcher.UnsupportedVersion(_printable(version), method=_printable(method))
         allowed = self._dispatcher.access_policy.is_allowed
         if not any(hasattr(endpoint, method) and allowed(endpoint, method) for endpoint in endpoints):
-            raise dispatcher.NoSuchMethod(_shown(method))
+            raise dispatcher.NoSuchMethod(_printable(method))
 
     def _serves(self, target: oslo_messaging.Target, version: object) -> bool:
-        """Whether a target's version is the wanted one, or a later one that has all of it."""
+        """Return whether a target's version is compatible with the wanted one."""
         if not isinstance(version, str) or not self._VERSION.fullmatch(version):
             return False
         (major, *wanted), (own_major, *own) = (
@@ -132,30 +131,30 @@ class _Checked:
         return major == own_major and wanted <= own
 
 
-def _shown(value: object) -> str:
-    """What somebody sent, fit for a log line."""
+def _printable(value: object) -> str:
+    """Return a value that a client sent, fit for a log line."""
     text = value if isinstance(value, str) and value.isidentifier() else repr(value)
-    return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}... ({len(text)} characters)'
+    return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}... ({len(text)} characters)'
 
 
 class InOrderServer(server.RPCServer):
-    """Hands some methods to their endpoint in the order they came, and takes more in only after that.
+    """Passes the casts of some methods to their endpoint in order, and acknowledges them afterwards.
 
-    oslo.messaging tells the broker that it has a message before the endpoint sees it, so a crash loses those that wait
-    in its memory, and the one in the endpoint's hands. So what nobody waits for is handled in the thread that takes
-    messages in, and only then acknowledged: the endpoint must be quick, or wait if the rest is to stay with the broker.
-    It gets a message again that was not acknowledged before a crash or a lost connection, and has to know those. Calls
-    go to the pool: their senders can ask again.
+    oslo.messaging acknowledges a message before the endpoint receives it, so that a crash loses messages in its memory
+    and in the endpoint. This server handles casts in the thread that receives messages, and acknowledges them only
+    then: the endpoint must be quick, or wait to keep further messages at the broker. The broker redelivers a message
+    that was not acknowledged before a crash or a lost connection, and the endpoint has to detect duplicates. Calls go
+    to the thread pool, because clients can retry them.
 
-    Those that are here already are handled together, which spares the endpoint to wait for the disk once for each.
+    Casts that have arrived already are handled together, so that the endpoint waits for the disk only once.
 
-    ``_on_incoming`` and the listener are no public parts of oslo.messaging: :mod:`aliasagent.messaging.known` and
+    ``_on_incoming`` and the listener are private in oslo.messaging: :mod:`aliasagent.messaging.known` and
     :mod:`aliasagent.messaging.rpc_parts` check them when the agent starts.
     """
 
     #: The methods that are handled in order.
     in_order: frozenset[str] = frozenset()
-    #: What is around the handling of some messages. They are acknowledged after it, and not if it raises NotTaken.
+    #: Wraps the handling of some messages. They are acknowledged after it, unless it raises NotAccepted.
     together: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
     def __init__(self, transport: Any, target: Any, inner: Any, executor: Any = None) -> None:
@@ -164,17 +163,17 @@ class InOrderServer(server.RPCServer):
     def _create_listener(self) -> Any:
         listener = super()._create_listener()
         poller = getattr(listener, '_poll_style_listener', None)
-        # Of the drivers that are known, only that for RabbitMQ acknowledges at all.
+        # Of the supported drivers, only the one for RabbitMQ acknowledges messages.
         if type(poller) is amqpdriver.RpcAMQPListener:
             self.late(poller)
         elif type(poller) is not impl_fake.FakeListener:
-            with contextlib.suppress(Exception):  # it is not known whether it can be closed
+            with contextlib.suppress(Exception):  # an unknown listener may have no cleanup()
                 listener.cleanup()
             raise known.UnknownMessaging(f'its listener is {type(poller).__module__}.{type(poller).__name__}')
         return listener
 
     def late(self, poller: Any) -> Any:
-        """Have the driver's listener leave it to this server to acknowledge what is handled in order."""
+        """Make the driver's listener leave the acknowledgement of casts to this server."""
         poller.__class__ = _LateListener
         poller.in_order = self.in_order
         return poller
@@ -190,17 +189,17 @@ class InOrderServer(server.RPCServer):
             after = None
         with context.restored():
             self._handle(messages)
-        # Not before those that came before it.
+        # After the messages that arrived before it.
         if after is not None:
             super()._on_incoming([after])
 
     def _here(self) -> Any:
-        """The next message, if it is here already; else None."""
+        """Return the next message, if it has arrived already; else None."""
         poller = getattr(self.listener, '_poll_style_listener', None)
         return poller.next_here() if isinstance(poller, _LateListener) else None
 
     def _is_in_order(self, incoming: Any) -> bool:
-        # Who waits for an answer may be gone: nobody else shall have to wait until that is clear.
+        # A call is not handled in order: its client may be gone, and the answer to it must not delay other messages.
         is_call = getattr(incoming, 'orig_msg_id', None)
         return not is_call and _is_one_of(incoming.message.get('method'), self.in_order)
 
@@ -209,10 +208,10 @@ class InOrderServer(server.RPCServer):
             with self.together():
                 for message in messages:
                     self._process_incoming([message])
-                    if getattr(message, 'is_not_taken', False):
-                        raise NotTaken
-        except NotTaken:
-            # They all come again; those that were taken are known then.
+                    if getattr(message, 'is_not_accepted', False):
+                        raise NotAccepted
+        except NotAccepted:
+            # The broker redelivers all of them; the endpoint detects those that it has accepted.
             return
         for message in messages:
             self._acknowledge(message)
@@ -222,24 +221,24 @@ class InOrderServer(server.RPCServer):
         if acknowledge is not None:
             try:
                 acknowledge()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the broker sends the message again
+            except Exception as error:  # noqa: BLE001 - after any error the broker redelivers the message
                 ctxt = getattr(incoming, 'ctxt', None)
-                context.RequestContext.from_dict(ctxt if isinstance(ctxt, dict) else {})  # whose it is
-                LOG.warning('A message that was handled will come again: %s', error)
+                context.RequestContext.from_dict(ctxt if isinstance(ctxt, dict) else {})  # the ids for the log line
+                LOG.warning('Not acknowledged, the broker will redeliver a message that was handled: %s', error)
 
     def _process_incoming(self, incoming: Any) -> None:
-        # The thread is used for the next message, and says things of its own meanwhile.
+        # The thread handles the next message, and writes log lines of its own in between.
         with context.restored():
             super()._process_incoming(incoming)
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection stands on which its messages come, as far as this end knows.
+        """Return whether the connection on which messages arrive is up, as far as this end can tell.
 
-        That is the one in use: a thread reads from it, so that its end is seen at once, and that of a broker that falls
-        silent after ``heartbeat_timeout_threshold`` seconds; not, however, while that thread holds a request that has
-        to wait. A driver for tests has no connection that could be lost.
+        A thread reads from the connection and detects its end at once, or after ``heartbeat_timeout_threshold`` seconds
+        if the broker is silent; but not while that thread holds a request that has to wait.
         """
+        # The driver for tests has no connection that could be lost.
         poller = getattr(self.listener, '_poll_style_listener', None)
         if poller is None:
             return False
@@ -256,10 +255,10 @@ def make(
     in_order: Iterable[str] = (),
     together: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Any:
-    """A server for the messages to ``host``. Only methods marked with ``oslo_messaging.expose`` can be called.
+    """Return a server for the messages to ``host``. It serves only methods marked with ``oslo_messaging.expose``.
 
-    :param in_order: the methods that are handled in the order of their messages, in the thread that takes them in.
-    :param together: what is around the handling of some of those, which are acknowledged after it.
+    :param in_order: the methods whose casts are handled in order, in the thread that receives messages.
+    :param together: wraps the handling of some casts, which are acknowledged after it.
     """
     made = oslo_messaging.get_rpc_server(
         transport,

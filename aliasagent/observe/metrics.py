@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent tells a Prometheus of its work. Numbers only: no id of a guest, a device or an operation.
+"""The metrics of the agent for Prometheus. Numbers only: no id of a guest, a device or an operation.
 
-What happens is counted when it happens; what is, is asked for when somebody looks.
+Events are counted when they happen; the current state is read whenever Prometheus scrapes.
 """
 
 import dataclasses
@@ -28,74 +28,73 @@ from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
 
-#: The upper bounds of the durations that are told apart, in seconds: a hot-plug takes a moment, and a guest that does
-#: not let go of a device is asked for minutes.
+#: The upper bounds of the histogram, in seconds: a hot-plug takes milliseconds, an unplug in progress may take minutes.
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 
 
 @dataclasses.dataclass(frozen=True)
 class Components:
-    """Who can be asked."""
+    """The components of the agent whose state metrics and reports read."""
 
     host: Host
     unplugs: Unplugs
     reconciler: Reconciler
     runner: Runner
     intake: Intake
-    #: Whether the message broker is reached.
+    #: Returns whether the connections to the message broker are up.
     is_broker_connected: Callable[[], bool]
 
 
 class Metrics:
-    """The agent's metrics, each in a registry of its own."""
+    """The metrics of one agent, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = prometheus_client.CollectorRegistry()
         self._server: Any = None
         self._operations = prometheus_client.Counter(
             'aliasagent_operations',
-            'Operations that have ended, by what was asked and what became of it.',
+            'Finished operations, by action and outcome.',
             ['action', 'outcome'],
             registry=self.registry,
         )
         self._durations = prometheus_client.Histogram(
             'aliasagent_operation_duration_seconds',
-            'How long the work on an operation took, from its begin to its end.',
+            'Duration of operations from start to end, in seconds.',
             ['action'],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self._retries = prometheus_client.Counter(
             'aliasagent_unplug_retries',
-            'How often a guest was asked once more to release a device.',
+            'Repeated requests to a guest to release a device.',
             registry=self.registry,
         )
         self._timeouts = prometheus_client.Counter(
             'aliasagent_unplug_timeouts',
-            'Devices that a guest did not release within all its attempts.',
+            'Devices that a guest did not release within all attempts.',
             registry=self.registry,
         )
-        self._last_pass = prometheus_client.Gauge(
+        self._last_reconcile = prometheus_client.Gauge(
             'aliasagent_reconcile_last_success_timestamp_seconds',
-            'When all guests were last looked at; 0 if they were not since the start.',
+            'End of the last reconcile run over all guests, as a Unix time; 0 if there was none since the start.',
             registry=self.registry,
         )
         prometheus_client.Info('aliasagent_build', 'The release.', registry=self.registry).info(
             {'version': version.version()}
         )
         prometheus_client.ProcessCollector(registry=self.registry)
-        # A rate needs the zero that it begins with.
+        # rate() needs each series to start from zero.
         for action in Action:
             self._durations.labels(action)
             for outcome in (State.SUCCEEDED, State.FAILED):
                 self._operations.labels(action, outcome)
 
     def watch(self, parts: Components) -> None:
-        """Ask these how they are whenever somebody looks."""
+        """Read the state of these components at each scrape."""
         self.registry.register(_Present(parts))
 
     def serve(self, address: str, port: int) -> None:
-        """Let the metrics be read over HTTP.
+        """Serve the metrics over HTTP.
 
         :raises OSError: the address or the port cannot be used.
         """
@@ -104,18 +103,18 @@ class Metrics:
 
     @property
     def port(self) -> int:
-        """Where they can be read; 0 if nowhere."""
+        """The port of the metrics; 0 if they are not served."""
         return 0 if self._server is None else int(self._server.server_port)
 
     def close(self) -> None:
-        """Let them be read no more."""
+        """Stop serving the metrics."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
 
     def finished(self, operation: Operation, error: BaseException | None, seconds: float | None) -> None:
-        """An operation has ended; as :data:`aliasagent.operations.runner.Observer`."""
+        """Count a finished operation. Is an :data:`aliasagent.operations.runner.Observer`."""
         self._operations.labels(operation.action, State.SUCCEEDED if error is None else State.FAILED).inc()
         if seconds is not None:
             self._durations.labels(operation.action).observe(seconds)
@@ -126,56 +125,56 @@ class Metrics:
     def unplug_timed_out(self) -> None:
         self._timeouts.inc()
 
-    def passed(self) -> None:
-        """All guests were looked at."""
-        self._last_pass.set(time.time())
+    def reconciled(self) -> None:
+        """Record the end of a reconcile run over all guests."""
+        self._last_reconcile.set(time.time())
 
 
 class _Present(registry.Collector):
-    """What is so at the moment."""
+    """Collects metrics of the current state."""
 
     def __init__(self, parts: Components) -> None:
         self._parts = parts
 
     def collect(self) -> Iterable[core.Metric]:
         parts = self._parts
-        yield _gauge('operations_waiting', 'Operations that are taken in and not begun.', parts.runner.waiting)
-        yield _gauge('operations_running', 'Operations that are begun and not ended.', parts.runner.running)
+        yield _gauge('operations_waiting', 'Accepted operations that have not started.', parts.runner.waiting)
+        yield _gauge('operations_running', 'Started operations that have not finished.', parts.runner.running)
         yield _gauge(
             'requests_held',
-            'Whether requests are left with the message broker (1), for want of room or because the journal cannot be '
-            'written, or taken in (0).',
-            int(parts.intake.is_held),
+            'Whether requests wait unacknowledged at the message broker (1), because too many operations wait or the '
+            'journal cannot be written; or are accepted (0).',
+            int(parts.intake.is_blocked),
         )
-        yield _gauge('unplugs_pending', 'Devices that a guest was asked to release.', parts.unplugs.pending)
+        yield _gauge('unplugs_pending', 'Devices whose unplug is in progress.', parts.unplugs.pending)
         yield _gauge(
-            'hypervisor_connected', 'Whether the hypervisor is reached (1) or not (0).', int(parts.host.is_connected)
+            'hypervisor_connected', 'Whether the hypervisor is connected (1) or not (0).', int(parts.host.is_connected)
         )
         yield _gauge(
             'broker_connected',
-            'Whether the connections stand (1) on which requests come from the message broker, or not (0).',
+            'Whether all connections on which the message broker delivers requests are up (1) or not (0).',
             int(parts.is_broker_connected()),
         )
         looks = parts.reconciler.statuses().values()
         guests = core.GaugeMetricFamily(
-            'aliasagent_reconcile_guests', 'Guests, by whether they could be looked at last time.', labels=['state']
+            'aliasagent_reconcile_guests', 'Guests, by whether the agent could read them last.', labels=['state']
         )
         unread = sum(1 for look in looks if look.error)
         guests.add_metric(['read'], len(looks) - unread)
         guests.add_metric(['unread'], unread)
         yield guests
         devices = core.GaugeMetricFamily(
-            'aliasagent_reconcile_devices', 'Devices, by what was found of their alias.', labels=['outcome']
+            'aliasagent_reconcile_devices', 'Devices, by the outcome of their last reconcile.', labels=['outcome']
         )
         for outcome in Outcome:
             devices.add_metric([outcome.name.lower()], sum(look.report.count(outcome) for look in looks))
         yield devices
         yield _gauge(
             'reconcile_pending_devices',
-            "Devices that have their alias with their guest's next start only.",
+            "Devices whose alias takes effect at the guest's next start.",
             sum(len(look.report.pending) for look in looks),
         )
 
 
-def _gauge(name: str, words: str, value: int) -> core.Metric:
-    return core.GaugeMetricFamily(f'aliasagent_{name}', words, value=value)
+def _gauge(name: str, text: str, value: int) -> core.Metric:
+    return core.GaugeMetricFamily(f'aliasagent_{name}', text, value=value)

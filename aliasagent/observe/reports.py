@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent is at, told when somebody asks it by a signal: a report of oslo.reports, with sections of our own.
+"""Reports of the agent's current work on a signal, made with oslo.reports and sections of this project.
 
-A signal interrupts the main thread wherever it stands, with whatever it has locked. So its handler only leaves word,
-and a thread of its own makes the report. The sections ask for what is in memory, and never for the disk, the hypervisor
-or the broker, which may be what hangs.
+A signal interrupts the main thread at any point, with any lock held. So its handler only sets a request in a queue, and
+a separate thread makes the report. The sections read memory only, and never the disk, the hypervisor or the broker,
+which may be the cause of a problem.
 """
 
 import datetime
@@ -34,14 +34,14 @@ LOG = logging.getLogger(__name__)
 
 NAME = 'aliasagent-compute'
 
-#: What a section says, by its keys.
+#: The content of a section.
 Content = Mapping[str, Any]
-#: A section's title, and who knows what it says.
+#: The title of a section, and a function that returns its content.
 Section = tuple[str, Callable[[], Content]]
 
 
 class _Package:
-    """What oslo.reports asks for."""
+    """The package as oslo.reports needs it."""
 
     def vendor_string(self) -> str:
         return 'aliasagent'
@@ -54,9 +54,9 @@ class _Package:
 
 
 class Reports:
-    """Makes a report on SIGUSR2, or when the file changes that ``[oslo_reports] file_event_handler`` names.
+    """Makes a report on SIGUSR2, or on a change of the file that ``[oslo_reports] file_event_handler`` names.
 
-    It goes to standard error, or into a new file in ``[oslo_reports] log_dir``.
+    Writes the report to standard error, or into a new file in ``[oslo_reports] log_dir``.
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
@@ -67,33 +67,33 @@ class Reports:
         self._thread: threading.Thread | None = None
 
         class Report(guru_meditation_report.TextGuruMeditation):
-            """Of this agent only: oslo.reports keeps the sections with the class."""
+            """A report with its own sections: oslo.reports keeps the sections in the class."""
 
             persistent_sections: ClassVar[list[Section]] = []
 
         self._report = Report
 
     def add(self, sections: Iterable[Section]) -> None:
-        """Have reports show these sections, too."""
+        """Add sections to the report."""
         for title, content in sections:
-            self._report.register_section(title, _shown(content))
+            self._report.register_section(title, _section(content))
 
     def start(self) -> None:
-        """Make reports from now on. To be called by the main thread.
+        """Start making reports. Call this in the main thread.
 
         :raises OSError: the file that the option ``file_event_handler`` names cannot be watched.
         """
-        # Not by oslo.reports: its thread could not be ended, and would end by itself if the file is gone for a moment.
+        # Not with the thread of oslo.reports: it cannot be stopped, and it ends if the file is missing for a moment.
         watched = None
         if path := self._conf.oslo_reports.file_event_handler:
             watched = _Watched(path)
         self._thread = threading.Thread(target=self._run, args=(watched,), name='reports', daemon=True)
         self._thread.start()
-        # Also if a file is watched instead: a signal that nobody handles would end the agent.
+        # Also if a file is watched instead: without a handler the signal would end the agent.
         signal.signal(signal.SIGUSR2, self._on_signal)
 
     def close(self) -> None:
-        """Make no reports any more. One that is being made is finished."""
+        """Stop making reports, after a report in progress is finished."""
         if self._thread is not None:
             self._asked.put(False)
             self._thread.join()
@@ -104,7 +104,7 @@ class Reports:
         self._report.handle_signal(_Package(), NAME, self._conf.oslo_reports.log_dir, None)
 
     def _on_signal(self, _signal: int, _frame: object) -> None:
-        # NOTE: the one kind of queue that may be used by what interrupts its own use.
+        # NOTE: SimpleQueue.put() is reentrant, so that a signal handler may call it.
         self._asked.put(True)
 
     def _run(self, watched: '_Watched | None') -> None:
@@ -116,25 +116,25 @@ class Reports:
             except queue.Empty:
                 if watched is None or not watched.has_changed():
                     continue
-                LOG.info('Making a report, as %s has changed', watched.path)
+                LOG.info('Making a report because %s has changed', watched.path)
             else:
                 if watched is not None:
-                    LOG.warning('No report is made on a signal: [oslo_reports] file_event_handler is set')
+                    LOG.warning('No report on SIGUSR2: [oslo_reports] file_event_handler is set')
                     continue
-                LOG.info('Making a report, as a signal asks for it')
+                LOG.info('Making a report because of SIGUSR2')
             try:
                 self.make()
             except Exception:
-                # The next one is asked for all the same.
+                # The next report must still work.
                 LOG.exception('The report could not be made')
             else:
                 LOG.info('The report is made')
 
 
 class _Watched:
-    """A file whose change asks for a report.
+    """A file whose change triggers a report.
 
-    :raises OSError: it cannot be watched.
+    :raises OSError: the file cannot be watched.
     """
 
     def __init__(self, path: str) -> None:
@@ -143,7 +143,7 @@ class _Watched:
         self._trouble = Trouble()
 
     def has_changed(self) -> bool:
-        """Whether the file was changed since the last time that this was asked."""
+        """Return whether the file has changed since the last call."""
         try:
             changed_at = os.stat(self.path).st_mtime
         except OSError as error:
@@ -156,7 +156,7 @@ class _Watched:
 
 
 def sections(parts: Components) -> list[Section]:
-    """What there is to say about the agent's work."""
+    """Return the sections about the agent's work."""
     return [
         ('Operations under way', lambda: _operations(parts)),
         ('Pending unplugs', lambda: {unplug.alias: _unplug(unplug) for unplug in parts.unplugs.under_way()}),
@@ -173,7 +173,7 @@ def _operations(parts: Components) -> Content:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    """Without the arguments, which may hold secrets."""
+    # Without the arguments, which may hold secrets.
     return {
         'action': operation.action.value,
         'device': operation.device or '-',
@@ -195,21 +195,21 @@ def _connections(parts: Components) -> Content:
     return {
         'hypervisor': f'{parts.host.uri}: {"connected" if parts.host.is_connected else "not connected"}',
         'message broker': 'connected' if parts.is_broker_connected() else 'not connected',
-        'requests': 'left with the broker for now' if parts.intake.is_held else 'taken in',
+        'requests': 'waiting at the broker' if parts.intake.is_blocked else 'accepted',
     }
 
 
 def _reconcile(parts: Components) -> Content:
-    return {instance: _look(look) for instance, look in parts.reconciler.statuses().items()}
+    return {instance: _status(status) for instance, status in parts.reconciler.statuses().items()}
 
 
-def _look(look: GuestStatus) -> Content:
+def _status(status: GuestStatus) -> Content:
     return {
-        'name': look.name,
-        'with alias': look.report.aliased,
-        'without': look.report.remaining,
-        'not live yet': ', '.join(look.report.pending) or '-',
-        'error': look.error or '-',
+        'name': status.name,
+        'with alias': status.report.aliased,
+        'without': status.report.remaining,
+        'not live yet': ', '.join(status.report.pending) or '-',
+        'error': status.error or '-',
     }
 
 
@@ -217,15 +217,15 @@ def _time(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec='milliseconds')
 
 
-def _shown(content: Callable[[], Content]) -> Callable[[], Any]:
-    """A section as oslo.reports wants it. One that cannot be told must not take the others along."""
+def _section(content: Callable[[], Content]) -> Callable[[], Any]:
+    """Return a section as oslo.reports needs it; its errors become its content, so that the report is made anyway."""
 
     def make() -> Any:
         try:
-            told: Content = content() or {'none': '-'}
+            found: Content = content() or {'none': '-'}
         except Exception as error:
-            LOG.exception('A section of the report could not be told')
-            told = {'could not be told': f'{type(error).__name__}: {error}'}
-        return with_default_views.ModelWithDefaultViews(dict(told))
+            LOG.exception('A section of the report could not be made')
+            found = {'not available': f'{type(error).__name__}: {error}'}
+        return with_default_views.ModelWithDefaultViews(dict(found))
 
     return make

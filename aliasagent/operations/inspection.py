@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A look into a journal from outside: while an agent works with it or not, and without changing it."""
+"""Reads a journal from another process, whether an agent runs or not, and never changes it."""
 
 import contextlib
 import dataclasses
@@ -18,23 +18,23 @@ _BUSY_SECONDS = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What a journal's file says of itself."""
+    """The layout of a journal, and the number of its unfinished operations."""
 
-    #: Its layout; :data:`aliasagent.operations.journal.VERSION` is the one that an agent of this release brings it to.
+    #: The layout of the file. An agent of this release upgrades it to :data:`aliasagent.operations.journal.VERSION`.
     version: int
-    #: How many operations have no outcome yet.
+    #: The number of operations that are accepted or running.
     unfinished: int
 
     @property
     def is_known(self) -> bool:
-        """Whether an agent of this release can use it."""
+        """Whether an agent of this release can use the journal."""
         return 0 <= self.version <= journal.VERSION
 
 
 def inspect(path: str) -> Inspection | None:
-    """Read what there is; None if there is no such file, which an agent would make.
+    """Read a journal. Returns None if the file does not exist: the agent creates it at its start.
 
-    :raises JournalError: it cannot be read, is damaged, or is no journal.
+    :raises JournalError: the file cannot be read, is damaged, or is not a journal.
     """
     if not os.path.exists(path):
         return None
@@ -55,9 +55,9 @@ def inspect(path: str) -> Inspection | None:
 
 
 def recorded(path: str) -> frozenset[tuple[str, str]]:
-    """List the guests and devices of which the journal says whose they are: by an attach, or by an inventory.
+    """List the pairs of guest and device id that an attach or an inventory has put into the journal.
 
-    :raises JournalError: it cannot be read, or is no journal.
+    :raises JournalError: the file cannot be read, or is not a journal.
     """
     if not os.path.exists(path):
         return frozenset()
@@ -77,7 +77,7 @@ def recorded(path: str) -> frozenset[tuple[str, str]]:
 
 
 def _open(path: str) -> sqlite3.Connection:
-    # SQLite would make a log beside a journal that has none, and could not take it away again. Without a log nobody
-    # writes, and the file alone is all there is.
+    # SQLite would create a write-ahead log beside a journal that has none, and could not remove it again. Without a
+    # log no process writes to the journal, and the file holds everything.
     how = 'mode=ro' if os.path.exists(f'{path}-wal') else 'immutable=1'
     return sqlite3.connect(f'file:{urllib.parse.quote(os.path.abspath(path))}?{how}', uri=True, timeout=_BUSY_SECONDS)

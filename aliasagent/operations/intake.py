@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where operations come in: no more than may wait, and none before the journal has it."""
+"""Bounds the backlog, and accepts an operation only once it is in the journal."""
 
 import contextlib
 import logging
@@ -15,48 +15,48 @@ from aliasagent.trouble import Trouble
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds after which somebody who waits for room looks again.
+#: Seconds between two attempts to accept an operation that waits for room.
 _PAUSE = 0.05
 
 
 class Intake:
-    """The door to the runner.
+    """Accepts operations for the runner.
 
-    :param most: how many operations may wait to be done; asked each time.
+    :param most: returns how many operations may wait at most; called for each operation.
     """
 
     def __init__(self, runner: Runner, most: Callable[[], int]) -> None:
         self._runner = runner
         self._most = most
         self._closing = threading.Event()
-        #: Why a request was left with the broker for the next agent; None if none was.
+        #: Why a request was not acknowledged at the stop, so that the next agent receives it; None if all were.
         self._left: exception.JournalError | None = None
-        #: Why requests have to wait.
+        #: Logs why requests have to wait.
         self._trouble = Trouble()
         self._holding = 0
-        #: What this thread has taken, if it takes several together.
+        #: The operations of this thread inside :meth:`together`.
         self._brought = threading.local()
         self._lock = threading.Lock()
 
     @property
-    def is_held(self) -> bool:
-        """Whether requests are left with the message broker at this moment."""
+    def is_blocked(self) -> bool:
+        """Whether requests wait now, unacknowledged at the message broker."""
         return self._holding > 0
 
     def submit(self, operation: Operation) -> Operation:
-        """Take an operation in at once, or not at all. See :meth:`aliasagent.operations.runner.Runner.accept`.
+        """Accept an operation at once, or refuse it. See :meth:`aliasagent.operations.runner.Runner.accept`.
 
-        :return: what the journal has of it.
-        :raises ServiceBusy: there is no room; the same request may be made again.
+        :return: the operation as the journal has it.
+        :raises ServiceBusy: too many operations wait; the client may retry the request.
         """
         self._refuse_after_left()
         return self._runner.accept(operation, self._most())
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Have what this thread takes inside taken in at the end, at the cost of one.
+        """Collect what this thread passes to :meth:`take` inside, and accept it with one write at the end.
 
-        :raises JournalError: as :meth:`take`; what came after the one that was not taken was not taken, either.
+        :raises JournalError: as :meth:`take`; the operations after the one that failed are not accepted, either.
         """
         self._brought.operations = brought = list[Operation]()
         try:
@@ -66,13 +66,13 @@ class Intake:
         self._take(brought)
 
     def take(self, operation: Operation) -> None:
-        """Take an operation in, however long it takes: its sender is gone and cannot ask again.
+        """Accept an operation, and wait as long as that takes.
 
-        Whoever brings it waits here, and so leaves the next one where it is: with the broker. One that was refused has
-        to be recorded like the others, or a client that waits for its outcome would never learn it.
-
-        :raises JournalError: the agent stops, and the journal still cannot be written. The operation was not taken.
+        :raises JournalError: the agent stops, and the journal still cannot be written. The operation was not accepted.
         """
+        # The client has sent a cast and does not wait for an answer, so that it could not retry. The thread that
+        # receives messages waits here: the messages behind this one stay with the broker, unacknowledged. A refused
+        # operation is recorded, too: a client that waits for its outcome would otherwise never read one.
         brought = getattr(self._brought, 'operations', None)
         if brought is None:
             self._take([operation])
@@ -87,28 +87,28 @@ class Intake:
                 self._take_one(operation)
             except exception.JournalError as error:
                 left = ', '.join(one.id for one in operations[number:])
-                LOG.error('Left with the message broker: operation %s: %s', left, error)
+                LOG.error('Not acknowledged, the broker will redeliver operation %s: %s', left, error)
                 raise
             except Exception:
-                # Left with the broker it would come again and again, and keep the others from us.
-                words = f'{operation.action}, operation {operation.id}'
-                LOG.exception('Not accepted because of an internal error: %s', words)
+                # Unacknowledged, the message would be redelivered again and again, and block the ones behind it.
+                what = f'{operation.action}, operation {operation.id}'
+                LOG.exception('Not accepted because of an internal error: %s', what)
 
     def _take_one(self, operation: Operation) -> None:
         if self._try(operation):
-            self._say_at_once()
+            self._log_recovery()
         else:
             self._wait(operation)
 
     def _take_at_once(self, operations: list[Operation]) -> bool:
-        """Take several in; False if there is no room for all of them, and each has to wait for its own."""
+        """Accept several operations with one write; return False if each has to be tried by itself."""
         if self._closing.is_set():
             return False
         try:
             self._accept(operations, self._most())
-        except Exception:  # noqa: BLE001 - each by itself raises what it has to raise; the others are taken
+        except Exception:  # noqa: BLE001 - tried by itself, the one that fails raises its error, and the others are accepted
             return False
-        self._say_at_once()
+        self._log_recovery()
         return True
 
     def _wait(self, operation: Operation) -> None:
@@ -122,18 +122,19 @@ class Intake:
                 self._holding -= 1
 
     def _try(self, operation: Operation) -> bool:
-        """Take an operation in; False if it has to wait."""
+        """Accept an operation; return False if it has to wait."""
         self._refuse_after_left()
         closing = self._closing.is_set()
         try:
-            # At the end what is in our hands has to go somewhere, and the journal is safer than here.
+            # While the agent stops, an operation that it has received is accepted beyond the limit, so that it is
+            # kept.
             self._accept([operation], None if closing else self._most())
         except (exception.ServiceBusy, exception.JournalError) as error:
             if closing:
                 self._left = error if isinstance(error, exception.JournalError) else None
                 raise
             if self._trouble.is_new(error):
-                LOG.warning('Requests are left with the message broker for now: %s', error)
+                LOG.warning('Requests wait unacknowledged at the message broker: %s', error)
             return False
         return True
 
@@ -142,23 +143,24 @@ class Intake:
             try:
                 accepted.check(operation)
             except exception.OperationConflict as error:
-                # Nobody waits for an answer.
+                # A cast has no answer, so that the log alone can report the error.
                 with context.bound_to(operation.id, operation.request_id, operation.instance):
                     LOG.error('Not accepted: %s, operation %s: %s', operation.action, operation.id, error)
 
-    def _say_at_once(self) -> None:
-        # Not before one came in without waiting: under load there is room for one now, and for none then.
+    def _log_recovery(self) -> None:
+        # Only after an operation that did not have to wait: under load the room for one may be the last.
         if self._trouble.is_over():
-            LOG.info('Requests are taken in at once again')
+            LOG.info('Requests are accepted again')
 
     def _refuse_after_left(self) -> None:
-        """Take nothing in after what was left: it comes again first, and is done first.
+        """Refuse every operation after one that was not acknowledged.
 
-        :raises JournalError: something was left.
+        :raises JournalError: an operation was not acknowledged.
         """
+        # The broker redelivers that one first, and it has to be executed first.
         if self._left is not None:
             raise self._left
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """Stop waiting for room, because the agent stops."""
         self._closing.set()

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The durable record of operations: a SQLite file on the host's disk.
 
-SQLite in WAL mode with ``synchronous=FULL``: what a method has returned from survives the loss of the process and of
-the machine. One connection, used by one thread at a time.
+SQLite runs in WAL mode with ``synchronous=FULL``: once a method has returned, its change survives a crash of the
+process and of the machine. There is one connection, used by one thread at a time.
 
-What is to be told about an operation is written with it, in the same transaction, and stays until it was told
-(:mod:`aliasagent.notifications`).
+The notices of an operation are written in the same transaction as the operation, and stay until they are sent as
+notifications (:mod:`aliasagent.notifications`).
 """
 
 import contextlib
@@ -32,16 +32,16 @@ from aliasagent.operations.model import State
 
 VERSION = len(LAYOUTS)
 
-_HOW_TO_GO_ON = (
-    'move it away, with its -wal and -shm, and start the agent again: it begins with an empty one, and what had been '
-    'accepted and not done has to be asked for anew (sqlite3 FILE .recover may still show it)'
+_ADVICE = (
+    'move the file away, with its -wal and -shm files, and start the agent again; the agent creates an empty journal, '
+    'and clients must repeat the operations that had not finished (sqlite3 FILE .recover may still list them)'
 )
-#: How many operations are forgotten at once: the journal is locked meanwhile.
+#: How many operations one transaction deletes at most, because the journal is locked meanwhile.
 _BATCH = 1000
 
 
 def _now() -> float:
-    """The time to the microsecond: as it is told, so that whoever asks by a time that they were told gets that one."""
+    # As precise as the times that clients receive: a query by such a time finds its operation.
     return round(time.time(), 6)
 
 
@@ -50,8 +50,8 @@ class Journal:
 
     Every method raises :exc:`JournalError` if the file cannot be read or written.
 
-    :param path: the file; made if it is not there, its directory is not.
-    :param notices: whether to keep what is to be told, for somebody who tells it and takes it out again.
+    :param path: the file, created if it does not exist; its directory must exist.
+    :param notices: whether to keep notices, for a sender of notifications that removes them again.
     """
 
     def __init__(self, path: str, *, notices: bool = False, clock: Callable[[], float] = _now) -> None:
@@ -59,10 +59,10 @@ class Journal:
         self._clock = clock
         self._notices = notices
         self._lock = threading.Lock()
-        #: Set when there may be something new to tell.
+        #: Set when there may be a new notice.
         self.noticed = threading.Event()
         with self._translated():
-            # Requests may hold passwords. What SQLite makes beside the file gets the file's mode.
+            # Requests may hold passwords. SQLite creates its other files with the mode of this one.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute('PRAGMA journal_mode = WAL')
@@ -73,15 +73,15 @@ class Journal:
     def _check(self) -> None:
         (found,) = self._db.execute('PRAGMA quick_check(1)').fetchone()
         if found != 'ok':
-            # What SQLite found has several lines; the words on how to go on shall be on the first.
-            reason = f'it is damaged: {" ".join(found.split())}; {_HOW_TO_GO_ON}'
+            # SQLite's finding has several lines; the advice must be on the first one.
+            reason = f'it is damaged: {" ".join(found.split())}; {_ADVICE}'
             raise exception.JournalError(path=self.path, reason=reason)
 
     def _bring_up_to_date(self) -> None:
         (version,) = self._db.execute('PRAGMA user_version').fetchone()
         if not 0 <= version <= VERSION:
             raise exception.JournalError(
-                path=self.path, reason=f'it has layout {version}, and not one of those up to {VERSION} known here'
+                path=self.path, reason=f'it has layout {version}, and this release knows layouts up to {VERSION} only'
             )
         for number in range(version, VERSION):
             self._db.executescript(f'BEGIN; {LAYOUTS[number]} PRAGMA user_version = {number + 1}; COMMIT;')
@@ -91,7 +91,7 @@ class Journal:
             self._db.close()
 
     def accept(self, *operations: Operation) -> list[Accepted]:
-        """Record new operations: all of them or, if it fails, none, and with one wait for the disk."""
+        """Record new operations in one transaction: all of them, or none if it fails."""
         with self._transaction() as db:
             return [self._accept(db, operation) for operation in operations]
 
@@ -117,9 +117,9 @@ class Journal:
         return Accepted(new, is_new=True)
 
     def start(self, operation_id: str, asked: DeviceFingerprint | None = None) -> None:
-        """Record that work on an operation begins.
+        """Record that the agent starts an operation.
 
-        :param asked: the device that a detach is about to take out.
+        :param asked: the device that a detach is about to remove.
         """
         with self._transaction() as db:
             (attempts,) = db.execute(
@@ -131,12 +131,12 @@ class Journal:
                 self._notice(db, operation_id, Phase.START)
 
     def found(self, operation_id: str, asked: DeviceFingerprint) -> None:
-        """Record the device that a detach is about to take out, if its guest has changed since the detach began."""
+        """Replace the device that a detach is about to remove, after its guest has changed since the detach began."""
         with self._transaction() as db:
             db.execute('UPDATE operations SET asked = ? WHERE id = ?', (rows.dumped(asked), operation_id))
 
     def remember(self, instance: str, device: str, asked: DeviceFingerprint) -> None:
-        """Record what became known of a device since its running guest was asked to release it."""
+        """Update the recorded device of its running and failed detaches, after a guest was asked to release it."""
         detaches = sorted(DETACHES)
         with self._transaction() as db:
             db.execute(
@@ -149,9 +149,9 @@ class Journal:
     def finish(
         self, operation_id: str, error: BaseException | None = None, may_still_go: bool | None = None
     ) -> None:
-        """Record an operation's outcome; what was refused before work on it began, began and ended at once.
+        """Record the outcome of an operation; one that failed before it started is recorded as started now.
 
-        :param may_still_go: of a failed detach, whether its guest may still answer a request to release the device.
+        :param may_still_go: of a failed detach, whether the guest may still release the device.
         """
         outcome: tuple[str | None, ...] = (State.SUCCEEDED, None, None)
         if error is not None:
@@ -168,9 +168,9 @@ class Journal:
             self._notice(db, operation_id, Phase.END if error is None else Phase.ERROR)
 
     def release(self, instance: str, device: str) -> None:
-        """Record that a guest has released a device after its detaches had failed.
+        """Record that a guest has released a device after the detaches of the device had failed.
 
-        Nothing is recorded once an attach of the device has begun: it may be there again.
+        Records nothing once an attach of the device has begun: the guest may have the device again.
         """
         attaches = sorted(ATTACHES)
         with self._transaction() as db:
@@ -185,7 +185,10 @@ class Journal:
                 self._notice(db, operation.id, Phase.RELEASED)
 
     def released(self, instance: str, device: str) -> Operation | None:
-        """The failed detach after which a guest has let go of a device; None if that is not the last that is known."""
+        """Return the last failed detach after which a guest released a device.
+
+        Returns None if there is none, or if a later operation on the device succeeded.
+        """
         with self._transaction() as db:
             last = self._select(
                 db,
@@ -198,9 +201,9 @@ class Journal:
         return last[0] if last and last[0].released_at is not None else None
 
     def get(self, operation_id: str) -> Operation:
-        """One operation.
+        """Return an operation.
 
-        :raises OperationNotFound: there is no record of it.
+        :raises OperationNotFound: the journal has no record of it.
         """
         with self._transaction() as db:
             found = self._select(db, 'WHERE id = ?', operation_id)
@@ -209,21 +212,21 @@ class Journal:
         return found[0]
 
     def has(self, operation_id: str) -> bool:
-        """Whether there is a record of an operation."""
+        """Return whether the journal has a record of an operation."""
         with self._transaction() as db:
             return db.execute('SELECT 1 FROM operations WHERE id = ?', (operation_id,)).fetchone() is not None
 
     def unfinished(self) -> list[Operation]:
-        """What was accepted and has no outcome yet, in the order it came in."""
+        """Return the operations that are accepted or running, in the order in which they were accepted."""
         with self._transaction() as db:
             return self._select(db, 'WHERE state IN (?, ?) ORDER BY sequence', State.ACCEPTED, State.RUNNING)
 
     def overdue(self, instance: str | None = None, device: str | None = None) -> list[Operation]:
-        """The failed detaches whose device a running guest was asked for, and may have still.
+        """Return the failed detaches that asked a running guest for a device that the guest may still have.
 
-        A device that was attached or detached since by another operation is none of them.
+        A device that another operation has attached or detached since is left out.
 
-        :param instance: of this guest and of this device only; None for all.
+        :param instance: only detaches from this guest, and of this device; None for all.
         """
         with self._transaction() as db:
             if instance is None:
@@ -237,7 +240,7 @@ class Journal:
             db,
             f'AS failed WHERE {condition} AND state = ? AND released_at IS NULL '  # nosec B608
             f'AND action IN ({rows.marks(detaches)}) '
-            # An older release did not record what it asked for.
+            # An older release did not record the device.
             "AND (json_extract(asked, '$.run') IS NOT NULL OR asked IS NULL AND error_class = ?) "
             'AND NOT EXISTS (SELECT 1 FROM operations AS later WHERE later.instance = failed.instance '
             'AND later.device = failed.device AND later.sequence > failed.sequence AND later.state = ? '
@@ -258,10 +261,10 @@ class Journal:
         until: float | None = None,
         limit: int = 100,
     ) -> list[Operation]:
-        """The newest operations that fit, in the order they came in.
+        """Return the newest operations that match, in the order in which they were accepted.
 
-        :param instance: of this guest only.
-        :param states: in one of these states only; in any if empty.
+        :param instance: only operations on this guest.
+        :param states: only operations in these states; in any state if empty.
         :param since: accepted at this time or later (seconds since the epoch).
         :param until: accepted before this time (seconds since the epoch).
         """
@@ -280,10 +283,11 @@ class Journal:
             return self._select(db, f'{where} ORDER BY sequence DESC LIMIT ?', *values, limit)[::-1]
 
     def attached(self, instance: str) -> list[Operation]:
-        """Of each device that a guest was given here and has not released since, as far as is known, the attach.
+        """Return the last successful attach of each device that was not detached or released since, by the journal.
 
-        A detach that has not ended does not count: it is the one that asks, or is done after what asks.
+        A detach that has not ended is ignored.
         """
+        # Such a detach is itself the caller, or comes after the caller in the queue of the guest.
         attaches, detaches = sorted(ATTACHES), sorted(DETACHES)
         with self._transaction() as db:
             last = self._select(
@@ -300,11 +304,14 @@ class Journal:
         return [operation for operation in last if operation.action in ATTACHES]
 
     def prune(self, seconds: float, count: int) -> int:
-        """Forget finished operations that are older than so many seconds, or not among the newest so many; how many.
+        """Delete old finished operations, and return how many.
 
-        What is still to be told about is kept. So is an old attach whose device is still there as far as is known here:
-        its record can be what tells whose the device is.
+        Operations with an unsent notice are kept, and so are old attaches whose device was not detached since.
+
+        :param seconds: delete operations that finished longer ago.
+        :param count: delete operations that are not among this many newest.
         """
+        # The record of such an attach can be the only evidence for the id of the device.
         forgotten = 0
         attaches, changes = sorted(ATTACHES), sorted(ATTACHES | DETACHES)
         in_force = (
@@ -331,7 +338,7 @@ class Journal:
                 return forgotten
 
     def notices(self, limit: int = 100) -> list[Notice]:
-        """What is to be told, the oldest first."""
+        """Return the notices that are not sent yet, the oldest first."""
         with self._transaction() as db:
             noticed = db.execute(
                 'SELECT n.sequence, n.phase, o.id FROM notices n JOIN operations o ON o.sequence = n.operation '
@@ -343,8 +350,8 @@ class Journal:
                 for sequence, phase, operation_id in noticed
             ]
 
-    def told(self, notice: Notice) -> None:
-        """Record that something was told."""
+    def sent(self, notice: Notice) -> None:
+        """Delete a notice after it was sent."""
         with self._transaction() as db:
             db.execute('DELETE FROM notices WHERE sequence = ?', (notice.sequence,))
 
@@ -354,7 +361,7 @@ class Journal:
                 'INSERT INTO notices (operation, phase) SELECT sequence, ? FROM operations WHERE id = ?',
                 (phase, operation_id),
             )
-            # NOTE: whoever waits reads through this same lock, so after the transaction.
+            # NOTE: the sender reads under the same lock, and so after this transaction.
             self.noticed.set()
 
     def _select(self, db: sqlite3.Connection, where: str, *values: object) -> list[Operation]:
@@ -362,10 +369,10 @@ class Journal:
         try:
             return [rows.loaded(row) for row in found]
         except ValueError as error:
-            raise exception.JournalError(path=self.path, reason=f'a record in it makes no sense: {error}') from error
+            raise exception.JournalError(path=self.path, reason=f'a record in it is not valid: {error}') from error
 
     def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        """Read or write the file, all of it or nothing."""
+        """Open a transaction, which is committed at the end or rolled back by an error."""
         return self._transaction()
 
     @contextlib.contextmanager
@@ -376,7 +383,7 @@ class Journal:
                 yield self._db
                 self._db.execute('COMMIT')
             except BaseException:
-                # Of some errors, a full disk for one, SQLite may have rolled back by itself.
+                # SQLite rolls back by itself after some errors, such as a full disk.
                 if self._db.in_transaction:
                     self._db.execute('ROLLBACK')
                 raise
@@ -386,10 +393,10 @@ class Journal:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise exception.JournalError(path=self.path, reason=_words(error)) from error
+            raise exception.JournalError(path=self.path, reason=_reason(error)) from error
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if getattr(error, 'sqlite_errorcode', None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return f'{error}; {_HOW_TO_GO_ON}'
+        return f'{error}; {_ADVICE}'
     return str(error)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent knows of a guest's devices: what inventories said, and what it attached itself.
+"""Collects the hints about the devices of a guest: from inventories, and from the agent's own attaches.
 
-A device that the agent attached lacks its alias only if the guest was somewhere else meanwhile, or its definition
-was written anew by a client that does not know aliases; or its alias is doubted for what its source is named after.
-Only what no other device can have taken over by then counts: a volume's file or the stable name of its block device,
-and a port's MAC address together with the address of its function or the name that was asked for its tap. A MAC address
-or the address of a host device alone, a name like ``/dev/sdb``, the number of a LUN, or an NBD server is the next one's
-tomorrow.
+A device that the agent attached lacks its alias only if the guest was on another host meanwhile, or if a client that
+does not write aliases has redefined the guest. A hint also settles an alias that contradicts the name of the device's
+source. An attach gives a hint only if no other device can have the same data by now: the file of a volume or the stable
+name of its block device; the MAC address of a port together with the address of its PCI function or the name requested
+for its tap. A MAC address or the address of a host device alone, a name like ``/dev/sdb``, the number of a LUN, or an
+NBD server can belong to another device later.
 """
 
 import logging
@@ -19,7 +19,7 @@ from aliasagent.devices import disk
 from aliasagent.devices import identity
 from aliasagent.devices import interface
 from aliasagent.devices import names
-from aliasagent.operations import told
+from aliasagent.operations import hints
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.reconcile.plan import Record
@@ -32,29 +32,29 @@ _TOLD_BY = identity.Evidence.ATTACH
 
 
 def of_guest(journal: Journal, instance: str) -> list[Record]:
-    """Read what is known of a guest's devices; what cannot be read is logged and left out: no guest waits for it."""
+    """Read the hints about the devices of a guest; hints that cannot be read are logged and ignored."""
     found: list[Record] = []
     sources: tuple[Callable[[], list[Record]], ...] = (
         lambda: records(journal.attached(instance)),
-        lambda: told.records(journal, instance),
+        lambda: hints.records(journal, instance),
     )
     for read in sources:
         try:
             found += read()
         except exception.JournalError as error:
-            LOG.error('Instance %s: some of what is known of its devices is left out: %s', instance, error)
+            LOG.error('Instance %s: some hints about its devices cannot be read and are ignored: %s', instance, error)
     return found
 
 
 def records(attaches: Iterable[Operation]) -> list[Record]:
-    """Tell what attaches that succeeded say: a record for each that says enough."""
+    """Return a hint for each successful attach that has lasting evidence."""
     found = []
     for operation in attaches:
         try:
             record = _record(operation, _device(operation))
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a record, the guest must not wait for it
+        except Exception as error:  # noqa: BLE001 - a record that is not valid must not block the guest
             LOG.warning(
-                'Instance %s: the record of the attach of %s, operation %s, makes no sense, and is left out: %s: %s',
+                'Instance %s: the record of the attach of %s, operation %s, is not valid and is ignored: %s: %s',
                 operation.instance,
                 operation.device,
                 operation.id,
@@ -67,15 +67,14 @@ def records(attaches: Iterable[Operation]) -> list[Record]:
 
 
 def _device(operation: Operation) -> base.Device | None:
-    """What was attached, as far as it tells the device from others; where in the guest it went does not."""
+    """Return the device of an attach; its target in the guest is a placeholder, because no hint uses the target."""
     match operation.request:
         case AttachVolume() as request:
-            # Any name: it was free then, and need not be now.
             return request.disk(target='vda', bus=request.bus)
         case AttachInterface() as request:
             return request.device()
         case None:
-            raise ValueError('what was asked cannot be read')
+            raise ValueError('the recorded request cannot be read')
         case _:
             return None
 

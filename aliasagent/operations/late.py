@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Outcomes that the journal would not take: kept, and written as soon as it does."""
+"""Keeps outcomes in memory while the journal cannot be written, and writes them later."""
 
 import collections
 import logging
@@ -10,15 +10,15 @@ from aliasagent import exception
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds after which a journal that could not be written is tried again.
+#: Seconds between two attempts to write the journal.
 RETRY_SECONDS = 1.0
 
 
 class LateWriter:
-    """Writes to the journal, in order; what cannot be written now, as soon as it can be.
+    """Writes to the journal in order, and retries until the journal can be written.
 
-    Until then the work is done and the journal does not say so. If the agent stops first, the next one looks at the
-    guest, and finds that it is done.
+    If the agent stops first, the journal still has the operation as running. The next agent reads the guest, and finds
+    that the work is done.
     """
 
     def __init__(self) -> None:
@@ -28,25 +28,25 @@ class LateWriter:
         self._closing = threading.Event()
 
     def write(self, write: Callable[[], None], later: Callable[[], None] | None = None) -> None:
-        """Write now, or later if something else waits or the journal cannot be written.
+        """Write now, or later if another write waits or the journal cannot be written.
 
-        :param later: done instead of it if it cannot be written now, for it may not be true any more then.
+        :param later: called later in place of ``write``, which may not be true any more then.
         """
         with self._lock:
             if not self._unwritten:
                 try:
                     write()
                 except exception.JournalError as error:
-                    LOG.error('An outcome is kept until it can be written: %s', error)
+                    LOG.error('An outcome is kept in memory until the journal can be written: %s', error)
                 else:
                     return
             self._unwritten.append(later or write)
             self._try_again_later()
 
     def flush(self) -> None:
-        """Write now what waits to be written.
+        """Write all outcomes that wait.
 
-        :raises JournalError: some of it still cannot be written.
+        :raises JournalError: some of the outcomes still cannot be written.
         """
         with self._lock:
             try:
@@ -55,14 +55,14 @@ class LateWriter:
                 self._try_again_later()
 
     def close(self) -> None:
-        """Try no more."""
+        """Stop retrying."""
         self._closing.set()
         with self._lock:
             thread, left = self._thread, len(self._unwritten)
         if thread is not None:
             thread.join()
         if left:
-            LOG.error('%d outcomes could not be written; the guests are looked at after the next start', left)
+            LOG.error('%d outcomes could not be written; the agent reads the guests again at its next start', left)
 
     def _run(self) -> None:
         while not self._closing.wait(RETRY_SECONDS):
@@ -72,8 +72,8 @@ class LateWriter:
                 except exception.JournalError:
                     LOG.debug('%d outcomes still cannot be written', len(self._unwritten))
                 except Exception:
-                    # NOTE: a bug, which must not keep the outcomes of all others from being written.
-                    LOG.exception('Outcomes were not written, and are tried again')
+                    # NOTE: a bug, which must not block the other outcomes.
+                    LOG.exception('Outcomes could not be written because of an internal error; the agent retries')
                 else:
                     LOG.info('All outcomes are written')
                     self._thread = None
@@ -86,19 +86,19 @@ class LateWriter:
             except exception.JournalError:
                 raise
             except Exception:
-                # NOTE: a bug, and no full disk: it would fail again, and hold up all outcomes behind it.
-                LOG.exception('An outcome is given up; its guest is looked at after the next start')
+                # NOTE: a bug, not a full disk: the write would fail again, and block all outcomes behind it.
+                LOG.exception('An outcome is discarded; the agent reads its guest again at the next start')
             self._unwritten.popleft()
 
     def _try_again_later(self) -> None:
-        """See that a thread writes what is not written."""
+        """Start a thread that retries, if outcomes wait and no thread does."""
         if not self._unwritten or self._thread is not None or self._closing.is_set():
             return
         thread = threading.Thread(target=self._run, name='late-writer', daemon=True)
         try:
             thread.start()
         except (RuntimeError, MemoryError):
-            # The next outcome tries it again, and so does the next operation that begins.
+            # The next outcome retries, and so does the next operation that starts.
             LOG.exception('No thread could be started to write %d outcomes', len(self._unwritten))
         else:
             self._thread = thread

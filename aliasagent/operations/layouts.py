@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layouts of the journal's file, each as a change of the one before it."""
+"""The layouts of the journal's file, each as SQL that changes the one before it."""
 
-#: How the file came to have the layout it has, kept in it as ``user_version``: an older one is brought up to date.
+#: The number of a layout is in the file as ``user_version``; the agent upgrades an older file at its start.
 LAYOUTS = (
     """
     CREATE TABLE operations (
@@ -32,12 +32,12 @@ LAYOUTS = (
     );
     CREATE INDEX notices_operation ON notices (operation);
     """,
-    # The device as a detach found it (JSON, DeviceFingerprint); whether its guest may still answer a failed one.
+    # The device as a detach found it (JSON, DeviceFingerprint); whether the guest may still release it after a failure.
     """
     ALTER TABLE operations ADD COLUMN asked TEXT;
     ALTER TABLE operations ADD COLUMN may_still_go INTEGER;
     """,
-    # What inventories said of devices (aliasagent.operations.told), until the device is taken out or put in anew.
+    # Hints of inventories about devices (aliasagent.operations.hints), until the device is detached or attached again.
     """
     CREATE TABLE told (instance TEXT NOT NULL, device TEXT NOT NULL, record TEXT NOT NULL);
     CREATE INDEX told_instance ON told (instance);

@@ -12,18 +12,18 @@ SUFFIX = '.lock'
 
 
 class JournalLock:
-    """Holds a journal for this process until :meth:`release`, or until the process ends, however it ends.
+    """Locks a journal for this process until :meth:`release`, or until the process ends, however it ends.
 
     :param path: the journal's file; its directory must exist.
-    :raises JournalError: another agent holds the journal, or its directory cannot be written.
+    :raises JournalError: another agent holds the lock, or the directory cannot be written.
     """
 
-    # A file of its own: SQLite locks the journal with POSIX locks, and the kernel drops all of those that a process
-    # has on a file when the process closes any descriptor of it. The file stays after release: if it were removed,
-    # two agents could each hold the lock of another file of the same name.
+    # The lock is a separate file: SQLite locks the journal with POSIX locks, and the kernel drops all POSIX locks of a
+    # process on a file when the process closes any descriptor of that file. The file stays after release: if it were
+    # removed, two agents could each lock a different file of the same name.
 
     def __init__(self, path: str) -> None:
-        # Two names of the same journal have one lock.
+        # Two names of the same journal must have one lock.
         self.path = os.path.realpath(path) + SUFFIX
         try:
             self._descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -42,14 +42,14 @@ class JournalLock:
         except OSError as error:
             self.release()
             raise exception.JournalError(path=path, reason=f'{self.path} cannot be locked: {error.strerror}') from error
-        # Only words for an operator: the lock is what counts, and it holds on a full disk, too.
+        # This text only informs an operator: the lock holds without it, also on a full disk.
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f'{os.getpid()} {os.uname().nodename}\n'.encode(), 0)
 
     def _holder(self) -> str:
-        """Name the process that holds the lock, as it wrote itself down."""
-        # A container has process ids and a host name of its own, so that the id alone could name another process.
+        """Name the process that holds the lock, as the process wrote it into the file."""
+        # A container has its own process ids and host name, so that the id alone could name another process.
         try:
             pid, host = os.pread(self._descriptor, 200, 0).decode().split()
         except (OSError, ValueError):
@@ -57,7 +57,7 @@ class JournalLock:
         return f'process {pid} on {host}'
 
     def release(self) -> None:
-        """Let another agent work with the journal."""
+        """Unlock the journal for another agent."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

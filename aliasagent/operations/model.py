@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An operation: what was asked, and what became of it."""
+"""An operation: a request and its outcome."""
 
 import dataclasses
 import enum
@@ -12,16 +12,16 @@ from aliasagent.actions import Kind
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.requests.base import Request
 
-#: What puts a device into a guest.
+#: Actions that add a device to a guest.
 ATTACHES = actions.of_kind(Kind.ATTACH)
-#: What takes a device out of a guest.
+#: Actions that remove a device from a guest.
 DETACHES = actions.of_kind(Kind.DETACH)
-#: What makes a running guest anew, here or on another host.
+#: Actions that save and restore a running guest, or migrate it.
 MOVES = actions.of_kind(Kind.MOVE)
 
 
 class State(enum.StrEnum):
-    """Where an operation stands. The last two are final."""
+    """The state of an operation. The last two are final."""
 
     ACCEPTED = 'accepted'
     RUNNING = 'running'
@@ -37,7 +37,7 @@ class Operation:
     action: Action
     instance: str
     device: str
-    #: What was asked; None of what was refused as it came in, and of a record that makes no sense any more.
+    #: None if the request was refused before it was accepted, or if the record is not valid in this release.
     request: Request | None
     state: State = State.ACCEPTED
     error_class: str | None = None
@@ -45,14 +45,14 @@ class Operation:
     accepted_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
-    #: How often the work was begun: more than once after a restart of the agent.
+    #: How often the agent started the operation: more than once after a restart of the agent.
     attempts: int = 0
     request_id: str | None = None
-    #: When the guest let go of the device after all, though the detach had failed.
+    #: When the guest released the device after the detach had failed.
     released_at: float | None = None
     #: The device as a detach found it, before it changed anything.
     asked: DeviceFingerprint | None = None
-    #: Of a failed detach, whether the guest may still answer a request to release the device. None if it is not known.
+    #: Of a failed detach, whether the guest may still release the device; None if that is unknown.
     may_still_go: bool | None = None
 
     @property
@@ -61,43 +61,43 @@ class Operation:
 
 
 class Accepted(NamedTuple):
-    """What the journal says to a new operation."""
+    """The answer of the journal to a new operation."""
 
-    #: What it has under the operation's id.
+    #: The record under the id of the operation.
     record: Operation
-    #: False if it was there before, perhaps for another request.
+    #: False if the record existed before, perhaps for another request.
     is_new: bool
 
     def is_of(self, asked: Operation) -> bool:
-        """Whether the record is of the same request."""
+        """Return whether the record is of the same request."""
         record = self.record
         return (record.action, record.instance, record.request) == (asked.action, asked.instance, asked.request)
 
     def check(self, asked: Operation) -> None:
-        """See that the record is of the same request.
+        """Check that the record is of the same request.
 
-        :raises OperationConflict: the id was used for another one.
+        :raises OperationConflict: the id was used for another request.
         """
         if not self.is_of(asked):
             raise exception.OperationConflict(operation=asked.id)
 
 
 class Phase(enum.StrEnum):
-    """What is told about an operation."""
+    """The phase of an operation that a notification reports."""
 
     START = 'start'
     END = 'end'
     ERROR = 'error'
-    #: The guest has let go of the device, after the error was told.
+    #: The guest has released the device after the error was reported.
     RELEASED = 'released'
 
 
 @dataclasses.dataclass(frozen=True)
 class Notice:
-    """Something that is to be told about an operation."""
+    """A notification that is to be sent about an operation."""
 
-    #: Their order.
+    #: The order of notices.
     sequence: int
     phase: Phase
-    #: As it is by now, which may be later than the phase.
+    #: The operation as it is now, which may be later than the phase.
     operation: Operation

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One guest in order, many guests side by side.
+"""Runs the jobs of each guest in order, and the jobs of different guests at the same time.
 
-Each guest has a queue. The jobs of a queue are done one after the other, in the order they came; those of other queues
-at the same time, as many as there are workers. A job that has to wait for its guest returns a future: its queue stays
-closed until that is resolved, but no worker waits for it.
+Each guest has a queue. The jobs of a queue run one after the other, in the order in which they were submitted; jobs of
+different queues run at the same time, as many as there are workers. A job that has to wait for its guest returns a
+future: the queue of the guest stays closed until the future is resolved, but no worker waits.
 
-A call to libvirt cannot be interrupted, and may hang for as long as a guest's QEMU or its storage does not answer. So a
-job that has run for some seconds is stuck: it does not count as one of those that are done at the same time, and
-another thread takes its place. Its own guest waits on.
+A call to libvirt cannot be interrupted, and may hang for as long as the QEMU of a guest or its storage does not answer.
+So a job that has run for some seconds is stuck: it no longer counts towards the limit of workers, and another thread
+takes its place. The other jobs of its guest still wait.
 """
 
 import collections
@@ -24,26 +24,26 @@ Job = Callable[[], 'futures.Future[None] | None']
 
 #: Seconds after which a running job is stuck. Most take milliseconds.
 STUCK_AFTER = 10.0
-#: How many jobs may be stuck at most. Past that no other takes their place.
+#: How many stuck jobs are replaced at most.
 MOST_STUCK = 256
 
 
 @dataclasses.dataclass(eq=False)
 class _Ready:
-    """A job that is the first of its queue."""
+    """A job that is the first one in its queue."""
 
     guest: str
     job: Job
-    #: Resolved when the job was done, cancelled if it does not begin any more.
+    #: Resolved when the job has ended, cancelled if the agent stops before the job starts.
     done: 'futures.Future[None]' = dataclasses.field(default_factory=futures.Future)
 
 
 class GuestQueues:
     """The queues of all guests.
 
-    :param workers: how many queues can move at the same time, beside those that are stuck.
+    :param workers: how many jobs run at the same time, not counting stuck ones.
     :param stuck_after: seconds after which a running job is stuck.
-    :param most_stuck: how many stuck jobs do not count at most.
+    :param most_stuck: how many stuck jobs are left out of that count at most.
     """
 
     def __init__(self, workers: int, *, stuck_after: float = STUCK_AFTER, most_stuck: int = MOST_STUCK) -> None:
@@ -54,11 +54,11 @@ class GuestQueues:
         #: Notified when a job becomes ready, and when one has ended.
         self._changed = threading.Condition(self._lock)
         self._ready: collections.deque[_Ready] = collections.deque()
-        #: What runs, and when that began. The first has run for longest.
+        #: The running jobs, each with its start time. The first one has run for longest.
         self._running: dict[_Ready, float] = {}
         #: Threads that run no job.
         self._spare = 0
-        #: What waits behind the job that is ready or runs, or is waited for, of each guest that has one.
+        #: The jobs that wait behind the current one, for each guest that has a current job.
         self._waiting: dict[str, collections.deque[Job]] = {}
         self._closing = False
 
@@ -68,28 +68,28 @@ class GuestQueues:
             queue = self._waiting.get(guest)
             if queue is not None:
                 queue.append(job)
-                self._see_that_one_is_spare()
+                self._ensure_spare_thread()
                 return
             self._waiting[guest] = collections.deque()
         self._begin(guest, job)
 
     def submit_if_idle(self, guest: str, job: Job) -> 'futures.Future[None] | None':
-        """Do a job if nothing is done or waits on a guest's queue; None if something does.
+        """Run a job if the queue of a guest is empty and has no current job; return None otherwise.
 
-        The future is resolved when the job was done, and cancelled if it is not begun any more.
+        The future is resolved when the job has ended, and cancelled if the agent stops before the job starts.
         """
         with self._lock:
             if guest in self._waiting or self._closing:
-                self._see_that_one_is_spare()
+                self._ensure_spare_thread()
                 return None
             self._waiting[guest] = collections.deque()
         return self._begin(guest, job)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Begin no more jobs, and wait for those that run now; one that waits for its guest is not waited for.
+        """Start no more jobs, and wait for those that run now, but not for pending futures of jobs.
 
-        :param timeout: seconds to wait at most; None for as long as it takes.
-        :return: whether all have ended.
+        :param timeout: seconds to wait at most; None for no limit.
+        :return: whether all running jobs have ended.
         """
         with self._changed:
             self._closing = True
@@ -106,22 +106,22 @@ class GuestQueues:
         with self._changed:
             if not self._closing:
                 self._ready.append(ready)
-                self._see_that_one_is_spare()
+                self._ensure_spare_thread()
                 self._changed.notify()
                 return ready.done
-        LOG.debug('Not begun any more on instance %s', guest)  # closed meanwhile: it stays in the journal
+        LOG.debug('Job not started on instance %s: the agent stops', guest)  # its operation stays in the journal
         ready.done.cancel()
         return ready.done
 
-    def _see_that_one_is_spare(self) -> None:
-        """While a job is ready, a thread waits for its turn to come: for one to end, or to be stuck."""
+    def _ensure_spare_thread(self) -> None:
+        """Ensure that, while a job is ready, a thread waits for its turn."""
         if not self._ready or self._spare:
             return
         try:
-            # A daemon: a job that hangs in libvirt must not keep the process from ending.
+            # A daemon thread: a job that hangs in libvirt must not keep the process from ending.
             threading.Thread(target=self._work, name='operation', daemon=True).start()
         except (RuntimeError, MemoryError):
-            # What is ready stays so: a thread that ends its job takes it, or the next that somebody asks for does.
+            # The job stays ready: a thread whose job has ended takes it, or the next call starts a thread.
             LOG.exception('No thread could be started, %d guests wait for one', len(self._ready))
         else:
             self._spare += 1
@@ -133,7 +133,7 @@ class GuestQueues:
                 self._spare += 1
 
     def _take(self) -> _Ready | None:
-        """Wait for a job, and for its turn; None if this thread is not needed any more."""
+        """Wait for a job and for its turn; return None if this thread is no longer needed."""
         with self._changed:
             while not (self._ready and self._has_turn()):
                 if self._closing or (not self._ready and self._spare > self._workers):
@@ -144,7 +144,7 @@ class GuestQueues:
             ready.done.set_running_or_notify_cancel()
             self._running[ready] = time.monotonic()
             self._spare -= 1
-            self._see_that_one_is_spare()
+            self._ensure_spare_thread()
             return ready
 
     def _has_turn(self) -> bool:
@@ -153,7 +153,7 @@ class GuestQueues:
         return len(self._running) - min(stuck, self._most_stuck) < self._workers
 
     def _until_next_is_stuck(self) -> float | None:
-        """Seconds until the next of the running jobs is stuck; None if all are."""
+        """Return the seconds until the next running job is stuck; None if all are."""
         now = time.monotonic()
         left = (begun + self._stuck_after - now for begun in self._running.values())
         return next((seconds for seconds in left if seconds > 0), None)
@@ -162,7 +162,7 @@ class GuestQueues:
         try:
             pending = ready.job()
         except Exception:
-            # NOTE: jobs account for their own errors; this one is a bug, and must not close the queue for good.
+            # NOTE: jobs handle their own errors; this one is a bug, and must not close the queue forever.
             LOG.exception('A job on instance %s failed', ready.guest)
             pending = None
         finally:
@@ -170,7 +170,7 @@ class GuestQueues:
                 seconds = time.monotonic() - self._running.pop(ready)
                 self._changed.notify_all()
         if seconds >= self._stuck_after:
-            LOG.info('What was done on instance %s took %.0f s', ready.guest, seconds)
+            LOG.info('A job on instance %s took %.0f s', ready.guest, seconds)
         if pending is None:
             self._next(ready.guest)
         else:

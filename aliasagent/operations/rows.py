@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations as rows of the journal."""
+"""Converts operations to rows of the journal and back."""
 
 import json
 from collections.abc import Collection
@@ -24,16 +24,16 @@ _Text = TypeVar('_Text', str, str | None)
 
 
 def values_of(operation: Operation) -> dict[str, Any]:
-    """The values of an operation's columns, by name."""
+    """Return the values of an operation's columns, by name."""
     request = operation.request
     arguments = json.dumps(None if request is None else request.to_dict())
     return vars(operation) | {'arguments': arguments, 'asked': dumped(operation.asked)}
 
 
 def loaded(row: tuple[Any, ...]) -> Operation:
-    """The operation of a row.
+    """Return the operation of a row.
 
-    :raises ValueError: the row makes no sense.
+    :raises ValueError: the row is not valid.
     """
     id_, action, instance, device, arguments, state, *rest, asked, may_still_go = row
     open_ = None if may_still_go is None else bool(may_still_go)
@@ -44,7 +44,7 @@ def loaded(row: tuple[Any, ...]) -> Operation:
 
 
 def request_of(action: Action, arguments: Json | None) -> Request | None:
-    """What was asked; None of what was refused as it came in, and of what makes no sense here."""
+    """Return the request of a row; None if it was refused before it was accepted, or is not valid in this release."""
     if arguments is None:
         return None
     try:
@@ -54,18 +54,17 @@ def request_of(action: Action, arguments: Json | None) -> Request | None:
 
 
 def dumped(asked: DeviceFingerprint | None) -> str | None:
-    """What is kept of a device that a detach found."""
+    """Return the JSON of a device that a detach found."""
     return None if asked is None else json.dumps(asked.to_dict())
 
 
 def marks(values: Collection[object]) -> str:
-    """The place-holders for so many values.
-
-    All SQL of the journal is made of constants and of these, never of values: what bandit fears (B608) is not there.
-    """
+    """Return one SQL placeholder for each value."""
+    # All SQL of the journal is made of constants and placeholders, never of values: bandit's B608 does not apply.
     return ', '.join('?' * len(values))
 
 
 def storable(text: _Text) -> _Text:
-    """A text as SQLite can hold it: JSON may carry half a character, and no record must be lost for that."""
+    """Return a text with lone surrogates escaped, which SQLite cannot store."""
+    # JSON can carry a lone surrogate, and no record must be lost because of one.
     return text if text is None else text.encode('utf-8', 'backslashreplace').decode()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Works operations off: from the journal, through the guest's queue and the driver, and back into the journal."""
+"""Runs operations: from the journal through the queue of the guest to the driver, and the outcome into the journal."""
 
 import contextlib
 import dataclasses
@@ -41,31 +41,31 @@ from aliasagent.virt.jobs import Stopping
 LOG = logging.getLogger(__name__)
 
 
-#: Seconds after which what was read of a guest is old, because its record took so long.
+#: Seconds that a write to the journal may take before the definition of the guest has to be read again.
 _OLD_SECONDS = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
 class UnderWay:
-    """An operation that is taken in and has not ended."""
+    """An operation that is accepted and has not ended."""
 
     operation: Operation
     #: Accepted or running.
     state: State
-    #: When it came into this state, in seconds since the epoch.
+    #: When the operation entered this state, in seconds since the epoch.
     since: float
 
 
-#: Hears of an outcome: the operation, its error if it failed, and the seconds of its work if that began here.
+#: Receives an outcome: the operation, its error if it failed, and its duration in seconds if it started here.
 Observer = Callable[[Operation, BaseException | None, float | None], None]
 
 
 class Runner:
-    """Takes operations in and does them, each guest's in order.
+    """Accepts operations and runs them, those of each guest in order.
 
-    :param moves: where guests move, or wait for their turn to.
-    :param reconnect_timeout: seconds to wait for a hypervisor that went away under an operation; asked each time.
-    :param on_finished: hears of each outcome.
+    :param moves: runs the moves of guests.
+    :param reconnect_timeout: returns how many seconds an operation waits for a lost hypervisor; called each time.
+    :param on_finished: called with each outcome.
     """
 
     def __init__(
@@ -91,40 +91,41 @@ class Runner:
         self._on_finished = on_finished
         self._accepting = threading.Lock()
         self._counting = threading.Lock()
-        #: What is taken in and has not ended, and when it came in, in seconds since the epoch.
+        #: The operations that are accepted and have not ended, with the time of acceptance in seconds since the epoch.
         self._unfinished: dict[str, tuple[Operation, float]] = {}
-        #: The operations that this process has begun and not finished, and when. Each is touched by its own queue only.
+        #: The operations that this process has started and not finished, by id, with the start time. Only the queue
+        #: of an operation changes its entry.
         self._begun: dict[str, float] = {}
-        #: The same operations, as the journal has them since they were begun.
+        #: The same operations, as the journal has them since their start.
         self._begun_as: dict[str, Operation] = {}
         self._closing = threading.Event()
         self._late_writer = LateWriter()
 
     def accept(self, operation: Operation, most: int | None = None) -> Operation:
-        """Take an operation in. Once this returns, it will be done, whatever happens to this process.
+        """Accept an operation. Once this returns, the operation survives a crash of this process.
 
-        An id that is known already is not done again.
+        An operation whose id is in the journal already is not run again.
 
-        :param most: how many may wait, with this one; None for any number.
-        :return: what the journal has of it.
-        :raises ServiceBusy: so many wait already.
+        :param most: how many operations may wait, including this one; None for no limit.
+        :return: the operation as the journal has it.
+        :raises ServiceBusy: that many operations wait already.
         :raises OperationConflict: the id was used for another request.
-        :raises JournalError: it could not be recorded, and will not be done.
+        :raises JournalError: the operation could not be recorded, and will not be run.
         """
         (accepted,) = self.accept_all([operation], most)
         accepted.check(operation)
         return accepted.record
 
     def accept_all(self, operations: Sequence[Operation], most: int | None = None) -> list[Accepted]:
-        """Take operations in, all of them or none; those that have ended already are only recorded.
+        """Accept operations, all of them or none; those that have ended already are only recorded.
 
-        :param most: how many may wait, with these; None for any number.
-        :return: what the journal says to each.
+        :param most: how many operations may wait, including these; None for no limit.
+        :return: the answer of the journal to each.
         :raises ServiceBusy: there is no room for all of them.
-        :raises JournalError: they could not be recorded.
+        :raises JournalError: the operations could not be recorded.
         """
         new = [operation for operation in operations if not operation.is_finished]
-        # One at a time, so that the queues have the order of the journal.
+        # One call at a time, so that the queues have the order of the journal.
         with self._accepting:
             has_room = most is None or len(self._unfinished) + len(new) <= most
             if not has_room and not all(self._journal.has(operation.id) for operation in new):
@@ -132,42 +133,43 @@ class Runner:
             accepted = self._journal.accept(*operations)
             for operation, answer in zip(operations, accepted, strict=True):
                 if not operation.is_finished:
-                    self._go_on_with(operation, answer)
+                    self._enqueue(operation, answer)
         return accepted
 
-    def _go_on_with(self, operation: Operation, accepted: Accepted) -> None:
-        with _under(operation):
+    def _enqueue(self, operation: Operation, accepted: Accepted) -> None:
+        with _log_context(operation):
             if accepted.is_new:
-                LOG.info('Accepted %s', _words(operation))
+                LOG.info('Accepted %s', _description(operation))
                 self._submit(operation)
             elif accepted.is_of(operation):
-                LOG.info('Asked again, and not done again: %s', _words(operation))
+                LOG.info('Duplicate request, not run again: %s', _description(operation))
 
     def release(self, instance: str, device_id: str) -> None:
-        """Record that a guest let go of a device after all whose detach had failed."""
-        # What waits for a journal is looked at once more: another client may have put the device back meanwhile.
+        """Record that a guest has released a device after its detach had failed."""
+        # If the journal cannot be written now, the guest is read again later: another client may have attached the
+        # device meanwhile.
         self._late_writer.write(
             functools.partial(self._journal.release, instance, device_id),
-            functools.partial(self._overdue.look_again, instance, device_id),
+            functools.partial(self._overdue.recheck, instance, device_id),
         )
 
     def remember(self, instance: str, device_id: str, device: DeviceFingerprint) -> None:
-        """Record what became known of a device since its guest was asked to release it."""
+        """Update the recorded device of its detaches, after its guest was asked to release it."""
         self._late_writer.write(functools.partial(self._journal.remember, instance, device_id, device))
 
     @property
     def running(self) -> int:
-        """How many operations are begun and not finished."""
+        """The number of operations that are started and not finished."""
         return len(self._begun)
 
     @property
     def waiting(self) -> int:
-        """How many operations are taken in and not begun."""
+        """The number of operations that are accepted and not started."""
         with self._counting:
             return max(0, len(self._unfinished) - len(self._begun))
 
     def under_way(self) -> list[UnderWay]:
-        """What is taken in and has not ended, in the order it came in. Waits for no disk."""
+        """Return the operations that are accepted and have not ended, in order. Does not wait for the disk."""
         with self._counting:
             unfinished, begun = list(self._unfinished.values()), dict(self._begun)
         now, steady = time.time(), time.monotonic()
@@ -179,18 +181,21 @@ class Runner:
         ]
 
     def recover(self) -> int:
-        """Take up what an earlier process accepted and did not finish, or gave up too early; how many are done now."""
+        """Resume the operations that an earlier process did not finish, and return how many.
+
+        Also follows the devices that guests may release after a failed detach.
+        """
         self._overdue.watch(self._journal.overdue())
         unfinished = self._journal.unfinished()
         for operation in unfinished:
-            with _under(operation):
-                LOG.info('Taken up after a restart: %s', _words(operation))
+            with _log_context(operation):
+                LOG.info('Resumed after a restart: %s', _description(operation))
                 self._overdue.take_up(operation)
                 self._submit(operation)
         return len(unfinished)
 
     def close(self) -> None:
-        """Do not wait for the journal any more: what is not in it is looked at after the next start."""
+        """Stop waiting for the journal. The next agent checks the guests whose outcomes could not be written."""
         self._closing.set()
         self._late_writer.close()
 
@@ -202,7 +207,7 @@ class Runner:
     def _run(self, operation: Operation) -> 'futures.Future[None] | None':
         if operation.action not in MOVES:
             return self._run_here(operation)
-        # A guest stands still while it is saved: that is waited for at a stop. One that migrates runs on.
+        # A guest is paused while it is saved, so that a stop of the agent waits for it. A guest that migrates runs.
         return self._moves.submit(
             lambda: self._move(operation),
             holds_stop=operation.action is Action.RECONCILE_LIVE,
@@ -210,12 +215,12 @@ class Runner:
         )
 
     def _move(self, operation: Operation) -> None:
-        """Do a move, in a thread that is its own."""
+        """Run a move, in its own thread."""
         pending = self._run_here(operation)
-        assert pending is None, 'a move is waited for by its own thread'
+        assert pending is None, 'a move waits in its own thread'
 
     def _run_here(self, operation: Operation) -> 'futures.Future[None] | None':
-        with _under(operation):
+        with _log_context(operation):
             try:
                 return self._do(operation)
             except Stopping:
@@ -229,10 +234,10 @@ class Runner:
                 pending = self._work(operation)
                 break
             except exception.HypervisorUnavailable as error:
-                # What was done already is seen when it is done again: each action looks first.
+                # Each action reads the guest first, so that a second run finds what the first one has done.
                 operation = self._begun_as.get(operation.id, operation)
                 if last or not self._wait_connected():
-                    # Should it be the stop that took the hypervisor away, the next agent goes on with this.
+                    # If the agent stops, the next agent continues with the operation.
                     if not self._closing.is_set():
                         self._finish(operation, error)
                     return None
@@ -249,7 +254,7 @@ class Runner:
         return finished
 
     def _work(self, operation: Operation) -> 'futures.Future[None] | None':
-        """Do what was asked; the future tells when it is done, None if it is."""
+        """Run the request; return a future that is resolved at its end, or None if it has ended."""
         match operation.request:
             case Attach() as request:
                 self._driver.attach(operation.instance, request)
@@ -258,26 +263,28 @@ class Runner:
             case ReconcileInstance() as request:
                 self._reconciler.reconcile(operation.instance, inventory.records_of(request.inventory))
             case Move() as request:
-                # A move that was begun before is gone on with, and not begun anew.
+                # A move that an earlier process has started is continued, not started again.
                 begin = functools.partial(self._begin, operation)
                 begun_before = operation.state is State.RUNNING
                 self._relocation.move(operation.instance, request, begin=begin, begun_before=begun_before)
             case _:
-                raise exception.InvalidInput(field='arguments', reason='what is recorded of them makes no sense here')
+                raise exception.InvalidInput(field='arguments', reason='the record is not valid in this release')
         return None
 
     def _detach(self, operation: Operation, kind: str | None) -> 'futures.Future[None] | None':
-        """Begin when the device was found, with a record of it: what is gone on with is that very device."""
+        """Detach the device of an operation."""
+        # The operation starts when the device is found, with a record of the device: after a restart the agent
+        # continues with that same device.
         begin = functools.partial(self._begin, operation)
         detach = functools.partial(self._driver.detach, operation.instance, operation.device, kind, begin=begin)
         try:
             return detach(asked=operation.asked)
         except exception.DeviceNotFound:
-            # Whoever asks once more for what the guest has released late is told that it is done, unless another
-            # client has plugged it in since, with nothing that says whose it is.
+            # A second detach of a device that the guest has released late succeeds, unless another client has attached
+            # the device since, without an alias or other evidence of its id.
             released = self._released(operation)
             if released is None and operation.state is State.RUNNING and operation.asked is None:
-                reason = 'an older release has begun it and did not record what it found: see whether the guest has it'
+                reason = 'an older release started it and did not record the device: check the guest'
                 raise exception.DetachFailed(
                     instance=operation.instance, device=operation.device, reason=reason
                 ) from None
@@ -286,15 +293,15 @@ class Runner:
             return None if released.asked is None else detach(asked=released.asked.of_any_run())
 
     def _released(self, operation: Operation) -> Operation | None:
-        """The earlier detach after which the guest has released the device; None if it is not known of any."""
+        """Return the earlier detach after which the guest released the device; None if the journal has none."""
         try:
             return self._journal.released(operation.instance, operation.device)
         except exception.JournalError as error:
-            LOG.warning('It is not known whether %s was released late: %s', operation.device, error)
+            LOG.warning('The journal cannot be read for a late release of %s: %s', operation.device, error)
             return None
 
     def _wait_connected(self) -> bool:
-        """Wait for a hypervisor that went away; False if it stays away or the agent stops."""
+        """Wait for a lost hypervisor; return False if it does not return in time, or the agent stops."""
         end = time.monotonic() + self._reconnect_timeout()
         while not self._closing.is_set():
             left = end - time.monotonic()
@@ -305,15 +312,14 @@ class Runner:
         return False
 
     def _begin(self, operation: Operation, asked: DeviceFingerprint | None = None) -> bool:
-        """Record that work begins, before it does: after a crash it is known what may have happened.
+        """Record the start of an operation before its work starts, and wait until the journal can be written.
 
-        With no journal nothing begins. It is waited for. Outcomes that wait for it are written first: they are of what
-        came before, and of the guest as it was then.
-
-        :param asked: the device that a detach is about to take out.
-        :return: whether it was waited for: what was read of the guest before is old.
+        :param asked: the device that a detach is about to remove.
+        :return: whether the write took so long that the guest has to be read again.
         :raises Stopping: the agent stops first.
         """
+        # Outcomes that wait for the journal are written first: they belong to earlier operations, and to the guest as
+        # it was then.
         begun = self._begun_as.get(operation.id)
         if begun is not None and asked in (None, begun.asked):
             return False
@@ -327,7 +333,7 @@ class Runner:
                     self._journal.found(operation.id, asked)
             except exception.JournalError as error:
                 if trouble.is_new(error):
-                    LOG.error('Waiting to begin: %s: %s', _words(operation), error)
+                    LOG.error('Waiting for the journal before the start of %s: %s', _description(operation), error)
                 if self._closing.wait(RETRY_SECONDS):
                     raise Stopping from error
             else:
@@ -338,25 +344,25 @@ class Runner:
             )
             self._begun.setdefault(operation.id, time.monotonic())
         if has_waited := trouble.is_over():
-            LOG.info('Begun after all: %s', _words(operation))
+            LOG.info('Started after waiting for the journal: %s', _description(operation))
         return has_waited or time.monotonic() - began > _OLD_SECONDS
 
     def _on_done(
         self, operation: Operation, pending: 'futures.Future[None]', finished: 'futures.Future[None]'
     ) -> None:
         try:
-            with _under(operation):
+            with _log_context(operation):
                 self._finish(operation, pending.exception())
         finally:
             finished.set_result(None)
 
     def _finish(self, operation: Operation, error: BaseException | None) -> None:
         if error is None:
-            LOG.info('Succeeded: %s', _words(operation))
+            LOG.info('Succeeded: %s', _description(operation))
         elif isinstance(error, exception.AliasAgentError):
-            LOG.error('Failed: %s: %s: %s', _words(operation), type(error).__name__, error)
+            LOG.error('Failed: %s: %s: %s', _description(operation), type(error).__name__, error)
         else:
-            LOG.error('Failed because of an internal error: %s', _words(operation), exc_info=error)
+            LOG.error('Failed because of an internal error: %s', _description(operation), exc_info=error)
         with self._counting:
             self._unfinished.pop(operation.id, None)
             begun_at = self._begun.pop(operation.id, None)
@@ -369,11 +375,11 @@ class Runner:
             self._overdue.watch_again(operation)
 
 
-def _under(operation: Operation) -> 'contextlib.AbstractContextManager[None]':
-    """Have this thread write its log under an operation's ids."""
+def _log_context(operation: Operation) -> 'contextlib.AbstractContextManager[None]':
+    """Return a context in which log lines of this thread carry the ids of an operation."""
     return context.bound_to(operation.id, operation.request_id, operation.instance)
 
 
-def _words(operation: Operation) -> str:
+def _description(operation: Operation) -> str:
     device = f' of {operation.device}' if operation.device else ''
     return f'{operation.action}{device}, instance {operation.instance}, operation {operation.id}'

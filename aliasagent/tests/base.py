@@ -46,7 +46,7 @@ hypothesis.settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'default')
 _LEFT_ALONE = ('bounded-call', 'libvirt-events', 'reconcile-write')
 #: The names of all others, or how they begin.
 _OURS = (
-    *('start', 'drain', 'first-pass', 'reload', 'deadlines', 'host-events', 'host-connection', 'late-writer'),
+    *('start', 'drain', 'first-reconcile', 'reload', 'deadlines', 'host-events', 'host-connection', 'late-writer'),
     *('reports', 'notifications', 'unplug', 'operation', 'migration-'),
 )
 

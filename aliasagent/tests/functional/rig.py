@@ -7,8 +7,8 @@ from typing import Any
 
 from aliasagent.actions import Action
 from aliasagent.allowed.rules import Bounds
+from aliasagent.operations import hints
 from aliasagent.operations import knowledge
-from aliasagent.operations import told
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
@@ -64,7 +64,7 @@ class RigCase(tests_base.TestCase):
 
         driver = Driver(self.host, self.unplugs, lambda: self.retry_policy, Bounds.everything, known)
         reconciler = Reconciler(
-            self.host, self.queues.submit, self.queues.submit_if_idle, known, functools.partial(told.keep, journal)
+            self.host, self.queues.submit, self.queues.submit_if_idle, known, functools.partial(hints.keep, journal)
         )
         self.reconciler = reconciler
         relocation = Relocation(self.host, str(self.directory / 'save'))

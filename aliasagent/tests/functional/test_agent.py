@@ -72,7 +72,7 @@ class StartTest(FakeAgentCase):
         logged = self.useFixture(fixtures.FakeLogger())
         with mock.patch('aliasagent.allowed.mounts.doubt', autospec=True, return_value='it runs elsewhere'):
             self.start_agent('second')
-        self.assertIn("The host's mounts are not known: it runs elsewhere", logged.output)
+        self.assertIn("The host's mounts are unknown: it runs elsewhere", logged.output)
 
 
 class AgentTest(agent.AgentContract, FakeAgentCase):

@@ -106,7 +106,7 @@ class ReloadTest(test_agent.FakeAgentCase):
         return str(self.logged.output[before:])
 
     def test_what_can_be_understood_takes_the_place_of_the_old(self) -> None:
-        self.assertIn('Read the mutable options again', self.reload('[unplug]\ntimeout = 30\n'))
+        self.assertIn('Reloaded the mutable options', self.reload('[unplug]\ntimeout = 30\n'))
         self.assertEqual(30.0, conf.CONF.unplug.timeout)
 
     def test_what_cannot_does_not_and_the_agent_works_on(self) -> None:
@@ -119,7 +119,7 @@ class ReloadTest(test_agent.FakeAgentCase):
         ):
             said = self.reload(text)
             self.assertEqual(1, len(said.splitlines()), said)
-            self.assertIn(f'The options could not be read again; the old ones stay: {words}', said)
+            self.assertIn(f'The options could not be reloaded; the agent keeps the previous ones: {words}', said)
             self.assertEqual(21.0, conf.CONF.unplug.timeout)
         guest, volume, ctxt = self.side.new_guest(), harness.new_id(), RequestContext()
         connection = harness.file_connection(self.side.new_file())

@@ -242,7 +242,7 @@ class KnownErrorsTestCase(base.TestCase):
         self.service._journal.close()
         for part in (self.manager._within, Broken()):
             self.patch(self.manager, '_within', part)
-            with testtools.ExpectedException(rpc_server.NotTaken):
+            with testtools.ExpectedException(rpc_server.NotAccepted):
                 self.call(Action.DETACH, **GOOD['detach'])
 
     def test_of_a_guest_that_does_not_run(self) -> None:

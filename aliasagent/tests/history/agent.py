@@ -204,7 +204,7 @@ class _Server:
                 with self._together():
                     for method, ctxt, arguments in messages:
                         getattr(self.endpoint, method)(ctxt, **arguments)
-            except rpc_server.NotTaken:
+            except rpc_server.NotAccepted:
                 threads.sleep(1.0)
             else:
                 del broker.messages[: len(messages)]

@@ -90,7 +90,7 @@ class ServiceTest(testtools.TestCase):
         agent.options['unplug'] = {'timeout': 0.3, 'attempts': 2}
         agent.write_config()
         agent.signal(signal.SIGHUP)
-        agent.wait_said('Read the mutable options again')
+        agent.wait_said('Reloaded the mutable options')
         ctxt = RequestContext()
         self.api.detach_volume(ctxt, guest, volume)
 
@@ -108,7 +108,7 @@ class ServiceTest(testtools.TestCase):
         agent = self.agent()
         agent.start()
         agent.signal(signal.SIGHUP, main=False)
-        agent.wait_said('Read the mutable options again', timeout=10)
+        agent.wait_said('Reloaded the mutable options', timeout=10)
         agent.signal(signal.SIGTERM, main=False)
         self.assertEqual(0, agent.wait_end(timeout=10))
 

@@ -194,7 +194,7 @@ def damaged(it: bench.Bench, checks: Checks) -> None:
     code = it.agent.wait_end()
     (words, *_more) = [line for line in it.agent.said().splitlines() if 'cannot be used' in line] or ['nothing']
     checks.that(code != 0, f'with a damaged journal the agent ends with exit code {code}')
-    checks.that(str(path) in words and 'move it away' in words, f'it says: {words}')
+    checks.that(str(path) in words and 'move the file away' in words, f'it says: {words}')
     checks.that(digest(path) == before, 'it leaves the file as it is')
     for name in (path, *(path.with_name(f'{path.name}-{more}') for more in ('wal', 'shm'))):
         if name.exists():

@@ -30,7 +30,7 @@ Page = dict[tuple[str, tuple[str, ...]], float]
 
 #: What the agent's log says before and after a report.
 _REPORT = re.compile(
-    r'Making a report, as a signal asks for it\n(.*?)^\S+ \S+ \d+ INFO [^\n]*The report is made',
+    r'Making a report because of SIGUSR2\n(.*?)^\S+ \S+ \d+ INFO [^\n]*The report is made',
     re.DOTALL | re.MULTILINE,
 )
 

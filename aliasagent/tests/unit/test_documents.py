@@ -134,7 +134,7 @@ class QuotesTestCase(base.TestCase):
             'WARNING aliasagent.virt.host Lost the way to the hypervisor at qemu:///system',
             'WARNING aliasagent.virt.guest Lost the connection to the hypervisor at qemu:///system',
             'ERROR aliasagent.operations.runner Failed: detach of x: DetachTimeout: it was not released',
-            'WARNING aliasagent.notifications Notifications wait: the journal /x is full',
+            'WARNING aliasagent.notifications Notifications are delayed: the journal /x is full',
             'ERROR oslo.messaging._drivers.impl_rabbit The broker is lost',
         ):
             self.assertNotEqual('', wrong_log_line(line), line)

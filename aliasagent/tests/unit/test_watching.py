@@ -31,7 +31,7 @@ def exported() -> dict[str, dict[str, set[str]]]:
         unplugs=types.SimpleNamespace(pending=0),
         reconciler=types.SimpleNamespace(statuses=dict),
         runner=types.SimpleNamespace(waiting=0, running=0),
-        intake=types.SimpleNamespace(is_held=False),
+        intake=types.SimpleNamespace(is_blocked=False),
         is_broker_connected=lambda: True,
     )
     made.watch(watched)

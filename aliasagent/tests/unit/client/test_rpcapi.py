@@ -112,7 +112,7 @@ class VersionsTestCase(base.TestCase):
                     exception.Unsupported, getattr(api, method), RequestContext(), *arguments
                 )
                 self.assertIn(f'{method} is not supported: it needs version ', str(error))
-                self.assertIn(f'[upgrade_levels] compute lets pass none after {cap}', str(error))
+                self.assertIn(f'[upgrade_levels] compute allows none after {cap}', str(error))
             self.assertTrue(all(map(api.can, known)))
             # a call after them all: nothing else has come
             api.list_instances(RequestContext())

@@ -94,7 +94,7 @@ class AcknowledgeTestCase(base.TestCase):
     def cast(self, _ctxt: Any) -> None:
         """An endpoint that cannot take it now."""
         self.said.append('not taken')
-        raise rpc_server.NotTaken
+        raise rpc_server.NotAccepted
 
     def test_it_cannot_be_acknowledged(self) -> None:
         self.server._process_incoming = lambda _incoming: self.said.append('handled')
@@ -163,7 +163,7 @@ class AcknowledgeTestCase(base.TestCase):
         @contextlib.contextmanager
         def not_taken() -> Iterator[None]:
             yield
-            raise rpc_server.NotTaken
+            raise rpc_server.NotAccepted
 
         self.handle_with_more(Message('cast', self.said, number=1), together=not_taken)
         self.assertEqual(['handled 0', 'handled 1'], self.said)

@@ -52,11 +52,11 @@ class MetricsTestCase(base.TestCase):
         self.metrics.unplug_timed_out()
         self.assertEqual((2, 1), (self.value('unplug_retries_total'), self.value('unplug_timeouts_total')))
 
-    def test_the_last_pass(self) -> None:
+    def test_the_last_reconcile_run(self) -> None:
         name = 'reconcile_last_success_timestamp_seconds'
         self.assertEqual(0, self.value(name))
         before = time.time()
-        self.metrics.passed()
+        self.metrics.reconciled()
         found = self.value(name)
         assert found is not None
         self.assertTrue(before <= found <= time.time())
@@ -73,7 +73,7 @@ class MetricsTestCase(base.TestCase):
             'b': passes.GuestStatus('b', apply.Report([unknown])),
             'c': passes.GuestStatus('c', apply.Report(), 'it could not be read'),
         }
-        intake = types.SimpleNamespace(is_held=True)
+        intake = types.SimpleNamespace(is_blocked=True)
         is_broker_connected = [True]
         watched: Any = types.SimpleNamespace(
             host=host,
@@ -85,7 +85,7 @@ class MetricsTestCase(base.TestCase):
         )
         self.metrics.watch(watched)
         self.assertEqual((1, 1), (self.value('requests_held'), self.value('broker_connected')))
-        intake.is_held = is_broker_connected[0] = False
+        intake.is_blocked = is_broker_connected[0] = False
         self.assertEqual((0, 0), (self.value('requests_held'), self.value('broker_connected')))
         self.assertEqual((3, 2), (self.value('operations_waiting'), self.value('operations_running')))
         self.assertEqual((1, 1), (self.value('unplugs_pending'), self.value('hypervisor_connected')))

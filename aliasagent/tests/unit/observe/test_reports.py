@@ -74,7 +74,7 @@ class ReportsTestCase(base.TestCase):
             runner=types.SimpleNamespace(
                 under_way=lambda: [UnderWay(waits, State.ACCEPTED, 0.0), UnderWay(runs, State.RUNNING, 1.5)]
             ),
-            intake=types.SimpleNamespace(is_held=True),
+            intake=types.SimpleNamespace(is_blocked=True),
             is_broker_connected=lambda: True,
         )
         self.reports.add(reports.sections(parts))
@@ -87,7 +87,7 @@ class ReportsTestCase(base.TestCase):
             'ua-disk = \n  attempts = 3 of 8, of 20 s each\n  instance = guest-1\n',
             'hypervisor = test:///default: not connected\n',
             'message broker = connected\n',
-            'requests = left with the broker for now\n',
+            'requests = waiting at the broker\n',
             'guest-1 = \n  error = unread\n  name = one\n',
             'transport_url = ***',
             'product = aliasagent-compute',
@@ -101,7 +101,7 @@ class ReportsTestCase(base.TestCase):
 
         self.reports.add([('Broken', fail), ('Whole', lambda: {'here': 'it is'}), ('Nothing', dict)])
         text = self.made()
-        for words in ('could not be told = ValueError: it is broken', 'here = it is', 'none = -'):
+        for words in ('not available = ValueError: it is broken', 'here = it is', 'none = -'):
             self.assertIn(words, text)
 
     def test_each_agent_has_its_own(self) -> None:
@@ -161,7 +161,7 @@ class ReportsTestCase(base.TestCase):
         with self.error_taken():
             self.reports.start()
             os.kill(os.getpid(), signal.SIGUSR2)
-            self.wait_for(lambda: 'No report is made on a signal' in self.log.output, 'that the signal is refused')
+            self.wait_for(lambda: 'No report on SIGUSR2' in self.log.output, 'that the signal is refused')
             self.assertEqual('', self.written.getvalue())
             os.utime(path, (time.time() + 60, time.time() + 60))
             self.wait_written('Guru Meditation')

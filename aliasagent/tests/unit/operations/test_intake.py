@@ -85,7 +85,7 @@ class IntakeTestCase(base.TestCase):
         self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.intake._PAUSE', 3600.0))
         self.runner.error = BUSY
         cast, _errors = self.take()
-        self.wait_for(lambda: self.intake.is_held, 'the cast waits')
+        self.wait_for(lambda: self.intake.is_blocked, 'the cast waits')
         self.wait_for(lambda: self.runner.asked, 'there was no room for it')
         self.runner.error = None
         self.intake.submit(operation('two'))
@@ -139,7 +139,7 @@ class IntakeTestCase(base.TestCase):
             for name in 'abc':
                 self.intake.take(operation(name))
         self.assertEqual(([('a', 7), ('b', 7), ('c', 7)], 3), (self.runner.taken, self.runner.writes))
-        self.assertNotIn('left with the message broker', self.log.output)
+        self.assertNotIn('acknowledged', self.log.output)
 
     def test_several_together_are_left_from_the_first_on_that_is_not_taken(self) -> None:
         with self.assertRaises(exception.JournalError), self.intake.together():
@@ -148,7 +148,7 @@ class IntakeTestCase(base.TestCase):
             self.intake.close()
             self.runner.error = FULL
         self.assertEqual([], self.runner.taken)
-        self.assertIn('Left with the message broker: operation a, b, c: ', self.log.output)
+        self.assertIn('Not acknowledged, the broker will redeliver operation a, b, c: ', self.log.output)
 
     def test_a_defect_keeps_none_of_the_others_from_us(self) -> None:
         self.runner.breaks = 'b'
@@ -189,7 +189,7 @@ class IntakeTestCase(base.TestCase):
         self.assertEqual([FULL], errors)
 
     def test_it_is_said_when_it_begins_and_when_it_is_over(self) -> None:
-        held, again = 'Requests are left with the message broker for now', 'Requests are taken in at once again'
+        held, again = 'Requests wait unacknowledged at the message broker', 'Requests are accepted again'
 
         def said() -> tuple[int, int]:
             return self.log.output.count(held), self.log.output.count(again)
@@ -199,10 +199,10 @@ class IntakeTestCase(base.TestCase):
             self.runner.asked, self.runner.error = 0, BUSY
             thread, _errors = self.take()
             self.wait_for(lambda: self.runner.asked > 1, 'it is tried again')
-            self.assertTrue(self.intake.is_held)
+            self.assertTrue(self.intake.is_blocked)
             self.runner.error = None
             thread.join(base.PATIENCE)
-            self.assertFalse(self.intake.is_held)
+            self.assertFalse(self.intake.is_blocked)
             self.assertEqual((1, 0), said(), f'time {number}')
         for _time in range(2):
             self.intake.take(operation('two'))

@@ -77,7 +77,7 @@ class FullTestCase(base.TestCase):
             file.write(bytes(range(256)) * (size // 512))
         error = self.assertRaises(exception.JournalError, Journal, str(self.path))
         self.assertNotIn('\n', str(error))
-        self.assertIn('move it away', str(error))
+        self.assertIn('move the file away', str(error))
 
 
 class _FullAtCommit:

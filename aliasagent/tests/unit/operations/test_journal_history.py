@@ -234,7 +234,7 @@ class NoticesTestCase(JournalTestCase):
         self.assertEqual([('one', Phase.START)], self.told())
         self.journal.finish('one')
         self.assertEqual([('one', Phase.START), ('one', Phase.END)], self.told())
-        self.journal.told(self.journal.notices()[0])
+        self.journal.sent(self.journal.notices()[0])
         self.assertEqual([('one', Phase.END)], self.told())
 
     def test_the_start_is_told_once(self) -> None:
@@ -272,7 +272,7 @@ class NoticesTestCase(JournalTestCase):
         self.journal.accept(operation('refused', state=State.FAILED))
         self.now += 1000
         self.assertEqual(0, self.journal.prune(1, 0))
-        self.journal.told(self.journal.notices()[0])
+        self.journal.sent(self.journal.notices()[0])
         self.assertEqual(1, self.journal.prune(1, 0))
 
     def test_a_journal_of_which_nobody_tells_keeps_nothing_for_it(self) -> None:
@@ -308,6 +308,6 @@ class LayoutTestCase(JournalTestCase):
             damaged = file.read()
         error = self.assertRaises(exception.JournalError, Journal, self.path)
         self.assertIn(self.path, str(error))
-        self.assertIn('move it away', str(error))
+        self.assertIn('move the file away', str(error))
         with open(self.path, 'rb') as file:
             self.assertEqual(damaged, file.read())

@@ -9,10 +9,10 @@ from hypothesis import given
 
 from aliasagent import exception
 from aliasagent.actions import Action
+from aliasagent.operations import hints
 from aliasagent.operations import journal
 from aliasagent.operations import knowledge
 from aliasagent.operations import rows
-from aliasagent.operations import told
 from aliasagent.reconcile.plan import Record
 from aliasagent.requests.port import AttachInterface
 from aliasagent.tests import base
@@ -82,14 +82,14 @@ class KnowledgeTestCase(base.TestCase):
             bad = operation('bad', Action.ATTACH_VOLUME, device=VOLUME, request=unread)
             (record,) = knowledge.records([bad, good])
             self.assertEqual(PORT, record.device_id)
-        self.assertEqual(len(broken), log.output.count(f'the attach of {VOLUME}, operation bad, makes no sense'))
+        self.assertEqual(len(broken), log.output.count(f'the attach of {VOLUME}, operation bad, is not valid'))
 
     def test_a_journal_that_cannot_be_read_keeps_nobody_waiting(self) -> None:
         log = self.useFixture(fixtures.FakeLogger())
         path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'journal.sqlite'
         kept = journal.Journal(str(path))
         record = Record(VOLUME, 'disk', 'earlier inventory', source='/srv/volume-x')
-        told.keep(kept, GUEST, [record])
+        hints.keep(kept, GUEST, [record])
         self.assertEqual([record], knowledge.of_guest(kept, GUEST))
         one = operation('one', Action.ATTACH_VOLUME, device=PORT, arguments={'volume_id': PORT})
         kept.accept(one)
@@ -97,7 +97,7 @@ class KnowledgeTestCase(base.TestCase):
         with kept.transaction() as db:
             db.execute("UPDATE operations SET arguments = '{'")
         self.assertEqual([record], knowledge.of_guest(kept, GUEST))
-        self.assertIn('is left out', log.output)
+        self.assertIn('are ignored', log.output)
         kept.close()
 
     def of_port(self, **port: Any) -> list[Record]:

@@ -69,7 +69,7 @@ class LateWriterTestCase(base.TestCase):
         self.write('b')
         self.full = False
         self.wait_for(lambda: self.written == ['a', 'b'], 'all but one are written')
-        self.assertIn('An outcome is given up', self.log.output)
+        self.assertIn('An outcome is discarded', self.log.output)
 
     def test_no_thread_can_be_started(self) -> None:
         for again in (lambda: self.write('b'), lambda: self.assertRaises(exception.JournalError, self.writer.flush)):

@@ -124,8 +124,8 @@ class FullDiskTestCase(RunnerTestCase):
         self.failing = set()
         self.assert_outcome(State.SUCCEEDED)
         # as often as it changed, and not as often as it was tried
-        self.assertEqual(1, self.log.output.count('Waiting to begin'))
-        self.assertEqual(1, self.log.output.count('Begun after all'))
+        self.assertEqual(1, self.log.output.count('Waiting for the journal before the start of'))
+        self.assertEqual(1, self.log.output.count('Started after waiting for the journal'))
 
     def test_an_outcome_is_kept(self) -> None:
         self.failing = {'finish'}

@@ -10,8 +10,8 @@ import fixtures
 from aliasagent import exception
 from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.operations import hints
 from aliasagent.operations import inspection
-from aliasagent.operations import told
 from aliasagent.operations.journal import Journal
 from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
@@ -36,35 +36,35 @@ class ToldTestCase(base.TestCase):
         self.addCleanup(lambda: self.journal.close())
 
     def assert_kept(self, *records: Record) -> None:
-        self.assertEqual(list(records), told.records(self.journal, GUEST))
+        self.assertEqual(list(records), hints.records(self.journal, GUEST))
 
     def test_it_is_kept_over_a_restart(self) -> None:
-        told.keep(self.journal, GUEST, [record(A), record('disk_1', '/srv/y')])
-        told.keep(self.journal, OTHER_GUEST, [record(B)])
+        hints.keep(self.journal, GUEST, [record(A), record('disk_1', '/srv/y')])
+        hints.keep(self.journal, OTHER_GUEST, [record(B)])
         self.journal.close()
         self.journal = Journal(self.path)
         self.assert_kept(record(A), record('disk_1', '/srv/y'))
 
     def test_the_last_word_on_an_id_and_on_a_device_counts(self) -> None:
-        told.keep(self.journal, GUEST, [record(A), record('other', '/srv/y')])
-        told.keep(self.journal, GUEST, [record(A, '/srv/z')])
+        hints.keep(self.journal, GUEST, [record(A), record('other', '/srv/y')])
+        hints.keep(self.journal, GUEST, [record(A, '/srv/z')])
         self.assert_kept(record('other', '/srv/y'), record(A, '/srv/z'))
-        told.keep(self.journal, GUEST, [record(B, '/srv/z')])
+        hints.keep(self.journal, GUEST, [record(B, '/srv/z')])
         self.assert_kept(record('other', '/srv/y'), record(B, '/srv/z'))
         # It is another device, or the same that has changed; both together fit none.
-        told.keep(self.journal, GUEST, [record(A, '/srv/z', serial=A)])
+        hints.keep(self.journal, GUEST, [record(A, '/srv/z', serial=A)])
         self.assert_kept(record('other', '/srv/y'), record(B, '/srv/z'), record(A, '/srv/z', serial=A))
 
     def test_what_an_earlier_release_kept_and_the_next_device_has_is_left_out(self) -> None:
         only_serial = Record(A, 'disk', 'earlier inventory', serial='DATA')
-        told.keep(self.journal, GUEST, [only_serial, record(B, 'iscsi:iqn/1')])
+        hints.keep(self.journal, GUEST, [only_serial, record(B, 'iscsi:iqn/1')])
         self.assert_kept()
 
     def test_it_ends_with_the_device(self) -> None:
         for number, (action, device) in enumerate(
             ((Action.DETACH_VOLUME, A), (Action.DETACH, A.upper()), (Action.ATTACH_VOLUME, A), (Action.DETACH, A))
         ):
-            told.keep(self.journal, GUEST, [record(A), record(B, '/srv/b')])
+            hints.keep(self.journal, GUEST, [record(A), record(B, '/srv/b')])
             one = f'operation-{number}'
             self.journal.accept(operation(one, action, device=device))
             self.journal.start(one, DeviceFingerprint(run='boot/7', alias='virtio-disk1'))
@@ -75,7 +75,7 @@ class ToldTestCase(base.TestCase):
         self.assert_kept(record(B, '/srv/b'))
 
     def test_a_move_or_a_reconcile_ends_nothing(self) -> None:
-        told.keep(self.journal, GUEST, [record(A)])
+        hints.keep(self.journal, GUEST, [record(A)])
         for action in (Action.RECONCILE_INSTANCE, Action.RECONCILE_LIVE, Action.LIVE_MIGRATE):
             self.journal.accept(operation(action, action, device=A))
             self.journal.finish(action)
@@ -83,15 +83,15 @@ class ToldTestCase(base.TestCase):
 
     def test_nonsense_is_logged_and_left_out(self) -> None:
         log = self.useFixture(fixtures.FakeLogger())
-        told.keep(self.journal, GUEST, [record(A), record(B, '/srv/b')])
+        hints.keep(self.journal, GUEST, [record(A), record(B, '/srv/b')])
         whole = {'device_id': A, 'kind': 'disk', 'told_by': 'earlier inventory', 'source': '/x'}
         broken = [{**whole, 'device_id': 'a b'}, {**whole, 'told_by': 'nobody'}, {**whole, 'source': 1}]
         for text in ('', 'x', '[]', '3', '{"device_id": "x"}', '{"later": 1}', *map(json.dumps, broken)):
             with self.journal.transaction() as db:
                 db.execute('UPDATE told SET record = ? WHERE device = ?', (text, A))
             self.assert_kept(record(B, '/srv/b'))
-        self.assertIn(f'said of {A} makes no sense', log.output)
-        told.keep(self.journal, GUEST, [record(A)])
+        self.assertIn(f'hint about {A} is not valid', log.output)
+        hints.keep(self.journal, GUEST, [record(A)])
         self.assert_kept(record(B, '/srv/b'), record(A))
 
     def test_an_attach_in_force_is_not_forgotten_for_its_age(self) -> None:
@@ -124,7 +124,7 @@ class ToldTestCase(base.TestCase):
 
     def test_the_upgrade_check_knows_of_it(self) -> None:
         self.assertEqual(frozenset(), inspection.recorded(self.path + '-other'))
-        told.keep(self.journal, GUEST, [record(A)])
+        hints.keep(self.journal, GUEST, [record(A)])
         self.journal.accept(operation('one', Action.ATTACH_VOLUME, device=B.upper()))
         self.assertEqual({(GUEST, A)}, inspection.recorded(self.path))
         self.journal.finish('one')

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What inventories said of the devices of guests, as the journal keeps it.
+"""Keeps the hints of inventories about the devices of guests in the journal, in its table ``told``.
 
-An inventory can settle what a device's own evidence cannot, and a detach that comes later has to know it. What is kept
-is how the device looks that the inventory meant, never its place. It ends with the device: with its detach, or with the
-next attach of its id.
+An inventory can identify a device when the device's own evidence cannot, and a later detach needs that. A hint
+describes the device, never its place in the guest. The journal deletes a hint with the detach of the device, or with
+the next attach of its id.
 """
 
 import dataclasses
@@ -21,18 +21,18 @@ LOG = logging.getLogger(__name__)
 
 
 def keep(journal: Journal, instance: str, records: Iterable[Record]) -> None:
-    """Keep what an inventory said, in place of what earlier ones said of the same devices.
+    """Keep the hints of an inventory, in place of earlier ones about the same devices.
 
-    :raises JournalError: it could not be written.
+    :raises JournalError: the hints could not be written.
     """
     with journal.transaction() as db:
         for record in records:
-            # What an earlier inventory called this device is void, as is what it knew by this id.
-            looks = _looks(record)
+            # An earlier hint with this id is void, and so is one that gives this device another id.
+            description = _without_id(record)
             for row, device, text in db.execute(
                 'SELECT rowid, device, record FROM told WHERE instance = ?', (instance,)
             ).fetchall():
-                if device == record.device_id.lower() or _looks(_read(text)) == looks:
+                if device == record.device_id.lower() or _without_id(_read(text)) == description:
                     db.execute('DELETE FROM told WHERE rowid = ?', (row,))
             db.execute(
                 'INSERT INTO told (instance, device, record) VALUES (?, ?, ?)',
@@ -41,9 +41,9 @@ def keep(journal: Journal, instance: str, records: Iterable[Record]) -> None:
 
 
 def records(journal: Journal, instance: str) -> list[Record]:
-    """Read what inventories said of a guest's devices; a record that makes no sense is logged and left out.
+    """Read the hints about the devices of a guest; one that is not valid is logged and ignored.
 
-    :raises JournalError: nothing can be read.
+    :raises JournalError: the journal cannot be read.
     """
     with journal.transaction() as db:
         rows = db.execute('SELECT device, record FROM told WHERE instance = ? ORDER BY rowid', (instance,)).fetchall()
@@ -51,8 +51,8 @@ def records(journal: Journal, instance: str) -> list[Record]:
     for device, text in rows:
         record = _read(text)
         if record is None:
-            LOG.warning('Instance %s: what an inventory said of %s makes no sense, and is left out', instance, device)
-        elif identity.lasts(record):  # an earlier release kept more
+            LOG.warning('Instance %s: the inventory hint about %s is not valid and is ignored', instance, device)
+        elif identity.lasts(record):  # an older release kept hints that do not last
             found.append(record)
     return found
 
@@ -67,5 +67,5 @@ def _read(text: str) -> Record | None:
     return record if is_whole else None
 
 
-def _looks(record: Record | None) -> Record | None:
+def _without_id(record: Record | None) -> Record | None:
     return None if record is None else dataclasses.replace(record, device_id='')
