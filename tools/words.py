@@ -5,8 +5,8 @@
     tools/words.py [FILE]...
 
 By default it checks README.rst, the documents, the alerts, and all texts in the package and the sandbox. It prints each
-phrase that a reader would have to read twice, with words to use instead. codespell cannot check phrases of several words. The check
-ignores code blocks, ``literals`` and quotes. The exit code is 1 if a phrase was found.
+phrase that a reader would have to read twice, with words to use instead. codespell cannot check phrases of several
+words. The check ignores code blocks, ``literals`` and quotes. The exit code is 1 if a phrase was found.
 """
 
 import ast

@@ -18,7 +18,8 @@ COLUMNS = 80
 #: Runs the command with each line that it is given, and with an agent that takes its time.
 SCRIPT = """
 import os, sys
-from aliasagent.shell import agent, main
+from aliasagent.shell import main
+from aliasagent.shell.remote import agent
 from aliasagent.tests.unit.shell import test_formats
 
 class API(test_formats.API):

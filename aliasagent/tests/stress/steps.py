@@ -44,7 +44,7 @@ BEGIN = (
 STARTED = (
     Step('journal starts', f'{_OPERATIONS}.journal:Journal.start'),
     Step('start is told', 'aliasagent.notifications:Sender._send'),
-    Step('start was told', f'{_OPERATIONS}.journal:Journal.told'),
+    Step('start was told', f'{_OPERATIONS}.journal:Journal.sent'),
 )
 ATTACH = (
     Step('attach', 'aliasagent.virt.attach:Attacher.attach'),
@@ -73,7 +73,7 @@ FINISH = (
     Step('outcome is written', f'{_OPERATIONS}.late:LateWriter.write'),
     Step('journal finishes', f'{_OPERATIONS}.journal:Journal.finish'),
     Step('next on its queue', f'{_OPERATIONS}.queues:GuestQueues._next'),
-    Step('end was told', f'{_OPERATIONS}.journal:Journal.told', 2),
+    Step('end was told', f'{_OPERATIONS}.journal:Journal.sent', 2),
 )
 _ALL_BEFORE, _ALL_AFTER = (*INTAKE, *BEGIN, *STARTED), FINISH
 
