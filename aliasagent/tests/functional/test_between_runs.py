@@ -107,7 +107,7 @@ class BetweenLivesTest(OnFake):
 
         self.unseen(another_source)
         error = self.assertRaises(exception.DeviceConflict, harness.outcome, pending)
-        self.assertIn('may be another device', str(error))
+        self.assertIn('may be this device or another one', str(error))
         self.assertEqual(1, self.requests())
 
     def test_a_disk_that_says_whose_it_is_is_that_one_with_another_source(self) -> None:
