@@ -2,6 +2,7 @@
 """A migration that an earlier process began, on two fake hosts: it has succeeded if that is proven, and else not."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import libvirt
@@ -30,12 +31,17 @@ class FollowTestCase(on_fake.HostTestCase):
         self.there = FakeHypervisor('there')
         self.addCleanup(self.there.stop)
         self.opened: list[str] = []
+        #: What happens when a connection to the other host is closed, if not what always does.
+        self.closing: Callable[[], object] | None = None
 
     def open(self, uri: str) -> Any:
         if uri == self.fake.URI:
             return self.fake.open(uri)
         self.opened.append(uri)
-        return self.there.open(uri)
+        connection = self.there.open(uri)
+        if self.closing is not None:
+            self.patch(connection, 'close', self.closing)
+        return connection
 
     def moving(self, *, persistent: bool = False) -> FakeGuest:
         guest = self.fake.add_guest(persistent=persistent)
@@ -55,6 +61,9 @@ class FollowTestCase(on_fake.HostTestCase):
         self.assertFalse(isinstance(error, exception.HypervisorUnavailable), str(error))
         return str(error)
 
+    def wait_left(self) -> None:
+        self.wait_for(lambda: not self.there.connections, 'the connection to the destination is closed')
+
     def test_libvirt_says_that_it_has_left(self) -> None:
         for persistent in (False, True):
             guest = self.moving(persistent=persistent)
@@ -67,7 +76,7 @@ class FollowTestCase(on_fake.HostTestCase):
         self.after_looks(guest.power_off)
         self.assertIn('and it does not run at the destination either: it ended', self.fails(guest))
         self.assertEqual([DEST], self.opened)
-        self.assertEqual([], self.there.connections)
+        self.wait_left()
 
     def test_one_that_was_stopped_and_undefined_here_has_not_arrived(self) -> None:
         guest = self.moving(persistent=True)
@@ -87,7 +96,7 @@ class FollowTestCase(on_fake.HostTestCase):
             self.wait_events()
             self.follow(guest)
         self.assertEqual([DEST, DEST], self.opened)
-        self.assertEqual([], self.there.connections)
+        self.wait_left()
 
     def test_one_that_is_stopped_there_has_not_arrived(self) -> None:
         guest = self.moving()
@@ -143,6 +152,22 @@ class FollowTestCase(on_fake.HostTestCase):
         guest = self.moving()
         guest.power_off()
         self.assertIn('does not answer within', self.fails(guest))
+
+    def test_a_destination_that_goes_away_when_it_has_answered(self) -> None:
+        self.patch(destination, '_SECONDS', 1.0)
+        end = threading.Event()
+        self.addCleanup(end.set)
+
+        def fail() -> None:
+            raise errors.closed_connection('virConnectClose')
+
+        for closing in (fail, lambda: end.wait(base.PATIENCE)):
+            self.closing = closing
+            guest = self.moving()
+            guest.migrate_away()
+            self.arrive(guest)
+            self.wait_events()
+            self.follow(guest)
 
     def test_one_that_would_run_in_this_process_or_names_a_program(self) -> None:
         guest = self.moving()
