@@ -42,7 +42,8 @@ class RigCase(tests_base.TestCase):
         self.directory = pathlib.Path(self.make_directory())
         self.side = base.FakeSide(self.directory)
         self.addCleanup(self.side.fake.stop)
-        self.retry_policy = RetryPolicy(timeout=0.1, attempts=2)
+        # Long enough for a reading of the guest on a host that is busy.
+        self.retry_policy = RetryPolicy(timeout=0.3, attempts=2)
         self.start_agent()
         self.addCleanup(self.kill_agent)
 

@@ -119,6 +119,10 @@ class KnownTest(RigCase):
 class FullDiskTest(RigCase):
     """A detach cannot begin for a while, and its guest does not wait for that."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.retry_policy = RetryPolicy(timeout=harness.SOON, attempts=1)
+
     def full_until(self, done: Callable[[], None]) -> None:
         """Have no detach begin before something was done."""
         start, rest = Journal.start, [done]
