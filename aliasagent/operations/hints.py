@@ -45,7 +45,7 @@ def records(journal: Journal, instance: str) -> list[Record]:
 
     :raises JournalError: the journal cannot be read.
     """
-    with journal.transaction() as db:
+    with journal.reading() as db:
         rows = db.execute('SELECT device, record FROM told WHERE instance = ? ORDER BY rowid', (instance,)).fetchall()
     found = []
     for device, text in rows:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from aliasagent import context
 from aliasagent import exception
+from aliasagent.operations.gathering import Gathering
 from aliasagent.operations.model import Operation
 from aliasagent.operations.runner import Runner
 from aliasagent.trouble import Trouble
@@ -33,6 +34,7 @@ class Intake:
         self._left: exception.JournalError | None = None
         #: Logs why requests have to wait.
         self._trouble = Trouble()
+        self._gathering = Gathering(lambda operations: runner.accept(*operations, most=most()))
         self._holding = 0
         #: The operations of this thread inside :meth:`together`.
         self._brought = threading.local()
@@ -44,13 +46,17 @@ class Intake:
         return self._holding > 0
 
     def submit(self, operation: Operation) -> Operation:
-        """Accept an operation at once, or refuse it. See :meth:`aliasagent.operations.runner.Runner.accept`.
+        """Accept an operation at once, or refuse it. Threads that call this at the same time share a write.
 
         :return: the operation as the journal has it.
         :raises ServiceBusy: too many operations wait; the client may retry the request.
+        :raises OperationConflict: the id was used for another request.
+        :raises JournalError: the operation could not be recorded, and will not be run.
         """
         self._refuse_after_left()
-        return self._runner.accept(operation, self._most())
+        accepted = self._gathering.accept(operation)
+        accepted.check(operation)
+        return accepted.record
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -139,7 +145,7 @@ class Intake:
         return True
 
     def _accept(self, operations: list[Operation], most: int | None) -> None:
-        for operation, accepted in zip(operations, self._runner.accept_all(operations, most), strict=True):
+        for operation, accepted in zip(operations, self._runner.accept(*operations, most=most), strict=True):
             try:
                 accepted.check(operation)
             except exception.OperationConflict as error:

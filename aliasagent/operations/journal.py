@@ -2,7 +2,8 @@
 """The durable record of operations: a SQLite file on the host's disk.
 
 SQLite runs in WAL mode with ``synchronous=FULL``: once a method has returned, its change survives a crash of the
-process and of the machine. There is one connection, used by one thread at a time.
+process and of the machine. One connection writes, used by one thread at a time. Methods that only read use connections
+of their own: they do not wait for a write, no write waits for them, and they see each change that was made before.
 
 The notices of an operation are written in the same transaction as the operation, and stay until they are sent as
 notifications (:mod:`aliasagent.notifications`).
@@ -17,6 +18,8 @@ import time
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
 
 from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
@@ -36,8 +39,10 @@ _ADVICE = (
     'move the file away, with its -wal and -shm files, and start the agent again; the agent creates an empty journal, '
     'and clients must repeat the operations that had not finished (sqlite3 FILE .recover may still list them)'
 )
-#: How many operations one transaction deletes at most, because the journal is locked meanwhile.
+#: How many operations one transaction deletes at most, because other changes wait meanwhile.
 _BATCH = 1000
+#: How many connections for reading are kept open at most while nobody uses them.
+_KEPT_READERS = 4
 
 
 def _now() -> float:
@@ -61,14 +66,22 @@ class Journal:
         self._lock = threading.Lock()
         #: Set when there may be a new notice.
         self.noticed = threading.Event()
+        #: Whether the transaction under way has written a notice.
+        self._has_noticed = False
+        #: The connections for reading that nobody uses now; None after :meth:`close`.
+        self._readers: list[sqlite3.Connection] | None = []
+        self._lending = threading.Lock()
         with self._translated():
             # Requests may hold passwords. SQLite creates its other files with the mode of this one.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db = self._connect()
             self._db.execute('PRAGMA journal_mode = WAL')
             self._db.execute('PRAGMA synchronous = FULL')
             self._check()
             self._bring_up_to_date()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
 
     def _check(self) -> None:
         (found,) = self._db.execute('PRAGMA quick_check(1)').fetchone()
@@ -87,58 +100,67 @@ class Journal:
             self._db.executescript(f'BEGIN; {LAYOUTS[number]} PRAGMA user_version = {number + 1}; COMMIT;')
 
     def close(self) -> None:
+        with self._lending:
+            idle, self._readers = self._readers or [], None
+        for reader in idle:
+            reader.close()
         with self._lock:
             self._db.close()
 
     def accept(self, *operations: Operation) -> list[Accepted]:
-        """Record new operations in one transaction: all of them, or none if it fails."""
-        with self._transaction() as db:
-            return [self._accept(db, operation) for operation in operations]
-
-    def _accept(self, db: sqlite3.Connection, operation: Operation) -> Accepted:
+        """Record new operations with one write: all of them, or none if it fails."""
         now = self._clock()
-        new = dataclasses.replace(
-            operation,
-            device=rows.storable(operation.device),
-            error=rows.storable(operation.error),
-            accepted_at=now,
-            finished_at=now if operation.is_finished else None,
-            request_id=rows.storable(operation.request_id),
+        new = [_stored(operation, now) for operation in operations]
+        with self._with_notices() as db:
+            added = self._insert(db, new)
+            return [self._accepted(db, operation, added) for operation in new]
+
+    def _insert(self, db: sqlite3.Connection, operations: list[Operation]) -> set[str]:
+        """Insert operations in their order, except those whose id is there already, and return the inserted ids."""
+        inserted = db.execute(
+            f'INSERT INTO operations ({rows.COLUMNS}) VALUES {", ".join([rows.VALUES] * len(operations))} '  # nosec B608
+            'ON CONFLICT (id) DO NOTHING RETURNING id',
+            [value for operation in operations for value in rows.values_of(operation)],
         )
-        added = db.execute(
-            f'INSERT INTO operations ({rows.COLUMNS}) VALUES ({rows.VALUES}) ON CONFLICT (id) DO NOTHING',  # nosec B608
-            rows.values_of(new),
-        ).rowcount
-        if not added:
+        return {operation_id for (operation_id,) in inserted.fetchall()}
+
+    def _accepted(self, db: sqlite3.Connection, operation: Operation, added: set[str]) -> Accepted:
+        """Return the answer to an operation.
+
+        :param added: the ids that were inserted and not answered yet; the id of this operation is removed.
+        """
+        if operation.id not in added:
             (known,) = self._select(db, 'WHERE id = ?', operation.id)
             return Accepted(known, is_new=False)
-        if new.is_finished:
-            self._notice(db, new.id, Phase.ERROR)
-        return Accepted(new, is_new=True)
+        added.remove(operation.id)
+        if operation.is_finished:
+            self._notice(db, operation.id, Phase.ERROR)
+        return Accepted(operation, is_new=True)
 
     def start(self, operation_id: str, asked: DeviceFingerprint | None = None) -> None:
         """Record that the agent starts an operation.
 
         :param asked: the device that a detach is about to remove.
+        :raises OperationNotFound: the journal has no record of it.
         """
-        with self._transaction() as db:
-            (attempts,) = db.execute(
+        with self._with_notices() as db:
+            self._notice_first_start(db, operation_id)
+            changed = db.execute(
                 'UPDATE operations SET state = ?, started_at = coalesce(started_at, ?), attempts = attempts + 1, '
-                'asked = coalesce(?, asked) WHERE id = ? RETURNING attempts',
+                'asked = coalesce(?, asked) WHERE id = ?',
                 (State.RUNNING, self._clock(), rows.dumped(asked), operation_id),
-            ).fetchone()
-            if attempts == 1:
-                self._notice(db, operation_id, Phase.START)
+            )
+            _check_changed(changed, operation_id)
 
     def found(self, operation_id: str, asked: DeviceFingerprint) -> None:
         """Replace the device that a detach is about to remove, after its guest has changed since the detach began."""
-        with self._transaction() as db:
+        with self._statement() as db:
             db.execute('UPDATE operations SET asked = ? WHERE id = ?', (rows.dumped(asked), operation_id))
 
     def remember(self, instance: str, device: str, asked: DeviceFingerprint) -> None:
         """Update the recorded device of its running and failed detaches, after a guest was asked to release it."""
         detaches = sorted(DETACHES)
-        with self._transaction() as db:
+        with self._statement() as db:
             db.execute(
                 'UPDATE operations SET asked = ? WHERE instance = ? AND device = ? AND state IN (?, ?) '  # nosec B608
                 f'AND action IN ({rows.marks(detaches)}) AND released_at IS NULL '
@@ -152,19 +174,19 @@ class Journal:
         """Record the outcome of an operation; one that failed before it started is recorded as started now.
 
         :param may_still_go: of a failed detach, whether the guest may still release the device.
+        :raises OperationNotFound: the journal has no record of it.
         """
         outcome: tuple[str | None, ...] = (State.SUCCEEDED, None, None)
         if error is not None:
             outcome = (State.FAILED, type(error).__name__, rows.storable(str(error)))
-        with self._transaction() as db:
-            (attempts,) = db.execute('SELECT attempts FROM operations WHERE id = ?', (operation_id,)).fetchone()
-            db.execute(
+        with self._with_notices() as db:
+            self._notice_first_start(db, operation_id)
+            changed = db.execute(
                 'UPDATE operations SET state = ?, error_class = ?, error = ?, started_at = coalesce(started_at, ?), '
                 'finished_at = ?, may_still_go = ?, attempts = max(attempts, 1) WHERE id = ?',
                 (*outcome, self._clock(), self._clock(), may_still_go, operation_id),
             )
-            if attempts == 0:
-                self._notice(db, operation_id, Phase.START)
+            _check_changed(changed, operation_id)
             self._notice(db, operation_id, Phase.END if error is None else Phase.ERROR)
 
     def release(self, instance: str, device: str) -> None:
@@ -189,7 +211,7 @@ class Journal:
 
         Returns None if there is none, or if a later operation on the device succeeded.
         """
-        with self._transaction() as db:
+        with self.reading() as db:
             last = self._select(
                 db,
                 'WHERE instance = ? AND device = ? AND (released_at IS NOT NULL OR state = ?) '
@@ -205,7 +227,7 @@ class Journal:
 
         :raises OperationNotFound: the journal has no record of it.
         """
-        with self._transaction() as db:
+        with self.reading() as db:
             found = self._select(db, 'WHERE id = ?', operation_id)
         if not found:
             raise exception.OperationNotFound(operation=operation_id)
@@ -213,12 +235,12 @@ class Journal:
 
     def has(self, operation_id: str) -> bool:
         """Return whether the journal has a record of an operation."""
-        with self._transaction() as db:
+        with self.reading() as db:
             return db.execute('SELECT 1 FROM operations WHERE id = ?', (operation_id,)).fetchone() is not None
 
     def unfinished(self) -> list[Operation]:
         """Return the operations that are accepted or running, in the order in which they were accepted."""
-        with self._transaction() as db:
+        with self.reading() as db:
             return self._select(db, 'WHERE state IN (?, ?) ORDER BY sequence', State.ACCEPTED, State.RUNNING)
 
     def overdue(self, instance: str | None = None, device: str | None = None) -> list[Operation]:
@@ -228,7 +250,7 @@ class Journal:
 
         :param instance: only detaches from this guest, and of this device; None for all.
         """
-        with self._transaction() as db:
+        with self.reading() as db:
             if instance is None:
                 return self._overdue(db)
             return self._overdue(db, 'instance = ? AND device = ?', instance, device)
@@ -279,7 +301,7 @@ class Journal:
             conditions['accepted_at < ?'] = (until,)
         where = f'WHERE {" AND ".join(conditions)}' if conditions else ''
         values = [value for some in conditions.values() for value in some]
-        with self._transaction() as db:
+        with self.reading() as db:
             return self._select(db, f'{where} ORDER BY sequence DESC LIMIT ?', *values, limit)[::-1]
 
     def attached(self, instance: str) -> list[Operation]:
@@ -289,7 +311,7 @@ class Journal:
         """
         # Such a detach is itself the caller, or comes after the caller in the queue of the guest.
         attaches, detaches = sorted(ATTACHES), sorted(DETACHES)
-        with self._transaction() as db:
+        with self.reading() as db:
             last = self._select(
                 db,
                 'WHERE sequence IN (SELECT max(sequence) FROM operations WHERE instance = ? AND '  # nosec B608
@@ -321,7 +343,7 @@ class Journal:
             f'AND later.action IN ({rows.marks(changes)}))'
         )
         while True:
-            with self._transaction() as db:
+            with self._statement() as db:
                 gone = db.execute(
                     'DELETE FROM operations WHERE sequence IN (SELECT sequence FROM operations '  # nosec B608
                     f'WHERE state IN (?, ?) AND (finished_at < ? AND NOT ({in_force}) OR sequence <= coalesce('
@@ -339,54 +361,103 @@ class Journal:
 
     def notices(self, limit: int = 100) -> list[Notice]:
         """Return the notices that are not sent yet, the oldest first."""
-        with self._transaction() as db:
-            noticed = db.execute(
-                'SELECT n.sequence, n.phase, o.id FROM notices n JOIN operations o ON o.sequence = n.operation '
-                'ORDER BY n.sequence LIMIT ?',
+        with self.reading() as db:
+            found = db.execute(
+                f'SELECT n.sequence, n.phase, {rows.COLUMNS} FROM notices n JOIN operations o '  # nosec B608
+                'ON o.sequence = n.operation ORDER BY n.sequence LIMIT ?',
                 (limit,),
             ).fetchall()
-            return [
-                Notice(sequence, Phase(phase), self._select(db, 'WHERE id = ?', operation_id)[0])
-                for sequence, phase, operation_id in noticed
-            ]
+        return [Notice(sequence, Phase(phase), self._loaded(row)) for sequence, phase, *row in found]
 
     def sent(self, notice: Notice) -> None:
         """Delete a notice after it was sent."""
-        with self._transaction() as db:
+        with self._statement() as db:
             db.execute('DELETE FROM notices WHERE sequence = ?', (notice.sequence,))
 
-    def _notice(self, db: sqlite3.Connection, operation_id: str, phase: Phase) -> None:
+    def _notice_first_start(self, db: sqlite3.Connection, operation_id: str) -> None:
+        """Write the notice of an operation's start, unless the operation has started before."""
+        self._notice(db, operation_id, Phase.START, 'AND attempts = 0')
+
+    def _notice(self, db: sqlite3.Connection, operation_id: str, phase: Phase, condition: str = '') -> None:
         if self._notices:
             db.execute(
-                'INSERT INTO notices (operation, phase) SELECT sequence, ? FROM operations WHERE id = ?',
+                f'INSERT INTO notices (operation, phase) SELECT sequence, ? FROM operations WHERE id = ? {condition}',  # nosec B608
                 (phase, operation_id),
             )
-            # NOTE: the sender reads under the same lock, and so after this transaction.
-            self.noticed.set()
+            self._has_noticed = True
 
     def _select(self, db: sqlite3.Connection, where: str, *values: object) -> list[Operation]:
         found = db.execute(f'SELECT {rows.COLUMNS} FROM operations {where}', values).fetchall()  # nosec B608
+        return [self._loaded(row) for row in found]
+
+    def _loaded(self, row: Sequence[Any]) -> Operation:
         try:
-            return [rows.loaded(row) for row in found]
+            return rows.loaded(row)
         except ValueError as error:
             raise exception.JournalError(path=self.path, reason=f'a record in it is not valid: {error}') from error
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for one statement that only reads."""
+        with self._translated(), self._reader() as reader:
+            yield reader
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        with self._lending:
+            if self._readers is None:
+                raise sqlite3.ProgrammingError('the journal is closed')
+            reader = self._readers.pop() if self._readers else None
+        if reader is None:
+            reader = self._connect()
+            reader.execute('PRAGMA query_only = ON')
+        try:
+            yield reader
+        except BaseException:
+            reader.close()
+            raise
+        with self._lending:
+            if self._readers is not None and len(self._readers) < _KEPT_READERS:
+                self._readers.append(reader)
+                return
+        reader.close()
 
     def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """Open a transaction, which is committed at the end or rolled back by an error."""
         return self._transaction()
 
+    def _with_notices(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """Lend the connection for one statement that changes the journal, and for its notices if they are kept."""
+        return self._transaction() if self._notices else self._statement()
+
+    @contextlib.contextmanager
+    def _statement(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection for one statement that changes the journal, which SQLite makes a transaction."""
+        with self._lock, self._translated(), self._rolled_back():
+            yield self._db
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._translated():
-            self._db.execute('BEGIN IMMEDIATE')
-            try:
+            self._has_noticed = False
+            with self._rolled_back():
+                self._db.execute('BEGIN IMMEDIATE')
                 yield self._db
                 self._db.execute('COMMIT')
-            except BaseException:
-                # SQLite rolls back by itself after some errors, such as a full disk.
-                if self._db.in_transaction:
-                    self._db.execute('ROLLBACK')
-                raise
+            # Not before the end: the sender would not find the notice yet, and would wait for the next one.
+            if self._has_noticed:
+                self.noticed.set()
+
+    @contextlib.contextmanager
+    def _rolled_back(self) -> Iterator[None]:
+        """Roll back after an error."""
+        try:
+            yield
+        except BaseException:
+            # SQLite rolls back by itself after some errors, such as a full disk.
+            if self._db.in_transaction:
+                self._db.execute('ROLLBACK')
+            raise
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -394,6 +465,30 @@ class Journal:
             yield
         except (sqlite3.Error, OSError) as error:
             raise exception.JournalError(path=self.path, reason=_reason(error)) from error
+
+
+def _stored(operation: Operation, now: float) -> Operation:
+    """Return a new operation as the journal stores it.
+
+    :param now: when the operation is accepted, in seconds since the epoch.
+    """
+    return dataclasses.replace(
+        operation,
+        device=rows.storable(operation.device),
+        error=rows.storable(operation.error),
+        accepted_at=now,
+        finished_at=now if operation.is_finished else None,
+        request_id=rows.storable(operation.request_id),
+    )
+
+
+def _check_changed(changed: sqlite3.Cursor, operation_id: str) -> None:
+    """Check that a statement has changed an operation.
+
+    :raises OperationNotFound: it has not.
+    """
+    if not changed.rowcount:
+        raise exception.OperationNotFound(operation=operation_id)
 
 
 def _reason(error: Exception) -> str:

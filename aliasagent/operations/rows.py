@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
 
@@ -19,18 +20,19 @@ COLUMNS = (
     'id, action, instance, device, arguments, state, error_class, error, accepted_at, started_at, finished_at, '
     'attempts, request_id, released_at, asked, may_still_go'
 )
-VALUES = ', '.join(f':{name}' for name in COLUMNS.split(', '))
+#: The placeholders of a row.
+VALUES = f'({", ".join("?" for _ in COLUMNS.split(", "))})'
 _Text = TypeVar('_Text', str, str | None)
 
 
-def values_of(operation: Operation) -> dict[str, Any]:
-    """Return the values of an operation's columns, by name."""
+def values_of(operation: Operation) -> list[Any]:
+    """Return the values of an operation's columns, in their order."""
     request = operation.request
     arguments = json.dumps(None if request is None else request.to_dict())
-    return vars(operation) | {'arguments': arguments, 'asked': dumped(operation.asked)}
+    return list((vars(operation) | {'request': arguments, 'asked': dumped(operation.asked)}).values())
 
 
-def loaded(row: tuple[Any, ...]) -> Operation:
+def loaded(row: Sequence[Any]) -> Operation:
     """Return the operation of a row.
 
     :raises ValueError: the row is not valid.

@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from collections.abc import Sequence
 from concurrent import futures
 
 from aliasagent import context
@@ -101,28 +100,16 @@ class Runner:
         self._closing = threading.Event()
         self._late_writer = LateWriter()
 
-    def accept(self, operation: Operation, most: int | None = None) -> Operation:
-        """Accept an operation. Once this returns, the operation survives a crash of this process.
+    def accept(self, *operations: Operation, most: int | None = None) -> list[Accepted]:
+        """Accept operations with one write, all of them or none; those that have ended already are only recorded.
 
-        An operation whose id is in the journal already is not run again.
-
-        :param most: how many operations may wait, including this one; None for no limit.
-        :return: the operation as the journal has it.
-        :raises ServiceBusy: that many operations wait already.
-        :raises OperationConflict: the id was used for another request.
-        :raises JournalError: the operation could not be recorded, and will not be run.
-        """
-        (accepted,) = self.accept_all([operation], most)
-        accepted.check(operation)
-        return accepted.record
-
-    def accept_all(self, operations: Sequence[Operation], most: int | None = None) -> list[Accepted]:
-        """Accept operations, all of them or none; those that have ended already are only recorded.
+        Once this returns, the operations survive a crash of this process. An operation whose id is in the journal
+        already is not run again.
 
         :param most: how many operations may wait, including these; None for no limit.
         :return: the answer of the journal to each.
         :raises ServiceBusy: there is no room for all of them.
-        :raises JournalError: the operations could not be recorded.
+        :raises JournalError: the operations could not be recorded, and will not be run.
         """
         new = [operation for operation in operations if not operation.is_finished]
         # One call at a time, so that the queues have the order of the journal.

@@ -32,7 +32,7 @@ INTAKE = (
     Step('cast taken in', f'{_OPERATIONS}.intake:Intake.take', way=CAST),
     Step('submit taken in', f'{_OPERATIONS}.intake:Intake.submit', way=SUBMIT),
     Step('message acknowledged', 'oslo_messaging._drivers.impl_rabbit:RabbitMessage.acknowledge'),
-    Step('runner accepts', f'{_OPERATIONS}.runner:Runner.accept_all'),
+    Step('runner accepts', f'{_OPERATIONS}.runner:Runner.accept'),
     Step('journal accepts', f'{_OPERATIONS}.journal:Journal.accept'),
     Step('put on its queue', f'{_OPERATIONS}.queues:GuestQueues.submit'),
     Step('submit answered', 'oslo_messaging._drivers.amqpdriver:AMQPIncomingMessage.reply', way=SUBMIT),

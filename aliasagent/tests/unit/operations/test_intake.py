@@ -30,12 +30,7 @@ class StubRunner:
         #: Records of other requests.
         self.known: dict[str, Operation] = {}
 
-    def accept(self, wanted: Operation, most: int | None = None) -> Operation:
-        (accepted,) = self.accept_all([wanted], most)
-        accepted.check(wanted)
-        return accepted.record
-
-    def accept_all(self, wanted: list[Operation], most: int | None = None) -> list[Accepted]:
+    def accept(self, *wanted: Operation, most: int | None = None) -> list[Accepted]:
         self.asked += 1
         if any(one.id == self.breaks for one in wanted):
             raise ZeroDivisionError

@@ -2,6 +2,7 @@
 """The durable record of operations."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -10,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
@@ -266,6 +268,105 @@ class UnusableFileTestCase(JournalTestCase):
         for name in os.listdir(os.path.dirname(self.path)):
             mode = os.stat(os.path.join(os.path.dirname(self.path), name)).st_mode
             self.assertEqual(0, mode & 0o077, name)
+
+
+class ReadersTestCase(JournalTestCase):
+    """Who reads does not wait for who writes, nor the other way round."""
+
+    def test_no_reader_waits_for_a_write(self) -> None:
+        self.journal.accept(operation())
+        with self.journal.transaction() as db, concurrent.futures.ThreadPoolExecutor(1) as pool:
+            db.execute("UPDATE operations SET state = 'running'")
+            reads = pool.submit(lambda: (self.journal.get('one').state, self.journal.has('one')))
+            # What is not committed may never have been.
+            self.assertEqual((State.ACCEPTED, True), reads.result(base.PATIENCE))
+        self.assertEqual(State.RUNNING, self.journal.get('one').state)
+
+    def test_no_write_waits_for_a_reader(self) -> None:
+        self.journal.accept(operation())
+        with self.journal.reading() as reader:
+            rows = reader.execute('SELECT id FROM operations')
+            self.assertEqual(('one',), next(rows))
+            self.journal.accept(operation('two'))
+            # The reader has what there was when it began; the next one has it all.
+            self.assertEqual([], rows.fetchall())
+        self.assertTrue(self.journal.has('two'))
+
+    def test_a_reader_cannot_write(self) -> None:
+        self.journal.accept(operation())
+        with contextlib.ExitStack() as stack:
+            reader = stack.enter_context(self.journal.reading())
+            self.assertRaises(sqlite3.OperationalError, reader.execute, 'DELETE FROM operations')
+        self.assertTrue(self.journal.has('one'))
+
+    def test_many_at_once_leave_few_connections(self) -> None:
+        self.journal.accept(operation())
+        with contextlib.ExitStack() as stack:
+            readers = [stack.enter_context(self.journal.reading()) for _ in range(20)]
+            self.assertEqual(20, len(set(map(id, readers))))
+        kept = self.journal._readers
+        assert kept is not None
+        self.assertEqual(4, len(kept))
+        with self.journal.reading() as reader:
+            self.assertIn(reader, readers)
+
+    def test_one_that_fails_is_not_used_again(self) -> None:
+        error = self.assertRaises(exception.JournalError, self.fail_to_read)
+        self.assertIn('no such table', str(error))
+        self.assertEqual([], self.journal._readers)
+        self.assertEqual([], self.journal.unfinished())
+
+    def fail_to_read(self) -> None:
+        with self.journal.reading() as reader:
+            reader.execute('SELECT 1 FROM absent')
+
+    def test_one_in_use_when_the_journal_is_closed(self) -> None:
+        with self.journal.reading() as reader:
+            self.journal.close()
+        self.assertRaises(sqlite3.ProgrammingError, reader.execute, 'SELECT 1')
+
+
+class StatementsTestCase(JournalTestCase):
+    """Each change waits once for the disk, and has no statement that it can do without."""
+
+    def statements(self, change: Callable[[], object]) -> list[str]:
+        """Return the first words of the statements that a change writes with."""
+        traced: list[str] = []
+        self.journal._db.set_trace_callback(traced.append)
+        change()
+        self.journal._db.set_trace_callback(None)
+        # SQLite traces a statement once more when it fires a trigger, and a trigger's statement as a comment.
+        return [statement.split()[0] for statement in dict.fromkeys(traced) if not statement.startswith('--')]
+
+    def test_without_notices_each_is_one(self) -> None:
+        self.assertEqual(['INSERT'], self.statements(lambda: self.journal.accept(operation())))
+        self.assertEqual(['INSERT'], self.statements(lambda: self.journal.accept(operation('2'), operation('3'))))
+        self.assertEqual(['UPDATE'], self.statements(lambda: self.journal.start('one')))
+        self.assertEqual(['UPDATE'], self.statements(lambda: self.journal.finish('one')))
+        self.assertFalse(self.journal._db.in_transaction)
+
+    def test_with_notices_each_is_one_transaction(self) -> None:
+        self.journal.close()
+        self.journal = Journal(self.path, notices=True)
+        self.addCleanup(self.journal.close)
+        for change in (
+            lambda: self.journal.accept(operation()),
+            lambda: self.journal.start('one'),
+            lambda: self.journal.finish('one'),
+        ):
+            first, *_, last = self.statements(change)
+            self.assertEqual(('BEGIN', 'COMMIT'), (first, last))
+
+    def test_no_operation_to_start_or_finish(self) -> None:
+        self.assertRaises(exception.OperationNotFound, self.journal.start, 'one')
+        self.assertRaises(exception.OperationNotFound, self.journal.finish, 'one')
+
+    def test_several_with_one_id(self) -> None:
+        first, second = operation(), operation(device='another')
+        accepted = self.journal.accept(first, operation('two'), second)
+        self.assertEqual([True, True, False], [one.is_new for one in accepted])
+        self.assertEqual(['vol', 'vol', 'vol'], [one.record.device for one in accepted])
+        self.assertEqual(['one', 'two'], [one.id for one in self.journal.unfinished()])
 
 
 class ManyThreadsTestCase(JournalTestCase):

@@ -43,6 +43,8 @@ class FullTestCase(base.TestCase):
         self.assertEqual(['1', '5'], [found.id for found in self.journal.unfinished()])
 
     def test_what_could_not_be_committed_is_not_there(self) -> None:
+        self.journal.close()
+        self.journal = Journal(str(self.path), notices=True)
         self.addCleanup(self.journal.close)
         self.journal.accept(operation(1))
         database = self.journal._db
@@ -97,6 +99,12 @@ class _FullAtCommit:
 
 
 class FullDiskTestCase(test_journal.JournalTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        # With notices, a change has several statements.
+        self.journal = Journal(self.journal.path, notices=True)
+        self.addCleanup(self.journal.close)
+
     def test_a_transaction_that_cannot_end_is_taken_back_and_the_next_one_begins(self) -> None:
         database = _FullAtCommit(self.journal._db)
         self.journal._db = database  # type: ignore[assignment]

@@ -155,7 +155,8 @@ class AcceptTestCase(RunnerTestCase):
             operation('one', instance=VOLUME),
             operation('one', arguments={'device_id': PORT}),
         ):
-            self.assertRaises(exception.OperationConflict, self.runner.accept, other)
+            (accepted,) = self.runner.accept(other)
+            self.assertRaises(exception.OperationConflict, accepted.check, other)
         self.assertEqual(1, len(self.driver.asked))
         self.assertEqual(State.SUCCEEDED, self.outcome().state)
 
@@ -178,11 +179,11 @@ class AcceptTestCase(RunnerTestCase):
         self.driver.answer = futures.Future()
         self.runner.accept(operation('one'))
         several = [operation(name) for name in ('two', 'one', 'two', 'three')]
-        self.assertRaises(exception.ServiceBusy, self.runner.accept_all, several, 4)
+        self.assertRaises(exception.ServiceBusy, lambda: self.runner.accept(*several, most=4))
         self.assertRaises(exception.OperationNotFound, self.journal.get, 'two')
         refused = operation('refused', state=State.FAILED)
         other = operation('one', arguments={'device_id': PORT})
-        accepted = self.runner.accept_all([*several, refused, other], 6)
+        accepted = self.runner.accept(*several, refused, other, most=6)
         self.assertEqual([True, False, False, True, True, False], [one.is_new for one in accepted])
         self.assertRaises(exception.OperationConflict, accepted[-1].check, other)
         self.assertEqual(['one', 'two', 'three'], [one.operation.id for one in self.runner.under_way()])
@@ -193,16 +194,16 @@ class AcceptTestCase(RunnerTestCase):
 
     def test_no_more_than_may_wait(self) -> None:
         self.driver.answer = futures.Future()
-        self.runner.accept(operation('one'), 2)
-        self.runner.accept(operation('two'), 2)
-        self.assertRaises(exception.ServiceBusy, self.runner.accept, operation('three'), 2)
+        self.runner.accept(operation('one'), most=2)
+        self.runner.accept(operation('two'), most=2)
+        self.assertRaises(exception.ServiceBusy, lambda: self.runner.accept(operation('three'), most=2))
         self.assertRaises(exception.OperationNotFound, self.journal.get, 'three')
         # What is known is answered, and what has no outcome waits.
-        self.runner.accept(operation('two'), 2)
-        self.runner.accept(operation('three'), 3)
+        self.runner.accept(operation('two'), most=2)
+        self.runner.accept(operation('three'), most=3)
         self.driver.answer.set_result(None)
         self.outcome('three')
-        self.runner.accept(operation('four'), 1)
+        self.runner.accept(operation('four'), most=1)
         self.outcome('four')
 
     def test_many_at_once_are_done_in_the_order_of_the_journal(self) -> None:
