@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Further connections to the hypervisor, used when calls hang on the first.
+"""Further connections to the hypervisor: each call has a connection of its own while it lasts.
 
 libvirtd works on five calls of one connection at the same time (max_client_requests in libvirtd.conf). With five calls
 hanging it reads nothing more, not even keepalive messages, and closes the connection after half a minute. A call about
 a guest whose QEMU does not answer counts for as long as it hangs, and so does a migration or a save. And while one
-thread waits for its reply, libvirt 9.0 may not notice another thread's call before the next keepalive message. So at
-most :data:`CALLS` calls are made over one connection at the same time, and none beside a call that has waited longer
-than :data:`LONG`. Other calls use further connections, which are opened when needed, and closed when idle for a while.
-Events come over the first connection alone.
+thread waits for its reply, libvirt 9.0 may not notice another thread's call before the next keepalive message. So no
+call is made beside another one. Connections are opened when needed, and closed when idle for a while. Events come over
+the first connection alone.
+
+A handle on a guest belongs to a connection, and on another connection the guest must be looked up again. So a thread
+gets the connection that it had last, if no other thread has it.
 
 libvirtd has twenty threads for all its clients (max_workers). Calls that hang in all of them block other clients' calls
 as well, so the number of the agent's calls is limited.
 """
 
-import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
-from collections.abc import Iterator
 from typing import Any
 
 import libvirt
@@ -28,10 +28,6 @@ from aliasagent.virt import errors
 
 LOG = logging.getLogger(__name__)
 
-#: How many calls are made over one connection at the same time, while other connections have room.
-CALLS = 4
-#: Seconds that a call may take before other calls avoid its connection. Most calls take milliseconds.
-LONG = 0.2
 #: Seconds to wait while the agent makes as many calls as allowed.
 WAIT = 30.0
 #: Seconds after which a further connection that was not used is closed.
@@ -57,7 +53,7 @@ def close(connection: Any) -> None:
 class Connections:
     """The connections to a hypervisor, as long as the first of them is up.
 
-    :param first: the connection that is used as long as not too many calls hang on it.
+    :param first: the connection that events come over.
     :param open_further: opens another connection.
     :param most_calls: how many calls are made at the same time over all connections.
     """
@@ -66,54 +62,36 @@ class Connections:
         self.first = first
         self._open = open_further
         self._most_calls = most_calls
-        self._room = threading.Semaphore(most_calls)
-        self._lock = threading.Lock()
-        #: For each connection, the first one first: when each of its running calls began, in order.
-        self._calls: dict[Any, list[float]] = {first: []}
-        #: For each connection: since when it has no running call.
+        #: Notified when a call has ended.
+        self._changed = threading.Condition()
+        #: The number of calls under way on each connection, the first one first.
+        self._calls: dict[Any, int] = {first: 0}
+        #: The number of calls under way on all connections.
+        self._under_way = 0
+        #: For each connection: since when it has no call under way.
         self._idle_since: dict[Any, float] = {}
+        self._last = threading.local()
         self._closed = False
 
-    @contextlib.contextmanager
-    def call(self, preferred: Any = None) -> Iterator[Any]:
+    def call(self) -> 'Loan':
         """Lend a connection for one call.
 
-        :param preferred: a connection that is used if there is room on it.
         :raises ConnectionLost: a further connection was lost during the call. If the first was, libvirt's error is
             raised.
         :raises HypervisorUnavailable: too many calls hang already.
         """
-        if not self._room.acquire(timeout=WAIT):
-            reason = f'{self._most_calls} calls wait for libvirt already, the limit of [libvirt] max_calls'
-            raise exception.HypervisorUnavailable(reason=reason)
-        try:
-            with self._lent(preferred) as connection:
-                yield connection
-        finally:
-            self._room.release()
+        return Loan(self)
 
-    @contextlib.contextmanager
-    def _lent(self, preferred: Any) -> Iterator[Any]:
-        connection, begun = self._take(preferred)
-        try:
-            yield connection
-        except libvirt.libvirtError as error:
-            if connection is self.first or is_up(connection):
-                raise
-            raise errors.ConnectionLost(reason=error) from error
-        finally:
-            self._give_back(connection, begun)
+    def lend(self, domain: Any) -> 'Loan':
+        """Lend a handle on a guest for one call: the given one, or one of a connection that no other call uses.
 
-    @contextlib.contextmanager
-    def lend(self, domain: Any) -> Iterator[Any]:
-        """Lend a handle on a guest for one call: the given one, or one of a connection that has room."""
-        own = domain.connect()
-        with self.call(own) as connection:
-            yield domain if connection is own else connection.lookupByUUIDString(domain.UUIDString())
+        :raises: what :meth:`call` raises.
+        """
+        return Loan(self, domain)
 
     def close(self, *, with_first: bool) -> None:
         """Close the further connections, and the first if ``with_first``. Does not wait for calls that hang."""
-        with self._lock:
+        with self._changed:
             self._closed = True
             calls, self._calls = self._calls, {self.first: self._calls[self.first]}
             self._idle_since.clear()
@@ -125,53 +103,38 @@ class Connections:
         elif with_first:
             close(self.first)
 
-    def _take(self, preferred: Any) -> tuple[Any, float]:
+    def take(self, preferred: Any = None) -> Any:
+        """Choose a connection for one call; :meth:`give_back` must follow.
+
+        :param preferred: the connection to choose if no call uses it.
+        :raises HypervisorUnavailable: too many calls hang already.
+        """
         now = time.monotonic()
-        with self._lock:
-            idle = self._drop_idle(now)
-            connection = self._choose(preferred, now)
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._under_way < self._most_calls, WAIT):
+                reason = f'{self._most_calls} calls wait for libvirt already, the limit of [libvirt] max_calls'
+                raise exception.HypervisorUnavailable(reason=reason)
+            self._under_way += 1
+            connection = self._choose(preferred or getattr(self._last, 'connection', None))
             if connection is not None:
-                self._calls[connection].append(now)
+                self._calls[connection] += 1
+            idle = self._drop_idle(now)
         for each in idle:
             _close_aside(each)
-        return (self._take_further(now) if connection is None else connection), now
+        if connection is None:
+            connection = self._take_further()
+        self._last.connection = connection
+        return connection
 
-    def _choose(self, preferred: Any, now: float) -> Any:
-        """Choose a connection that has room, preferably one without a call; None if another must be opened."""
-        with_room = [
-            connection
-            for connection in (preferred, *self._calls)
-            if (begun := self._calls.get(connection)) is not None
-            and (not begun or (len(begun) < CALLS and now - begun[0] < LONG))
-        ]
-        if not with_room:
-            return self.first if self._closed else None
-        return next((connection for connection in with_room if not self._calls[connection]), with_room[0])
-
-    def _take_further(self, now: float) -> Any:
-        connection = None
-        try:
-            connection = self._open()
-        except libvirt.libvirtError as error:
-            LOG.warning('Calls hang in libvirt, and no other connection can be opened: %s', error)
-        with self._lock:
-            if connection is not None and not self._closed:
-                self._calls[connection] = [now]
-                LOG.info('Connection %d is opened, since calls hang in libvirt', len(self._calls))
-                return connection
-            # Rather a further connection than the first: if libvirtd closed the first, events would be lost.
-            fewest = min(reversed(self._calls), key=lambda each: len(self._calls[each]))
-            self._calls[fewest].append(now)
-        if connection is not None:
-            _close_aside(connection)
-        return fewest
-
-    def _give_back(self, connection: Any, begun: float) -> None:
+    def give_back(self, connection: Any) -> None:
+        """Record that a call has ended."""
         lost = connection is not self.first and not is_up(connection)
-        with self._lock:
+        with self._changed:
+            self._under_way -= 1
+            self._changed.notify()
             if connection not in self._calls:
                 return  # closed meanwhile
-            self._calls[connection].remove(begun)
+            self._calls[connection] -= 1
             if lost:
                 del self._calls[connection]
                 self._idle_since.pop(connection, None)
@@ -180,15 +143,77 @@ class Connections:
         if lost:
             _close_aside(connection)
 
+    def _choose(self, preferred: Any) -> Any:
+        """Choose a connection that no call uses; None if another must be opened."""
+        if self._calls.get(preferred) == 0:
+            return preferred
+        free = next((connection for connection, calls in self._calls.items() if not calls), None)
+        return self.first if free is None and self._closed else free
+
+    def _take_further(self) -> Any:
+        connection = None
+        try:
+            connection = self._open()
+        except libvirt.libvirtError as error:
+            LOG.warning('All connections to libvirt are in use, and no other can be opened: %s', error)
+        except BaseException:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify()
+            raise
+        with self._changed:
+            if connection is not None and not self._closed:
+                self._calls[connection] = 1
+                LOG.debug('Connection %d to libvirt is opened', len(self._calls))
+                return connection
+            # Rather a further connection than the first: if libvirtd closed the first, events would be lost.
+            fewest = min(reversed(self._calls), key=lambda each: self._calls[each])
+            self._calls[fewest] += 1
+        if connection is not None:
+            _close_aside(connection)
+        return fewest
+
     def _drop_idle(self, now: float) -> list[Any]:
         idle = [
             connection
             for connection, since in self._idle_since.items()
-            if connection is not self.first and not self._calls[connection] and now - since >= IDLE
+            if now - since >= IDLE and connection is not self.first and not self._calls[connection]
         ]
         for connection in idle:
             del self._calls[connection], self._idle_since[connection]
         return idle
+
+
+class Loan:
+    """A connection, or a handle on a guest, for one call; a context manager.
+
+    :param domain: a handle on the guest; None to lend the connection.
+    """
+
+    def __init__(self, connections: Connections, domain: Any = None) -> None:
+        self._connections = connections
+        self._domain = domain
+        self._connection: Any = None
+
+    def __enter__(self) -> Any:
+        domain = self._domain
+        own = None if domain is None else domain.connect()
+        self._connection = self._connections.take(own)
+        if domain is None:
+            return self._connection
+        if self._connection is own:
+            return domain
+        try:
+            return self._connection.lookupByUUIDString(domain.UUIDString())
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        connection, first = self._connection, self._connections.first
+        self._connections.give_back(connection)
+        if isinstance(error, libvirt.libvirtError) and connection is not first and not is_up(connection):
+            raise errors.ConnectionLost(reason=error) from error
 
 
 def _close_aside(connection: Any) -> None:

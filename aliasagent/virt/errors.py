@@ -5,9 +5,7 @@ Codes are ``virErrorNumber`` (libvirt, virterror.h). libvirt has no code for a m
 "internal error"), so there is no exception for it here either: the caller reads the guest again.
 """
 
-import contextlib
 from collections.abc import Callable
-from collections.abc import Iterator
 
 import libvirt
 
@@ -59,18 +57,25 @@ _UNAVAILABLE = frozenset({libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CO
 _UNSUPPORTED = frozenset({libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_NO_SUPPORT})
 
 
-@contextlib.contextmanager
-def translated(action: str, instance: str, is_alive: Callable[[], bool]) -> Iterator[None]:
+class translated:  # noqa: N801 - used like a function, by each call to libvirt
     """Raise the agent's exceptions for the libvirt errors of this context.
 
     :param action: what is being done, for the error message.
     :param instance: the guest's UUID; empty if the call is not about one guest.
     :param is_alive: returns whether the connection is still up after the error.
     """
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        raise _translate(error, action, instance, is_alive()) from error
+
+    def __init__(self, action: str, instance: str, is_alive: Callable[[], bool]) -> None:
+        self._action = action
+        self._instance = instance
+        self._is_alive = is_alive
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, libvirt.libvirtError):
+            raise _translate(error, self._action, self._instance, self._is_alive()) from error
 
 
 def _translate(error: libvirt.libvirtError, action: str, instance: str, alive: bool) -> exception.AliasAgentError:
