@@ -114,6 +114,10 @@ class Guest:
         self.uuid: str = domain.UUIDString()
         self.name: str = domain.name()
 
+    def is_connected(self) -> bool:
+        """Return whether the connection that the guest was looked up over is up; makes no call."""
+        return self._is_alive()
+
     def is_active(self) -> bool:
         with self._call('check whether the guest runs') as domain:
             return bool(domain.isActive())

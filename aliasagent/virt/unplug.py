@@ -69,6 +69,8 @@ class Unplugs:
         self._on_timeout = on_timeout
         self._lock = threading.Lock()
         self._pending: dict[tuple[str, str], Unplug] = {}
+        #: The guests of pending unplugs as their detaches looked them up.
+        self._guests: dict[tuple[str, str], Guest] = {}
         self._overdue: dict[tuple[str, str], Unplug] = {}
         self._deadlines = deadlines.Deadlines()
         self._callers = callers.GuestCallers()
@@ -91,7 +93,7 @@ class Unplugs:
         agent stops first.
 
         :param device: the device as just read.
-        :param guest: the guest as just looked up; None to look the guest up here, as every retry does.
+        :param guest: the guest as just looked up; None to look the guest up here.
         """
         unplug = Unplug(instance, device_id, device, retry_policy, left)
         with self._lock:
@@ -100,10 +102,12 @@ class Unplugs:
                 return running.future
             # Registered before the guest is asked: the event may come before the call returns.
             self._pending[unplug.key] = unplug
+            if guest is not None:
+                self._guests[unplug.key] = guest
             before = self._overdue.pop(unplug.key, None)
             unplug.may_still_go = before is not None and before.may_still_go
         if aliases.is_user(unplug.alias):
-            returned = self._call_soon(unplug, functools.partial(self._ask, guest=guest))
+            returned = self._call_soon(unplug, self._ask)
         else:
             # An alias that libvirt generated may belong to another device by now, so the guest is read first.
             returned = self._check_soon(unplug, Why.DEADLINE)
@@ -180,8 +184,18 @@ class Unplugs:
         self._callers.close()
         with self._lock:
             self._pending.clear()
+            self._guests.clear()
 
-    def _ask(self, unplug: Unplug, guest: Guest | None = None) -> None:
+    def _guest(self, unplug: Unplug) -> Guest:
+        """Return the guest of an unplug; look it up if it was not, or over a connection that was lost since.
+
+        :raises: what :meth:`aliasagent.virt.host.Host.guest` raises.
+        """
+        with self._lock:
+            guest = self._guests.get(unplug.key)
+        return guest if guest is not None and guest.is_connected() else self._host.guest(unplug.instance)
+
+    def _ask(self, unplug: Unplug) -> None:
         if unplug.future.done():
             return  # the unplug has ended before this call's turn
         unplug.attempts += 1
@@ -190,7 +204,7 @@ class Unplugs:
         before, unplug.may_still_go = unplug.may_still_go, True
         unplug.is_calling = True
         try:
-            (guest or self._host.guest(unplug.instance)).detach(unplug.alias, Side.LIVE)
+            self._guest(unplug).detach(unplug.alias, Side.LIVE)
         except errors.UnplugPending as error:
             LOG.debug('Instance %s has not answered the last request for %s: %s', unplug.instance, unplug.alias, error)
         except errors.UnplugBusy as error:
@@ -299,7 +313,7 @@ class Unplugs:
 
     def _read(self, unplug: Unplug, ended: events.Cause | None) -> tuple[Seen, Exception | None]:
         try:
-            guest = self._host.guest(unplug.instance)
+            guest = self._guest(unplug)
             definitions = guest.definitions()
             if definitions.live is not None:
                 return self._check_running(unplug, guest, definitions.live, definitions.persistent)
@@ -416,6 +430,7 @@ class Unplugs:
             if self._pending.get(unplug.key) is not unplug:
                 return
             del self._pending[unplug.key]
+            self._guests.pop(unplug.key, None)
             if error is not None and not isinstance(error, exception.InstanceNotFound):
                 self._overdue[unplug.key] = unplug
         if error is None:

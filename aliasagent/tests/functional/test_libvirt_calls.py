@@ -28,7 +28,7 @@ DETACH = (
     ('detachDeviceAlias', 'the persistent definition: the device does not come back with the next start'),
     ('detachDeviceAlias', 'the request to the running guest'),
     # and when libvirt reports an event, which may be about an earlier device with this alias
-    *_FIND,
+    *_READ,
 )
 ATTACH_SHUT_OFF = (*_FIND, *_MAY_START, ('attachDeviceFlags', 'the persistent definition'), *_READ_BACK)
 DETACH_SHUT_OFF = (
