@@ -41,7 +41,7 @@ LOG = logging.getLogger(__name__)
 
 
 #: Seconds that a write to the journal may take before the definition of the guest has to be read again.
-_OLD_SECONDS = 0.02
+_OLD_SECONDS = 0.1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,6 +93,8 @@ def _judge_unclaimed(own: tuple[Identity, ...], hints: tuple[Identity, ...]) -> 
 def _hints_for(device: base.Device, records: Iterable[Record]) -> tuple[Identity, ...]:
     """Return the ids that hints name for a device: of the hints that fit, only those of the highest rank."""
     found = {Identity(names.normal(it.device_id), Evidence(it.told_by)) for it in records if it.fits(device)}
+    if not found:
+        return ()
     for evidence in HINTS_BY_RANK:
         of_one_rank = sorted((it for it in found if it.evidence is evidence), key=lambda it: it.device_id)
         if of_one_rank:

@@ -210,7 +210,9 @@ def have_one_source(one: base.Device, other: base.Device, lead_to_one: LeadToOne
 
 def is_taken_by(device: base.Device, other: base.Device, lead_to_one: LeadToOne) -> bool:
     """Return whether another device has the device's source, and a guest can have this source only once."""
-    return _is_exclusive(device) and device.source is not None and have_one_source(device, other, lead_to_one)
+    if other.source is None or device.source is None:
+        return False
+    return have_one_source(device, other, lead_to_one) and _is_exclusive(device)
 
 
 def _is_exclusive(device: base.Device) -> bool:
@@ -224,7 +226,7 @@ def _is_exclusive(device: base.Device) -> bool:
 
 def is_written_beneath(device: base.Device, other: base.Device, lead_to_one: LeadToOne) -> bool:
     """Return whether a disk is writable and its path is a backing file or copy target of the other disk."""
-    if not isinstance(device, disk.Disk) or not isinstance(other, disk.Disk):
+    if not isinstance(other, disk.Disk) or not isinstance(device, disk.Disk):
         return False
     path = device.path
     if path is None or device.readonly:
