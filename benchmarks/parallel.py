@@ -24,7 +24,9 @@ from benchmarks.harness import Setting
 from sandbox.agent import Agent
 
 TITLE = 'Attach and detach on several guests at once'
-_GUESTS = (1, 4, 16)
+#: How many guests at once, and how much of bare is the aim.
+_GUESTS = {1: 0.95, 4: 0.9, 16: 0.8}
+_MOST = max(_GUESTS)
 #: Pairs on each guest in a turn.
 _PAIRS = 4
 _UNIT = 'pairs/s'
@@ -45,12 +47,12 @@ class _Spent:
     def over(self, contender: str, pairs: int) -> Iterator[None]:
         assert self._agent.pid is not None
         own = {self._agent.pid: 'agent', os.getpid(): 'the one who asks'}
-        before = processes.cpu_by_program(own)
+        before = processes.cpu_of_programs(own)
         yield
         used = self._seconds.setdefault(contender, {})
-        for name, seconds in processes.cpu_by_program(own).items():
+        for (name, pid), seconds in processes.cpu_of_programs(own).items():
             # A process that has ended meanwhile takes its CPU with it.
-            used[name] = used.get(name, 0.0) + max(0.0, seconds - before.get(name, 0.0))
+            used[name] = used.get(name, 0.0) + seconds - before.get((name, pid), 0.0)
         self._pairs[contender] = self._pairs.get(contender, 0) + pairs
 
     def words(self) -> list[str]:
@@ -64,7 +66,7 @@ class _Spent:
 
 def run(setting: Setting) -> Result:
     result = Result([], [])
-    with Bench(_GUESTS[-1], options=disks.OPTIONS) as bench, disks.watching(bench) as (watch, bare):
+    with Bench(_MOST, options=disks.OPTIONS) as bench, disks.watching(bench) as (watch, bare):
         volumes = {guest: disks.Volume(*bench.new_volume()) for guest in bench.guests}
         empty = {guest: disks.texts(bench, guest) for guest in bench.guests}
         xmls = {guest: volume.xml for guest, volume in volumes.items()}
@@ -97,7 +99,7 @@ def run(setting: Setting) -> Result:
                 spent = time.monotonic() - begin
             return Sample(_PAIRS * len(guests) / spent, unchanged(guests))
 
-        for count in _GUESTS:
+        for count, bound in _GUESTS.items():
             setting.say(f'parallel on {count} ...')
             some = bench.guests[:count]
             spent = _Spent(bench.agent)
@@ -120,7 +122,7 @@ def run(setting: Setting) -> Result:
             result.comparisons.append(comparison)
             result.aims.append(
                 harness.aim(
-                    f'{count} guests: at least 0.9 of bare', comparison.ratio('bare'), 0.9, at_most=False,
+                    f'{count} guests: at least {bound} of bare', comparison.ratio('bare'), bound, at_most=False,
                     bounded_by=_BOUND,
                 )
             )  # fmt: skip

@@ -71,16 +71,19 @@ def cpu_seconds(pid: int) -> float:
     return used / 1e9
 
 
-def cpu_by_program(own: Mapping[int, str]) -> dict[str, float]:
-    """The CPU seconds of this machine's processes so far, by program.
+def cpu_of_programs(own: Mapping[int, str]) -> dict[tuple[str, int], float]:
+    """The CPU seconds of this machine's processes so far, by program and pid.
 
-    :param own: what to call some of them, by pid; for the rest, what the kernel does.
+    :param own: what to call some of them, by pid. The kernel's own threads, which change their names with their work,
+        are all called ``kernel``.
     """
-    used: dict[str, float] = {}
+    used: dict[tuple[str, int], float] = {}
     for process in pathlib.Path('/proc').glob('[0-9]*'):
+        pid = int(process.name)
         try:
-            name = own.get(int(process.name)) or (process / 'comm').read_text().strip()
-            used[name] = used.get(name, 0.0) + cpu_seconds(int(process.name))
+            is_kernel = not (process / 'cmdline').read_bytes()
+            name = own.get(pid) or ('kernel' if is_kernel else (process / 'comm').read_text().strip())
+            used[name, pid] = cpu_seconds(pid)
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended meanwhile
     return used
