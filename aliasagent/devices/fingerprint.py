@@ -93,9 +93,8 @@ class DeviceFingerprint:
     def to_dict(self) -> dict[str, Any]:
         """Return the fingerprint for the journal; :meth:`from_dict` reads it."""
         return {
-            name: value if isinstance(value, str) else {key: text for key, text in value.items() if text is not None}
-            for name, value in dataclasses.asdict(self).items()
-            if value is not None
+            name: value if isinstance(value, str) else _without_none(vars(value))
+            for name, value in _without_none(vars(self)).items()
         }
 
     @classmethod
@@ -109,6 +108,10 @@ class DeviceFingerprint:
             _claim(record.get('persistent')),
             record.get('kept'),
         )
+
+
+def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _claim(record: dict[str, Any] | None) -> identity.Claim | None:

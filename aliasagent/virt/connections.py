@@ -62,8 +62,9 @@ class Connections:
         self.first = first
         self._open = open_further
         self._most_calls = most_calls
+        self._lock = threading.Lock()
         #: Notified when a call has ended.
-        self._changed = threading.Condition()
+        self._ended = threading.Condition(self._lock)
         #: The number of calls under way on each connection, the first one first.
         self._calls: dict[Any, int] = {first: 0}
         #: The number of calls under way on all connections.
@@ -91,7 +92,7 @@ class Connections:
 
     def close(self, *, with_first: bool) -> None:
         """Close the further connections, and the first if ``with_first``. Does not wait for calls that hang."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             calls, self._calls = self._calls, {self.first: self._calls[self.first]}
             self._idle_since.clear()
@@ -110,8 +111,8 @@ class Connections:
         :raises HypervisorUnavailable: too many calls hang already.
         """
         now = time.monotonic()
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._under_way < self._most_calls, WAIT):
+        with self._lock:
+            if not self._has_room() and not self._ended.wait_for(self._has_room, WAIT):
                 reason = f'{self._most_calls} calls wait for libvirt already, the limit of [libvirt] max_calls'
                 raise exception.HypervisorUnavailable(reason=reason)
             self._under_way += 1
@@ -129,9 +130,9 @@ class Connections:
     def give_back(self, connection: Any) -> None:
         """Record that a call has ended."""
         lost = connection is not self.first and not is_up(connection)
-        with self._changed:
+        with self._lock:
             self._under_way -= 1
-            self._changed.notify()
+            self._ended.notify()
             if connection not in self._calls:
                 return  # closed meanwhile
             self._calls[connection] -= 1
@@ -142,6 +143,9 @@ class Connections:
                 self._idle_since[connection] = time.monotonic()
         if lost:
             _close_aside(connection)
+
+    def _has_room(self) -> bool:
+        return self._under_way < self._most_calls
 
     def _choose(self, preferred: Any) -> Any:
         """Choose a connection that no call uses; None if another must be opened."""
@@ -157,11 +161,11 @@ class Connections:
         except libvirt.libvirtError as error:
             LOG.warning('All connections to libvirt are in use, and no other can be opened: %s', error)
         except BaseException:
-            with self._changed:
+            with self._lock:
                 self._under_way -= 1
-                self._changed.notify()
+                self._ended.notify()
             raise
-        with self._changed:
+        with self._lock:
             if connection is not None and not self._closed:
                 self._calls[connection] = 1
                 LOG.debug('Connection %d to libvirt is opened', len(self._calls))

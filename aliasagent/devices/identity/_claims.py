@@ -2,6 +2,7 @@
 """The properties that distinguish devices, and their comparison."""
 
 import dataclasses
+import functools
 
 from aliasagent.devices import base
 from aliasagent.devices import disk
@@ -73,24 +74,22 @@ class Record:
 
 def claim(device: base.Device) -> Claim:
     """Return the properties by which a device is recognised in another definition, and distinguished from others."""
-    found = Claim(kind=device.kind, target=device.target, address=_address(device))
+    at_place = functools.partial(Claim, device.kind, target=device.target, address=_address(device))
     match device:
         case disk.Disk():
             wwn = device.element.findtext('wwn')
-            return dataclasses.replace(
-                found, serial=device.serial, source=device.source, wwn=None if wwn is None else _lower(wwn.strip())
+            return at_place(
+                serial=device.serial, source=device.source, wwn=None if wwn is None else _lower(wwn.strip())
             )
         case interface.Interface():
-            return dataclasses.replace(
-                found,
+            return at_place(
                 mac=_lower(device.mac),
                 host_address=device.host_address,
                 interfaceid=_lower(device.interfaceid),
                 network=device.source,
             )
         case hostdev.Hostdev():
-            return dataclasses.replace(
-                found,
+            return at_place(
                 # A USB or SCSI device is identified by the port or unit that it is plugged into.
                 source=device.source if device.type in ('usb', 'scsi') else None,
                 host_address=device.host_address,
@@ -98,7 +97,7 @@ def claim(device: base.Device) -> Claim:
                 usb_address=_usb_address(device),
             )
         case _:
-            return found
+            return at_place()
 
 
 def is_source(device: base.Device, text: str) -> bool:
