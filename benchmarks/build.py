@@ -152,7 +152,7 @@ KINDS: dict[str, Kind] = {
     'interface, macvtap': Kind(
         Interface.new,
         {'mac': _MAC, 'model': 'virtio', 'type': 'direct', 'source_dev': 'eth0', 'source_mode': 'passthrough',
-         'vlan_tag': 5},
+         'vlan_tags': (5,)},
         'interface',
         {'mac_addr': _MAC, 'model': 'virtio', 'net_type': 'direct', 'source_dev': 'eth0', 'source_mode': 'passthrough',
          'vlan': 5},
@@ -167,7 +167,7 @@ KINDS: dict[str, Kind] = {
     ),
     'interface, SR-IOV': Kind(
         Interface.new,
-        {'mac': _MAC, 'type': 'hostdev', 'managed': True, 'host_address': '0000:06:12.5', 'vlan_tag': 5},
+        {'mac': _MAC, 'type': 'hostdev', 'managed': True, 'host_address': '0000:06:12.5', 'vlan_tags': (5,)},
         'interface',
         {'mac_addr': _MAC, 'net_type': 'hostdev', 'source_dev': '0000:06:12.5', 'vlan': 5},
     ),
