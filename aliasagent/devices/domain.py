@@ -91,7 +91,8 @@ class Domain:
     @property
     def runtime_id(self) -> str | None:
         """Return libvirt's number of this run, unique on the host; None if the guest is not running."""
-        return self.root.get('id')
+        found = dump.runtime_id(self._text) if self._root is None else None
+        return self.root.get('id') if found is None else found
 
     def devices(self) -> Iterator[base.Device]:
         """Yield all devices, in the order of the definition."""
