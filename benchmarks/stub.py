@@ -29,6 +29,7 @@ class Domain:
         self._before = before
         self._after = after
         self._on_removed = on_removed
+        self.connection: Connection | None = None
         self.refill()
 
     def refill(self) -> None:
@@ -68,6 +69,9 @@ class Domain:
             self._on_removed(self, self._alias)
         return 0
 
+    def connect(self) -> 'Connection | None':
+        return self.connection
+
     def UUIDString(self) -> str:  # noqa: N802
         return self._instance
 
@@ -102,6 +106,7 @@ class Connection:
 
     def lookupByUUIDString(self, _instance: str) -> Domain:  # noqa: N802
         assert self.domain is not None
+        self.domain.connection = self
         return self.domain
 
     def removed(self, domain: Domain, alias: str) -> None:

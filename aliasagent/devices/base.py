@@ -51,12 +51,39 @@ class Device:
 
     def __init__(self, element: xml.Element) -> None:
         self.element = element
-        self.written: dict[str, xml.Element] = {}
+        # Children that were found or made, by name: a lookup costs less than a search among all children. Only elements
+        # are remembered, never values, and no child that is missing: another view may change the same element.
+        self._children: dict[str, xml.Element] = {}
 
     @classmethod
     def new(cls) -> Self:
         """Make an empty device of this kind."""
         return cls(etree.Element(cls.tag))
+
+    def child(self, name: str) -> xml.Element | None:
+        """Return the first child of this name."""
+        found = self._children.get(name)
+        if found is None or found.getparent() is not self.element:
+            found = xml.child(self.element, name)
+            if found is not None:
+                self._children[name] = found
+        return found
+
+    def child_made(self, name: str) -> xml.Element:
+        """Return the first child of this name; make the child if there is none."""
+        found = self._children.get(name)
+        if found is not None and found.getparent() is self.element:
+            return found
+        # In a new device all children are known, and there is nothing to search.
+        is_new = len(self._children) == len(self.element)
+        found = etree.SubElement(self.element, name) if is_new else xml.child_made(self.element, name)
+        self._children[name] = found
+        return found
+
+    def remove(self, element: xml.Element) -> None:
+        """Remove an element beneath the device's, and keep the text that follows the element."""
+        properties.remove(element)
+        self._children.clear()
 
     @property
     def kind(self) -> str:

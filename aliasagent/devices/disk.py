@@ -136,21 +136,21 @@ class Disk(base.Device):
         The text is a path; ``rbd:pool/image`` or ``iscsi:target/lun``, without hosts; ``protocol:name@hosts`` of other
         protocols, with sorted hosts and default ports; or ``volume:pool/name``. It is None for an empty drive.
         """
-        source = self.element.find('source')
+        source = self.child('source')
         if source is None:
             return None
-        if self.source_protocol is not None:
-            return self._network_source(source, self.source_protocol)
-        if self.source_pool is not None:
-            return f'volume:{self.source_pool}/{self.source_volume or ""}'
+        if (protocol := source.get('protocol')) is not None:
+            return self._network_source(source, protocol)
+        if (pool := source.get('pool')) is not None:
+            return f'volume:{pool}/{source.get("volume", "")}'
         if self.type == 'nvme':
             return f'nvme:{pci.read(source.find("address"))}/{source.get("namespace")}'
         if self.type == 'vhostuser':
             return f'unix:{source.get("path")}'
-        return self.source_file or self.source_block or source.get('dir')
+        return source.get('file') or source.get('dev') or source.get('dir')
 
     def _network_source(self, source: xml.Element, protocol: str) -> str:
-        name = self.source_name or ''
+        name = source.get('name', '')
         if protocol == 'iscsi' and '/' not in name:
             name += '/0'  # libvirt's default LUN
         if (query := source.get('query')) is not None:
@@ -186,7 +186,7 @@ class Disk(base.Device):
     @property
     def source_texts(self) -> list[str]:
         """Return the texts of the source that can contain the name of a volume."""
-        source = self.element.find('source')
+        source = self.child('source')
         if source is None:
             return []
         return [value for name in ('file', 'dev', 'name', 'volume') if (value := source.get(name)) is not None]
@@ -201,7 +201,7 @@ class Disk(base.Device):
 
     def add_host(self, host: Host) -> None:
         """Add a host to a network source."""
-        element = etree.SubElement(xml.child_made(self.element, 'source'), 'host')
+        element = etree.SubElement(self.child_made('source'), 'host')
         for name, value in (
             ('name', host.name), ('port', host.port), ('transport', host.transport), ('socket', host.socket)
         ):  # fmt: skip

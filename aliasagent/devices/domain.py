@@ -47,6 +47,8 @@ class Domain:
     def __init__(self, root: xml.Element | None, text: str = '') -> None:
         self._root = root
         self._text = text
+        # The views of devices, by element: a view that has been read before is faster to read.
+        self._views: dict[xml.Element, base.Device] = {}
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
@@ -89,14 +91,18 @@ class Domain:
     @property
     def runtime_id(self) -> str | None:
         """Return libvirt's number of this run, unique on the host; None if the guest is not running."""
-        return self.root.get('id')
+        found = dump.runtime_id(self._text) if self._root is None else None
+        return self.root.get('id') if found is None else found
 
     def devices(self) -> Iterator[base.Device]:
         """Yield all devices, in the order of the definition."""
         for parent in self.root.iterfind('devices'):
             for element in xml.child_elements(parent):
                 if element.tag not in _NO_DEVICES:
-                    yield device(element)
+                    found = self._views.get(element)
+                    if found is None:
+                        found = self._views[element] = device(element)
+                    yield found
 
     def ports(self) -> frozenset[str]:
         """Return the ids of the ports in Nova's metadata."""
@@ -118,7 +124,7 @@ class Domain:
         # libvirt places a disk by its name. It refuses the place of another SCSI device, but accepts a second SATA disk
         # in one place, and the guest cannot start any more.
         on_bus = (found for found in self.devices() if found.drive_bus == bus)
-        led_to = (targets.leading_to(found.element.find('address'), bus) for found in on_bus)
+        led_to = (targets.leading_to(found.child('address'), bus) for found in on_bus)
         return self.disk_targets() | {name for name in led_to if name is not None}
 
     def users_of(self, controller: base.Device) -> list[base.Device]:
@@ -126,7 +132,7 @@ class Domain:
         if controller.kind != 'controller' or controller.element.get('type') != 'scsi':
             return []
         index = controller.element.get('index')
-        addresses = ((found, found.element.find('address')) for found in self.devices() if found.drive_bus == 'scsi')
+        addresses = ((found, found.child('address')) for found in self.devices() if found.drive_bus == 'scsi')
         return [found for found, address in addresses if address is not None and address.get('controller') == index]
 
     def by_alias(self, name: str) -> list[base.Device]:

@@ -37,7 +37,7 @@ class Place:
 
 def place_of(device: base.Device) -> Place | None:
     """Return the place of a SCSI device; None for other devices, and for other buses and targets of a controller."""
-    address = device.element.find('address')
+    address = device.child('address')
     if device.drive_bus != BUS or address is None or address.get('type') != 'drive':
         return None
     controller, bus, target, unit = (_integer(address, name) for name in ('controller', 'bus', 'target', 'unit'))
@@ -46,7 +46,7 @@ def place_of(device: base.Device) -> Place | None:
 
 def put(device: base.Device, place: Place) -> None:
     """Give a device its place."""
-    address = xml.child_made(device.element, 'address')
+    address = device.child_made('address')
     for name, value in (
         ('type', 'drive'), ('controller', place.controller), ('bus', 0), ('target', 0), ('unit', place.unit)
     ):  # fmt: skip

@@ -18,8 +18,8 @@ from aliasagent.devices import xml
 _BEGIN, _END = '\n  <devices>\n', '\n  </devices>\n'
 _CHILD = '\n    <'
 _TAG = re.compile(r'[A-Za-z0-9_-]+')
-#: The beginning of a running guest's definition: only those have a runtime id.
-_RUNNING = re.compile(r"""<domain(?:\s+[\w:.-]+=(?:'[^']*'|"[^"]*"))*?\s+id=""")
+#: The beginning of a running guest's definition: only those have a runtime id, which is a number.
+_RUNNING = re.compile(r"""<domain(?:\s+[\w:.-]+=(?:'[^']*'|"[^"]*"))*?\s+id=(?:'([0-9]+)')?""")
 
 
 def is_whole(text: str) -> bool:
@@ -30,6 +30,12 @@ def is_whole(text: str) -> bool:
 def is_live(text: str) -> bool:
     """Return whether a whole text is the definition of a running guest."""
     return _RUNNING.match(text) is not None
+
+
+def runtime_id(text: str) -> str | None:
+    """Return the runtime id in a whole text; None if only a parse finds it, or the guest is not running."""
+    found = _RUNNING.match(text)
+    return None if found is None else found[1]
 
 
 def with_alias(text: str, alias: str) -> list[xml.Element] | None:

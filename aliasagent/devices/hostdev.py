@@ -4,7 +4,6 @@
 from aliasagent.devices import base
 from aliasagent.devices import pci
 from aliasagent.devices import properties
-from aliasagent.devices import xml
 
 
 class Hostdev(base.Device):
@@ -35,7 +34,7 @@ class Hostdev(base.Device):
 
     @host_address.setter
     def host_address(self, address: str) -> None:
-        pci.write(xml.child_made(self.element, 'source'), address)
+        pci.write(self.child_made('source'), address)
 
     @property
     def drive_bus(self) -> str | None:

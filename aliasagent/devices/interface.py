@@ -8,7 +8,6 @@ from lxml import etree
 from aliasagent.devices import base
 from aliasagent.devices import pci
 from aliasagent.devices import properties
-from aliasagent.devices import xml
 
 #: Prefixes of the tap names that libvirt generates for a running guest and does not keep in the persistent config.
 _GENERATED_NAMES = ('vnet', 'vif', 'macvtap', 'macvlan')
@@ -67,7 +66,7 @@ class Interface(base.Device):
 
     @host_address.setter
     def host_address(self, address: str) -> None:
-        pci.write(xml.child_made(self.element, 'source'), address, type_needed=True)
+        pci.write(self.child_made('source'), address, type_needed=True)
 
     @property
     def vlan_tags(self) -> tuple[int, ...]:
@@ -77,11 +76,11 @@ class Interface(base.Device):
 
     @vlan_tags.setter
     def vlan_tags(self, tags: Iterable[int]) -> None:
-        found = self.element.find('vlan')
+        found = self.child('vlan')
         if found is not None:
-            properties.remove(found)
+            self.remove(found)
         for tag in tags:
-            etree.SubElement(xml.child_made(self.element, 'vlan'), 'tag', id=str(tag))
+            etree.SubElement(self.child_made('vlan'), 'tag', id=str(tag))
 
     @property
     def target(self) -> str | None:
@@ -94,9 +93,9 @@ class Interface(base.Device):
         The text is ``bridge:br0``, ``network:default``, ``direct:eth0``, ``unix:/run/socket``, ``tap:tap0``, or a PCI
         address.
         """
-        if self.network is not None:
+        if (network := self.network) is not None:
             # In a live definition libvirt adds the network's bridge and shows the resulting type.
-            return f'network:{self.network}'
+            return f'network:{network}'
         match self.type:
             case 'hostdev':
                 return self.host_address

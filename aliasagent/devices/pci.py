@@ -46,14 +46,21 @@ def write(parent: xml.Element, address: str, *, type_needed: bool = False) -> No
     """
     found = _ADDRESS.fullmatch(address.lower())
     assert found is not None
+    domain, bus, slot, function = found.groups()
     element = xml.child_made(parent, 'address')
     if type_needed:
         element.set('type', 'pci')
-    for name, part in zip(_PARTS, found.groups(), strict=True):
-        element.set(name, f'0x{part}')
+    element.set('domain', f'0x{domain}')
+    element.set('bus', f'0x{bus}')
+    element.set('slot', f'0x{slot}')
+    element.set('function', f'0x{function}')
 
 
 def _integer(text: str) -> int:
     """Parse a number like the C library's strtoul: ``012`` is octal."""
-    text = text.strip()
-    return int(text, 8) if re.fullmatch('0[0-7]+', text) else int(text, 0)
+    try:
+        return int(text, 0)
+    except ValueError:
+        if re.fullmatch('0[0-7]+', text.strip()):
+            return int(text, 8)
+        raise

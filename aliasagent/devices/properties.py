@@ -21,12 +21,19 @@ from aliasagent.devices import xml
 T = TypeVar('T')
 
 
-class HasElement(Protocol):
+class Owner(Protocol):
     """A view of an XML element."""
 
     element: xml.Element
-    #: Children of earlier writes, by name: a lookup costs less than a search among all children.
-    written: dict[str, xml.Element]
+
+    def child(self, name: str) -> xml.Element | None:
+        """Return the first child of this name."""
+
+    def child_made(self, name: str) -> xml.Element:
+        """Return the first child of this name; make the child if there is none."""
+
+    def remove(self, element: xml.Element) -> None:
+        """Remove an element beneath this one, and keep the text that follows the element."""
 
 
 class Property(Generic[T]):
@@ -36,7 +43,6 @@ class Property(Generic[T]):
         steps = path.split('/')
         self.path = path
         self._attribute = steps.pop()[1:] if steps[-1].startswith('@') else None
-        self._steps = steps
         self._first, self._rest = steps[0] if steps else None, steps[1:]
         self._read = read
         self._write = write
@@ -45,12 +51,15 @@ class Property(Generic[T]):
     def __get__(self, owner: None, owner_type: type) -> Self: ...
 
     @overload
-    def __get__(self, owner: HasElement, owner_type: type) -> T | None: ...
+    def __get__(self, owner: Owner, owner_type: type) -> T | None: ...
 
-    def __get__(self, owner: HasElement | None, owner_type: type) -> Self | T | None:
+    def __get__(self, owner: Owner | None, owner_type: type) -> Self | T | None:
         if owner is None:
             return self
-        text = self._text(owner.element)
+        found = self._find(owner)
+        if found is None:
+            return None
+        text = found.text if self._attribute is None else found.get(self._attribute)
         if text is None:
             return None
         try:
@@ -58,31 +67,24 @@ class Property(Generic[T]):
         except ValueError as error:
             raise exception.InvalidXML(reason=f'{self.path} is {text[:40]!r}') from error
 
-    def __set__(self, owner: HasElement, value: T | None) -> None:
-        if value is None:
-            self._remove(owner.element)
-            return
-        if not isinstance(value, str):
-            text = self._write(value)
-        else:
-            text = value
+    def __set__(self, owner: Owner, value: T | None) -> None:
+        if isinstance(value, str):
+            text: str = value
             # This fast check suffices for nearly all texts, and a device has many.
             if not (text.isascii() and text.isprintable()):
                 self._check(text)
-        element = owner.element if self._first is None else self._made(owner, self._first)
+        elif value is None:
+            self._remove(owner)
+            return
+        else:
+            text = self._write(value)
+        element = owner.element if self._first is None else owner.child_made(self._first)
+        for step in self._rest:
+            element = xml.child_made(element, step)
         if self._attribute is None:
             element.text = text
         else:
             element.set(self._attribute, text)
-
-    def _made(self, owner: HasElement, first: str) -> xml.Element:
-        """Return the element at the path; make it and its parents if they are missing."""
-        found = owner.written.get(first)
-        if found is None or found.getparent() is not owner.element:
-            found = owner.written[first] = xml.child_made(owner.element, first)
-        for step in self._rest:
-            found = xml.child_made(found, step)
-        return found
 
     def _check(self, text: str) -> None:
         """Check that XML can contain a text, before anything is written."""
@@ -91,33 +93,27 @@ class Property(Generic[T]):
         except ValueError as error:
             raise exception.InvalidInput(field=self.path, reason=f'{text[:40]!r} cannot be written as XML') from error
 
-    def _find(self, element: xml.Element) -> xml.Element | None:
-        for step in self._steps:
-            found = xml.child(element, step)
+    def _find(self, owner: Owner) -> xml.Element | None:
+        found = owner.element if self._first is None else owner.child(self._first)
+        for step in self._rest:
             if found is None:
                 return None
-            element = found
-        return element
+            found = xml.child(found, step)
+        return found
 
-    def _text(self, element: xml.Element) -> str | None:
-        found = self._find(element)
-        if found is None:
-            return None
-        return found.text if self._attribute is None else found.get(self._attribute)
-
-    def _remove(self, element: xml.Element) -> None:
-        found = self._find(element)
+    def _remove(self, owner: Owner) -> None:
+        found = self._find(owner)
         if found is None:
             return
         if self._attribute is None:
             found.text = None
         else:
             found.attrib.pop(self._attribute, '')
-        while found is not element and not found.attrib and not len(found) and not (found.text or '').strip():
+        while found is not owner.element and not found.attrib and not len(found) and not (found.text or '').strip():
             parent = found.getparent()
             if parent is None:
                 return
-            remove(found)
+            owner.remove(found)
             found = parent
 
 
@@ -174,13 +170,13 @@ class Presence:
     def __get__(self, owner: None, owner_type: type) -> Self: ...
 
     @overload
-    def __get__(self, owner: HasElement, owner_type: type) -> bool: ...
+    def __get__(self, owner: Owner, owner_type: type) -> bool: ...
 
-    def __get__(self, owner: HasElement | None, owner_type: type) -> Self | bool:
-        return self if owner is None else xml.child(owner.element, self.path) is not None
+    def __get__(self, owner: Owner | None, owner_type: type) -> Self | bool:
+        return self if owner is None else owner.child(self.path) is not None
 
-    def __set__(self, owner: HasElement, value: bool) -> None:
+    def __set__(self, owner: Owner, value: bool) -> None:
         if value:
-            xml.child_made(owner.element, self.path)
-        elif (found := xml.child(owner.element, self.path)) is not None:
-            remove(found)
+            owner.child_made(self.path)
+        elif (found := owner.child(self.path)) is not None:
+            owner.remove(found)

@@ -48,9 +48,10 @@ def child(element: Element, tag: str) -> Element | None:
 
 def child_made(element: Element, tag: str) -> Element:
     """Return the first child of this name; make the child if there is none."""
-    for found in element:
-        if found.tag == tag:
-            return found
+    if len(element):  # costs a tenth of a loop over no children
+        for found in element:
+            if found.tag == tag:
+                return found
     return etree.SubElement(element, tag)
 
 

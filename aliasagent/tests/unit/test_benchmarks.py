@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The statistics of the benchmarks, and that contenders which differ are found out."""
 
+from aliasagent.devices import domain
+from aliasagent.devices import xml
 from aliasagent.tests import base
 from benchmarks import build
 from benchmarks import definitions
@@ -100,6 +102,12 @@ class TestBuild(base.TestCase):
         )
         self.assertNotEqual(build.canonical(one), build.canonical(one.replace('sda', 'sdb')))
         self.assertNotEqual(build.canonical(one), build.canonical(one.replace('>x<', '>y<')))
+
+    def test_each_value_of_a_built_device_is_in_its_xml(self) -> None:
+        # Setting a name that the device's class does not have would write nothing, in no time.
+        for name, kind in build.KINDS.items():
+            device = domain.device(xml.parse(build.ours(kind)))
+            self.assertEqual(kind.ours, {key: getattr(device, key, None) for key in kind.ours}, name)
 
 
 class TestDefinitions(base.TestCase):

@@ -10,6 +10,7 @@ from aliasagent.devices import disk
 from aliasagent.devices import hostdev
 from aliasagent.devices import identity
 from aliasagent.devices import interface
+from aliasagent.devices import properties
 from aliasagent.devices import xml
 from aliasagent.devices.base import Device
 from aliasagent.devices.domain import Domain
@@ -90,6 +91,33 @@ class DomainTestCase(base.TestCase):
         self.assertEqual(plain, domain.without_aliases())
         device.element.set('x', 'y')
         self.assertNotEqual(plain, domain.without_aliases())
+
+    def test_a_device_has_one_view(self) -> None:
+        domain = Domain.parse("<domain><devices><rng/><disk><alias name='ua-a'/></disk></devices></domain>")
+        first, second = list(domain.devices()), list(domain.devices())
+        self.assertEqual(2, len(first))
+        for one, again in zip(first, second, strict=True):
+            self.assertIs(one, again)
+
+    def test_an_alias_is_found_once_it_is_set_and_not_once_it_is_removed(self) -> None:
+        domain = Domain.parse('<domain><devices><rng/><disk/></devices></domain>')
+        for device in domain.devices():
+            self.assertEqual([], domain.by_alias('ua-x'))
+            device.alias = 'ua-x'
+            self.assertEqual([device], domain.by_alias('ua-x'))
+            self.assertTrue(device.is_claimed)
+            device.alias = 'ua-y'
+            self.assertEqual([], domain.by_alias('ua-x'))
+            self.assertEqual('y', device.device_id)
+            device.alias = None
+            self.assertFalse(device.is_claimed)
+        self.assertEqual([None, None], [device.alias for device in domain.devices()])
+
+    def test_a_device_that_was_taken_out_is_not_listed(self) -> None:
+        domain = Domain.parse('<domain><devices><rng/><disk/></devices></domain>')
+        gone, left = domain.devices()
+        properties.remove(gone.element)
+        self.assertEqual([left], list(domain.devices()))
 
 
 class AnyDefinitionTestCase(base.TestCase):

@@ -121,15 +121,32 @@ class TestDump(base.TestCase):
         self.assertEqual([ONE], [found.alias for found in Domain.parse(written).by_alias(ONE)])
 
     def test_runtime_id(self) -> None:
-        for head, live in (
-            ("<domain type='kvm' id='7'>", True),
-            ("<domain type='kvm' xmlns:qemu='urn:q' id='7'>", True),
-            ("<domain type='kvm'>", False),
-            ("<domain type='kvm' xmlns:id='urn:x:id=1'>", False),
+        for head, number, cut in (
+            ("<domain type='kvm' id='7'>", '7', True),
+            ("<domain id='12' type='kvm'>", '12', True),
+            ("<domain type='kvm' xmlns:qemu='urn:q' id='7'>", '7', True),
+            ("<domain type='kvm' x=\" id='1'\" id='7'>", '7', True),
+            ("<domain type='kvm'>", None, False),
+            ("<domain type='kvm' xmlns:id='urn:x:id=1'>", None, False),
+            # libvirt writes none of these
+            ("<domain type='kvm' id=\"7\">", '7', False),
+            ("<domain type='kvm' id='&#55;'>", '7', False),
+            ("<domain type='kvm' id='7a'>", '7a', False),
+            ("<domain type='kvm' id=''>", '', False),
+            ("<domain type='kvm' id = '7'>", '7', False),
         ):
             written = text().replace("<domain type='kvm' id='7'>", head)
-            self.assertEqual(live, Domain.read(written).is_live, head)
-            self.assertEqual(live, Domain.parse(written).is_live, head)
+            self.assertEqual(number if cut else None, dump.runtime_id(written), head)
+            for definition in (Domain.read(written), Domain.parse(written)):
+                self.assertEqual(number, definition.runtime_id, head)
+            if ' = ' not in head:
+                for definition in (Domain.read(written), Domain.parse(written)):
+                    self.assertEqual(number is not None, definition.is_live, head)
+
+    def test_runtime_id_needs_no_parse(self) -> None:
+        broken = Domain.read(text().replace('<name>', '<other>'))
+        self.assertEqual('7', broken.runtime_id)
+        self.assertEqual([], broken.by_alias(f'ua-{uuid.uuid4()}'))
 
     def test_what_makes_no_sense_is_told(self) -> None:
         self.assertRaises(exception.InvalidXML, Domain.read, text()[:-20])

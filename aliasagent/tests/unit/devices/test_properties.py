@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Declared properties: each writes its own place and nothing else."""
 
+import copy
+from typing import Any
+
 from hypothesis import example
 from hypothesis import given
 from hypothesis import strategies as st
@@ -190,6 +193,52 @@ class WriteTestCase(base.TestCase):
                 self.assertEqual('<sample/>', device.to_xml())
 
 
+#: Values of properties, with None to remove one.
+_CHANGES = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(_PLACES), st.one_of(st.none(), strategies.texts)),
+        st.tuples(st.just('number'), st.one_of(st.none(), st.integers(0, 9))),
+        st.tuples(st.sampled_from(['yes', 'on']), st.sampled_from([True, False, None])),
+        st.tuples(st.just('there'), st.booleans()),
+    ),
+    max_size=12,
+)
+
+
+class ViewTestCase(base.TestCase):
+    """A view remembers elements; it must write and read as if it were new."""
+
+    @given(samples, _CHANGES)
+    @example(
+        sample("<sample><source dev='d'/><serial>s</serial><alias name='a'/></sample>"),
+        [('word', 't'), ('attribute', None), ('alias', 'x')],
+    )
+    def test_a_view_writes_as_a_new_one_does(self, device: Sample, changes: list[tuple[str, Any]]) -> None:
+        other = copy.deepcopy(device.element)
+        for name, value in changes:
+            setattr(device, name, value)
+            setattr(Sample(other), name, value)
+            self.assertEqual(xml.to_text(other), device.to_xml())
+        self.assertEqual(_values(Sample(other)), _values(device))
+
+    @given(samples, _CHANGES)
+    @example(sample('<sample/>'), [('alias', 'x'), ('alias', None), ('alias', 'y'), ('attribute', 'd')])
+    def test_a_view_reads_what_another_view_wrote(self, device: Sample, changes: list[tuple[str, Any]]) -> None:
+        other = Sample(device.element)
+        for name, value in changes:
+            _values(device)
+            setattr(other, name, value)
+            self.assertEqual(_values(Sample(device.element)), _values(device))
+
+    def test_of_two_children_the_first_is_the_one(self) -> None:
+        device = sample("<sample><source dev='a'/><source dev='b'/></sample>")
+        self.assertEqual('a', device.attribute)
+        device.attribute = None
+        self.assertEqual('b', device.attribute)
+        device.attribute = 'c'
+        self.assertEqual('<sample><source dev="c"/></sample>', device.to_xml())
+
+
 class RemoveTestCase(base.TestCase):
     @given(strategies.elements(depth=2), st.data())
     def test_it_takes_the_element_and_keeps_its_tail(self, root: etree._Element, data: st.DataObject) -> None:
@@ -211,6 +260,17 @@ class RemoveTestCase(base.TestCase):
         root = etree.Element('root')
         properties.remove(root)
         self.assertEqual('<root/>', xml.to_text(root))
+
+
+def _values(device: Sample) -> list[str]:
+    """What the device's properties have, or the error of those that cannot be read."""
+    values = []
+    for name in (*_PLACES, 'number', 'yes', 'on', 'there'):
+        try:
+            values.append(repr(getattr(device, name)))
+        except exception.InvalidXML as error:
+            values.append(str(error))
+    return values
 
 
 def _place(name: str) -> tuple[list[str], str | None]:
