@@ -77,9 +77,11 @@ def claim(device: base.Device) -> Claim:
     at_place = functools.partial(Claim, device.kind, target=device.target, address=_address(device))
     match device:
         case disk.Disk():
-            wwn = device.element.findtext('wwn')
+            wwn = device.child('wwn')
             return at_place(
-                serial=device.serial, source=device.source, wwn=None if wwn is None else _lower(wwn.strip())
+                serial=device.serial,
+                source=device.source,
+                wwn=None if wwn is None else (wwn.text or '').strip().lower(),
             )
         case interface.Interface():
             return at_place(
@@ -170,7 +172,7 @@ def _without_monitors(source: str) -> str:
 
 def _address(device: base.Device) -> str | None:
     """Return the device's address in the guest: ``0000:03:00.0``, or another type of address as one text."""
-    element = device.element.find('address')
+    element = device.child('address')
     if element is None:
         return None
     return pci.read(element) or ' '.join(sorted(f'{name!s}={value!s}' for name, value in element.items()))

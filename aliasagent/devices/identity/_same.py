@@ -195,7 +195,7 @@ def list_key(device: base.Device, device_id: str | None) -> tuple[object, ...]:
 
 
 def _guest_address(device: base.Device) -> tuple[tuple[str, str], ...] | None:
-    address = device.element.find('address')
+    address = device.child('address')
     return None if address is None else tuple(sorted((str(name), str(text)) for name, text in address.items()))
 
 
