@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Have oslo.service and oslo.messaging use native threads, and never eventlet.
 
-Each package with an entry point calls :func:`use_native` in its ``__init__``, which runs before its modules: otherwise
-the first import of oslo.messaging would choose eventlet.
+The package of the agent's entry points calls :func:`use_native` in its ``__init__``, which runs before its modules, and
+the command before it loads oslo.messaging: otherwise the first import of oslo.messaging would choose eventlet.
 """
 
 import sys

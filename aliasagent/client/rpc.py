@@ -1,29 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exchange, the transport and the RPC client."""
+"""The transport, the RPC client and the sender of oslo.messaging."""
 
 from typing import Any
 
 import oslo_messaging
 from oslo_config import cfg
-from oslo_messaging import opts
 
 from aliasagent import context
 from aliasagent import exception
+from aliasagent.client import options
+from aliasagent.client import sending
 
-EXCHANGE = 'aliasagent'
-#: The topic of casts, which take effect in their order.
-TOPIC = 'compute'
-#: The topic of calls, which the agent answers even while casts have to wait.
-ALT_TOPIC = 'compute-alt'
-
-_RABBIT = 'oslo_messaging_rabbit'
-#: Defaults in this group that differ from those of oslo.messaging.
-DEFAULTS = {
-    # Queues survive a restart of the broker.
-    'amqp_durable_queues': True,
-    # How many unacknowledged messages the agent holds at most; the broker redelivers them after a crash.
-    'rabbit_qos_prefetch_count': 10,
-}
+EXCHANGE = sending.EXCHANGE
+TOPIC = sending.TOPIC
+ALT_TOPIC = sending.ALT_TOPIC
+DEFAULTS = options.DEFAULTS
 
 #: Modules whose errors a client receives as themselves, not as a bare RemoteError.
 ALLOWED_REMOTE_MODULES = [exception.__name__]
@@ -52,10 +43,13 @@ def transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
 
 def set_defaults(conf: cfg.ConfigOpts) -> None:
     """Set the exchange, and register the options of oslo.messaging with the defaults of this project."""
+    # Imported here, because it imports all drivers.
+    from oslo_messaging import opts
+
     oslo_messaging.set_transport_defaults(EXCHANGE)
-    conf.register_opts(dict(opts.list_opts())[_RABBIT], group=_RABBIT)
+    conf.register_opts(dict(opts.list_opts())[options.RABBIT], group=options.RABBIT)
     for name, value in DEFAULTS.items():
-        conf.set_default(name, value, group=_RABBIT)
+        conf.set_default(name, value, group=options.RABBIT)
 
 
 def client(
@@ -79,3 +73,35 @@ def client(
         version_cap=version_cap,
         transport_options=oslo_messaging.TransportOptions(at_least_once=True),
     )
+
+
+class Messaging(sending.Sender):
+    """Sends requests by oslo.messaging, and raises its errors.
+
+    :param transport: from :func:`transport`.
+    """
+
+    undeliverable = oslo_messaging.MessageUndeliverable
+    refused = (oslo_messaging.RemoteError, oslo_messaging.UnsupportedVersion)
+
+    def __init__(self, transport: oslo_messaging.Transport) -> None:
+        self._transport = transport
+        #: The prepared clients, because preparing one takes as long as encoding a request.
+        self._clients: dict[tuple[str, str, str, int | None], Any] = {}
+
+    def cast(self, request: sending.Request) -> None:
+        self._client(request).cast(request.ctxt, request.method, **request.arguments)
+
+    def call(self, request: sending.Request, timeout: int | None) -> Any:
+        return self._client(request, timeout).call(request.ctxt, request.method, **request.arguments)
+
+    def is_unsupported(self, error: Exception) -> bool:
+        name = oslo_messaging.UnsupportedVersion.__name__
+        return not isinstance(error, oslo_messaging.RemoteError) or error.exc_type == name
+
+    def _client(self, request: sending.Request, timeout: int | None = None) -> Any:
+        key = request.topic, request.host, request.version, timeout
+        if key not in self._clients:
+            made = client(self._transport, request.version, topic=request.topic, timeout=timeout)
+            self._clients[key] = made.prepare(server=request.host)
+        return self._clients[key]

@@ -3,14 +3,18 @@
 
 import contextlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
-
-import oslo_messaging
+from typing import Union
 
 from aliasagent import context
 from aliasagent import exception
 from aliasagent.actions import Action
-from aliasagent.client import rpc
+from aliasagent.client import sending
+
+if TYPE_CHECKING:
+    # Not loaded where another sender is used.
+    import oslo_messaging
 
 Json = dict[str, Any]
 
@@ -30,6 +34,23 @@ _SINCE_ALT_TOPIC = '1.3'
 
 def _version(method: str) -> str:
     return _SINCE.get(method, _OLDEST)
+
+
+def _is_allowed(version: str, cap: str | None) -> bool:
+    """Return whether a cap allows a version: the same major version, and no later minor version."""
+    if cap is None:
+        return True
+    major, minor = map(int, version.split('.'))
+    cap_major, cap_minor = map(int, cap.split('.')[:2])
+    return major == cap_major and minor <= cap_minor
+
+
+def _sender(transport: Union['oslo_messaging.Transport', sending.Sender]) -> sending.Sender:
+    if isinstance(transport, sending.Sender):
+        return transport
+    from aliasagent.client import rpc
+
+    return rpc.Messaging(transport)
 
 
 class ComputeAPI:
@@ -52,7 +73,7 @@ class ComputeAPI:
       migration_progress, abort_migration.
     * 1.3 - submit, list_operations; calls go to the topic ``compute-alt``.
 
-    :param transport: from :func:`aliasagent.client.transport`.
+    :param transport: from :func:`aliasagent.client.transport`, or a sender.
     :param host: the name of the agent (its option ``host``).
     :param timeout: seconds to wait for the answer to a call; None for the option ``rpc_response_timeout``.
     :param version_cap: the latest version that all agents support (the option ``[upgrade_levels] compute``). A request
@@ -65,7 +86,7 @@ class ComputeAPI:
 
     def __init__(
         self,
-        transport: oslo_messaging.Transport,
+        transport: Union['oslo_messaging.Transport', sending.Sender],
         host: str,
         *,
         timeout: int | None = None,
@@ -73,40 +94,38 @@ class ComputeAPI:
     ) -> None:
         self.host = host
         self._cap = version_cap
-
-        def client(topic: str) -> Any:
-            made = rpc.client(transport, _OLDEST, topic=topic, timeout=timeout, version_cap=version_cap)
-            return made.prepare(server=host)
-
-        self._casts = client(rpc.TOPIC)
-        #: The clients for calls: the topic of agents since 1.3, and the one of older agents.
-        self._calls = [client(topic) for topic in (rpc.ALT_TOPIC, rpc.TOPIC)]
-        if not self._casts.can_send_version(_SINCE_ALT_TOPIC):
-            del self._calls[0]
+        self._timeout = timeout
+        self._sender = _sender(transport)
+        #: The topics for calls: the one of agents since 1.3, and the one of older agents.
+        self._topics = [sending.ALT_TOPIC, sending.TOPIC]
+        if not _is_allowed(_SINCE_ALT_TOPIC, version_cap):
+            del self._topics[0]
 
     def can(self, method: str) -> bool:
         """Return whether ``version_cap`` allows a method."""
-        allowed: bool = self._casts.can_send_version(_version(method))
-        return allowed
+        return _is_allowed(_version(method), self._cap)
 
     def _cast(self, ctxt: context.RequestContext, method: str, **arguments: Any) -> None:
         self._check(method)
-        self._casts.prepare(version=_version(method)).cast(ctxt, method, **arguments)
+        self._sender.cast(self._request(sending.TOPIC, ctxt, method, arguments))
 
     def _call(self, ctxt: context.RequestContext, method: str, **arguments: Any) -> Any:
         self._check(method)
-        *newer, last = (client.prepare(version=_version(method)) for client in self._calls)
+        *newer, last = (self._request(topic, ctxt, method, arguments) for topic in self._topics)
         try:
-            for client in newer:
-                with contextlib.suppress(oslo_messaging.MessageUndeliverable):
-                    return client.call(ctxt, method, **arguments)
-            return last.call(ctxt, method, **arguments)
-        except oslo_messaging.UnsupportedVersion as error:
-            raise self._too_old(method) from error
-        except oslo_messaging.RemoteError as error:
-            if error.exc_type != oslo_messaging.UnsupportedVersion.__name__:
+            for request in newer:
+                with contextlib.suppress(self._sender.undeliverable):
+                    return self._sender.call(request, self._timeout)
+            return self._sender.call(last, self._timeout)
+        except self._sender.refused as error:
+            if not self._sender.is_unsupported(error):
                 raise
             raise self._too_old(method) from error
+
+    def _request(
+        self, topic: str, ctxt: context.RequestContext, method: str, arguments: dict[str, Any]
+    ) -> sending.Request:
+        return sending.Request(topic, self.host, _version(method), ctxt, method, arguments)
 
     def _check(self, method: str) -> None:
         if not self.can(method):

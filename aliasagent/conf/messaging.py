@@ -37,6 +37,4 @@ def check(conf: cfg.ConfigOpts) -> None:
             raise cfg.Error(reading.words(error)) from error
         except (oslo_messaging.InvalidTransportURL, ValueError):
             # From None: a traceback would repeat the transport_url.
-            raise cfg.Error(
-                f'{option} is not valid: is the port a number, and the password percent-encoded (# is %23)?'
-            ) from None
+            raise cfg.Error(reading.BAD_URL.format(option=option)) from None

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from oslo_config import cfg
-from oslo_log import _options
 
 from aliasagent import conf as options
 from aliasagent import version
 
 #: How oslo.config says where a value comes from: in a file, or in a variable of the environment.
 _PLACE = re.compile(r"LocationInfo\(.*?detail='(?P<place>.*?)'\)")
+
+#: Reports a transport URL without repeating it, because it may hold a password.
+BAD_URL = '{option} is not valid: is the port a number, and the password percent-encoded (# is %23)?'
 
 
 def parse(conf: cfg.ConfigOpts, arguments: Sequence[str], **more: Any) -> None:
@@ -50,6 +52,9 @@ def check_again(conf: cfg.ConfigOpts) -> None:
 
     :raises cfg.Error: a file, or the value of an option in it, is not valid.
     """
+    # Imported here, because the command reads no options of the log.
+    from oslo_log import _options
+
     fresh = cfg.ConfigOpts()
     for module in options.MODULES:
         module.register_opts(fresh)

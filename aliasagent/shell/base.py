@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from typing import Any
 from typing import ClassVar
 
-import tqdm
 from cliff import columns
+from cliff import command
 from cliff import display
 from cliff import lister
 from cliff import show
@@ -48,7 +48,15 @@ class Text(columns.FormattableColumn[Any]):
         return '-' if self._value is None else str(self._value)
 
 
-class AgentCommand(display.DisplayCommandBase[Any]):
+class Command(command.Command):
+    """A command of this project."""
+
+    def get_epilog(self) -> str:
+        """Return no text. cliff would name the command's package if it is another one, and read the metadata of all."""
+        return ''
+
+
+class AgentCommand(Command, display.DisplayCommandBase[Any]):
     """A command that talks to the agent and has fixed columns."""
 
     COLUMNS: ClassVar[tuple[str, ...]]
@@ -167,6 +175,9 @@ class RequestCommand(AgentShow):
 
     def _wait(self, operation_id: str, instance_uuid: str, seconds: float) -> Json:
         """Wait for an operation, show its progress on a terminal, and return the operation."""
+        # Imported here, because most commands show no progress.
+        import tqdm
+
         # The progress goes to standard error, only on a terminal, and disappears at the end.
         with tqdm.tqdm(
             total=0, bar_format='{desc}: {elapsed}', leave=False, disable=None, file=sys.stderr, desc='sent'

@@ -5,8 +5,6 @@ import argparse
 import logging
 from collections.abc import Iterable
 
-from cliff import command
-
 from aliasagent.shell import base
 from aliasagent.shell import errors
 
@@ -91,7 +89,7 @@ class GuestMigrationShow(base.AgentLister):
         return [] if progress is None else [progress]
 
 
-class GuestMigrationAbort(command.Command):
+class GuestMigrationAbort(base.Command):
     """Abort the migration of a guest; it stays on this host."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

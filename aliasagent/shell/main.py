@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
+from importlib import metadata
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import TextIO
@@ -38,6 +39,14 @@ def _connect(options: argparse.Namespace) -> 'agent.Agent':
     return connection.connect(options)
 
 
+class Commands(commandmanager.CommandManager):
+    """The commands, each of which is loaded when it is used. cliff would load all of them at each start."""
+
+    def load_commands(self, namespace: str) -> None:
+        self.group_list.append(namespace)
+        self.commands.update((entry.name, entry) for entry in metadata.entry_points(group=namespace))
+
+
 class AliasAgentApp(app.App):
     """The command line application.
 
@@ -51,7 +60,7 @@ class AliasAgentApp(app.App):
         super().__init__(
             description=DESCRIPTION,
             version=version.version(),
-            command_manager=commandmanager.CommandManager('aliasagent.command'),
+            command_manager=Commands('aliasagent.command'),
             deferred_help=True,
             **streams,
         )

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
-from cliff import command
-
 from aliasagent.shell import base
 from aliasagent.shell import errors
 from aliasagent.shell import states
@@ -77,7 +75,7 @@ class OperationShow(base.AgentShow):
         return self.COLUMNS, tuple(base.Text(operation.get(name)) for name in self.COLUMNS)
 
 
-class OperationWatch(command.Command):
+class OperationWatch(base.Command):
     """Follow operations: print a line each time the state of an operation changes.
 
     With an ID, the command ends when that operation has finished, and fails if the operation failed. Without one, the

@@ -9,9 +9,6 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-import tqdm
-from cliff import command
-
 from aliasagent.shell import base
 from aliasagent.shell import errors
 from aliasagent.shell import states
@@ -73,6 +70,9 @@ class Reconcile(base.AgentLister):
         known = {guest['uuid']: guest['name'] for guest in self.agent.guests()}
         chosen = [self.agent.guest_uuid(guest) for guest in parsed_args.guests] or list(known)
         shown = []
+        # Imported here, because most commands show no progress.
+        import tqdm
+
         # A progress bar on standard error, only on a terminal; it disappears at the end.
         for instance in tqdm.tqdm(chosen, unit='guest', leave=False, disable=None, file=sys.stderr):
             status = self._status(instance, inventory, parsed_args)
@@ -158,7 +158,7 @@ def _per_device(status: base.Json) -> list[base.Json]:
     return [{'guest': status['instance'], 'name': status['name'], **device} for device in devices]
 
 
-class XmlReconcile(command.Command):
+class XmlReconcile(base.Command):
     """Write aliases into a domain definition in a file, without an agent.
 
     Prints the new definition to standard output, and a report with one line per device to standard error. Only aliases

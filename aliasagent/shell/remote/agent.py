@@ -4,7 +4,6 @@
 import contextlib
 import functools
 import logging
-import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -13,15 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
 
-import oslo_messaging
-from kombu import exceptions as kombu_exceptions
-from kombu.transport import pyamqp
 from oslo_utils import uuidutils
 
 from aliasagent import bounded
 from aliasagent import context
 from aliasagent import exception
 from aliasagent.client import rpcapi
+from aliasagent.client import sending
 from aliasagent.shell import errors
 from aliasagent.shell import states
 
@@ -40,23 +37,15 @@ BUSY_SECONDS = 1.0
 #: Errors that the caller handles.
 _ANSWERS: tuple[type[Exception], ...] = (exception.OperationNotFound,)
 
-#: The errors of the broker's client beside oslo.messaging's own; a refused login is one of the channel errors.
-BROKER_ERRORS: tuple[type[Exception], ...] = (
-    oslo_messaging.MessageDeliveryFailure,
-    kombu_exceptions.KombuError,
-    OSError,
-    *pyamqp.Transport.connection_errors,
-    *pyamqp.Transport.channel_errors,
-)
-
 
 class Agent:
     """The agent on one host.
 
     :param api: the RPC client.
     :param timeout: seconds to wait for the answer to a call.
-    :param brokers: host and port of the message brokers, to find out fast that none can be reached; empty if the
-        transport has none.
+    :param brokers: host and port of the message brokers, for errors; empty if the transport has none.
+    :param connect: connects to a broker, unless there is a connection; raises the errors of
+        :mod:`aliasagent.client.sending`, and has time limits of its own.
     :param disconnect: closes the connection.
     :param advice: what the user should check if the broker cannot be reached, a sentence without its full stop.
     """
@@ -67,13 +56,16 @@ class Agent:
         *,
         timeout: float,
         brokers: Sequence[tuple[str, int]] = (),
+        connect: Callable[[], None] = lambda: None,
         disconnect: Callable[[], None] = lambda: None,
         advice: str = 'Check transport_url in the configuration, or give --transport-url',
     ) -> None:
         self.api = api
         self.timeout = timeout
         self._brokers = brokers
-        self._broker_seen = not brokers
+        self._connect = connect
+        self._connected = False
+        #: Whether a call still uses the connection, and may never end.
         self._stuck = False
         self._disconnect = disconnect
         self._advice = advice
@@ -85,7 +77,7 @@ class Agent:
 
     def close(self) -> None:
         """Close the connection, unless there is none or a call hangs in it."""
-        if not self._broker_seen or self._stuck:
+        if not self._connected or self._stuck:
             return
         try:
             bounded.call(self._disconnect, CONNECT_SECONDS)
@@ -291,9 +283,8 @@ class Agent:
         if left >= self.timeout + CONNECT_SECONDS:
             return self._ask(question)
         try:
-            return self._translated(lambda: bounded.call(question, max(left, 1)))
+            return self._translated(lambda: self._bounded(question, max(left, 1)))
         except bounded.TimedOut:
-            self._stuck = True
             raise errors.WaitTimedOut(
                 f'operation {operation_id} was sent; host {self.host} did not report its state in time. '
                 f'Later, {_follow(operation_id)}'
@@ -304,16 +295,23 @@ class Agent:
 
         :param answers: errors that the caller handles, raised as they are.
         """
-        self._look_for_broker()
+        self._translated(self._connect)
+        self._connected = True
         try:
-            return self._translated(lambda: bounded.call(question, self.timeout + CONNECT_SECONDS), answers)
+            return self._translated(lambda: self._bounded(question, self.timeout + CONNECT_SECONDS), answers)
         except bounded.TimedOut:
+            raise self._silent_broker(self.timeout + CONNECT_SECONDS) from None
+
+    def _bounded(self, question: Callable[[], T], seconds: float) -> T:
+        """Call the agent with a time limit, and remember if the call may still use the connection.
+
+        :raises TimedOut: the call takes longer.
+        """
+        try:
+            return bounded.call(question, seconds)
+        except (bounded.TimedOut, KeyboardInterrupt):
             self._stuck = True
-            raise errors.Unreachable(
-                f'{self._broker_names()} accepts connections, but did not answer within '
-                f'{self.timeout + CONNECT_SECONDS:g} s: is it a working RabbitMQ? (run again with --debug to see the '
-                "connection's log)"
-            ) from None
+            raise
 
     def _translated(self, question: Callable[[], T], answers: tuple[type[Exception], ...] = _ANSWERS) -> T:
         try:
@@ -326,41 +324,38 @@ class Agent:
             raise errors.BadInput(_text(error)) from error
         except exception.AliasAgentError as error:
             raise errors.OperationFailed(f'{_name(error)}: {_text(error)}') from error
-        except oslo_messaging.RemoteError as error:
-            raise errors.OperationFailed(f'the agent answered with {error.exc_type}: {error.value}') from error
-        except oslo_messaging.MessagingTimeout as error:
+        except sending.RemoteError as error:
+            raise errors.OperationFailed(f'the agent answered with {error.kind}: {error.text}') from error
+        except sending.NoAnswer as error:
             raise errors.Silent(
                 f'host {self.host} did not answer within {self.timeout:g} s: is aliasagent-compute running there? '
                 'Its log says what it waits for'
             ) from error
-        except oslo_messaging.MessageUndeliverable as error:
+        except sending.Undeliverable as error:
             raise errors.Unreachable(
                 f'no agent for host {self.host} listens: is aliasagent-compute running there, and is its option host '
                 f'{self.host!r}? (--host names another)'
             ) from error
-        except BROKER_ERRORS as error:
-            raise errors.Unreachable(
-                f'{self._broker_names()} refused: {str(error).rstrip(".")}. {self._advice}'
-            ) from error
+        except sending.BrokerError as error:
+            raise self._broker_error(error) from error
 
-    def _look_for_broker(self) -> None:
-        """Check that one of the brokers accepts connections, because oslo.messaging would retry forever.
+    def _broker_error(self, error: sending.BrokerError) -> errors.Unreachable:
+        match error:
+            case sending.BrokerUnreachable():
+                return errors.Unreachable(
+                    f'the message broker cannot be reached ({error}): is RabbitMQ running there? {self._advice}'
+                )
+            case sending.BrokerSilent():
+                return self._silent_broker(error.seconds)
+            case _:
+                return errors.Unreachable(
+                    f'{self._broker_names()} refused: {str(error).rstrip(".")}. {self._advice}'
+                )
 
-        :raises Unreachable: none does.
-        """
-        if self._broker_seen:
-            return
-        reasons = []
-        for host, port in self._brokers:
-            try:
-                with contextlib.closing(socket.create_connection((host, port), timeout=CONNECT_SECONDS)):
-                    self._broker_seen = True
-                    return
-            except OSError as error:
-                reasons.append(f'{host}:{port}: {error.strerror or error}')
-        raise errors.Unreachable(
-            f'the message broker cannot be reached ({"; ".join(reasons)}): is RabbitMQ running there? '
-            f'{self._advice}'
+    def _silent_broker(self, seconds: float) -> errors.Unreachable:
+        return errors.Unreachable(
+            f'{self._broker_names()} accepts connections, but did not answer within {seconds:g} s: is it a working '
+            "RabbitMQ? (run again with --debug to see the connection's log)"
         )
 
     def _broker_names(self) -> str:
@@ -380,7 +375,7 @@ def _named(operation_id: str) -> Iterator[None]:
     except KeyboardInterrupt:
         raise errors.Interrupted(f'interrupted while the request was being sent; {how}') from None
     except errors.Unreachable as error:
-        if isinstance(error.__cause__, oslo_messaging.MessagingTimeout):
+        if isinstance(error.__cause__, sending.NoAnswer):
             raise errors.Unreachable(f'{error}. The request was sent; {how}') from error
         raise
 

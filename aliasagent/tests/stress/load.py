@@ -22,7 +22,7 @@ import oslo_messaging
 
 from aliasagent import exception
 from aliasagent.context import RequestContext
-from aliasagent.shell.remote import agent
+from aliasagent.shell.remote import messaging
 from aliasagent.tests.contract import harness
 from aliasagent.tests.stress.bench import Bench
 from sandbox import processes
@@ -31,7 +31,7 @@ from sandbox import processes
 AGAIN = (
     oslo_messaging.MessagingTimeout,
     oslo_messaging.MessageUndeliverable,
-    *agent.BROKER_ERRORS,
+    *messaging.BROKER_ERRORS,
     exception.ServiceBusy,
     exception.JournalError,
 )

@@ -368,8 +368,14 @@ class GroundFloorTestCase(base.TestCase):
 
 class NativeThreadsTestCase(base.TestCase):
     def test_no_program_loads_eventlet(self) -> None:
-        for program in ('cmd.compute', 'cmd.status', 'shell.remote.connection'):
-            script = f'import sys, aliasagent.{program}, oslo_messaging; print(sorted(sys.modules))'
+        # The command loads oslo.messaging for a transport that only oslo.messaging has.
+        options = "host=None, config_file=[], transport_url='fake:/', timeout=None"
+        for program in (
+            'import aliasagent.cmd.compute',
+            'import aliasagent.cmd.status',
+            f'from aliasagent.shell.remote import connection; connection.connect(argparse.Namespace({options}))',
+        ):
+            script = f'import argparse, sys; {program}; import oslo_messaging; print(sorted(sys.modules))'
             done = subprocess.run(
                 [sys.executable, '-c', script], capture_output=True, text=True, cwd=ROOT.parent, timeout=60, check=False
             )
@@ -383,7 +389,7 @@ class CommandTestCase(base.TestCase):
     """A command loads what it needs, for a person waits."""
 
     def test_what_is_loaded_before_it_talks_to_an_agent(self) -> None:
-        # cliff loads the modules of all commands, whichever is run.
+        # Of all commands, which the help loads.
         names = [path.stem for path in (ROOT / 'shell').glob('*.py') if path.stem not in ('__init__', 'definition')]
         modules = [f'aliasagent.shell.{name}' for name in names]
         script = f'import sys, {", ".join(modules)}; print(sorted(sys.modules))'
@@ -400,7 +406,7 @@ class ClientTestCase(base.TestCase):
     """Whoever sends requests has nothing of the agent in its process."""
 
     def test_what_it_loads(self) -> None:
-        script = 'import sys, aliasagent.client; print(sorted(sys.modules))'
+        script = 'import sys; from aliasagent.client import ComputeAPI, transport; print(sorted(sys.modules))'
         done = subprocess.run(
             [sys.executable, '-W', 'ignore', '-c', script],
             capture_output=True, text=True, cwd=ROOT.parent, timeout=60, check=False,
@@ -408,7 +414,10 @@ class ClientTestCase(base.TestCase):
         self.assertEqual('', done.stderr)
         loaded = ast.literal_eval(done.stdout)
         self.assertEqual(
-            ['actions', 'client', 'client.rpc', 'client.rpcapi', 'context', 'exception'],
+            [
+                *('actions', 'client', 'client.options', 'client.rpc', 'client.rpcapi', 'client.sending'),
+                *('context', 'exception'),
+            ],
             [name.removeprefix('aliasagent.') for name in loaded if name.startswith('aliasagent.')],
         )
         packages = {name.split('.')[0] for name in loaded}

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients and agents of neighbouring versions, on the fake transport."""
+"""Clients and agents of neighbouring versions: on the fake transport, and by each sender on a broker of the tests."""
 
+import unittest
 from typing import Any
 
+import fixtures
 import oslo_messaging
 from oslo_config import cfg
 from oslo_messaging import conffixture
@@ -12,11 +14,17 @@ from aliasagent import exception
 from aliasagent import rpc as old_rpc
 from aliasagent.actions import Action
 from aliasagent.client import ComputeAPI
+from aliasagent.client import amqp
+from aliasagent.client import brokers
+from aliasagent.client import options
 from aliasagent.client import rpc
+from aliasagent.client import sending
 from aliasagent.compute import rpcapi as old_rpcapi
 from aliasagent.context import RequestContext
 from aliasagent.messaging import rpc_server
+from aliasagent.shell.remote import messaging
 from aliasagent.tests import base
+from aliasagent.tests.fakes import broker as fake
 
 #: The methods that each version brought, and arguments for them.
 METHODS: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -69,11 +77,26 @@ class Recorder:
         return oslo_messaging.expose(method)
 
 
-class VersionsTestCase(base.TestCase):
+class VersionsCase(base.TestCase):
+    """Tests of one sender."""
+
     def setUp(self) -> None:
         super().setUp()
-        self.useFixture(conffixture.ConfFixture(cfg.CONF)).transport_url = 'fake:/'
-        self.transport = rpc.transport(cfg.CONF)
+        self.transport = self.open(self.make_url())
+        self.sender: sending.Sender = self.make_sender()
+
+    def open(self, url: str) -> oslo_messaging.Transport:
+        """The transport of the agents."""
+        self.useFixture(conffixture.ConfFixture(cfg.CONF)).transport_url = url
+        transport = rpc.transport(cfg.CONF)
+        self.addCleanup(transport.cleanup)
+        return transport
+
+    def make_url(self) -> str:
+        return 'fake:/'
+
+    def make_sender(self) -> sending.Sender:
+        return rpc.Messaging(self.transport)
 
     def agent(self, version: str, topics: tuple[str, ...] = TOPICS) -> Recorder:
         """Start an agent, on a host of its version's name."""
@@ -86,16 +109,11 @@ class VersionsTestCase(base.TestCase):
         return recorder
 
     def api(self, host: str, cap: str | None = None) -> ComputeAPI:
-        return ComputeAPI(self.transport, host, timeout=10, version_cap=cap)
+        return ComputeAPI(self.sender, host, timeout=10, version_cap=cap)
 
     def ask(self, api: ComputeAPI, methods: dict[str, tuple[Any, ...]]) -> None:
         for method, arguments in methods.items():
             getattr(api, method)(RequestContext(), *arguments)
-
-    def test_what_there_is_has_a_version(self) -> None:
-        ours = {name for name in vars(ComputeAPI) if not name.startswith('_')} - {'can', 'VERSION'}
-        self.assertEqual(ours, {name for names in METHODS.values() for name in names})
-        self.assertEqual(ComputeAPI.VERSION, VERSIONS[-1])
 
     def test_a_client_that_is_pinned_asks_agents_of_that_version_for_what_they_know(self) -> None:
         for number, cap in enumerate(VERSIONS):
@@ -138,3 +156,79 @@ class VersionsTestCase(base.TestCase):
     def test_an_agent_with_another_contract_is_said_to_be_one(self) -> None:
         self.agent('2.0')
         self.assertRaises(exception.Unsupported, self.api('2.0').list_instances, RequestContext())
+
+
+class FakeTransportTestCase(VersionsCase):
+    def test_what_there_is_has_a_version(self) -> None:
+        ours = {name for name in vars(ComputeAPI) if not name.startswith('_')} - {'can', 'VERSION'}
+        self.assertEqual(ours, {name for names in METHODS.values() for name in names})
+        self.assertEqual(ComputeAPI.VERSION, VERSIONS[-1])
+
+    def test_a_client_takes_a_transport_too(self) -> None:
+        recorder = self.agent('1.3')
+        ComputeAPI(self.transport, '1.3', timeout=10).list_instances(RequestContext())
+        self.assertEqual(['list_instances'], recorder.asked)
+
+    def test_a_client_of_oslo_messaging_is_prepared_once_per_topic_and_version(self) -> None:
+        self.agent('1.3')
+        made: list[tuple[str, str]] = []
+        make = rpc.client
+
+        def client(transport: Any, version: str, *, topic: str, **more: Any) -> Any:
+            made.append((topic, version))
+            return make(transport, version, topic=topic, **more)
+
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.client.rpc.client', client))
+        for _ in range(3):
+            self.ask(self.api('1.3'), METHODS['1.0'] | METHODS['1.3'])
+        self.assertEqual([('compute', '1.0'), ('compute-alt', '1.0'), ('compute-alt', '1.3')], sorted(made))
+
+
+class BrokerVersionsCase(VersionsCase):
+    """With a broker, which knows whether somebody listens."""
+
+    def make_url(self) -> str:
+        self.broker = fake.Broker()
+        self.broker.__enter__()
+        self.addCleanup(self.broker.stop)
+        return self.broker.url
+
+    def test_an_agent_that_has_one_topic(self) -> None:
+        for version in ('1.0', '1.1', '1.2'):
+            recorder = self.agent(version, (rpc.TOPIC,))
+            api = self.api(version)
+            for known in VERSIONS[: VERSIONS.index(version) + 1]:
+                self.ask(api, METHODS[known])
+            expected = {name for known in VERSIONS[: VERSIONS.index(version) + 1] for name in METHODS[known]}
+            self.wait_for(lambda: set(recorder.asked) == expected, f'what {version} knows')  # noqa: B023
+            for method, arguments in METHODS['1.3'].items():
+                error = self.assertRaises(exception.Unsupported, getattr(api, method), RequestContext(), *arguments)
+                self.assertIn(f'the agent on host {version} is too old', str(error))
+
+    def test_no_agent(self) -> None:
+        for method in (self.api('nowhere').list_instances, lambda ctxt: self.api('nowhere').detach(ctxt, 'x', 'y')):
+            self.assertRaises(self.sender.undeliverable, method, RequestContext())
+
+
+class AmqpTestCase(BrokerVersionsCase):
+    def make_sender(self) -> sending.Sender:
+        conf = cfg.ConfigOpts()
+        options.register(conf)
+        conf([], default_config_files=[])
+        conf.set_override('transport_url', self.broker.url)
+        sender = amqp.Amqp(brokers.read(conf))
+        self.addCleanup(sender.close)
+        return sender
+
+
+class MessagingTestCase(BrokerVersionsCase):
+    """The command by oslo.messaging, around the sender of control planes."""
+
+    def make_sender(self) -> sending.Sender:
+        return messaging.Messaging(self.transport)
+
+
+def load_tests(loader: unittest.TestLoader, _tests: object, _pattern: object) -> unittest.TestSuite:
+    """Leave out the classes that only hold the tests of others."""
+    cases = (OldPlacesTestCase, FakeTransportTestCase, AmqpTestCase, MessagingTestCase)
+    return unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in cases)

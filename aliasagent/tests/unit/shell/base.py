@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import fixtures
-import oslo_messaging
 from oslotest import base
 
 from aliasagent import context
 from aliasagent import exception
+from aliasagent.client import sending
 from aliasagent.shell import main
 from aliasagent.shell.remote import agent
 from aliasagent.tests import ids
@@ -165,7 +165,6 @@ def rebuilt(error: exception.AliasAgentError) -> exception.AliasAgentError:
     return error
 
 
-def undeliverable() -> Exception:
+def undeliverable() -> sending.Undeliverable:
     """What is raised when no agent listens."""
-    error: Exception = oslo_messaging.MessageUndeliverable(None, 'aliasagent', 'compute.here', None)
-    return error
+    return sending.Undeliverable('no agent listens')

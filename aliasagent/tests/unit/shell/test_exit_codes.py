@@ -7,10 +7,10 @@ import re
 from typing import Any
 
 import fixtures
-import oslo_messaging
 
 from aliasagent import context
 from aliasagent import exception
+from aliasagent.client import sending
 from aliasagent.shell import errors
 from aliasagent.tests.unit.shell import base
 
@@ -100,7 +100,7 @@ class ExitCodesTestCase(base.ShellTestCase):
         class Silent(base.FakeComputeAPI):
             def submit(self, ctxt: context.RequestContext, action: str, **arguments: Any) -> dict[str, Any]:
                 super().submit(ctxt, action, **arguments)
-                raise oslo_messaging.MessagingTimeout
+                raise sending.NoAnswer('no answer')
 
         api = Silent()
         done = self.run_command(*DETACH, '--wait', api=api)

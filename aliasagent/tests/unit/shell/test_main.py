@@ -11,15 +11,17 @@ import traceback
 from typing import Any
 
 import fixtures
-import oslo_messaging
 import testtools
 from oslo_config import fixture as config_fixture
 from oslotest import base as test_base
 
 from aliasagent import conf
 from aliasagent import exception
+from aliasagent.client import amqp
+from aliasagent.client import sending
 from aliasagent.shell import errors
 from aliasagent.shell.remote import connection
+from aliasagent.shell.remote import messaging
 from aliasagent.tests.unit.conf import test_messaging
 from aliasagent.tests.unit.shell import base
 
@@ -74,7 +76,7 @@ class ListTestCase(base.ShellTestCase):
 
     def test_agent_with_a_bug(self) -> None:
         api = base.FakeComputeAPI()
-        api.error = oslo_messaging.RemoteError('KeyError', 'name', ['Traceback'])
+        api.error = sending.RemoteError('KeyError', 'name')
         result = self.run_command('guest', 'list', api=api)
         self.assertEqual((1, 'the agent answered with KeyError: name\n'), (result.code, result.stderr))
 
@@ -189,11 +191,27 @@ class ConnectionTestCase(test_base.BaseTestCase):
         self.assertEqual(expected, (found.host, found.timeout, found._brokers))
 
     def test_reply_queues_do_not_pile_up(self) -> None:
-        self.connect(transport_url='rabbit://broker/')
-        self.assertEqual(60, conf.CONF.oslo_messaging_rabbit.rabbit_transient_queues_ttl)
-        text = '[oslo_messaging_rabbit]\nrabbit_transient_queues_ttl = 600\n'
-        self.connect(config_file=[self.config_file(text)], transport_url='rabbit://broker/')
-        self.assertEqual(600, conf.CONF.oslo_messaging_rabbit.rabbit_transient_queues_ttl)
+        path = self.config_file('[oslo_messaging_rabbit]\nrabbit_transient_queues_ttl = 600\n')
+        for files, seconds in (([], 60), ([path], 600)):
+            found = self.connect(config_file=files, transport_url='rabbit://broker/')
+            self.assertEqual({'x-expires': 1000 * seconds}, found.api._sender._settings.reply_arguments)
+            found = self.connect(config_file=files, transport_url='rabbit://broker/?rpc_conn_pool_size=20')
+            self.assertIsInstance(found.api._sender, messaging.Messaging)
+            self.assertEqual(seconds, conf.CONF.oslo_messaging_rabbit.rabbit_transient_queues_ttl)
+
+    def test_what_only_oslo_messaging_does(self) -> None:
+        def sender(url: str, text: str = '') -> Any:
+            return self.connect(transport_url=url, config_file=[self.config_file(text)]).api._sender
+
+        rabbit = '[oslo_messaging_rabbit]\n'
+        for url in ('rabbit://a,b:7/v', 'rabbit://', 'rabbit://[::1]:7//'):
+            self.assertIsInstance(sender(url, f'{rabbit}rabbit_transient_quorum_queue = true\n'), amqp.Amqp)
+        for url in ('fake:/', 'kombu+memory://', 'rabbit://a/?ssl=true', 'rabbit://a/50%25'):
+            self.assertIsInstance(sender(url), messaging.Messaging)
+        for option in ('kombu_compression = gzip', 'use_queue_manager = true', 'rabbit_ha_queues = true'):
+            found = sender('rabbit://a:7,b/', f'{rabbit}{option}\n')
+            self.assertIsInstance(found, messaging.Messaging)
+            self.assertEqual([('a', 7), ('b', 5672)], found.addresses)
 
     def test_unreadable_configuration(self) -> None:
         for path in (str(self.directory / 'nothing'), self.config_file('no option here')):

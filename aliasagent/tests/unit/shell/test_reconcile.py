@@ -7,10 +7,10 @@ import pathlib
 from typing import Any
 
 import fixtures
-import oslo_messaging
 
 from aliasagent import context
 from aliasagent import exception
+from aliasagent.client import sending
 from aliasagent.devices.domain import Domain
 from aliasagent.reconcile import plan
 from aliasagent.shell import main
@@ -144,8 +144,8 @@ class ReconcileTestCase(base.ShellTestCase):
         errors: tuple[Exception, ...] = (
             base.rebuilt(exception.InvalidInput(field='connection_info.disk.iothread', reason='needs bus virtio')),
             base.rebuilt(exception.AmbiguousDevice(instance=base.TWIN_1, device='x', candidates='y')),
-            oslo_messaging.RemoteError('KeyError', 'x', []),
-            oslo_messaging.MessagingTimeout(),
+            sending.RemoteError('KeyError', 'x'),
+            sending.NoAnswer('no answer'),
         )
         for error in errors:
             api = ReconcilingAPI()
@@ -157,12 +157,12 @@ class ReconcileTestCase(base.ShellTestCase):
 
     def test_an_agent_that_falls_silent_ends_it(self) -> None:
         api = ReconcilingAPI()
-        api.unreadable = {base.WEB: oslo_messaging.MessagingTimeout()}
+        api.unreadable = {base.WEB: sending.NoAnswer('no answer')}
         guests, asked = api.list_instances, iter([None])
 
         def once(ctxt: context.RequestContext) -> Any:
             if next(asked, 'again') == 'again':
-                raise oslo_messaging.MessagingTimeout()
+                raise sending.NoAnswer('no answer')
             return guests(ctxt)
 
         self.patch(api, 'list_instances', once)
