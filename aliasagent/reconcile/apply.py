@@ -9,9 +9,11 @@ restores that change.
 import dataclasses
 import hashlib
 import logging
+import sys
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
+from typing import TypeVar
 
 from aliasagent import exception
 from aliasagent.devices import alias as device_alias
@@ -32,9 +34,11 @@ _sleep = time.sleep
 _REMEDY = 'gets its alias by "reconcile --live" or a migration'
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class DeviceStatus:
     """One device and its outcome, as texts: the agent keeps this for all guests, without their XML."""
+
+    # A host has some ten thousand devices, so this has slots, and equal texts are kept once.
 
     #: The text of :meth:`aliasagent.devices.base.Device.describe`.
     device: str
@@ -47,7 +51,7 @@ class DeviceStatus:
     alias: str | None
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Report:
     """The outcome for a guest's devices."""
 
@@ -90,12 +94,15 @@ def preview(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
     return _report(guest, text, definition, plan.plan(definition, records), [], records)
 
 
-def digest(guest: Guest) -> bytes:
+def digest(guest: Guest, *, persistent: bool | None = None, active: bool = True) -> bytes:
     """Return :attr:`Report.seen` of the guest's current definitions.
 
+    :param persistent: whether the guest is persistent, if that was read just before.
+    :param active: whether the guest may be running. The live definition of a guest that is not is not read.
     :raises GuestUnreadable: a definition could not be read.
     """
-    return _digest(guest.persistent_text(), guest.live_text())
+    saved = guest.persistent_text() if persistent is None else guest.saved_text() if persistent else None
+    return _digest(saved, guest.live_text() if active else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -334,10 +341,18 @@ def _report(
 
 def _statuses(steps: list[plan.Step]) -> list[DeviceStatus]:
     return [
-        DeviceStatus(device.describe(), device.kind, device.target, step.outcome, step.reason, step.alias)
+        DeviceStatus(device.describe(), _kept(device.kind), _kept(device.target), step.outcome, step.reason, step.alias)
         for step in steps
         for device in [step.device]
     ]
+
+
+_Text = TypeVar('_Text', str, str | None)
+
+
+def _kept(text: _Text) -> _Text:
+    """Return the one copy of a text that many guests have."""
+    return text if text is None else sys.intern(text)
 
 
 def _log(guest: Guest, steps: list[plan.Step]) -> None:

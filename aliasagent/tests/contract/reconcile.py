@@ -214,6 +214,18 @@ class ReconcileContract(harness.DriverCase):
         guest.attach(harness.disk_xml(self.hypervisor.new_file(), 'sdd'), Side.LIVE)
         self.assertNotIn(apply.digest(guest), [report.seen])
 
+    def test_the_list_of_guests_tells_what_there_is_to_read(self) -> None:
+        for state, is_active, is_persistent in (
+            ('shut off', False, True),
+            ('started', True, True),
+            ('transient', True, False),
+        ):
+            instance = self.hypervisor.new_guest(state=state)
+            (listed,) = [each for each in self.host.listed() if each.guest.uuid == instance]
+            self.assertEqual((is_active, is_persistent), (listed.is_active, listed.is_persistent), state)
+            seen = apply.digest(listed.guest, persistent=listed.is_persistent, active=listed.is_active)
+            self.assertEqual(apply.digest(self.guest(instance)), seen, state)
+
     def test_a_graphics_password_survives(self) -> None:
         """Also where the whole definition has to be written."""
         instance = self.hypervisor.new_guest("<graphics type='vnc' passwd='geheim'/>", state='shut off')

@@ -24,6 +24,7 @@ from aliasagent.operations.queues import GuestQueues
 from aliasagent.reconcile import passes
 from aliasagent.virt import host
 from aliasagent.virt.host import Host
+from aliasagent.virt.host import Listed
 from sandbox import environment
 
 INACTIVE = 2 | 1  # VIR_DOMAIN_XML_INACTIVE and _SECURE
@@ -77,14 +78,14 @@ class Only:
 
     def __init__(self, real: Host, instances: list[str]) -> None:
         self._real = real
-        self._instances = instances
+        self._instances = frozenset(instances)
         self.guest = real.guest
 
     def subscribe(self, _listener: object) -> None:
         """Not told of guests that are defined, or it would not leave the bare loops theirs."""
 
-    def guests(self) -> list[Any]:
-        return [self._real.guest(instance) for instance in self._instances]
+    def listed(self) -> list[Listed]:
+        return [each for each in self._real.listed() if each.guest.uuid in self._instances]
 
 
 @dataclasses.dataclass
