@@ -7,13 +7,12 @@ restores that change.
 """
 
 import dataclasses
+import functools
 import hashlib
 import logging
-import sys
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
-from typing import TypeVar
 
 from aliasagent import exception
 from aliasagent.devices import alias as device_alias
@@ -281,7 +280,7 @@ def _of_transient(guest: Guest, records: Iterable[plan.Record]) -> Report:
     steps = [_as_transient(step) for step in plan.plan(definition, records)]
     _log(guest, steps)
     lacking = [step.alias for step in steps if step.outcome is plan.Outcome.TRANSIENT and step.alias is not None]
-    return Report(_statuses(steps), [], lacking, _digest(None, live), plan.settled(definition, steps))
+    return Report([_status(step) for step in steps], [], lacking, _digest(None, live), plan.settled(definition, steps))
 
 
 def _as_transient(step: plan.Step, why: str = '') -> plan.Step:
@@ -336,23 +335,26 @@ def _report(
     _log(guest, steps)
     # A device that still gets its alias was left because another client kept changing the definition, or overwrote it.
     left = any(step.outcome is plan.Outcome.GETS_ALIAS for step in steps)
-    return Report(_statuses(steps), given, pending, b'' if left else _digest(text, live), settled)
+    return Report([_status(step) for step in steps], given, pending, b'' if left else _digest(text, live), settled)
 
 
-def _statuses(steps: list[plan.Step]) -> list[DeviceStatus]:
-    return [
-        DeviceStatus(device.describe(), _kept(device.kind), _kept(device.target), step.outcome, step.reason, step.alias)
-        for step in steps
-        for device in [step.device]
-    ]
+def _status(step: plan.Step) -> DeviceStatus:
+    device, target = step.device, step.device.target
+    return DeviceStatus(
+        device.describe(),
+        _kept(device.kind),
+        None if target is None else _kept(target),
+        step.outcome,
+        step.reason,
+        step.alias,
+    )
 
 
-_Text = TypeVar('_Text', str, str | None)
-
-
-def _kept(text: _Text) -> _Text:
+@functools.lru_cache(1024)
+def _kept(text: str) -> str:
     """Return the one copy of a text that many guests have."""
-    return text if text is None else sys.intern(text)
+    # Not sys.intern(): Python 3.12 never frees such a text, and the names of taps are new each time.
+    return text
 
 
 def _log(guest: Guest, steps: list[plan.Step]) -> None:

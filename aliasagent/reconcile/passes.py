@@ -184,8 +184,10 @@ class Reconciler:
             self._changed.discard(guest.uuid)
         with self._errors_kept(guest):
             last = self._statuses.get(guest.uuid)
-            if last is None or last.error or last.report.seen != apply.digest(
-                guest, persistent=persistent, active=active
+            if (
+                last is None
+                or last.error
+                or last.report.seen != apply.digest(guest, persistent=persistent, active=active)
             ):
                 begun.append(apply.draft(guest, functools.partial(self._hints_of, guest.uuid)))
 
