@@ -24,7 +24,9 @@ from benchmarks import harness  # noqa: E402
 from benchmarks import report  # noqa: E402
 
 #: All benchmarks, in the order in which they are run.
-NAMES = ('lookup', 'build', 'detach-cpu', 'command', 'intake', 'end-to-end', 'parallel', 'reconcile', 'footprint')
+NAMES = (
+    'lookup', 'build', 'detach-cpu', 'command', 'intake', 'end-to-end', 'parallel', 'reconcile', 'scale-up', 'footprint'
+)  # fmt: skip
 LEAST_ROUNDS = 15
 RESULTS = pathlib.Path(__file__).parent / 'results'
 

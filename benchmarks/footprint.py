@@ -2,7 +2,8 @@
 """What the agent takes: time from start to ready, memory with no guests and with 1,000, CPU while nothing is asked.
 
 The bare service has an oslo.messaging server with the same transport, and a connection to libvirt with its event loop.
-Memory is looked at when the process is ready and has settled; with guests, after the first pass over them.
+Memory is looked at when the process is ready and has settled; with guests, after the first pass over them. Both
+processes have the bytecode of all their modules, as a package has that pip installed.
 """
 
 import time
@@ -26,17 +27,25 @@ _GUESTS, _DEVICES = 1000, 20
 _SETTLE = 2.0
 #: Seconds in which the CPU of both is counted, together over all turns at least a minute.
 _IDLE = 4.0
+#: Seconds between two looks at whether a process is ready.
+_LOOK = 0.01
 _MIB = 1 << 20
+#: How many times as much as the bare service the agent may take: idle, and with all guests.
+_MOST, _MOST_WITH_GUESTS = 1.2, 1.3
 _BOUND = "Python's modules, and what is kept of each guest: what was said of its devices at the last pass"
 
 
 def run(setting: Setting) -> Result:
     result = Result([], [])
-    with Bench(0, options=disks.OPTIONS) as bench:
+    with Bench(0, options=disks.OPTIONS, started=False) as bench:
+        bytecode = processes.bytecode(bench.directory / 'bytecode')
+        bench.agent.environment = bytecode
+        bench.agent.start()
         bare = processes.Bare(
             bench.directory / 'bare',
             rabbit_url=bench.rabbit_url,
             libvirt_uri=bench.daemon.uri,
+            environment=bytecode,
         )
         with bare:
             _started(setting, bench, bare, result, '')
@@ -74,8 +83,10 @@ def _started(setting: Setting, bench: Bench, bare: processes.Bare, result: Resul
     samples = harness.take_turns(
         setting.rounds,
         {
-            harness.OURS: turn(harness.OURS, bench.agent.kill, bench.agent.start, bench.agent),
-            'bare': turn('bare', bare.kill, bare.start, bare),
+            harness.OURS: turn(
+                harness.OURS, bench.agent.kill, lambda: bench.agent.start(interval=_LOOK), bench.agent
+            ),
+            'bare': turn('bare', bare.kill, lambda: bare.start(_LOOK), bare),
         },
         warm_up=False,
     )
@@ -85,8 +96,9 @@ def _started(setting: Setting, bench: Bench, bare: processes.Bare, result: Resul
         if where and unit == 's':
             # Ours has looked at all guests by then; the bare service has done nothing.
             continue
+        most = _MOST_WITH_GUESTS if where else _MOST
         result.aims.append(
-            harness.aim(f'{name}: at most 1.5 times bare', comparison.ratio('bare'), 1.5, bounded_by=_BOUND)
+            harness.aim(f'{name}: at most {most} times bare', comparison.ratio('bare'), most, bounded_by=_BOUND)
         )
 
 

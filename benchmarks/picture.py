@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a benchmark found, as a picture."""
 
+import math
 import pathlib
 from typing import Any
 
@@ -15,6 +16,8 @@ mpl.use('Agg')
 
 _COLOURS = {harness.OURS: '#1f77b4', 'nova': '#d62728', 'lxml': '#7f7f7f', 'bare': '#7f7f7f'}
 _OTHER = '#2ca02c'
+#: How many panels are side by side at most.
+_COLUMNS = 3
 
 
 def draw(path: pathlib.Path, title: str, result: Result) -> None:
@@ -27,14 +30,18 @@ def draw(path: pathlib.Path, title: str, result: Result) -> None:
         else:
             bars.setdefault(comparison.unit, []).append(comparison)
     panels = len(curves) + len(bars)
+    columns = min(panels, _COLUMNS)
+    rows = math.ceil(panels / columns)
     height = max([3.6, *(1 + 0.5 * len(some) for some in bars.values())])
-    drawn = figure.Figure(figsize=(max(6.4, 4.8 * panels), height), layout='constrained')
+    drawn = figure.Figure(figsize=(max(6.4, 4.8 * columns), height * rows), layout='constrained')
     drawn.suptitle(title)
-    axes = iter(drawn.subplots(1, panels, squeeze=False)[0])
+    axes = drawn.subplots(rows, columns, squeeze=False).flat
     for name, some in curves.items():
         _curve(next(axes), name, some)
     for unit, some in bars.items():
         _bars(next(axes), unit, some)
+    for panel in axes:
+        panel.set_visible(False)
     drawn.savefig(path, dpi=110)
 
 
@@ -63,7 +70,11 @@ def _curve(axes: object, name: str, comparisons: list[Comparison]) -> None:
     panel.set_xscale('log')
     panel.set_yscale('log')
     panel.set_xticks([comparison.at or 0 for comparison in comparisons])
-    panel.get_xaxis().set_major_formatter(mpl.ticker.ScalarFormatter())
+    panel.get_xaxis().set_major_formatter(mpl.ticker.StrMethodFormatter('{x:,g}'))
+    low, high = panel.get_ylim()
+    panel.get_yaxis().set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5) if high > 10 * low else range(1, 10)))
+    panel.get_yaxis().set_major_formatter(mpl.ticker.StrMethodFormatter('{x:,g}'))
+    panel.get_yaxis().set_minor_formatter(mpl.ticker.NullFormatter())
     panel.get_xaxis().set_minor_formatter(mpl.ticker.NullFormatter())
     panel.grid(True, which='major', alpha=0.3)
     panel.legend()

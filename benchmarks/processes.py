@@ -22,12 +22,28 @@ _ENVIRONMENT = {
 }
 
 
-class Bare:
-    """The bare service (:mod:`benchmarks.bare_service`) as a process of its own; a context manager."""
+def bytecode(directory: pathlib.Path) -> dict[str, str]:
+    """An environment in which Python keeps the bytecode of all modules, in this directory: from the second start on."""
+    return {'PYTHONDONTWRITEBYTECODE': '', 'PYTHONPYCACHEPREFIX': str(directory)}
 
-    def __init__(self, directory: pathlib.Path, *, rabbit_url: str, libvirt_uri: str | None = None) -> None:
+
+class Bare:
+    """The bare service (:mod:`benchmarks.bare_service`) as a process of its own; a context manager.
+
+    :param environment: variables that are added to those of this process.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        rabbit_url: str,
+        libvirt_uri: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.host = directory.name
         self.url = rabbit_url
+        self._environment = environment or {}
         self._libvirt = [] if libvirt_uri is None else ['--libvirt', libvirt_uri]
         directory.mkdir(parents=True, exist_ok=True)
         self._process = processes.Process('bare', directory)
@@ -43,17 +59,18 @@ class Bare:
     def pid(self) -> int | None:
         return self._process.pid
 
-    def start(self) -> None:
+    def start(self, interval: float = 0.1) -> None:
         """Start it, and wait until it listens.
 
+        :param interval: seconds between two looks.
         :raises PartFailed: it ended.
         """
         before = self._process.log.stat().st_size if self._process.log.exists() else 0
         self._process.start(
             [sys.executable, '-m', 'benchmarks.bare_service', '--url', self.url, '--host', self.host, *self._libvirt],
-            environment={**os.environ, **_ENVIRONMENT, 'PYTHONUNBUFFERED': '1'},
+            environment={**os.environ, **_ENVIRONMENT, 'PYTHONUNBUFFERED': '1', **self._environment},
         )
-        self._process.wait_ready(lambda: b'ready\n' in self._process.log.read_bytes()[before:], 60)
+        self._process.wait_ready(lambda: b'ready\n' in self._process.log.read_bytes()[before:], 60, interval)
 
     def kill(self) -> None:
         self._process.end(signal.SIGKILL)

@@ -81,13 +81,14 @@ class Agent:
             for path in (self.directory, self.config):
                 os.chown(path, unprivileged.USER, unprivileged.GROUP)
 
-    def start(self, timeout: float = 60) -> None:
+    def start(self, timeout: float = 60, interval: float = 0.1) -> None:
         """Start the agent, and wait until it listens.
 
+        :param interval: seconds between two looks
         :raises PartFailed: the agent ended or does not listen in time; the error includes the end of the log
         """
         self.begin()
-        self.wait_said('Ready: serving host', timeout)
+        self.wait_said('Ready: serving host', timeout, interval)
 
     def begin(self) -> None:
         """Start the agent without waiting."""
@@ -102,12 +103,13 @@ class Agent:
             environment={**os.environ, 'PYTHONUNBUFFERED': '1', **self.environment},
         )
 
-    def wait_said(self, words: str, timeout: float = 60) -> None:
+    def wait_said(self, words: str, timeout: float = 60, interval: float = 0.1) -> None:
         """Wait until the log since the last start contains a text.
 
+        :param interval: seconds between two looks
         :raises PartFailed: the agent ended, or the timeout has expired
         """
-        self._process.wait_ready(lambda: words in self.said(), timeout)
+        self._process.wait_ready(lambda: words in self.said(), timeout, interval)
 
     def said(self) -> str:
         """Return the log since the last start."""

@@ -147,9 +147,10 @@ class Process:
                 raise PartFailed(f'cannot start {self.name} ({command[0]}): {error}') from error
         self._file.write_text(f'{self._child.pid} {started_at(self._child.pid)}')
 
-    def wait_ready(self, probe: Callable[[], T | None], timeout: float) -> T:
+    def wait_ready(self, probe: Callable[[], T | None], timeout: float, interval: float = 0.1) -> T:
         """Wait until ``probe`` returns a true value, and return that.
 
+        :param interval: seconds between two calls
         :raises PartFailed: the process ended, or the timeout has expired; the error includes the end of the log
         """
 
@@ -159,7 +160,7 @@ class Process:
             return probe()
 
         try:
-            return wait_until(alive_and_ready, timeout, f'{self.name} to be ready')
+            return wait_until(alive_and_ready, timeout, f'{self.name} to be ready', interval)
         except PartFailed as error:
             raise PartFailed(f'{error}; the end of {self.log}:\n{tail(self.log)}') from error
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks messages against their published schemas (:mod:`aliasagent.compute.schemas`)."""
 
+import functools
 import re
+import typing
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
 import jsonschema_rs
 
 from aliasagent import exception
@@ -14,6 +16,9 @@ from aliasagent.devices import alias
 from aliasagent.devices import names
 from aliasagent.requests import formats
 from aliasagent.requests.schema import Schema
+
+if typing.TYPE_CHECKING:
+    import jsonschema
 
 #: The number of characters after which an error cuts a value.
 _LONGEST = 80
@@ -25,27 +30,31 @@ _WHOLE = frozenset({'object', 'array'})
 _SECRET = re.compile(r'passw|secret|auth|token|\bkey|uri\b', re.IGNORECASE)
 
 
-def _format_checker() -> jsonschema.FormatChecker:
+def _is_integer(_checker: object, instance: object) -> bool:
+    # JSON Schema accepts 5.0 as an integer; libvirt does not.
+    return isinstance(instance, int) and not isinstance(instance, bool)
+
+
+@functools.cache
+def _validators() -> Mapping[str, Any]:
+    """Return the validators of all methods that name the field that is not valid."""
+    # Imported here: a tenth of a process's start, and needed only for a message that is not valid.
+    import jsonschema
+
     def checker(check: Callable[[str], object]) -> Callable[[object], bool]:
         return lambda value: not isinstance(value, str) or bool(check(value))
 
     known = jsonschema.FormatChecker(formats=())
     for name, (_text, check) in formats.FORMATS.items():
         known.checks(name)(checker(check))
-    return known
+    validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+        jsonschema.Draft202012Validator,
+        type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine('integer', _is_integer),
+    )
+    return {name: validator(schema, format_checker=known) for name, schema in schemas.METHODS.items()}
 
 
-def _is_integer(_checker: jsonschema.TypeChecker, instance: object) -> bool:
-    # JSON Schema accepts 5.0 as an integer; libvirt does not.
-    return isinstance(instance, int) and not isinstance(instance, bool)
-
-
-_Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
-    jsonschema.Draft202012Validator,
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine('integer', _is_integer),
-)
-_VALIDATORS = {name: _Validator(schema, format_checker=_format_checker()) for name, schema in schemas.METHODS.items()}
-#: The same checks in a fraction of the time. The validators above name the field that is not valid.
+#: The same checks in a fraction of the time.
 _FAST = {
     name: jsonschema_rs.Draft202012Validator(
         schema,
@@ -69,9 +78,16 @@ def validate(method: str, arguments: dict[str, Any]) -> None:
     # The fast validator accepts 5.0 as an integer.
     if not _has_float(arguments) and _is_surely_valid(method, arguments):
         return
-    error = jsonschema.exceptions.best_match(_VALIDATORS[method].iter_errors(arguments))
+    error = _most_relevant_error(method, arguments)
     if error is not None:
         raise _invalid_input(error)
+
+
+def _most_relevant_error(method: str, arguments: dict[str, Any]) -> 'jsonschema.ValidationError | None':
+    from jsonschema import exceptions
+
+    found: exceptions.ValidationError | None = exceptions.best_match(_validators()[method].iter_errors(arguments))
+    return found
 
 
 def _is_surely_valid(method: str, arguments: dict[str, Any]) -> bool:
@@ -108,7 +124,7 @@ def canonical(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: names.normal(value) if isinstance(value, str) else value for name, value in arguments.items()}
 
 
-def _invalid_input(error: jsonschema.ValidationError) -> exception.InvalidInput:
+def _invalid_input(error: 'jsonschema.ValidationError') -> exception.InvalidInput:
     path = [str(part) for part in error.absolute_path]
     instance: Any = error.instance
     wanted: Any = error.validator_value

@@ -7,6 +7,7 @@ restores that change.
 """
 
 import dataclasses
+import functools
 import hashlib
 import logging
 import time
@@ -32,9 +33,11 @@ _sleep = time.sleep
 _REMEDY = 'gets its alias by "reconcile --live" or a migration'
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class DeviceStatus:
     """One device and its outcome, as texts: the agent keeps this for all guests, without their XML."""
+
+    # A host has some ten thousand devices, so this has slots, and equal texts are kept once.
 
     #: The text of :meth:`aliasagent.devices.base.Device.describe`.
     device: str
@@ -47,7 +50,7 @@ class DeviceStatus:
     alias: str | None
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Report:
     """The outcome for a guest's devices."""
 
@@ -90,12 +93,15 @@ def preview(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
     return _report(guest, text, definition, plan.plan(definition, records), [], records)
 
 
-def digest(guest: Guest) -> bytes:
+def digest(guest: Guest, *, persistent: bool | None = None, active: bool = True) -> bytes:
     """Return :attr:`Report.seen` of the guest's current definitions.
 
+    :param persistent: whether the guest is persistent, if that was read just before.
+    :param active: whether the guest may be running. The live definition of a guest that is not is not read.
     :raises GuestUnreadable: a definition could not be read.
     """
-    return _digest(guest.persistent_text(), guest.live_text())
+    saved = guest.persistent_text() if persistent is None else guest.saved_text() if persistent else None
+    return _digest(saved, guest.live_text() if active else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +280,7 @@ def _of_transient(guest: Guest, records: Iterable[plan.Record]) -> Report:
     steps = [_as_transient(step) for step in plan.plan(definition, records)]
     _log(guest, steps)
     lacking = [step.alias for step in steps if step.outcome is plan.Outcome.TRANSIENT and step.alias is not None]
-    return Report(_statuses(steps), [], lacking, _digest(None, live), plan.settled(definition, steps))
+    return Report([_status(step) for step in steps], [], lacking, _digest(None, live), plan.settled(definition, steps))
 
 
 def _as_transient(step: plan.Step, why: str = '') -> plan.Step:
@@ -329,15 +335,26 @@ def _report(
     _log(guest, steps)
     # A device that still gets its alias was left because another client kept changing the definition, or overwrote it.
     left = any(step.outcome is plan.Outcome.GETS_ALIAS for step in steps)
-    return Report(_statuses(steps), given, pending, b'' if left else _digest(text, live), settled)
+    return Report([_status(step) for step in steps], given, pending, b'' if left else _digest(text, live), settled)
 
 
-def _statuses(steps: list[plan.Step]) -> list[DeviceStatus]:
-    return [
-        DeviceStatus(device.describe(), device.kind, device.target, step.outcome, step.reason, step.alias)
-        for step in steps
-        for device in [step.device]
-    ]
+def _status(step: plan.Step) -> DeviceStatus:
+    device, target = step.device, step.device.target
+    return DeviceStatus(
+        device.describe(),
+        _kept(device.kind),
+        None if target is None else _kept(target),
+        step.outcome,
+        step.reason,
+        step.alias,
+    )
+
+
+@functools.lru_cache(1024)
+def _kept(text: str) -> str:
+    """Return the one copy of a text that many guests have."""
+    # Not sys.intern(): Python 3.12 never frees such a text, and the names of taps are new each time.
+    return text
 
 
 def _log(guest: Guest, steps: list[plan.Step]) -> None:

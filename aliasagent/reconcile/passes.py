@@ -19,6 +19,7 @@ from aliasagent.reconcile import plan
 from aliasagent.virt import events
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.host import Host
+from aliasagent.virt.host import Listed
 
 LOG = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ _BATCH = 16
 _GUEST_TIMEOUT = 10.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class GuestStatus:
     """The result of a guest's last reconcile."""
 
@@ -77,8 +78,8 @@ class Reconciler:
 
         :raises HypervisorUnavailable: the guests could not be listed.
         """
-        guests = self._host.guests()
-        self._forget_others({guest.uuid for guest in guests})
+        guests = self._host.listed()
+        self._forget_others({each.guest.uuid for each in guests})
         given: list[str] = []
         # The run reads a batch before it writes to the batch before: a definition must be stable for a moment before a
         # write, and this way no thread waits for that.
@@ -87,7 +88,7 @@ class Reconciler:
             # A copy: a job that hung may still add its guest, whose definition has not been stable for a moment.
             ripe, begun = tuple(begun), []
             batch = guests[start : start + _BATCH]
-            self._in_parallel((guest, functools.partial(self._begin, guest, begun)) for guest in batch)
+            self._in_parallel((each.guest, functools.partial(self._begin_listed, each, begun)) for each in batch)
             self._in_parallel((draft.guest, functools.partial(self._finish, draft, given)) for draft in ripe)
         statuses = self.statuses().values()
         LOG.info(
@@ -168,13 +169,26 @@ class Reconciler:
             )
             self._keep(guest, apply.Report(), f'no answer within {_GUEST_TIMEOUT:.0f} s')
 
-    def _begin(self, guest: Guest, begun: list[apply.Draft]) -> None:
-        """Read a guest, unless the guest's definitions are those of the last report."""
+    def _begin_listed(self, listed: Listed, begun: list[apply.Draft]) -> None:
+        """Read a guest as :meth:`_begin` does, without the calls whose answers the list of the guests has."""
+        self._begin(listed.guest, begun, persistent=listed.is_persistent, active=listed.is_active)
+
+    def _begin(
+        self, guest: Guest, begun: list[apply.Draft], *, persistent: bool | None = None, active: bool = True
+    ) -> None:
+        """Read a guest, unless the guest's definitions are those of the last report.
+
+        :param persistent: as for :func:`apply.digest`, and so is ``active``.
+        """
         with self._lock:
             self._changed.discard(guest.uuid)
         with self._errors_kept(guest):
             last = self._statuses.get(guest.uuid)
-            if last is None or last.error or last.report.seen != apply.digest(guest):
+            if (
+                last is None
+                or last.error
+                or last.report.seen != apply.digest(guest, persistent=persistent, active=active)
+            ):
                 begun.append(apply.draft(guest, functools.partial(self._hints_of, guest.uuid)))
 
     def _finish(self, draft: apply.Draft, given: list[str]) -> None:

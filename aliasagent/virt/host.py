@@ -75,6 +75,15 @@ class Version:
         return f'libvirt {_dotted(self.libvirt)}, {self.driver} {_dotted(self.emulator)}'
 
 
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A guest, and its state when the guests were listed."""
+
+    guest: Guest
+    is_active: bool
+    is_persistent: bool
+
+
 def _dotted(number: int) -> str:
     return f'{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}'
 
@@ -259,10 +268,23 @@ class Host:
 
         :raises HypervisorUnavailable: the hypervisor did not answer.
         """
+        return self._list(0)
+
+    def listed(self) -> list[Listed]:
+        """Return all guests with their states, in two calls for all of them.
+
+        The state of a guest that is defined, undefined, started or stopped meanwhile may be the one before or after.
+
+        :raises HypervisorUnavailable: the hypervisor did not answer.
+        """
+        transient = {guest.uuid for guest in self._list(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT)}
+        return [Listed(guest, guest.number() != -1, guest.uuid not in transient) for guest in self._list(0)]
+
+    def _list(self, flags: int) -> list[Guest]:
         connections = self._current()
         is_alive = self._liveness(connections)
         with errors.translated('list the guests', '', is_alive), connections.call() as connection:
-            return [Guest(domain, is_alive, connections.lend) for domain in connection.listAllDomains(0)]
+            return [Guest(domain, is_alive, connections.lend) for domain in connection.listAllDomains(flags)]
 
     def _keep_connected(self) -> None:
         trouble = Trouble()

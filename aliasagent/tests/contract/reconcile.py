@@ -214,6 +214,36 @@ class ReconcileContract(harness.DriverCase):
         guest.attach(harness.disk_xml(self.hypervisor.new_file(), 'sdd'), Side.LIVE)
         self.assertNotIn(apply.digest(guest), [report.seen])
 
+    def test_the_list_of_guests_tells_what_there_is_to_read(self) -> None:
+        for state, is_active, is_persistent in (
+            ('shut off', False, True),
+            ('started', True, True),
+            ('transient', True, False),
+        ):
+            instance = self.hypervisor.new_guest(state=state)
+            (listed,) = [each for each in self.host.listed() if each.guest.uuid == instance]
+            self.assertEqual((is_active, is_persistent), (listed.is_active, listed.is_persistent), state)
+            seen = apply.digest(listed.guest, persistent=listed.is_persistent, active=listed.is_active)
+            self.assertEqual(apply.digest(self.guest(instance)), seen, state)
+
+    def test_a_digest_shows_a_change_that_no_event_reports(self) -> None:
+        """libvirt sends no event when another client changes the persistent config of a device."""
+        for state in ('shut off', 'started'):
+            instance = self.hypervisor.new_guest(state=state)
+            guest = self.guest(instance)
+            path, serial = self.hypervisor.new_file(), harness.new_id()
+
+            def digest(instance: str = instance) -> bytes:
+                (listed,) = [each for each in self.host.listed() if each.guest.uuid == instance]
+                return apply.digest(listed.guest, persistent=listed.is_persistent, active=listed.is_active)
+
+            seen = [digest()]
+            guest.attach(harness.disk_xml(path, 'sdd'), Side.PERSISTENT)
+            seen.append(digest())
+            guest.update_persistent(harness.disk_xml(path, 'sdd', serial=serial))
+            seen.append(digest())
+            self.assertEqual(3, len(set(seen)), state)
+
     def test_a_graphics_password_survives(self) -> None:
         """Also where the whole definition has to be written."""
         instance = self.hypervisor.new_guest("<graphics type='vnc' passwd='geheim'/>", state='shut off')

@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
 
+import libvirt
 from lxml import etree
 
 from aliasagent.operations.queues import GuestQueues
 from aliasagent.reconcile import passes
 from aliasagent.virt import host
 from aliasagent.virt.host import Host
+from aliasagent.virt.host import Listed
 from sandbox import environment
 
 INACTIVE = 2 | 1  # VIR_DOMAIN_XML_INACTIVE and _SECURE
@@ -32,17 +34,20 @@ WIDTH = 4  # as the agent's pass
 BATCH = 250
 
 
-def definition(instance: str, devices: int) -> str:
-    """A guest with so many devices, none with an alias, each saying whose it is."""
+def definition(instance: str, devices: int, *, aliased: bool = False) -> str:
+    """A guest with so many devices, each saying whose it is; none has its alias, or all have."""
+    ids = [str(uuid.uuid4()) for _ in range(devices)]
+    aliases = [f"<alias name='ua-{each}'/>" if aliased else '' for each in ids]
+    both = list(zip(ids, aliases, strict=True))
     disks = ''.join(
         f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/srv/{instance}-{number}.img'/>"
-        f"<target dev='sd{chr(97 + number)}' bus='scsi'/><serial>{uuid.uuid4()}</serial></disk>"
-        for number in range(devices * 3 // 4)
+        f"<target dev='sd{chr(97 + number)}' bus='scsi'/><serial>{serial}</serial>{alias}</disk>"
+        for number, (serial, alias) in enumerate(both[: devices * 3 // 4])
     )
     interfaces = ''.join(
         f"<interface type='bridge'><source bridge='br-int'/><virtualport type='openvswitch'>"
-        f"<parameters interfaceid='{uuid.uuid4()}'/></virtualport><model type='virtio'/></interface>"
-        for _number in range(devices - devices * 3 // 4)
+        f"<parameters interfaceid='{port}'/></virtualport><model type='virtio'/>{alias}</interface>"
+        for port, alias in both[devices * 3 // 4 :]
     )
     return f"""
 <domain type='qemu'><name>scale-{instance}</name><uuid>{instance}</uuid><memory unit='MiB'>64</memory>
@@ -65,11 +70,20 @@ def bare(domain: Any, devices: int) -> None:
     domain.XMLDesc(0)
 
 
-def bare_idle(domain: Any) -> None:
-    """What a pass over a guest on which nothing changed has to do."""
-    domain.isPersistent()
-    domain.XMLDesc(INACTIVE)
-    domain.XMLDesc(0)
+def bare_idle(connection: Any, instances: list[str]) -> None:
+    """What a pass over guests on which nothing changed has to do: list them with their states, read each definition."""
+    some = frozenset(instances)
+    only_transient = libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT
+    transient = {domain.UUIDString() for domain in connection.listAllDomains(only_transient)}
+
+    def read(domain: Any) -> None:
+        if domain.UUIDString() not in transient:
+            domain.XMLDesc(INACTIVE)
+        if domain.ID() != -1:
+            domain.XMLDesc(0)
+
+    with futures.ThreadPoolExecutor(WIDTH) as pool:
+        list(pool.map(read, (domain for domain in connection.listAllDomains(0) if domain.UUIDString() in some)))
 
 
 class Only:
@@ -77,14 +91,14 @@ class Only:
 
     def __init__(self, real: Host, instances: list[str]) -> None:
         self._real = real
-        self._instances = instances
+        self._instances = frozenset(instances)
         self.guest = real.guest
 
     def subscribe(self, _listener: object) -> None:
         """Not told of guests that are defined, or it would not leave the bare loops theirs."""
 
-    def guests(self) -> list[Any]:
-        return [self._real.guest(instance) for instance in self._instances]
+    def listed(self) -> list[Listed]:
+        return [each for each in self._real.listed() if each.guest.uuid in self._instances]
 
 
 @dataclasses.dataclass
@@ -134,7 +148,7 @@ def run(guests: int, devices: int) -> Times:
             times.first += timed(reconciler.run)
             times.bare_first += timed(functools.partial(each, connection, theirs, lambda it: bare(it, devices)))
             times.idle += timed(reconciler.run)
-            times.bare_idle += timed(functools.partial(each, connection, theirs, bare_idle))
+            times.bare_idle += timed(functools.partial(bare_idle, connection, theirs))
             queues.close()
             for instance in (*ours, *theirs):
                 text = connection.lookupByUUIDString(instance).XMLDesc(INACTIVE)

@@ -385,6 +385,26 @@ class NativeThreadsTestCase(base.TestCase):
             self.assertEqual(['eventlet'], [name for name in names if name.split('.')[0] == 'eventlet'], program)
 
 
+class AgentTestCase(base.TestCase):
+    def test_a_message_that_is_not_valid_is_explained_by_what_is_loaded_for_it(self) -> None:
+        script = """
+import sys
+from aliasagent.cmd import compute
+from aliasagent.compute import contract, service
+before = 'jsonschema' in sys.modules
+try:
+    contract.validate('get_operation', {})
+except Exception as error:
+    print([before, 'jsonschema' in sys.modules, str(error)])
+"""
+        done = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-c', script], capture_output=True, text=True, cwd=ROOT.parent, timeout=60,
+            check=False,
+        )  # fmt: skip
+        self.assertEqual('', done.stderr)
+        self.assertEqual([False, True, 'operation_id: is missing'], ast.literal_eval(done.stdout))
+
+
 class CommandTestCase(base.TestCase):
     """A command loads what it needs, for a person waits."""
 

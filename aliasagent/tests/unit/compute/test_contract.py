@@ -339,7 +339,7 @@ class FastTestCase(base.TestCase):
         path = data.draw(st.sampled_from(places(GOOD[method])))
         message = changed(method, path, value) if path else GOOD[method]
         if not contract._has_float(message) and contract._is_surely_valid(method, message):
-            self.assertEqual([], list(contract._VALIDATORS[method].iter_errors(message)))
+            self.assertEqual([], list(contract._validators()[method].iter_errors(message)))
 
     def test_good_messages_need_no_other(self) -> None:
         for method, message in GOOD.items():
@@ -387,7 +387,7 @@ class SchemaTestCase(base.TestCase):
         self.assertEqual(schemas.METHODS, json.loads(json.dumps(schemas.METHODS)))
 
     def test_the_schemas_are_schemas(self) -> None:
-        for validator in contract._VALIDATORS.values():
+        for validator in contract._validators().values():
             validator.check_schema(validator.schema)
 
     def test_every_format_is_known(self) -> None:

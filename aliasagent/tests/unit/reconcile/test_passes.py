@@ -17,6 +17,7 @@ from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
 from aliasagent.tests import ids
 from aliasagent.tests import on_fake
+from aliasagent.tests.fakes.libvirt import domain_xml
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
 
@@ -46,6 +47,10 @@ class PassesTestCase(on_fake.HostTestCase):
         if answer is not None:
             self.answers[guest.uuid] = answer
         return guest
+
+    def transient(self) -> FakeGuest:
+        """Return a running guest without a saved definition."""
+        return self.fake.create(domain_xml('transient', ids.new_id(), disk()), False)
 
     def before_read(self, instance: str, flags: int) -> None:
         answer = self.answers.get(instance) if flags & libvirt.VIR_DOMAIN_XML_INACTIVE else None
@@ -158,6 +163,52 @@ class PassesTestCase(on_fake.HostTestCase):
         self.fake.calls.clear()
         reconciler.run()
         self.assertEqual(1, len(self.updates(guest)))
+
+    def test_an_idle_pass_reads_each_definition_once_and_nothing_else(self) -> None:
+        stopped, running, transient = self.guest(), self.guest(running=True), self.transient()
+        reconciler = self.reconciler()
+        reconciler.run()
+        self.wait_events()
+        self.fake.calls.clear()
+        reconciler.run()
+        saved = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        expected: list[tuple[str, tuple[object, ...]]] = [
+            ('XMLDesc', (stopped.uuid, saved)),
+            ('XMLDesc', (running.uuid, saved)),
+            ('XMLDesc', (running.uuid, 0)),
+            ('XMLDesc', (transient.uuid, 0)),
+            ('listAllDomains', (libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT,)),
+            ('listAllDomains', (0,)),
+        ]
+        # A read over another connection than that of the list looks the guest up there.
+        calls = [call for call in self.fake.calls if call[0] != 'lookupByUUIDString']
+        self.assertEqual(sorted(expected, key=repr), sorted(calls, key=repr))
+        self.assertLessEqual(len(self.fake.calls) - len(calls), 4)
+
+    def test_after_a_lost_connection_all_are_read_again(self) -> None:
+        guests = [self.guest() for _ in range(20)]
+        reconciler = self.reconciler()
+        reconciler.run()
+        self.fake.drop_connections(down=True)
+        self.wait_for(lambda: not self.host.is_connected, 'the loss')
+        # The agent gets no event of this.
+        changed = guests[7]
+        self.fake.down = False
+        other = self.fake.open()
+        other.lookupByUUIDString(changed.uuid).updateDeviceFlags(disk(), libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+        self.assertTrue(self.host.wait_connected(base.PATIENCE))
+        self.fake.calls.clear()
+        reconciler.run()
+        self.assertEqual([], [guest.uuid for guest in guests if not self.reads(guest)])
+        self.assertEqual([changed.uuid], [guest.uuid for guest in guests if self.updates(guest)])
+
+    def test_a_guest_that_is_defined_anew_is_looked_at_without_a_pass(self) -> None:
+        guest = self.guest()
+        self.reconciler().run()
+        self.wait_events()
+        self.fake.calls.clear()
+        self.fake.open().defineXML(domain_xml(guest.name, guest.uuid, disk()))
+        self.wait_for(lambda: self.updates(guest), 'an alias')
 
     def test_a_guest_that_is_defined_or_starts_is_looked_at_without_a_pass(self) -> None:
         started = self.guest()
