@@ -260,8 +260,10 @@ class BrokersTestCase(BrokerCase):
             self.api(url).list_instances(RequestContext())
 
     def test_no_broker(self) -> None:
-        error = self.assertRaises(sending.BrokerUnreachable, self.sender('rabbit://127.0.0.1:1,[::1]:2/').connect)
-        self.assertIn('127.0.0.1:1: Connection refused', str(error))
+        error = self.assertRaises(sending.BrokerUnreachable, self.sender('rabbit://127.0.0.1:1,127.0.0.2:2/').connect)
+        for address in ('127.0.0.1:1', '127.0.0.2:2'):
+            self.assertIn(f'{address}: Connection refused', str(error))
+        error = self.assertRaises(sending.BrokerUnreachable, self.sender('rabbit://[::1]:2/').connect)
         self.assertIn('::1:2: ', str(error))
 
     def test_a_broker_that_says_nothing(self) -> None:
