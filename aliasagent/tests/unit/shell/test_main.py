@@ -208,7 +208,7 @@ class ConnectionTestCase(test_base.BaseTestCase):
             self.assertIsInstance(sender(url, f'{rabbit}rabbit_transient_quorum_queue = true\n'), amqp.Amqp)
         for url in ('fake:/', 'kombu+memory://', 'rabbit://a/?ssl=true', 'rabbit://a/50%25'):
             self.assertIsInstance(sender(url), messaging.Messaging)
-        for option in ('kombu_compression = gzip', 'use_queue_manager = true', 'rabbit_ha_queues = true'):
+        for option in ('kombu_compression = gzip', 'kombu_failover_strategy = shuffle', 'rabbit_ha_queues = true'):
             found = sender('rabbit://a:7,b/', f'{rabbit}{option}\n')
             self.assertIsInstance(found, messaging.Messaging)
             self.assertEqual([('a', 7), ('b', 5672)], found.addresses)
