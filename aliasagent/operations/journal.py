@@ -41,7 +41,7 @@ _ADVICE = (
 )
 #: How many operations one transaction deletes at most, because other changes wait meanwhile.
 _BATCH = 1000
-#: How many connections for reading are kept open at most while nobody uses them.
+#: How many connections for reading are kept open at most while they are not in use.
 _KEPT_READERS = 4
 
 
@@ -68,7 +68,7 @@ class Journal:
         self.noticed = threading.Event()
         #: Whether the transaction under way has written a notice.
         self._has_noticed = False
-        #: The connections for reading that nobody uses now; None after :meth:`close`.
+        #: The connections for reading that are not in use; None after :meth:`close`.
         self._readers: list[sqlite3.Connection] | None = []
         self._lending = threading.Lock()
         with self._translated():
@@ -111,7 +111,8 @@ class Journal:
         """Record new operations with one write: all of them, or none if it fails."""
         now = self._clock()
         new = [_stored(operation, now) for operation in operations]
-        with self._with_notices() as db:
+        # A transaction, because the answer to one of them may fail after the others are inserted.
+        with self._transaction() as db:
             added = self._insert(db, new)
             return [self._accepted(db, operation, added) for operation in new]
 

@@ -185,7 +185,7 @@ class FakeTransportTestCase(VersionsCase):
 
 
 class BrokerVersionsCase(VersionsCase):
-    """With a broker, which knows whether somebody listens."""
+    """With a broker, which knows whether an agent listens."""
 
     def make_url(self) -> str:
         self.broker = fake.Broker()

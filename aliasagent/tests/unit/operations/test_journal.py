@@ -4,6 +4,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import signal
@@ -338,9 +339,10 @@ class StatementsTestCase(JournalTestCase):
         # SQLite traces a statement once more when it fires a trigger, and a trigger's statement as a comment.
         return [statement.split()[0] for statement in dict.fromkeys(traced) if not statement.startswith('--')]
 
-    def test_without_notices_each_is_one(self) -> None:
-        self.assertEqual(['INSERT'], self.statements(lambda: self.journal.accept(operation())))
-        self.assertEqual(['INSERT'], self.statements(lambda: self.journal.accept(operation('2'), operation('3'))))
+    def test_without_notices_each_has_one(self) -> None:
+        for new in ([operation()], [operation('2'), operation('3')]):
+            accept = functools.partial(self.journal.accept, *new)
+            self.assertEqual(['BEGIN', 'INSERT', 'COMMIT'], self.statements(accept))
         self.assertEqual(['UPDATE'], self.statements(lambda: self.journal.start('one')))
         self.assertEqual(['UPDATE'], self.statements(lambda: self.journal.finish('one')))
         self.assertFalse(self.journal._db.in_transaction)
@@ -360,6 +362,14 @@ class StatementsTestCase(JournalTestCase):
     def test_no_operation_to_start_or_finish(self) -> None:
         self.assertRaises(exception.OperationNotFound, self.journal.start, 'one')
         self.assertRaises(exception.OperationNotFound, self.journal.finish, 'one')
+
+    def test_none_is_recorded_if_one_of_them_cannot_be_answered(self) -> None:
+        """Those that were recorded, and came again, would be taken for known ones and not be run."""
+        self.journal.accept(operation('known'))
+        self.journal._db.execute("UPDATE operations SET state = 'nonsense' WHERE id = 'known'")
+        self.assertRaises(exception.JournalError, self.journal.accept, operation('new'), operation('known'))
+        self.assertFalse(self.journal.has('new'))
+        self.assertTrue(self.journal.accept(operation('new'))[0].is_new)
 
     def test_several_with_one_id(self) -> None:
         first, second = operation(), operation(device='another')
