@@ -17,7 +17,6 @@ from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.devices.identity import Evidence
 from aliasagent.devices.identity import Found
 from aliasagent.devices.identity import Record
-from aliasagent.virt import events
 from aliasagent.virt import leaving
 from aliasagent.virt import lookup
 from aliasagent.virt import runs
@@ -139,8 +138,8 @@ class Detach:
             )
         return _as_found(live), _as_found(persistent)
 
-    def _gone(self, definitions: Definitions) -> 'futures.Future[None]':
-        """End a detach whose device is in neither definition.
+    def _gone(self, definitions: Definitions) -> 'futures.Future[None] | None':
+        """End a detach whose device is in neither definition; None if the guest must be read again first.
 
         :raises DeviceNotFound: no earlier read found the device either.
         :raises DetachFailed: the guest was, or may have been, saved or migrated with the device.
@@ -150,7 +149,10 @@ class Detach:
             raise exception.DeviceNotFound(instance=self._guest.uuid, device=self._device_id)
         kept = None if self._own is None else leaving.kept_elsewhere(self._own)
         if definitions.live is None and before.is_live:
-            kept = leaving.KEPT.get(self._guest.stopped_by() or events.Cause.OTHER)
+            cause = self._guest.stopped_by()
+            if cause is None:
+                return None  # a guest that was started or restored since the read may have the device
+            kept = leaving.KEPT.get(cause)
         if kept is not None:
             raise exception.DetachFailed(instance=self._guest.uuid, device=self._device_id, reason=kept)
         return self._done()
