@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The libvirt calls of an attach and a detach, each with its reason. The contributor's guide shows the tables."""
 
+import threading
+
 from aliasagent.tests.contract import harness
 from aliasagent.tests.contract import requests
 from aliasagent.tests.functional.test_contract_driver import OnFake
+from aliasagent.virt import events
 
 # begin of the tables
 _READ = (
@@ -46,6 +49,12 @@ class CallsTest(OnFake):
     def calls(self) -> list[str]:
         """Return the methods called since the last time."""
         self.assertTrue(self.side.fake.settle())
+        # An event that is delivered later, of the guest's start, has a pending detach read the guest once more.
+        delivered = threading.Event()
+        marker = events.Reconnected()
+        self.host.subscribe(lambda event: delivered.set() if event is marker else None)
+        self.host._events.put(marker)
+        self.assertTrue(delivered.wait(harness.SOON))
         called = [method for method, _arguments in self.side.fake.calls]
         self.side.fake.calls.clear()
         return called
