@@ -35,7 +35,7 @@ CLOSE_SECONDS = 0.5
 #: The delivery mode of messages that the broker keeps on its disk.
 _PERSISTENT = 2
 #: The errors after which a client connects again.
-_BROKEN: tuple[type[Exception], ...] = (*amqp.Connection.recoverable_connection_errors, sending.BrokerUnreachable)
+_BROKEN: tuple[type[Exception], ...] = amqp.Connection.recoverable_connection_errors
 #: All errors of the broker and of the connection; a refused login is one of the channel errors.
 _ERRORS: tuple[type[Exception], ...] = (*amqp.Connection.connection_errors, *amqp.Connection.channel_errors)
 #: What the client tells the broker that it can handle.
@@ -127,33 +127,41 @@ class Amqp(sending.Sender):
         self.connect()
         pause, growth, longest = self._settings.retry
         wait = 0
+        may_have_arrived = False
         while True:
             try:
                 self.connect()
                 assert self._link is not None
                 return work(self._link)
-            except _BROKEN as error:
-                self._drop()
+            except sending.SendingError as error:
+                if isinstance(error, sending.BrokerError):
+                    may_have_arrived |= self._drop()
+                error.may_have_arrived |= may_have_arrived
+                if not isinstance(error, sending.BrokerUnreachable) or time.monotonic() + wait >= deadline:
+                    raise
+            except _ERRORS as error:
+                may_have_arrived |= self._drop()
+                if not isinstance(error, _BROKEN) or time.monotonic() + wait >= deadline:
+                    raise sending.BrokerError(_words(error), may_have_arrived) from error
                 LOG.info('the connection to the message broker broke: %s', _words(error))
-                if time.monotonic() + wait >= deadline:
-                    raise sending.BrokerError(_words(error)) from error
-            except (sending.NoAnswer, sending.RemoteError, sending.Undeliverable):
-                raise
-            except BaseException as error:
+            except BaseException:
                 # The next request must not take a late answer of the broker for its own.
                 self._drop()
-                if isinstance(error, _ERRORS):
-                    raise sending.BrokerError(_words(error)) from error
                 raise
             time.sleep(wait)
             wait = min(wait + growth if wait else pause, longest)
 
-    def _drop(self) -> None:
-        """Forget the connection, and have the next one made to another broker."""
+    def _drop(self) -> bool:
+        """Forget the connection, and have the next one made to another broker.
+
+        :returns: whether the broker may have a message that it has not confirmed.
+        """
         link, self._link = self._link, None
-        if link is not None:
-            link.collect()
         self._brokers.append(self._brokers.pop(0))
+        if link is None:
+            return False
+        link.collect()
+        return link.unconfirmed
 
 
 class _Link:
@@ -167,6 +175,8 @@ class _Link:
         self._settings = settings
         self._blocked = ''
         self._confirmed: bool | None = None
+        #: Whether a message was sent, and the broker has neither confirmed nor refused it.
+        self.unconfirmed = False
         self._returned = False
         self._consumed = False
         self._answers: list[dict[str, Any] | sending.RemoteError] = []
@@ -207,6 +217,7 @@ class _Link:
         )
         self._confirmed, self._returned = None, False
         begin = time.monotonic()
+        self.unconfirmed = True
         self._channel.basic_publish(
             message, exchange=sending.EXCHANGE, routing_key=f'{request.topic}.{request.host}', mandatory=True
         )
@@ -215,6 +226,7 @@ class _Link:
                 if self._blocked:
                     raise sending.BrokerError(f'it accepts no messages now: {self._blocked}')
                 raise sending.BrokerSilent(time.monotonic() - begin)
+        self.unconfirmed = False
         if self._returned:
             raise sending.Undeliverable(f'no agent listens on topic {request.topic} of host {request.host}')
         if not self._confirmed:

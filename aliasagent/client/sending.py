@@ -61,7 +61,14 @@ class Sender(abc.ABC):
 
 
 class SendingError(Exception):
-    """A request was not sent, or not answered."""
+    """A request was not sent, or not answered.
+
+    :param may_have_arrived: whether the agent may have the request anyway.
+    """
+
+    def __init__(self, text: str, may_have_arrived: bool = False) -> None:
+        super().__init__(text)
+        self.may_have_arrived = may_have_arrived
 
 
 class BrokerError(SendingError):
@@ -89,6 +96,9 @@ class Undeliverable(SendingError):
 
 class NoAnswer(SendingError):
     """The agent did not answer in time."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, may_have_arrived=True)
 
 
 class RemoteError(SendingError):

@@ -45,9 +45,16 @@ class NotFound(ShellError):
 
 
 class Unreachable(ShellError):
-    """The broker cannot be reached, no agent listens, or the agent does not answer."""
+    """The broker cannot be reached, no agent listens, or the agent does not answer.
+
+    :param may_have_arrived: whether the agent may have the request anyway.
+    """
 
     exit_code = 3
+
+    def __init__(self, text: str, may_have_arrived: bool = False) -> None:
+        super().__init__(text)
+        self.may_have_arrived = may_have_arrived
 
 
 class Silent(Unreachable):

@@ -300,7 +300,8 @@ class Agent:
         try:
             return self._translated(lambda: self._bounded(question, self.timeout + CONNECT_SECONDS), answers)
         except bounded.TimedOut:
-            raise self._silent_broker(self.timeout + CONNECT_SECONDS) from None
+            text = self._silent_broker(self.timeout + CONNECT_SECONDS)
+            raise errors.Unreachable(text, may_have_arrived=True) from None
 
     def _bounded(self, question: Callable[[], T], seconds: float) -> T:
         """Call the agent with a time limit, and remember if the call may still use the connection.
@@ -329,31 +330,31 @@ class Agent:
         except sending.NoAnswer as error:
             raise errors.Silent(
                 f'host {self.host} did not answer within {self.timeout:g} s: is aliasagent-compute running there? '
-                'Its log says what it waits for'
+                'Its log says what it waits for',
+                error.may_have_arrived,
             ) from error
         except sending.Undeliverable as error:
             raise errors.Unreachable(
                 f'no agent for host {self.host} listens: is aliasagent-compute running there, and is its option host '
-                f'{self.host!r}? (--host names another)'
+                f'{self.host!r}? (--host names another)',
+                error.may_have_arrived,
             ) from error
         except sending.BrokerError as error:
-            raise self._broker_error(error) from error
+            raise errors.Unreachable(self._broker_text(error), error.may_have_arrived) from error
 
-    def _broker_error(self, error: sending.BrokerError) -> errors.Unreachable:
+    def _broker_text(self, error: sending.BrokerError) -> str:
         match error:
             case sending.BrokerUnreachable():
-                return errors.Unreachable(
-                    f'the message broker cannot be reached ({error}): is RabbitMQ running there? {self._advice}'
-                )
+                return f'the message broker cannot be reached ({error}): is RabbitMQ running there? {self._advice}'
             case sending.BrokerSilent():
                 return self._silent_broker(error.seconds)
+            case sending.BrokerError(may_have_arrived=True):
+                return f'{self._broker_names()} did not confirm the request: {str(error).rstrip(".")}. {self._advice}'
             case _:
-                return errors.Unreachable(
-                    f'{self._broker_names()} refused: {str(error).rstrip(".")}. {self._advice}'
-                )
+                return f'{self._broker_names()} refused: {str(error).rstrip(".")}. {self._advice}'
 
-    def _silent_broker(self, seconds: float) -> errors.Unreachable:
-        return errors.Unreachable(
+    def _silent_broker(self, seconds: float) -> str:
+        return (
             f'{self._broker_names()} accepts connections, but did not answer within {seconds:g} s: is it a working '
             "RabbitMQ? (run again with --debug to see the connection's log)"
         )
@@ -375,8 +376,8 @@ def _named(operation_id: str) -> Iterator[None]:
     except KeyboardInterrupt:
         raise errors.Interrupted(f'interrupted while the request was being sent; {how}') from None
     except errors.Unreachable as error:
-        if isinstance(error.__cause__, sending.NoAnswer):
-            raise errors.Unreachable(f'{error}. The request was sent; {how}') from error
+        if error.may_have_arrived:
+            raise errors.Unreachable(f'{error}. The request was sent; {how}', may_have_arrived=True) from error
         raise
 
 

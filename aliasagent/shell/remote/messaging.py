@@ -99,7 +99,9 @@ def _translated() -> Iterator[None]:
     except oslo_messaging.MessageUndeliverable as error:
         raise sending.Undeliverable('no agent listens') from error
     except BROKER_ERRORS as error:
-        raise sending.BrokerError(str(error)) from error
+        # Channel errors are refusals, as of a login.
+        may_have_arrived = not isinstance(error, pyamqp.Transport.channel_errors)
+        raise sending.BrokerError(str(error), may_have_arrived) from error
 
 
 def make(transport_url: str | None, reply_queue_seconds: int) -> Messaging:

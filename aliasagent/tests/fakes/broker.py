@@ -13,6 +13,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 from typing import Protocol
 from typing import Self
@@ -368,7 +369,7 @@ class FakeAgent:
         self,
         broker: Broker,
         host: str,
-        answer: Callable[[dict[str, Any]], list[dict[str, Any]]] = lambda _request: result(None),
+        answer: Callable[[dict[str, Any]], Iterable[dict[str, Any]]] = lambda _request: result(None),
         encode: Encode = encode,
     ) -> None:
         self.requests: list[dict[str, Any]] = []

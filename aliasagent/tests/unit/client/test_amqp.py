@@ -19,14 +19,12 @@ from oslo_messaging import conffixture
 
 from aliasagent import exception
 from aliasagent.client import ComputeAPI
-from aliasagent.client import amqp
-from aliasagent.client import brokers
 from aliasagent.client import options
 from aliasagent.client import rpc
 from aliasagent.client import sending
 from aliasagent.context import RequestContext
-from aliasagent.tests import base
 from aliasagent.tests.fakes import broker as fake
+from aliasagent.tests.unit.client import base
 
 #: What differs from one run to the next: ids, ports and the process in the name of the connection.
 RANDOM = re.compile(r'[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}')
@@ -34,35 +32,7 @@ RANDOM = re.compile(r'[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}')
 CONNECTION = {'driver_volume_type': 'iscsi', 'data': {'a': [1, 2.5, None, True, {}], 'b': 'é \u2028 "\\" \U0001f600'}}
 
 
-class BrokerCase(base.TestCase):
-    """Tests with a broker in this process."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.broker = self.start_broker()
-
-    def start_broker(self, **more: Any) -> fake.Broker:
-        broker = fake.Broker(**more)
-        broker.__enter__()
-        self.addCleanup(broker.stop)
-        return broker
-
-    def sender(self, url: str = '', **rabbit: Any) -> amqp.Amqp:
-        conf = cfg.ConfigOpts()
-        options.register(conf)
-        conf([], default_config_files=[])
-        conf.set_override('transport_url', url or self.broker.url)
-        for name, value in rabbit.items():
-            conf.set_override(name, value, group=options.RABBIT)
-        sender = amqp.Amqp(brokers.read(conf))
-        self.addCleanup(sender.close)
-        return sender
-
-    def api(self, url: str = '', *, timeout: int = 5, **rabbit: Any) -> ComputeAPI:
-        return ComputeAPI(self.sender(url, **rabbit), 'here', timeout=timeout)
-
-
-class WireTestCase(BrokerCase):
+class WireTestCase(base.BrokerCase):
     """Byte by byte, but for ids."""
 
     def setUp(self) -> None:
@@ -154,7 +124,7 @@ class WireTestCase(BrokerCase):
         self.assertEqual(2, len(self.assert_same(requests)['exchange.declare']))
 
 
-class AnswersTestCase(BrokerCase):
+class AnswersTestCase(base.BrokerCase):
     def ask(self, *answers: dict[str, Any], timeout: int = 5) -> Any:
         fake.FakeAgent(self.broker, 'here', lambda _request: list(answers))
         return self.api(timeout=timeout).list_instances(RequestContext())
@@ -239,7 +209,7 @@ class AnswersTestCase(BrokerCase):
         self.assertEqual(['in time'], api.list_instances(RequestContext()))
 
 
-class BrokersTestCase(BrokerCase):
+class BrokersTestCase(base.BrokerCase):
     def test_one_connection_for_all_requests(self) -> None:
         fake.FakeAgent(self.broker, 'here')
         sender = self.sender()
@@ -294,13 +264,15 @@ class BrokersTestCase(BrokerCase):
     def test_a_broker_that_does_not_confirm(self) -> None:
         fake.FakeAgent(self.broker, 'here')
         self.broker.without = {'confirm'}
-        self.assertRaises(sending.BrokerSilent, self.api(timeout=1).list_instances, RequestContext())
+        error = self.assertRaises(sending.BrokerSilent, self.api(timeout=1).list_instances, RequestContext())
+        self.assertTrue(error.may_have_arrived)
 
     def test_a_broker_that_accepts_no_messages(self) -> None:
         fake.FakeAgent(self.broker, 'here')
         self.broker.without = {'accept'}
         error = self.assertRaises(sending.BrokerError, self.api().detach, RequestContext(), 'guest', 'device')
         self.assertIn('did not accept the message', str(error))
+        self.assertFalse(error.may_have_arrived)
         self.broker.without = {'confirm'}
         api = self.api(timeout=1)
         api._sender.connect()  # type: ignore[attr-defined]
@@ -308,9 +280,11 @@ class BrokersTestCase(BrokerCase):
         client.send(0, (10, 60), 's', 'low on memory')
         error = self.assertRaises(sending.BrokerError, api.list_instances, RequestContext())
         self.assertIn('it accepts no messages now: connection blocked', str(error))
+        # It may read the message later.
+        self.assertTrue(error.may_have_arrived)
 
 
-class TlsTestCase(BrokerCase):
+class TlsTestCase(base.BrokerCase):
     def setUp(self) -> None:
         super().setUp()
         self.authority = trustme.CA()
@@ -353,60 +327,3 @@ class TlsTestCase(BrokerCase):
 
     def test_a_client_without_tls(self) -> None:
         self.assertRaises(sending.BrokerUnreachable, self.sender().connect)
-
-
-class BrokenTestCase(BrokerCase):
-    """A connection that breaks is made again."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.useFixture(fixtures.MonkeyPatch('aliasagent.client.amqp.time.sleep', lambda _seconds: None))
-
-    def test_between_two_requests(self) -> None:
-        fake.FakeAgent(self.broker, 'here')
-        api = self.api()
-        for _ in range(3):
-            api.list_instances(RequestContext())
-            api.detach(RequestContext(), 'guest', 'device')
-            self.broker.drop()
-        self.assertEqual(3, len(self.broker.named('connection.open')))
-        # the answers come to the queue that the client began with
-        self.assertEqual(1, len({sent.arguments[1] for sent in self.broker.named('queue.declare')}))
-
-    def test_before_the_answer(self) -> None:
-        def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
-            if len(agent.requests) == 1:
-                self.broker.drop()
-                self.wait_for(lambda: len(self.broker.named('basic.consume')) == 2, 'the next connection')
-            return fake.result(['after all'])
-
-        agent = fake.FakeAgent(self.broker, 'here', answer)
-        self.assertEqual(['after all'], self.api().list_instances(RequestContext()))
-
-    def test_a_broker_that_goes_before_the_answer(self) -> None:
-        def answer(_request: dict[str, Any]) -> list[dict[str, Any]]:
-            self.broker.close()
-            return []
-
-        fake.FakeAgent(self.broker, 'here', answer)
-        error = self.assertRaises(sending.NoAnswer, self.api(timeout=1).list_instances, RequestContext())
-        self.assertIn('Connection refused', str(error))
-
-    def test_a_broker_that_has_gone(self) -> None:
-        fake.FakeAgent(self.broker, 'here')
-        api = self.api(timeout=1)
-        api.list_instances(RequestContext())
-        self.broker.stop()
-        error = self.assertRaises(sending.BrokerError, api.list_instances, RequestContext())
-        self.assertIn('Connection refused', str(error))
-
-    def test_another_broker(self) -> None:
-        other = self.start_broker()
-        for broker in (self.broker, other):
-            fake.FakeAgent(broker, 'here')
-        api = self.api(f'{self.broker.url.removesuffix("/")},guest:guest@127.0.0.1:{other.port}/')
-        for _ in range(3):
-            api.list_instances(RequestContext())
-            for broker in (self.broker, other):
-                broker.drop()
-        self.assertEqual([True, True], [bool(broker.named('basic.publish')) for broker in (self.broker, other)])

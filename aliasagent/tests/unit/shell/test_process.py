@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 from aliasagent.tests import base
@@ -19,8 +18,11 @@ GUEST: dict[str, Any] = {
 }
 #: Runs the command, and writes to standard error which packages it has loaded.
 SCRIPT = """
+import signal
 import sys
 from aliasagent.shell.main import main
+# Shells start programs in the background so that they ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 code = main()
 print('loaded', *sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)
 sys.exit(code)
@@ -84,15 +86,14 @@ class ProcessTestCase(base.TestCase):
         self.assert_fails(3, 'host here did not answer within 1 s', '--timeout', '1', 'guest', 'list')
 
     def test_interrupted(self) -> None:
-        """The process ends at once, and not when the answer has come or its time is over."""
+        """The process ends at once, and not when the time for the answer is over."""
         for url in (self.broker.url, f'{self.broker.url}?rpc_conn_pool_size=20'):
             agent = fake.FakeAgent(self.broker, 'here', lambda _request: [])
-            process = self.start('volume', 'detach', GUEST['uuid'], GUEST['uuid'], '--wait', url=url)
+            detach = ('volume', 'detach', GUEST['uuid'], GUEST['uuid'], '--wait')
+            process = self.start('--timeout', '600', *detach, url=url)
             self.wait_for(lambda: bool(agent.requests), 'the request')  # noqa: B023
-            begin = time.monotonic()
             process.send_signal(signal.SIGINT)
             _stdout, stderr = process.communicate(timeout=60)
             self.assertEqual(130, process.returncode, stderr)
             self.assertIn('interrupted while the request was being sent; the agent may have accepted it', stderr)
-            self.assertGreater(3, time.monotonic() - begin)
             self.broker.queues.clear()

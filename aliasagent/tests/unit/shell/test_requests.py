@@ -284,6 +284,14 @@ class UnreachableTestCase(base.ShellTestCase):
         self.assertIn('refused: gone. Check transport_url', self.said(sending.BrokerError('gone')))
         self.assertIn('did not answer within 3 s', self.said(sending.BrokerSilent(3)))
 
+    def test_a_request_that_may_have_arrived(self) -> None:
+        for error in (sending.BrokerError('gone'), base.undeliverable(), sending.BrokerUnreachable('a:1: gone')):
+            self.assertNotIn('may have accepted', self.said(error))
+            error.may_have_arrived = True
+            said = self.said(error)
+            self.assertIn('the agent may have accepted it as operation', said)
+            self.assertNotIn('refused', said)
+
     def test_silent_broker(self) -> None:
         self.useFixture(fixtures.MonkeyPatch('aliasagent.shell.remote.agent.CONNECT_SECONDS', 0.1))
         api = base.FakeComputeAPI()
