@@ -164,13 +164,17 @@ class Disk(base.Device):
     @property
     def path(self) -> str | None:
         """Return the file or block device of this host that has the data; None for a network source."""
-        return None if self.source_protocol is not None else self.source_file or self.source_block
+        source = self.child('source')
+        return None if source is None or source.get('protocol') is not None else source.get('file') or source.get('dev')
 
     @property
     def other_paths(self) -> list[str]:
         """Return the disk's backing files and copy targets that are files or block devices of this host."""
-        found = (*self.element.iterfind('.//backingStore/source'), *self.element.iterfind('mirror/source'))
-        return [path for source in found if (path := source.get('file') or source.get('dev')) is not None]
+        parents = [*self.element.iter('backingStore')]
+        if (mirror := self.child('mirror')) is not None:
+            parents.append(mirror)
+        found = (xml.child(parent, 'source') for parent in parents)
+        return [path for it in found if it is not None and (path := it.get('file') or it.get('dev')) is not None]
 
     @property
     def encryption(self) -> tuple[str, ...]:

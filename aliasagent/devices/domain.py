@@ -16,6 +16,7 @@ from aliasagent.devices import disk
 from aliasagent.devices import dump
 from aliasagent.devices import hostdev
 from aliasagent.devices import interface
+from aliasagent.devices import names
 from aliasagent.devices import targets
 from aliasagent.devices import xml
 
@@ -104,9 +105,15 @@ class Domain:
                         found = self._views[element] = device(element)
                     yield found
 
+    def unclaimed(self) -> list[base.Device]:
+        """Return the devices without user alias, in the order of the definition; copies, as of :meth:`by_alias`."""
+        elements = dump.unclaimed(self._text) if self._root is None else None
+        devices = self.devices() if elements is None else (device(it) for it in elements if it.tag not in _NO_DEVICES)
+        return [found for found in devices if not found.is_claimed]
+
     def ports(self) -> frozenset[str]:
         """Return the ids of the ports in Nova's metadata."""
-        metadata = self.root.find('metadata')
+        metadata = self._metadata()
         if metadata is None:
             return frozenset()
         return frozenset(
@@ -114,6 +121,15 @@ class Domain:
             for element in metadata.iter()
             if isinstance(element.tag, str) and _NOVA_PORT.fullmatch(element.tag)
         )
+
+    def _metadata(self) -> xml.Element | None:
+        if self._root is None:
+            if '<metadata' not in self._text:
+                return None
+            found = dump.metadata(self._text)
+            if found is not None:
+                return found
+        return self.root.find('metadata')
 
     def disk_targets(self) -> set[str]:
         """Return the target names of the disks."""
@@ -143,6 +159,15 @@ class Domain:
             if elements is not None:
                 return [device(element) for element in elements]
         return [found for found in self.devices() if found.alias == name]
+
+    def may_mention(self, device_id: str) -> bool:
+        """Return whether a device may have evidence of an id, other than the alias of exactly this id.
+
+        All evidence but a hint has the first eight digits of a UUID in it. So only a text without them answers no.
+        """
+        if not names.is_uuid(device_id):
+            return False
+        return not self._text or device_id[:8].lower() in self._text.lower() or '&#' in self._text
 
     def doubled_aliases(self) -> list[str]:
         """Return the user aliases that more than one device has."""

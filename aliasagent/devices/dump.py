@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find a device by its alias in a definition's text, without a parse of the other devices.
+"""Find devices in a definition's text, without a parse of all devices.
 
 In a guest with 250 devices, nearly all of the time goes into the parse of the others. libvirt writes a definition in
 one form only: each child of ``<devices>`` begins a line, indented by four blanks; attributes are in single quotes; and
@@ -13,11 +13,13 @@ import re
 
 from lxml import etree
 
+from aliasagent.devices import alias as aliases
 from aliasagent.devices import xml
 
 _BEGIN, _END = '\n  <devices>\n', '\n  </devices>\n'
 _CHILD = '\n    <'
 _TAG = re.compile(r'[A-Za-z0-9_-]+')
+_ALIAS, _USER_ALIAS = '<alias ', f"\n      <alias name='{aliases.PREFIX}"
 #: The beginning of a running guest's definition: only those have a runtime id, which is a number.
 _RUNNING = re.compile(r"""<domain(?:\s+[\w:.-]+=(?:'[^']*'|"[^"]*"))*?\s+id=(?:'([0-9]+)')?""")
 
@@ -46,8 +48,7 @@ def with_alias(text: str, alias: str) -> list[xml.Element] | None:
     if alias not in text:
         # A reference (``&#x75;``) can be any character, although libvirt writes none for the characters of an alias.
         return [] if '&#' not in text else None
-    begin = text.find(_BEGIN, max(0, text.rfind('</metadata>')))
-    end = text.find(_END, begin)
+    begin, end = _devices(text)
     mark = f"\n      <alias name='{alias}'/>\n"
     found: list[xml.Element] = []
     if begin < 0 or end < 0:
@@ -63,6 +64,56 @@ def with_alias(text: str, alias: str) -> list[xml.Element] | None:
     return found if found and text.count(alias, begin, end) == len(found) else None
 
 
+def unclaimed(text: str) -> list[xml.Element] | None:
+    """Return the devices in a whole text that have no user alias; None if only a parse of the whole text finds them.
+
+    Elements of devices that have one in another form than libvirt's may be among the returned.
+    """
+    begin, end = _devices(text)
+    if begin < 0 or end < 0 or text.find('&#', begin, end) >= 0:
+        return None
+    before, *parts = text[begin + len(_BEGIN) - 1 : end].split(_CHILD)
+    if before:
+        return None
+    # A device's end has the same indentation as its beginning, and so is a part of its own.
+    kept: list[str] = []
+    rest = iter(parts)
+    for part in rest:
+        if _USER_ALIAS not in part:
+            kept.append(part)
+        elif part.count(_ALIAS) > 1 or next(rest, '') != f'/{_name(part)}>':
+            return None
+    elements = _parsed('<devices>' + ''.join(f'{_CHILD}{part}' for part in kept) + '\n  </devices>')
+    return elements if [it.tag for it in elements] == [_name(part) for part in kept if part[0] != '/'] else None
+
+
+def metadata(text: str) -> xml.Element | None:
+    """Return the metadata in a whole text; None if there is none, or only a parse of the whole text finds it."""
+    begin, end = text.find('<metadata>'), text.rfind('</metadata>')
+    parsed = _parsed(f'<domain>{text[begin:end]}</metadata></domain>') if 0 <= begin < end else []
+    return parsed[0] if parsed else None
+
+
+def _name(part: str) -> str | None:
+    """Return the name that a part of a text begins with."""
+    found = _TAG.match(part)
+    return None if found is None else found.group()
+
+
+def _devices(text: str) -> tuple[int, int]:
+    """Return where the devices begin and end in a whole text; -1 if that is not found."""
+    begin = text.find(_BEGIN, max(0, text.rfind('</metadata>')))
+    return begin, text.find(_END, begin)
+
+
+def _parsed(text: str) -> list[xml.Element]:
+    """Return the children of the root of a part of a text; none if the part cannot be parsed alone."""
+    try:
+        return xml.child_elements(etree.fromstring(text.encode(), xml.parser()))
+    except etree.XMLSyntaxError:
+        return []
+
+
 def _around(text: str, begin: int, at: int, end: int) -> xml.Element | None:
     """Return the child of ``<devices>`` around a position; None if its lines are not in libvirt's form."""
     start = text.rfind(_CHILD, begin, at) + len(_CHILD)
@@ -73,8 +124,5 @@ def _around(text: str, begin: int, at: int, end: int) -> xml.Element | None:
     stop = text.find(last, at, end)
     if stop < 0:
         return None
-    try:
-        element = etree.fromstring(text[start - 1 : stop + len(last)].encode(), xml.parser())
-    except etree.XMLSyntaxError:
-        return None
-    return element if element.tag == tag.group() else None
+    parsed = _parsed(f'<devices>{text[start - 1 : stop + len(last)]}</devices>')
+    return parsed[0] if [it.tag for it in parsed] == [tag.group()] else None

@@ -29,6 +29,7 @@ def refuse_double(
     """
     # Two devices with one source would write to one disk without knowing of each other.
     name = alias.make(device_id)
+    lead_to_one = sources.comparison()
     for side, domain in definitions.sides():
         own = found.get(side)
         for other in domain.devices():
@@ -36,9 +37,9 @@ def refuse_double(
                 continue
             if other.alias is not None and other.alias.lower() == name.lower():
                 reason = f'{other.describe()} in the {words(side)} has this id in another letter case'
-            elif identity.is_taken_by(device, other, sources.lead_to_one):
+            elif identity.is_taken_by(device, other, lead_to_one):
                 reason = f'its source, {device.source}, is in the {words(side)} already, as {other.describe()}'
-            elif identity.is_written_beneath(device, other, sources.lead_to_one):
+            elif identity.is_written_beneath(device, other, lead_to_one):
                 reason = f'{other.describe()} in the {words(side)} is based on its source, {device.source}'
             else:
                 continue

@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares paths of this host by the file or block device that they lead to."""
 
+import functools
 import os
 import stat
+from collections.abc import Callable
 
 
 def lead_to_one(one: str, other: str) -> bool:
     """Return whether two paths lead to the same file or block device, through any links."""
     return _led_to(one) == _led_to(other)
+
+
+def comparison() -> Callable[[str, str], bool]:
+    """Return a :func:`lead_to_one` for many comparisons at one time, which resolves each path once."""
+    led_to = functools.cache(_led_to)
+    return lambda one, other: led_to(one) == led_to(other)
 
 
 def _led_to(path: str) -> object:

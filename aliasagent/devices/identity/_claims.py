@@ -133,10 +133,12 @@ def supports(device: base.Device, wanted: Claim) -> Evidence | None:
     """
     if device.kind != wanted.kind:
         return None
+    if isinstance(device, disk.Disk) and not _has_source(device, wanted.source):
+        return None  # disks match by their sources alone, which are read faster than all properties
     own = claim(device)
     if any(_differ(own, wanted, name) for name in ('wwn', 'usb_address')):
         return None
-    if own.source is not None and wanted.source is not None and is_same_source(own.source, wanted.source):
+    if _has_source(own, wanted.source):
         return Evidence.SOURCE
     for evidence, have, want in (
         (Evidence.HOST_ADDRESS, own.host_address, wanted.host_address),
@@ -146,6 +148,11 @@ def supports(device: base.Device, wanted: Claim) -> Evidence | None:
         if have is not None and have == want:
             return evidence
     return None
+
+
+def _has_source(one: base.Device | Claim, wanted: str | None) -> bool:
+    source = one.source
+    return source is not None and wanted is not None and is_same_source(source, wanted)
 
 
 def are_apart(one: Claim, other: Claim) -> bool:

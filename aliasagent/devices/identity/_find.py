@@ -55,14 +55,12 @@ def find(
         raise _ambiguous(definition, device_id, [Found(found, Evidence.ALIAS) for found in named])
     if named:
         return _named(definition, device_id, named[0], claim, records)
-    ports = definition.ports()
-    judged = [(found, judge(found, ports, records)) for found in definition.devices()]
-    own, doubtful = _with_id(names.normal(device_id), judged, claim)
+    own, doubtful = _with_id(definition, names.normal(device_id), claim, records)
     if own:
         return _only(definition, device_id, [*own, *(it for it, _judgement in doubtful)])
     if doubtful:
         raise _doubtful(definition, device_id, doubtful)
-    return None if claim is None else _matching(definition, device_id, judged, claim)
+    return None if claim is None else _matching(definition, device_id, claim, records)
 
 
 def find_both(
@@ -225,12 +223,17 @@ def contradicts_alias(other: Domain, device: base.Device, name: str) -> bool:
 
 
 def _with_id(
-    device_id: str, judged: list[tuple[base.Device, Judgement]], claim: Claim | None
+    definition: Domain, device_id: str, claim: Claim | None, records: tuple[Record, ...]
 ) -> tuple[list[Found], list[tuple[Found, Judgement]]]:
     """Return the devices that have an id, and those that may have it."""
     # Unproven or disputed evidence suffices for a device that also matches the claim.
-    own, doubtful = [], []
-    for found, judgement in judged:
+    own: list[Found] = []
+    doubtful: list[tuple[Found, Judgement]] = []
+    if not definition.may_mention(device_id) and all(names.normal(it.device_id) != device_id for it in records):
+        return own, doubtful  # most definitions end here, and an attach needs no judgement of all their devices
+    ports = definition.ports()
+    for found in definition.devices():
+        judgement = judge(found, ports, records)
         if device_id not in judgement.ids:
             continue
         if judgement.identity is not None:
@@ -266,17 +269,19 @@ def _named(
 
 
 def _matching(
-    definition: Domain, device_id: str, judged: list[tuple[base.Device, Judgement]], claim: Claim
+    definition: Domain, device_id: str, claim: Claim, records: tuple[Record, ...]
 ) -> Found | None:
     """Return the device that matches a claim and may have the id; None if there is none.
 
     :raises AmbiguousDevice: several devices match, or the evidence of a device that matches contradicts itself.
     """
-    matching = [
-        (Found(found, evidence), judgement)
-        for found, judgement in judged
+    matches = [
+        Found(found, evidence)
+        for found in definition.devices()
         if (evidence := supports(found, claim)) is not None
     ]
+    ports = definition.ports() if matches else frozenset()
+    matching = [(it, judge(it.device, ports, records)) for it in matches]
     if any(_is_free(it.device, judgement) for it, judgement in matching):
         # A second match is ambiguous even if it has another id: two ports, for example, may have the same MAC.
         return _only(definition, device_id, [it for it, _judgement in matching])

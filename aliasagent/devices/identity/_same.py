@@ -78,7 +78,7 @@ def find_again_persistent(
         # The next device can have the same source name or MAC. Only properties that last identify the device later.
         equal = [
             found
-            for found in definition.devices()
+            for found in definition.unclaimed()
             if found.alias is None
             and claim_of(found) == before
             and (before.host_address is not None or lasting(found, device_id) is not None)
@@ -100,8 +100,8 @@ def _among(
     if named:
         return named[0]
     ports = definition.ports()
-    for device in definition.devices():
-        if device.is_claimed or (before is not None and device.kind != before.kind):
+    for device in definition.unclaimed():
+        if before is not None and device.kind != before.kind:
             continue
         found = judge(device, ports).identity
         has_id = found is not None and names.normal(found.device_id) == names.normal(device_id)
@@ -201,18 +201,22 @@ def _guest_address(device: base.Device) -> tuple[tuple[str, str], ...] | None:
 
 def have_one_source(one: base.Device, other: base.Device, lead_to_one: LeadToOne) -> bool:
     """Return whether two devices have the same source: by name, or because their paths lead to the same file."""
-    if one.source == other.source:
-        return True
-    if not isinstance(one, disk.Disk) or not isinstance(other, disk.Disk) or one.path is None or other.path is None:
+    return one.source == other.source or _have_one_path(one, other, lead_to_one)
+
+
+def _have_one_path(one: base.Device, other: base.Device, lead_to_one: LeadToOne) -> bool:
+    if not isinstance(one, disk.Disk) or not isinstance(other, disk.Disk):
         return False
-    return lead_to_one(one.path, other.path)
+    path, other_path = one.path, other.path
+    return path is not None and other_path is not None and lead_to_one(path, other_path)
 
 
 def is_taken_by(device: base.Device, other: base.Device, lead_to_one: LeadToOne) -> bool:
     """Return whether another device has the device's source, and a guest can have this source only once."""
-    if other.source is None or device.source is None:
+    wanted, has = device.source, other.source
+    if wanted is None or has is None:
         return False
-    return have_one_source(device, other, lead_to_one) and _is_exclusive(device)
+    return (wanted == has or _have_one_path(device, other, lead_to_one)) and _is_exclusive(device)
 
 
 def _is_exclusive(device: base.Device) -> bool:

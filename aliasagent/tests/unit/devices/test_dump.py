@@ -64,6 +64,14 @@ class TestDump(base.TestCase):
             [found.to_xml() for found in parsed.by_alias(alias)], [found.to_xml() for found in read.by_alias(alias)]
         )
         self.assertEqual(parsed.is_live, Domain.read(written).is_live)
+        self.assert_same_unclaimed(written)
+
+    def assert_same_unclaimed(self, written: str) -> None:
+        def found(definition: Domain) -> tuple[list[str], frozenset[str]]:
+            unclaimed = [re.sub(' xmlns:[^ >]*', '', it.to_xml()) for it in definition.unclaimed()]
+            return unclaimed, definition.ports()
+
+        self.assertEqual(found(Domain.parse(written)), found(Domain.read(written)))
 
     def test_device_is_cut_out(self) -> None:
         self.assert_same(text(), ONE)
@@ -120,6 +128,29 @@ class TestDump(base.TestCase):
         written = text().replace('    <controller', f'{comment}    <controller')
         self.assertEqual([ONE], [found.alias for found in Domain.parse(written).by_alias(ONE)])
 
+    def test_devices_without_user_alias_need_no_parse(self) -> None:
+        broken = Domain.read(text(METADATA).replace('<name>', '<other>'))
+        self.assertEqual(['controller'], [found.kind for found in broken.unclaimed()])
+        self.assertEqual(frozenset(), broken.ports())
+        for alias in (ONE, OTHER):
+            written = text().replace(f"      <alias name='{alias}'/>\n", "      <alias name='net0'/>\n")
+            self.assert_same_unclaimed(written)
+            self.assertEqual(2, len(Domain.read(written).unclaimed()))
+
+    def test_user_alias_in_another_form(self) -> None:
+        for form in (
+            f'\n      <alias name="{ONE}"/>\n',
+            f"\n<alias name='{ONE}'/>\n",
+            f"\n      <alias  name='{ONE}'/>\n",
+            f"\n      <alias name='{ONE}' x='y'/>\n",
+            f"\n      <alias name='{ONE.replace('u', '&#117;')}'/>\n",
+            "\n      <alias name='scsi0'/>\n      <alias name='ua-x'/>\n",
+            "\n      <x>\n        <alias name='ua-x'/>\n      </x>\n",
+            "\n    <disk>\n      <alias name='ua-x'/>\n    </disk>\n",
+            "\n    <!--\n    <disk>\n      <alias name='ua-x'/>\n    </disk>\n-->\n",
+        ):
+            self.assert_same_unclaimed(text().replace(f"\n      <alias name='{ONE}'/>\n", form))
+
     def test_runtime_id(self) -> None:
         for head, number, cut in (
             ("<domain type='kvm' id='7'>", '7', True),
@@ -156,6 +187,7 @@ class TestDump(base.TestCase):
     def test_real_definitions(self) -> None:
         for name in definitions.NAMES:
             written = definitions.text(name).decode()
+            self.assert_same_unclaimed(written)
             for found in Domain.parse(written).devices():
                 if found.is_claimed:
                     assert found.alias is not None
