@@ -167,7 +167,8 @@ class Domain:
         """
         if not names.is_uuid(device_id):
             return False
-        return not self._text or device_id[:8].lower() in self._text.lower() or '&#' in self._text
+        text = self._text
+        return not text or device_id[:8].lower() in text.lower() or dump.has_references(text)
 
     def doubled_aliases(self) -> list[str]:
         """Return the user aliases that more than one device has."""

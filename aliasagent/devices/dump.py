@@ -47,7 +47,7 @@ def with_alias(text: str, alias: str) -> list[xml.Element] | None:
     """
     if alias not in text:
         # A reference (``&#x75;``) can be any character, although libvirt writes none for the characters of an alias.
-        return [] if '&#' not in text else None
+        return None if has_references(text) else []
     begin, end = _devices(text)
     mark = f"\n      <alias name='{alias}'/>\n"
     found: list[xml.Element] = []
@@ -70,7 +70,7 @@ def unclaimed(text: str) -> list[xml.Element] | None:
     Elements of devices that have one in another form than libvirt's may be among the returned.
     """
     begin, end = _devices(text)
-    if begin < 0 or end < 0 or text.find('&#', begin, end) >= 0:
+    if begin < 0 or end < 0 or has_references(text):
         return None
     before, *parts = text[begin + len(_BEGIN) - 1 : end].split(_CHILD)
     if before:
@@ -92,6 +92,11 @@ def metadata(text: str) -> xml.Element | None:
     begin, end = text.find('<metadata>'), text.rfind('</metadata>')
     parsed = _parsed(f'<domain>{text[begin:end]}</metadata></domain>') if 0 <= begin < end else []
     return parsed[0] if parsed else None
+
+
+def has_references(text: str) -> bool:
+    """Return whether a text may have characters that are written as numbers."""
+    return '&' in text and '&#' in text  # the first alone is a tenth of the time
 
 
 def _name(part: str) -> str | None:

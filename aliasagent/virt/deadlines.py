@@ -26,9 +26,11 @@ class Deadlines:
 
     def call_in(self, seconds: float, function: Callable[[], None]) -> None:
         """Call the function once after so many seconds, unless this is closed before."""
+        entry = (time.monotonic() + seconds, next(self._order), function)
         with self._changed:
-            heapq.heappush(self._heap, (time.monotonic() + seconds, next(self._order), function))
-            self._changed.notify()
+            heapq.heappush(self._heap, entry)
+            if self._heap[0] is entry:  # else the thread waits for an earlier one, and need not wake
+                self._changed.notify()
 
     def close(self) -> None:
         """Make no more calls."""
