@@ -207,18 +207,21 @@ class _Writes:
             if now != self._text:
                 self._disturbed += 1
                 break
+            if not exchange.is_written_alone(step.device) and not self._guest.is_persistent():
+                return None  # the write would define the guest again
             alias = step.alias
             assert alias is not None
             self._give(step, alias, definition, records)
-            now = self._guest.persistent_text()
-            if now is None:
-                break
+            # libvirt writes no device of a transient guest, so the guest need not be checked before each write.
+            if alias in self._refused and not self._guest.is_persistent():
+                return None
+            now = self._guest.saved_text()
             if exchange.without(now, alias) == self._text:
                 self._text = now
             elif domain.Domain.parse(now).differs_in_aliases_only(definition):
                 self._text = now  # libvirt changes the order of the devices with its second write
                 break
-        return now
+        return now if self._guest.is_persistent() else None
 
     def _give(
         self, step: plan.Step, alias: str, definition: domain.Domain, records: Iterable[plan.Record]

@@ -80,10 +80,15 @@ def write(guest: Guest, text: str, definition: Domain, device: base.Device, reco
     if before == text or (device.alias is not None and without(before, device.alias) == text):
         return
     other = Domain.parse(before)
-    if _is_written_alone(device):
+    if is_written_alone(device):
         _restore_device(guest, other, device, records)
     elif not other.differs_in_aliases_only(definition):
         _restore_definition(guest, other, definition, device, records)
+
+
+def is_written_alone(device: base.Device) -> bool:
+    """Return whether libvirt can write a device of this kind without the rest of the definition."""
+    return isinstance(device, disk.Disk | interface.Interface)
 
 
 def without(text: str, alias: str) -> str:
@@ -97,7 +102,7 @@ def without(text: str, alias: str) -> str:
 
 def _write(guest: Guest, definition: Domain, device: base.Device) -> str:
     """Write, and return the definition that libvirt had right before."""
-    if _is_written_alone(device):
+    if is_written_alone(device):
         writing = _WRITERS.submit(guest.update_persistent, device.to_xml())
     else:
         writing = _WRITERS.submit(guest.define, definition.to_xml())
@@ -106,10 +111,6 @@ def _write(guest: Guest, definition: Domain, device: base.Device) -> str:
         return guest.saved_text()
     finally:
         writing.result()
-
-
-def _is_written_alone(device: base.Device) -> bool:
-    return isinstance(device, disk.Disk | interface.Interface)
 
 
 def _restore_device(guest: Guest, other: Domain, written: base.Device, records: Iterable[plan.Record]) -> None:

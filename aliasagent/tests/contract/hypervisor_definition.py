@@ -84,6 +84,13 @@ class DefinitionContract(hypervisor.HypervisorContract):
             with self.refused(29, 'changing device alias is not allowed'):
                 domain.updateDeviceFlags(disk(path, 'sda', 'ua-9'), BOTH)
 
+    def test_a_running_guest_that_was_undefined_has_no_config_to_update(self) -> None:
+        domain, path = self.new_guest(), self.disk_file('a')
+        domain.attachDeviceFlags(disk(path, 'sda'), BOTH)
+        domain.undefine()
+        with self.unchanged(domain), self.refused(55, 'transient domains do not have any persistent config'):
+            domain.updateDeviceFlags(disk(path, 'sda', 'ua-1'), CONFIG)
+
     def test_update_of_what_is_not_there(self) -> None:
         domain = self.new_guest()
         with self.unchanged(domain):

@@ -135,6 +135,55 @@ class BusyTestCase(ApplyTestCase):
             self.assertEqual((False, 0), (self.inside.persistent, self.fake.count('defineXML')))
             self.assertEqual({'TRANSIENT'}, set(self.outcomes(report)))
 
+    def undefine_at(self, number: int) -> Callable[..., None]:
+        """Return a hook for a call of the fake that undefines the guest at the call of this number."""
+        calls: list[object] = []
+
+        def undefine(*_arguments: object) -> None:
+            calls.append(None)
+            if len(calls) == number:
+                self.inside.config = None
+
+        return undefine
+
+    def test_one_that_is_undefined_between_two_writes_is_transient(self) -> None:
+        for devices, writes in ((DISKS, 1), (DISKS, 2), (disk(0) + HOSTDEV, 1)):
+            for moment in ('before', 'after'):
+                guest = self.guest(devices, running=True)
+                self.fake.calls.clear()
+                self.patch(self.fake, moment, {'updateDeviceFlags': self.undefine_at(writes)})
+                report = apply.reconcile(guest)
+                self.assertEqual((False, 0), (self.inside.persistent, self.fake.count('defineXML')), moment)
+                self.assertEqual({'TRANSIENT'}, set(self.outcomes(report)))
+                # After the first write that libvirt refuses there is no other.
+                self.assertLessEqual(self.fake.count('updateDeviceFlags'), writes + 1)
+
+    def test_one_that_is_undefined_right_before_the_definition_is_written_is_not_defined_again(self) -> None:
+        guest = self.guest(HOSTDEV, running=True)
+
+        def undefine(*_arguments: object) -> None:
+            if self.fake.count('XMLDesc') == 2:  # the draft, and the read right before the write
+                self.inside.config = None
+
+        self.fake.after['XMLDesc'] = undefine
+        self.assertEqual(['TRANSIENT'], self.outcomes(apply.reconcile(guest)))
+        self.assertEqual((False, 0), (self.inside.persistent, self.fake.count('defineXML')))
+
+    def test_one_that_is_undefined_after_the_last_write_is_transient(self) -> None:
+        for method, devices in (('updateDeviceFlags', disk(0)), ('defineXML', HOSTDEV)):
+            guest = self.guest(devices, running=True)
+            self.fake.after[method] = lambda *_arguments: setattr(self.inside, 'config', None)
+            self.assertEqual(['TRANSIENT'], self.outcomes(apply.reconcile(guest)))
+            self.assertFalse(self.inside.persistent)
+
+    def test_one_is_not_asked_with_each_device_whether_it_is_persistent(self) -> None:
+        counts = []
+        for devices in (disk(0), DISKS):
+            self.fake.calls.clear()
+            apply.reconcile(self.guest(devices))
+            counts.append(self.fake.count('isPersistent'))
+        self.assertEqual(counts[0], counts[1])
+
     def test_one_that_is_being_migrated_is_not_written_to(self) -> None:
         guest = self.guest(HOSTDEV, running=True)
         self.inside.migrating = True
