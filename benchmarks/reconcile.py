@@ -40,10 +40,7 @@ _FIRST, _IDLE = 'first pass', 'idle pass'
 _SETTLE = 1.0
 _BOUNDS = {
     _FIRST: 'the calls that change a device each, which libvirt takes one by one for a guest: see the profile',
-    _IDLE: (
-        "the way of each read through its guest's queue, so that no read meets an operation, and the look-ups over "
-        'further connections, so that no call waits for one that hangs'
-    ),
+    _IDLE: "the way of each read through its guest's queue, so that no read meets an operation",
 }
 
 

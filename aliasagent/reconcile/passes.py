@@ -78,7 +78,7 @@ class Reconciler:
 
         :raises HypervisorUnavailable: the guests could not be listed.
         """
-        guests = self._host.listed()
+        guests = self._host.listed(_WIDTH)
         self._forget_others({each.guest.uuid for each in guests})
         given: list[str] = []
         # The run reads a batch before it writes to the batch before: a definition must be stable for a moment before a

@@ -8,17 +8,21 @@ thread waits for its reply, libvirt 9.0 may not notice another thread's call bef
 call is made beside another one. Connections are opened when needed, and closed when idle for a while. Events come over
 the first connection alone.
 
-A handle on a guest belongs to a connection, and on another connection the guest must be looked up again. So a thread
-gets the connection that it had last, if no other thread has it.
+A handle on a guest belongs to a connection, and on another connection the guest must be looked up again. So a call
+about a guest gets a connection on which the guest was looked up before, if no other call uses it; any other call gets
+the connection that its thread had last.
 
 libvirtd has twenty threads for all its clients (max_workers). Calls that hang in all of them block other clients' calls
 as well, so the number of the agent's calls is limited.
 """
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import libvirt
@@ -83,12 +87,26 @@ class Connections:
         """
         return Loan(self)
 
-    def lend(self, domain: Any) -> 'Loan':
-        """Lend a handle on a guest for one call: the given one, or one of a connection that no other call uses.
+    @contextlib.contextmanager
+    def calls(self, most: int) -> Iterator[list[Any]]:
+        """Lend several connections for a call over each: one, and others unless many calls are under way.
 
         :raises: what :meth:`call` raises.
         """
-        return Loan(self, domain)
+        with contextlib.ExitStack() as stack:
+            lent = [stack.enter_context(self.call())]
+            while len(lent) < most and self._under_way < self._most_calls // 2:
+                lent.append(stack.enter_context(self.call()))
+            yield lent
+
+    def lender(self) -> Callable[[Any], 'Loan']:
+        """Return a function that lends handles on one guest, each for one call.
+
+        The function takes a handle on the guest, and lends this one or one of a connection that no other call uses. It
+        raises what :meth:`call` raises.
+        """
+        others: dict[Any, Any] = {}
+        return lambda domain: Loan(self, domain, others)
 
     def close(self, *, with_first: bool) -> None:
         """Close the further connections, and the first if ``with_first``. Does not wait for calls that hang."""
@@ -104,10 +122,10 @@ class Connections:
         elif with_first:
             close(self.first)
 
-    def take(self, preferred: Any = None) -> Any:
+    def take(self, preferred: Iterable[Any] = ()) -> Any:
         """Choose a connection for one call; :meth:`give_back` must follow.
 
-        :param preferred: the connection to choose if no call uses it.
+        :param preferred: the connections to choose one of, the best first, if no call uses it.
         :raises HypervisorUnavailable: too many calls hang already.
         """
         now = time.monotonic()
@@ -116,7 +134,7 @@ class Connections:
                 reason = f'{self._most_calls} calls wait for libvirt already, the limit of [libvirt] max_calls'
                 raise exception.HypervisorUnavailable(reason=reason)
             self._under_way += 1
-            connection = self._choose(preferred or getattr(self._last, 'connection', None))
+            connection = self._choose((*preferred, getattr(self._last, 'connection', None)))
             if connection is not None:
                 self._calls[connection] += 1
             idle = self._drop_idle(now)
@@ -147,10 +165,11 @@ class Connections:
     def _has_room(self) -> bool:
         return self._under_way < self._most_calls
 
-    def _choose(self, preferred: Any) -> Any:
+    def _choose(self, preferred: Iterable[Any]) -> Any:
         """Choose a connection that no call uses; None if another must be opened."""
-        if self._calls.get(preferred) == 0:
-            return preferred
+        for connection in preferred:
+            if self._calls.get(connection) == 0:
+                return connection
         free = next((connection for connection, calls in self._calls.items() if not calls), None)
         return self.first if free is None and self._closed else free
 
@@ -192,26 +211,33 @@ class Loan:
     """A connection, or a handle on a guest, for one call; a context manager.
 
     :param domain: a handle on the guest; None to lend the connection.
+    :param others: the handles on the guest that earlier loans looked up, by their connections. Like the given one, each
+        names the guest by its UUID, and a call with it fails if the guest is gone.
     """
 
-    def __init__(self, connections: Connections, domain: Any = None) -> None:
+    def __init__(self, connections: Connections, domain: Any = None, others: dict[Any, Any] | None = None) -> None:
         self._connections = connections
         self._domain = domain
+        self._others: dict[Any, Any] = {} if others is None else others
         self._connection: Any = None
 
     def __enter__(self) -> Any:
         domain = self._domain
-        own = None if domain is None else domain.connect()
-        self._connection = self._connections.take(own)
         if domain is None:
+            self._connection = self._connections.take()
             return self._connection
-        if self._connection is own:
+        own = domain.connect()
+        connection = self._connection = self._connections.take((own, *self._others))
+        if connection is own:
             return domain
-        try:
-            return self._connection.lookupByUUIDString(domain.UUIDString())
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            raise
+        other = self._others.get(connection)
+        if other is None:
+            try:
+                other = self._others[connection] = connection.lookupByUUIDString(domain.UUIDString())
+            except BaseException as error:
+                self.__exit__(type(error), error, None)
+                raise
+        return other
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         connection, first = self._connection, self._connections.first

@@ -61,7 +61,7 @@ _CONTINUES = frozenset(
 #: Sets the aliases that a definition's devices lack, in place, given the guest's other definition; returns the aliases
 #: that it set, and on what evidence.
 Rewrite = Callable[[Domain, Domain | None], dict[str, str]]
-#: Lends a handle on the same guest for one call: :meth:`aliasagent.virt.connections.Connections.lend`.
+#: Lends a handle on the same guest for one call: :meth:`aliasagent.virt.connections.Connections.lender`.
 Lend = Callable[[Any], contextlib.AbstractContextManager[Any]]
 
 

@@ -261,7 +261,7 @@ class Host:
         connections = self._current()
         is_alive = self._liveness(connections)
         with errors.translated('look up the guest', instance, is_alive), connections.call() as connection:
-            return Guest(connection.lookupByUUIDString(instance), is_alive, connections.lend)
+            return Guest(connection.lookupByUUIDString(instance), is_alive, connections.lender())
 
     def guests(self) -> list[Guest]:
         """Return all guests, running or not.
@@ -270,21 +270,29 @@ class Host:
         """
         return self._list(0)
 
-    def listed(self) -> list[Listed]:
-        """Return all guests with their states, in two calls for all of them.
+    def listed(self, spread: int = 1) -> list[Listed]:
+        """Return all guests with their states, in a few calls for all of them.
 
         The state of a guest that is defined, undefined, started or stopped meanwhile may be the one before or after.
 
+        :param spread: over how many connections to list the guests, at most. So many guests in a row then belong to
+            different connections, and can be read at the same time without being looked up again.
         :raises HypervisorUnavailable: the hypervisor did not answer.
         """
         transient = {guest.uuid for guest in self._list(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT)}
-        return [Listed(guest, guest.number() != -1, guest.uuid not in transient) for guest in self._list(0)]
+        guests = self._list(0, spread)
+        return [Listed(guest, guest.number() != -1, guest.uuid not in transient) for guest in guests]
 
-    def _list(self, flags: int) -> list[Guest]:
+    def _list(self, flags: int, spread: int = 1) -> list[Guest]:
         connections = self._current()
         is_alive = self._liveness(connections)
-        with errors.translated('list the guests', '', is_alive), connections.call() as connection:
-            return [Guest(domain, is_alive, connections.lend) for domain in connection.listAllDomains(flags)]
+        with errors.translated('list the guests', '', is_alive), connections.calls(spread) as lent:
+            domains = lent[0].listAllDomains(flags)
+            for number, connection in enumerate(lent[1:], 1):
+                others = {domain.UUIDString(): domain for domain in connection.listAllDomains(flags)}
+                for index in range(number, len(domains), len(lent)):
+                    domains[index] = others.get(domains[index].UUIDString(), domains[index])
+        return [Guest(domain, is_alive, connections.lender()) for domain in domains]
 
     def _keep_connected(self) -> None:
         trouble = Trouble()

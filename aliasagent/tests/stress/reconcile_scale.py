@@ -97,8 +97,8 @@ class Only:
     def subscribe(self, _listener: object) -> None:
         """Not told of guests that are defined, or it would not leave the bare loops theirs."""
 
-    def listed(self) -> list[Listed]:
-        return [each for each in self._real.listed() if each.guest.uuid in self._instances]
+    def listed(self, spread: int) -> list[Listed]:
+        return [each for each in self._real.listed(spread) if each.guest.uuid in self._instances]
 
 
 @dataclasses.dataclass

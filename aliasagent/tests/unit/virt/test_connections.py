@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls that hang, and those about other guests beside them."""
 
+import functools
 import threading
 from collections.abc import Callable
 from concurrent import futures
@@ -16,6 +17,7 @@ from aliasagent.tests.fakes.libvirt import FakeConnect
 from aliasagent.tests.fakes.libvirt import errors as fake_errors
 from aliasagent.virt import errors
 from aliasagent.virt import events
+from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
 from aliasagent.virt.host import Host
 
@@ -118,8 +120,60 @@ class ConnectionsTestCase(HangingTestCase):
         self.fake.before['lookupByUUIDString'] = self.unexpected
         self.assertIsNotNone(guest.definitions().live)
 
+    def test_a_guest_is_looked_up_once_while_its_own_connection_is_in_use(self) -> None:
+        guest = self.host.guest(self.guest())
+        connections = self.host._current()
+
+        def read() -> None:
+            """Read the guest from a new thread, which has had no connection yet."""
+            self.assertIsNone(self.aside(lambda: self.assertIsNotNone(guest.live_text())).result(base.PATIENCE))
+
+        with connections.calls(2):
+            read()
+        own = connections.take([connections.first])
+        self.assertIs(connections.first, own)
+        self.fake.before['lookupByUUIDString'] = self.unexpected
+        read()
+        connections.give_back(own)
+        read()
+        self.assertEqual(3, len(self.opened))
+
+    def test_a_guest_that_is_gone_is_not_found_by_an_earlier_look_up(self) -> None:
+        guest = self.host.guest(self.guest())
+        self.hang_up(1)
+        self.assertTrue(guest.is_active())
+        other = self.fake.open().lookupByUUIDString(guest.uuid)
+        other.undefine()
+        other.destroy()
+        self.assertRaises(exception.InstanceNotFound, guest.is_active)
+
     def unexpected(self, *_arguments: object) -> None:
         self.fail('the guest is looked up again')
+
+    def test_guests_listed_in_a_row_are_read_at_the_same_time_without_a_look_up(self) -> None:
+        instances = [self.guest() for _ in range(8)]
+        listed = self.host.listed(spread=4)
+        self.assertEqual(instances, [each.guest.uuid for each in listed])
+        self.assertEqual(4, len(self.opened))
+        self.fake.before['lookupByUUIDString'] = self.unexpected
+        for begin in range(0, 8, 4):
+            all_read = threading.Barrier(4)
+
+            def read(guest: Guest, all_read: threading.Barrier = all_read) -> None:
+                self.fake.before['XMLDesc'] = lambda *_arguments: all_read.wait(base.PATIENCE)
+                guest.saved_text()
+
+            reads = [self.aside(functools.partial(read, each.guest)) for each in listed[begin : begin + 4]]
+            for each in reads:
+                self.assertIsNone(each.result(base.PATIENCE))
+
+    def test_guests_are_listed_over_one_connection_while_many_calls_are_under_way(self) -> None:
+        self.hang_up(self.max_calls // 2)
+        instance = self.guest()
+        self.fake.calls.clear()
+        self.assertIn(instance, [each.guest.uuid for each in self.host.listed(spread=4)])
+        self.assertEqual(2, self.fake.count('listAllDomains'))
+        self.assertEqual(self.max_calls // 2, self.host._current()._under_way)
 
     def test_a_connection_that_cannot_be_opened_for_want_of_a_thread_takes_no_room(self) -> None:
         self.hang_up(1)
