@@ -77,7 +77,7 @@ class Report:
         return len(self.steps) - self.aliased
 
     def count(self, outcome: plan.Outcome) -> int:
-        return sum(1 for step in self.steps if step.outcome is outcome)
+        return [step.outcome for step in self.steps].count(outcome)
 
 
 def preview(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
