@@ -24,6 +24,7 @@ from typing import Any
 from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations import rows
+from aliasagent.operations.layouts import DERIVED
 from aliasagent.operations.layouts import LAYOUTS
 from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import DETACHES
@@ -98,6 +99,9 @@ class Journal:
             )
         for number in range(version, VERSION):
             self._db.executescript(f'BEGIN; {LAYOUTS[number]} PRAGMA user_version = {number + 1}; COMMIT;')
+        existing = {name for (name,) in self._db.execute('SELECT name FROM sqlite_master')}
+        for name in DERIVED.keys() - existing:
+            self._db.executescript(f'BEGIN; {DERIVED[name]} COMMIT;')
 
     def close(self) -> None:
         with self._lending:
@@ -261,7 +265,8 @@ class Journal:
         changes = sorted(ATTACHES | DETACHES)
         return self._select(
             db,
-            f'AS failed WHERE {condition} AND state = ? AND released_at IS NULL '  # nosec B608
+            # A state in the text, not a placeholder: SQLite uses the index of failed operations only then.
+            f"AS failed WHERE {condition} AND state = '{State.FAILED}' AND released_at IS NULL "  # nosec B608
             f'AND action IN ({rows.marks(detaches)}) '
             # An older release did not record the device.
             "AND (json_extract(asked, '$.run') IS NOT NULL OR asked IS NULL AND error_class = ?) "
@@ -269,7 +274,6 @@ class Journal:
             'AND later.device = failed.device AND later.sequence > failed.sequence AND later.state = ? '
             f'AND later.action IN ({rows.marks(changes)})) ORDER BY sequence',
             *values,
-            State.FAILED,
             *detaches,
             exception.DetachTimeout.__name__,
             State.SUCCEEDED,
@@ -311,20 +315,8 @@ class Journal:
         A detach that has not ended is ignored.
         """
         # Such a detach is itself the caller, or comes after the caller in the queue of the guest.
-        attaches, detaches = sorted(ATTACHES), sorted(DETACHES)
         with self.reading() as db:
-            last = self._select(
-                db,
-                'WHERE sequence IN (SELECT max(sequence) FROM operations WHERE instance = ? AND '  # nosec B608
-                f'(state = ? AND action IN ({rows.marks(attaches)}) OR '
-                f'(state = ? OR released_at IS NOT NULL) AND action IN ({rows.marks(detaches)})) GROUP BY device)',
-                instance,
-                State.SUCCEEDED,
-                *attaches,
-                State.SUCCEEDED,
-                *detaches,
-            )
-        return [operation for operation in last if operation.action in ATTACHES]
+            return self._select(db, 'WHERE sequence IN (SELECT operation FROM attached WHERE instance = ?)', instance)
 
     def prune(self, seconds: float, count: int) -> int:
         """Delete old finished operations, and return how many.
@@ -336,25 +328,14 @@ class Journal:
         """
         # The record of such an attach can be the only evidence for the id of the device.
         forgotten = 0
-        attaches, changes = sorted(ATTACHES), sorted(ATTACHES | DETACHES)
-        in_force = (
-            f'state = ? AND action IN ({rows.marks(attaches)}) AND NOT EXISTS (SELECT 1 FROM operations AS later '  # nosec B608
-            'WHERE later.instance = operations.instance AND later.device = operations.device '
-            'AND later.sequence > operations.sequence AND (later.state = ? OR later.released_at IS NOT NULL) '
-            f'AND later.action IN ({rows.marks(changes)}))'
-        )
         while True:
             with self._statement() as db:
                 gone = db.execute(
-                    'DELETE FROM operations WHERE sequence IN (SELECT sequence FROM operations '  # nosec B608
-                    f'WHERE state IN (?, ?) AND (finished_at < ? AND NOT ({in_force}) OR sequence <= coalesce('
+                    'DELETE FROM operations WHERE sequence IN (SELECT sequence FROM operations WHERE state IN (?, ?) '
+                    'AND (finished_at < ? AND sequence NOT IN (SELECT operation FROM attached) OR sequence <= coalesce('
                     '  (SELECT sequence FROM operations ORDER BY sequence DESC LIMIT 1 OFFSET ?), 0)) '
                     'AND sequence NOT IN (SELECT operation FROM notices) ORDER BY sequence LIMIT ?)',
-                    (
-                        *(State.SUCCEEDED, State.FAILED, self._clock() - seconds),
-                        *(State.SUCCEEDED, *attaches, State.SUCCEEDED, *changes),
-                        *(count, _BATCH),
-                    ),
+                    (State.SUCCEEDED, State.FAILED, self._clock() - seconds, count, _BATCH),
                 ).rowcount
             forgotten += gone
             if gone < _BATCH:

@@ -46,3 +46,40 @@ LAYOUTS = (
     BEGIN DELETE FROM told WHERE instance = NEW.instance AND device = lower(NEW.device); END;
     """,
 )
+
+#: What is derived from the operations, by name. It has no number of a layout: an older release can use a file with it,
+#: because SQLite keeps it up to date by itself, whichever release writes.
+DERIVED = {
+    # The operations of a guest in their order.
+    'operations_guest': 'CREATE INDEX operations_guest ON operations (instance);',
+    # The failed operations on a device, among many that have succeeded.
+    'operations_failed': "CREATE INDEX operations_failed ON operations (instance, device) WHERE state = 'failed';",
+    # The last successful attach of each device that was not detached or released since: otherwise the journal would
+    # have to read all operations of a guest to find these.
+    'attached': """
+    CREATE TABLE attached (
+        instance TEXT NOT NULL,
+        device TEXT NOT NULL,
+        operation INTEGER NOT NULL REFERENCES operations (sequence),
+        PRIMARY KEY (instance, device)
+    ) WITHOUT ROWID;
+    INSERT INTO attached SELECT instance, device, sequence FROM operations WHERE action LIKE 'attach%' AND sequence IN (
+        SELECT max(sequence) FROM operations
+        WHERE action LIKE '%tach%' AND (state = 'succeeded' OR released_at IS NOT NULL) GROUP BY instance, device
+    );
+    CREATE TRIGGER attached_changes AFTER UPDATE OF state, released_at ON operations
+    WHEN NEW.action LIKE '%tach%' AND (NEW.state = 'succeeded' OR NEW.released_at IS NOT NULL) AND NOT EXISTS (
+        SELECT 1 FROM operations AS later
+        WHERE later.instance = NEW.instance AND later.device = NEW.device AND later.sequence > NEW.sequence
+        AND later.action LIKE '%tach%' AND (later.state = 'succeeded' OR later.released_at IS NOT NULL)
+    )
+    BEGIN
+        DELETE FROM attached WHERE instance = NEW.instance AND device = NEW.device;
+        INSERT INTO attached SELECT NEW.instance, NEW.device, NEW.sequence WHERE NEW.action LIKE 'attach%';
+    END;
+    CREATE TRIGGER attached_pruned AFTER DELETE ON operations
+    BEGIN
+        DELETE FROM attached WHERE instance = OLD.instance AND device = OLD.device AND operation = OLD.sequence;
+    END;
+    """,
+}

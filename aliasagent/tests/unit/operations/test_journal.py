@@ -233,10 +233,15 @@ class UnusableFileTestCase(JournalTestCase):
         with sqlite3.connect(self.path) as database:
             database.execute('DROP TABLE operations')
         database.close()
-        journal = self.open()
-        self.assertRaises(exception.JournalError, journal.accept, operation())
-        self.assertRaises(exception.JournalError, journal.get, 'one')
-        self.assertRaises(exception.JournalError, journal.unfinished)
+        self.assert_unusable(self.path, 'no such table')
+
+    def test_a_table_that_goes_while_the_journal_is_open(self) -> None:
+        with sqlite3.connect(self.path) as database:
+            database.execute('DROP TABLE operations')
+        database.close()
+        self.assertRaises(exception.JournalError, self.journal.accept, operation())
+        self.assertRaises(exception.JournalError, self.journal.get, 'one')
+        self.assertRaises(exception.JournalError, self.journal.unfinished)
 
     def test_after_it_was_closed(self) -> None:
         self.journal.close()
