@@ -9,6 +9,7 @@ for its tap. A MAC address or the address of a host device alone, a name like ``
 NBD server can belong to another device later.
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from aliasagent.operations import hints
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.reconcile.plan import Record
+from aliasagent.requests.base import Request
 from aliasagent.requests.port import AttachInterface
 from aliasagent.requests.volume import AttachVolume
 
@@ -51,7 +53,7 @@ def records(attaches: Iterable[Operation]) -> list[Record]:
     found = []
     for operation in attaches:
         try:
-            record = _record(operation, _device(operation))
+            record = _record(operation.device, operation.request)
         except Exception as error:  # noqa: BLE001 - a record that is not valid must not block the guest
             LOG.warning(
                 'Instance %s: the record of the attach of %s, operation %s, is not valid and is ignored: %s: %s',
@@ -66,24 +68,27 @@ def records(attaches: Iterable[Operation]) -> list[Record]:
     return found
 
 
-def _device(operation: Operation) -> base.Device | None:
-    """Return the device of an attach; its target in the guest is a placeholder, because no hint uses the target."""
-    match operation.request:
-        case AttachVolume() as request:
-            return request.disk(target='vda', bus=request.bus)
-        case AttachInterface() as request:
-            return request.device()
-        case None:
-            raise ValueError('the recorded request cannot be read')
+# The attaches of a guest's devices are read again for each operation on the guest, and to build a device takes longest.
+@functools.lru_cache(maxsize=1024)
+def _record(device_id: str, request: Request | None) -> Record | None:
+    """Return the hint of an attach; None if its evidence does not last."""
+    match _device(request):
+        case disk.Disk(source=str(source)) as device if names.is_lasting(source):
+            return Record(device_id, device.kind, _TOLD_BY, source=source)
+        case interface.Interface() as device:
+            return identity.lasting_port(device, device_id, _TOLD_BY)
         case _:
             return None
 
 
-def _record(operation: Operation, device: base.Device | None) -> Record | None:
-    match device:
-        case disk.Disk(source=str(source)) if names.is_lasting(source):
-            return Record(operation.device, device.kind, _TOLD_BY, source=source)
-        case interface.Interface():
-            return identity.lasting_port(device, operation.device, _TOLD_BY)
+def _device(request: Request | None) -> base.Device | None:
+    """Return the device of an attach; its target in the guest is a placeholder, because no hint uses the target."""
+    match request:
+        case AttachVolume():
+            return request.disk(target='vda', bus=request.bus)
+        case AttachInterface():
+            return request.device()
+        case None:
+            raise ValueError('the recorded request cannot be read')
         case _:
             return None

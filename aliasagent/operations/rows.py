@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Converts operations to rows of the journal and back."""
 
+import functools
 import json
 from collections.abc import Collection
 from collections.abc import Sequence
@@ -40,17 +41,20 @@ def loaded(row: Sequence[Any]) -> Operation:
     id_, action, instance, device, arguments, state, *rest, asked, may_still_go = row
     open_ = None if may_still_go is None else bool(may_still_go)
     found = None if asked is None else DeviceFingerprint.from_dict(json.loads(asked))
-    request = request_of(Action(action), json.loads(arguments))
-    values = (id_, Action(action), instance, device, request, State(state), *rest, found, open_)
+    action = Action(action)
+    values = (id_, action, instance, device, request_of(action, arguments), State(state), *rest, found, open_)
     return Operation(*values)
 
 
-def request_of(action: Action, arguments: Json | None) -> Request | None:
+# The attaches of a guest's devices are read again for each operation on the guest.
+@functools.lru_cache(maxsize=1024)
+def request_of(action: Action, arguments: str) -> Request | None:
     """Return the request of a row; None if it was refused before it was accepted, or is not valid in this release."""
-    if arguments is None:
+    members: Json | None = json.loads(arguments)
+    if members is None:
         return None
     try:
-        return catalog.parse(action, arguments)
+        return catalog.parse(action, members)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 

@@ -109,7 +109,7 @@ class ConnectionInfo:
     multiattach: bool = False
     logical_block_size: int | None = None
     physical_block_size: int | None = None
-    qos_specs: dict[str, int] | None = None
+    qos_specs: dict[str, int] | None = dataclasses.field(default=None, hash=False)
     encrypted: bool = False
     encryption: Encryption | None = None
     disk: DiskOptions = DiskOptions()

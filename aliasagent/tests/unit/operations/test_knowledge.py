@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What attaches of the past say of a guest's devices."""
 
+import json
 import pathlib
+import uuid
 from typing import Any
 
 import fixtures
@@ -15,6 +17,7 @@ from aliasagent.operations import knowledge
 from aliasagent.operations import rows
 from aliasagent.reconcile.plan import Record
 from aliasagent.requests.port import AttachInterface
+from aliasagent.requests.volume import AttachVolume
 from aliasagent.tests import base
 from aliasagent.tests.ids import GUEST
 from aliasagent.tests.ids import MAC
@@ -65,6 +68,28 @@ class KnowledgeTestCase(base.TestCase):
             (record,) = knowledge.records([one])
             self.assertEqual('/srv/volumes/data.raw', record.source)
 
+    def test_a_hint_is_made_once(self) -> None:
+        """Or each operation on a guest would make all of its devices."""
+        made: list[str] = []
+        disk = AttachVolume.disk
+
+        def note(request: AttachVolume, **more: Any) -> Any:
+            made.append(request.volume_id)
+            return disk(request, **more)
+
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.requests.volume.AttachVolume.disk', note))
+        ids = [str(uuid.uuid4()) for _ in range(3)]
+        qos = {'qos_specs': {'total_iops_sec': 100}}
+        info = {'driver_volume_type': 'file', 'data': {'device_path': '/srv/one', 'format': 'raw', **qos}}
+        texts = [json.dumps({'volume_id': one, 'connection_info': info}) for one in ids]
+        for _time in range(2):
+            attaches = [
+                operation(one, Action.ATTACH_VOLUME, device=one, request=rows.request_of(Action.ATTACH_VOLUME, text))
+                for one, text in zip(ids, texts, strict=True)
+            ]
+            self.assertEqual(ids, [record.device_id for record in knowledge.records(attaches)])
+        self.assertEqual(ids, made)
+
     def test_a_record_that_makes_no_sense_is_logged_and_left_out(self) -> None:
         """Issue 13, 22: no record may keep a guest from being reconciled."""
         log = self.useFixture(fixtures.FakeLogger())
@@ -78,7 +103,7 @@ class KnowledgeTestCase(base.TestCase):
             {'volume_id': VOLUME, 'disk_bus': 'ide', 'connection_info': {'driver_volume_type': 'file', 'data': {}}},
         )
         for arguments in broken:
-            unread = rows.request_of(Action.ATTACH_VOLUME, arguments)
+            unread = rows.request_of(Action.ATTACH_VOLUME, json.dumps(arguments))
             bad = operation('bad', Action.ATTACH_VOLUME, device=VOLUME, request=unread)
             (record,) = knowledge.records([bad, good])
             self.assertEqual(PORT, record.device_id)
