@@ -3,8 +3,9 @@
 
 The event types are ``instance.volume_attach.start``, ``.end`` or ``.error``, and ``.released`` when a guest releases a
 device after its detach has failed. A notice is in the journal with the change that it reports, and is deleted after the
-broker has the notification. After a crash in between, the notification is sent again: a listener receives each at least
-once, and detects duplicates by ``operation_id`` and event type.
+broker has the notification. After a crash in between, the notification is sent again, and after a power loss of the
+host so are the ones before it whose deletion was not synced to the disk: a listener receives each at least once, and
+detects duplicates by ``operation_id`` and event type.
 """
 
 import logging

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The durable record of operations: a SQLite file on the host's disk.
 
-SQLite runs in WAL mode with ``synchronous=FULL``: once a method has returned, its change survives a crash of the
-process and of the machine. One connection writes, used by one thread at a time. Methods that only read use connections
-of their own: they do not wait for a write, no write waits for them, and they see each change that was made before.
+SQLite runs in WAL mode: once a method has returned, its change survives a crash of the process. It also survives a
+power loss of the host, because SQLite syncs the log to the disk. Only two changes are not synced by themselves, but
+together with the next change: the start of an operation that need not know of it (:meth:`Journal.start`), and the
+deletion of a notice that was sent. A power loss can undo the last changes only, never one before a synced change.
+
+One connection writes, used by one thread at a time. Methods that only read use connections of their own: they do not
+wait for a write, no write waits for them, and they see each change that was made before.
 
 The notices of an operation are written in the same transaction as the operation, and stay until they are sent as
 notifications (:mod:`aliasagent.notifications`).
@@ -69,6 +73,8 @@ class Journal:
         self.noticed = threading.Event()
         #: Whether the transaction under way has written a notice.
         self._has_noticed = False
+        #: Whether SQLite syncs each transaction to the disk now.
+        self._is_synced = False
         #: The connections for reading that are not in use; None after :meth:`close`.
         self._readers: list[sqlite3.Connection] | None = []
         self._lending = threading.Lock()
@@ -77,7 +83,7 @@ class Journal:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._db = self._connect()
             self._db.execute('PRAGMA journal_mode = WAL')
-            self._db.execute('PRAGMA synchronous = FULL')
+            self._set_synced(True)
             self._check()
             self._bring_up_to_date()
 
@@ -142,13 +148,15 @@ class Journal:
             self._notice(db, operation.id, Phase.ERROR)
         return Accepted(operation, is_new=True)
 
-    def start(self, operation_id: str, asked: DeviceFingerprint | None = None) -> None:
+    def start(self, operation_id: str, asked: DeviceFingerprint | None = None, *, synced: bool = True) -> None:
         """Record that the agent starts an operation.
 
         :param asked: the device that a detach is about to remove.
+        :param synced: whether the start must survive a power loss of the host. A start with a notice always does: its
+            notification may be sent before the power loss.
         :raises OperationNotFound: the journal has no record of it.
         """
-        with self._with_notices() as db:
+        with self._with_notices(synced=synced) as db:
             self._notice_first_start(db, operation_id)
             changed = db.execute(
                 'UPDATE operations SET state = ?, started_at = coalesce(started_at, ?), attempts = attempts + 1, '
@@ -181,15 +189,19 @@ class Journal:
         :param may_still_go: of a failed detach, whether the guest may still release the device.
         :raises OperationNotFound: the journal has no record of it.
         """
+        # A success is synced, too. Clients read an outcome as soon as it is recorded: if a power loss took the outcome,
+        # the operation would run again, and its outcome could change. A detach could even remove a device that another
+        # client has attached since, because all evidence matches.
         outcome: tuple[str | None, ...] = (State.SUCCEEDED, None, None)
         if error is not None:
             outcome = (State.FAILED, type(error).__name__, rows.storable(str(error)))
+        now = self._clock()
         with self._with_notices() as db:
             self._notice_first_start(db, operation_id)
             changed = db.execute(
                 'UPDATE operations SET state = ?, error_class = ?, error = ?, started_at = coalesce(started_at, ?), '
                 'finished_at = ?, may_still_go = ?, attempts = max(attempts, 1) WHERE id = ?',
-                (*outcome, self._clock(), self._clock(), may_still_go, operation_id),
+                (*outcome, now, now, may_still_go, operation_id),
             )
             _check_changed(changed, operation_id)
             self._notice(db, operation_id, Phase.END if error is None else Phase.ERROR)
@@ -353,7 +365,8 @@ class Journal:
 
     def sent(self, notice: Notice) -> None:
         """Delete a notice after it was sent."""
-        with self._statement() as db:
+        # Not synced: after a power loss the notification is sent again, and a listener detects the duplicate.
+        with self._statement(synced=False) as db:
             db.execute('DELETE FROM notices WHERE sequence = ?', (notice.sequence,))
 
     def _notice_first_start(self, db: sqlite3.Connection, operation_id: str) -> None:
@@ -408,14 +421,18 @@ class Journal:
         """Open a transaction, which is committed at the end or rolled back by an error."""
         return self._transaction()
 
-    def _with_notices(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+    def _with_notices(self, *, synced: bool = True) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """Lend the connection for one statement that changes the journal, and for its notices if they are kept."""
-        return self._transaction() if self._notices else self._statement()
+        return self._transaction() if self._notices else self._statement(synced=synced)
 
     @contextlib.contextmanager
-    def _statement(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection for one statement that changes the journal, which SQLite makes a transaction."""
-        with self._lock, self._translated(), self._rolled_back():
+    def _statement(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """Lend the connection for one statement that changes the journal, which SQLite makes a transaction.
+
+        :param synced: whether the change must survive a power loss of the host.
+        """
+        with self._lock, self._translated():
+            self._set_synced(synced)
             yield self._db
 
     @contextlib.contextmanager
@@ -423,12 +440,20 @@ class Journal:
         with self._lock, self._translated():
             self._has_noticed = False
             with self._rolled_back():
+                self._set_synced(True)
                 self._db.execute('BEGIN IMMEDIATE')
                 yield self._db
                 self._db.execute('COMMIT')
             # Not before the end: the sender would not find the notice yet, and would wait for the next one.
             if self._has_noticed:
                 self.noticed.set()
+
+    def _set_synced(self, synced: bool) -> None:
+        """Set whether SQLite syncs the next transactions to the disk."""
+        if synced is not self._is_synced:
+            # Not execute(), which keeps compiled statements: SQLite may set the level when it compiles the statement.
+            self._db.executescript(f'PRAGMA synchronous = {"FULL" if synced else "NORMAL"}')
+            self._is_synced = synced
 
     @contextlib.contextmanager
     def _rolled_back(self) -> Iterator[None]:

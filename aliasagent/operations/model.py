@@ -45,7 +45,8 @@ class Operation:
     accepted_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
-    #: How often the agent started the operation: more than once after a restart of the agent.
+    #: How often the agent started the operation: more than once after a restart of the agent. A power loss of the host
+    #: may leave the last start of an attach or a reconcile uncounted.
     attempts: int = 0
     request_id: str | None = None
     #: When the guest released the device after the detach had failed.

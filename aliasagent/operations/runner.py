@@ -315,7 +315,11 @@ class Runner:
             try:
                 self._late_writer.flush()
                 if begun is None:
-                    self._journal.start(operation.id, asked)
+                    # After a power loss the next agent must know that a move was started, and which device a detach was
+                    # about to remove. An attach or a reconcile reads the guest and does what is missing, whether it was
+                    # started before or not, so that its start is synced together with its outcome.
+                    synced = operation.action in DETACHES | MOVES
+                    self._journal.start(operation.id, asked, synced=synced)
                 elif asked is not None:
                     self._journal.found(operation.id, asked)
             except exception.JournalError as error:

@@ -127,11 +127,13 @@ class FullDiskTest(RigCase):
         """Have no detach begin before something was done."""
         start, rest = Journal.start, [done]
 
-        def begin(journal: Journal, operation_id: str, asked: DeviceFingerprint | None = None) -> None:
+        def begin(
+            journal: Journal, operation_id: str, asked: DeviceFingerprint | None = None, *, synced: bool = True
+        ) -> None:
             if asked is not None and rest:
                 rest.pop()()
                 raise exception.JournalError(path='x', reason='full')
-            start(journal, operation_id, asked)
+            start(journal, operation_id, asked, synced=synced)
 
         self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.journal.Journal.start', begin))
         self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.runner.RETRY_SECONDS', 0.01))

@@ -3,13 +3,13 @@
 
 import threading
 import time
+from typing import Any
 from unittest import mock
 
 import fixtures
 
 from aliasagent.allowed import paths
 from aliasagent.operations.journal import Journal
-from aliasagent.operations.model import Operation
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import aliases
 from aliasagent.tests.fakes.libvirt import domain_xml
@@ -194,10 +194,10 @@ class ReadBeforeTest(NotLiveYetCase):
         start, there, go_on = Journal.start, threading.Event(), threading.Event()
         self.addCleanup(go_on.set)
 
-        def slow(journal: Journal, operation: Operation, *asked: object) -> None:
+        def slow(journal: Journal, operation: str, *asked: Any, **synced: Any) -> None:
             there.set()
             go_on.wait(harness.SOON)
-            start(journal, operation, *asked)  # type: ignore[arg-type]
+            start(journal, operation, *asked, **synced)
 
         self.useFixture(fixtures.MonkeyPatch('aliasagent.operations.journal.Journal.start', slow))
         detach = self.detach(guest, volume)

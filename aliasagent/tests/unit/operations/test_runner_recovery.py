@@ -107,11 +107,11 @@ class FullDiskTestCase(RunnerTestCase):
     def _full(self, name: str) -> Callable[..., None]:
         method = getattr(Journal, name)
 
-        def write(journal: Journal, *args: Any) -> None:
+        def write(journal: Journal, *args: Any, **kwargs: Any) -> None:
             if name in self.failing:
                 self.failed += 1
                 raise exception.JournalError(path='x', reason='full')
-            method(journal, *args)
+            method(journal, *args, **kwargs)
 
         return write
 
