@@ -215,11 +215,11 @@ class Journal:
         with self._transaction() as db:
             begun = (
                 'NOT EXISTS (SELECT 1 FROM operations AS begun WHERE begun.instance = failed.instance AND '  # nosec B608
-                'begun.device = failed.device AND begun.sequence > failed.sequence AND begun.state = ? '
-                f'AND begun.action IN ({rows.marks(attaches)}))'
+                'begun.device = failed.device AND begun.sequence > failed.sequence '
+                f"AND begun.state = '{State.RUNNING}' AND begun.action IN ({rows.marks(attaches)}))"
             )
             where = f'instance = ? AND device = ? AND {begun}'
-            for operation in self._overdue(db, where, instance, device, State.RUNNING, *attaches):
+            for operation in self._overdue(db, where, instance, device, *attaches):
                 db.execute('UPDATE operations SET released_at = ? WHERE id = ?', (self._clock(), operation.id))
                 self._notice(db, operation.id, Phase.RELEASED)
 
@@ -231,11 +231,10 @@ class Journal:
         with self.reading() as db:
             last = self._select(
                 db,
-                'WHERE instance = ? AND device = ? AND (released_at IS NOT NULL OR state = ?) '
+                f"WHERE instance = ? AND device = ? AND (released_at IS NOT NULL OR state = '{State.SUCCEEDED}') "
                 'ORDER BY sequence DESC LIMIT 1',
                 instance,
                 device,
-                State.SUCCEEDED,
             )
         return last[0] if last and last[0].released_at is not None else None
 
@@ -277,18 +276,16 @@ class Journal:
         changes = sorted(ATTACHES | DETACHES)
         return self._select(
             db,
-            # A state in the text, not a placeholder: SQLite uses the index of failed operations only then.
             f"AS failed WHERE {condition} AND state = '{State.FAILED}' AND released_at IS NULL "  # nosec B608
             f'AND action IN ({rows.marks(detaches)}) '
             # An older release did not record the device.
             "AND (json_extract(asked, '$.run') IS NOT NULL OR asked IS NULL AND error_class = ?) "
             'AND NOT EXISTS (SELECT 1 FROM operations AS later WHERE later.instance = failed.instance '
-            'AND later.device = failed.device AND later.sequence > failed.sequence AND later.state = ? '
-            f'AND later.action IN ({rows.marks(changes)})) ORDER BY sequence',
+            'AND later.device = failed.device AND later.sequence > failed.sequence '
+            f"AND later.state = '{State.SUCCEEDED}' AND later.action IN ({rows.marks(changes)})) ORDER BY sequence",
             *values,
             *detaches,
             exception.DetachTimeout.__name__,
-            State.SUCCEEDED,
             *changes,
         )
 

@@ -52,7 +52,8 @@ LAYOUTS = (
 DERIVED = {
     # The operations of a guest in their order.
     'operations_guest': 'CREATE INDEX operations_guest ON operations (instance);',
-    # The failed operations on a device, among many that have succeeded.
+    # The failed operations on a device, among many that have succeeded. The queries about a device have each state in
+    # their text: SQLite would compile a query that compares the state with a placeholder again each time.
     'operations_failed': "CREATE INDEX operations_failed ON operations (instance, device) WHERE state = 'failed';",
     # The last successful attach of each device that was not detached or released since: otherwise the journal would
     # have to read all operations of a guest to find these.
