@@ -209,7 +209,7 @@ def canonical(text: str) -> str:
 
 def run(setting: Setting) -> Result:
     result = Result([], [])
-    with setting.nova() or contextlib.nullcontext() as nova:
+    with harness.one_processor(), setting.nova() or contextlib.nullcontext() as nova:
         _run(setting, nova, result)
     return result
 

@@ -74,7 +74,11 @@ class _Ours:
 
 def run(setting: Setting) -> Result:
     result = Result([], [])
-    with contextlib.closing(_Ours()) as us, setting.nova() or contextlib.nullcontext() as nova:
+    with (
+        harness.one_processor(),
+        contextlib.closing(_Ours()) as us,
+        setting.nova() or contextlib.nullcontext() as nova,
+    ):
         _run(setting, us, nova, result)
     return result
 

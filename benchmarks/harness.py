@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all benchmarks share: contenders that take turns, what they were measured at, and what was aimed for."""
 
+import contextlib
 import cProfile
 import dataclasses
 import gc
 import io
+import os
 import pstats
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 from typing import Protocol
@@ -181,6 +184,17 @@ def cpu_seconds(function: Callable[[], Any], repeat: int) -> tuple[float, Any]:
         return (time.process_time() - begin) / repeat, returned
     finally:
         gc.enable()
+
+
+@contextlib.contextmanager
+def one_processor() -> Iterator[None]:
+    """Keep this thread, and the threads and processes that it starts, on one processor: two may differ in speed."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def profiled(function: Callable[[], object], repeat: int) -> str:

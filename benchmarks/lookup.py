@@ -55,7 +55,7 @@ _OURS = {'hit': ours, 'miss': ours, 'miss, after the fallback': ours_by_all}
 
 def run(setting: Setting) -> Result:
     result = Result([], [])
-    with setting.nova() or contextlib.nullcontext() as nova:
+    with harness.one_processor(), setting.nova() or contextlib.nullcontext() as nova:
         for devices in _SIZES:
             guest = definitions.make(devices)
             text = guest.text(live=True)
