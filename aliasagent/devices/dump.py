@@ -26,7 +26,8 @@ _RUNNING = re.compile(r"""<domain(?:\s+[\w:.-]+=(?:'[^']*'|"[^"]*"))*?\s+id=(?:'
 
 def is_whole(text: str) -> bool:
     """Return whether a text begins and ends like a definition that libvirt writes, with devices in between."""
-    return text.startswith('<domain ') and text.endswith('\n</domain>\n') and _BEGIN in text and _END in text
+    begin, end = _devices(text)
+    return text.startswith('<domain ') and text.endswith('\n</domain>\n') and 0 <= begin < end
 
 
 def is_live(text: str) -> bool:
@@ -81,7 +82,7 @@ def unclaimed(text: str) -> list[xml.Element] | None:
     for part in rest:
         if _USER_ALIAS not in part:
             kept.append(part)
-        elif part.count(_ALIAS) > 1 or next(rest, '') != f'/{_name(part)}>':
+        elif part.count(_ALIAS) > 1 or next(rest, '') != f'/{part.partition(" ")[0]}>':
             return None
     elements = _parsed('<devices>' + ''.join(f'{_CHILD}{part}' for part in kept) + '\n  </devices>')
     return elements if [it.tag for it in elements] == [_name(part) for part in kept if part[0] != '/'] else None
@@ -106,9 +107,9 @@ def _name(part: str) -> str | None:
 
 
 def _devices(text: str) -> tuple[int, int]:
-    """Return where the devices begin and end in a whole text; -1 if that is not found."""
-    begin = text.find(_BEGIN, max(0, text.rfind('</metadata>')))
-    return begin, text.find(_END, begin)
+    """Return where the devices begin and end in a text; -1 if that is not found."""
+    # The end from behind, because little follows the devices.
+    return text.find(_BEGIN, max(0, text.rfind('</metadata>'))), text.rfind(_END)
 
 
 def _parsed(text: str) -> list[xml.Element]:
