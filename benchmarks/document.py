@@ -44,14 +44,21 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 def machine(results: dict[str, dict[str, Any]]) -> str:
     """When all of it was measured and on what, in a sentence.
 
-    :raises ValueError: not all of it on the same.
+    :raises ValueError: not all of it on the same machine and day.
     """
-    (where, *others) = [result['machine'] for result in results.values()]
-    if any(other != where for other in others):
-        raise ValueError('the results are not all of one run')
+    commits: dict[str, list[str]] = {}
+    machines = []
+    for name, result in results.items():
+        where = dict(result['machine'])
+        commits.setdefault(where.pop('commit'), []).append(f'``{name}``')
+        machines.append(where)
+    if any(other != where for other in machines):
+        raise ValueError('the results are not all of one machine and day')
+    most = max(commits, key=lambda commit: len(commits[commit]))
+    others = ''.join(f', {", ".join(those)} at {commit}' for commit, those in commits.items() if commit != most)
     names = ('libvirt', 'QEMU', 'RabbitMQ', 'lxml', 'oslo.messaging')
     return (
-        f'Measured on {where["date"]}, at commit {where["commit"]}, on {where["cores"]} processors '
+        f'Measured on {where["date"]}, at commit {most}{others}, on {where["cores"]} processors '
         f'({where["processor"]}) and Linux {where["kernel"]}, with Python {where["python"]}, '
         f'{", ".join(f"{name} {where[name]}" for name in names)} and Nova {where["nova"]["nova"]}.\n'
     )
