@@ -68,6 +68,8 @@ class TestResults(base.TestCase):
         for name in ('date', 'commit', 'libvirt', 'QEMU', 'RabbitMQ', 'lxml', 'kernel'):
             self.assertIn(str(WHERE[name]), said)
         results['build']['machine'] = {**results['build']['machine'], 'commit': 'another'}
+        self.assertIn(', ``build`` at another, ', document.machine(results))
+        results['build']['machine'] = {**results['build']['machine'], 'date': 'another'}
         self.assertRaises(ValueError, document.machine, results)
 
     def test_the_table_and_the_notes(self) -> None:
