@@ -12,6 +12,9 @@ _VOLUME = re.compile(
     rf'|.*:volume-(?P<target>{UUID})(?:-lun-[0-9]+|/[0-9]+)?',
     re.IGNORECASE,
 )
+#: Nova's name of a disk that is no volume: ``<uuid of the instance>/disk`` in a directory, ``<uuid>_disk`` in a Ceph
+#: pool or a volume group; with ``.swap``, ``.eph0``, ``.config``, ``.rescue`` and the like.
+_LOCAL = re.compile(rf'(?:.*/)?(?P<instance>{UUID})[/_]disk(?:\.[a-z0-9.]+)?', re.IGNORECASE)
 _MAPPER = '/dev/mapper/'
 #: The dash between volume group and volume; a dash within either is doubled.
 _SINGLE_DASH = re.compile('(?<!-)-(?!-)')
@@ -42,13 +45,22 @@ def normal(device_id: str) -> str:
 
 def volume_in(source: str) -> str | None:
     """Return the id of the volume in the last part of a path or name; None if that has another form."""
-    if source.startswith(_MAPPER):
-        parts = _SINGLE_DASH.split(source[len(_MAPPER) :])
-        if len(parts) != 2:
-            return None
-        source = parts[1].replace('--', '-')
-    found = _VOLUME.fullmatch(source)
+    found = _VOLUME.fullmatch(_in_group(source))
     return None if found is None else (found['file'] or found['target']).lower()
+
+
+def is_local_disk(source: str, instance: str) -> bool:
+    """Return whether a source is named as Nova names a disk of an instance that is no volume."""
+    found = _LOCAL.fullmatch(_in_group(source))
+    return found is not None and found['instance'].lower() == instance.lower()
+
+
+def _in_group(source: str) -> str:
+    """Return the name within the volume group for a path of the device mapper; any other source unchanged."""
+    if not source.startswith(_MAPPER):
+        return source
+    _group, *name = _SINGLE_DASH.split(source[len(_MAPPER) :])
+    return name[0].replace('--', '-') if len(name) == 1 else ''
 
 
 def port_in(name: str) -> str | None:

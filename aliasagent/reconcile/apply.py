@@ -73,8 +73,8 @@ class Report:
 
     @property
     def remaining(self) -> int:
-        """Return how many devices do not have their alias."""
-        return len(self.steps) - self.aliased
+        """Return how many devices do not have their alias, without those that need none."""
+        return len(self.steps) - self.aliased - self.count(plan.Outcome.LOCAL)
 
     def count(self, outcome: plan.Outcome) -> int:
         return [step.outcome for step in self.steps].count(outcome)

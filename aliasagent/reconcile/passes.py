@@ -91,14 +91,13 @@ class Reconciler:
             self._in_parallel((each.guest, functools.partial(self._begin_listed, each, begun)) for each in batch)
             self._in_parallel((draft.guest, functools.partial(self._finish, draft, given)) for draft in ripe)
         statuses = self.statuses().values()
-        aliased = sum(status.report.aliased for status in statuses)
         LOG.info(
             'Reconciled %d guests: %d devices have their alias, %d of them new; %d devices do not; '
             '%d aliases are not live yet; %d guests could not be reconciled',
             len(guests),
-            aliased,
+            sum(status.report.aliased for status in statuses),
             len(given),
-            sum(len(status.report.steps) for status in statuses) - aliased,
+            sum(status.report.remaining for status in statuses),
             sum(len(status.report.pending) for status in statuses),
             sum(1 for status in statuses if status.error),
         )

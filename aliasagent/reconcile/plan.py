@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from aliasagent.devices import alias
 from aliasagent.devices import base
+from aliasagent.devices import disk
 from aliasagent.devices import identity
 from aliasagent.devices import names
 from aliasagent.devices.domain import Domain
@@ -27,6 +28,8 @@ class Outcome(enum.StrEnum):
     ALIASED = 'has an alias'
     GETS_ALIAS = 'gets an alias'
     UNIDENTIFIED = 'cannot be identified'
+    #: A disk that Nova made for the guest: an image, a config drive, a swap or an ephemeral disk. It needs no alias.
+    LOCAL = 'is a local disk of Nova'
     CONFLICT = 'conflicts'
     #: The device would get an alias, but libvirt refused it.
     REFUSED = 'is refused by libvirt'
@@ -70,9 +73,10 @@ def plan(domain: Domain, records: Iterable[Record] = ()) -> list[Step]:
     steps = []
     for device, judgement in judged:
         if device.kind in KINDS:
-            outcome, reason, name = (
-                _of_claimed(device, judgement, named) if device.is_claimed else _of_unclaimed(judgement, holders)
-            )
+            if device.is_claimed:
+                outcome, reason, name = _of_claimed(device, judgement, named)
+            else:
+                outcome, reason, name = _of_unclaimed(device, judgement, holders, domain.uuid)
             steps.append(Step(device, outcome, reason, name, judgement))
     return steps
 
@@ -93,7 +97,9 @@ def _of_claimed(device: base.Device, judgement: identity.Judgement, named: dict[
     return Outcome.ALIASED, 'by its alias', name
 
 
-def _of_unclaimed(judgement: identity.Judgement, holders: collections.Counter[str]) -> _Verdict:
+def _of_unclaimed(
+    device: base.Device, judgement: identity.Judgement, holders: collections.Counter[str], instance: str
+) -> _Verdict:
     found = judgement.identity
     if found is None:
         if judgement.is_disputed:
@@ -101,6 +107,8 @@ def _of_unclaimed(judgement: identity.Judgement, holders: collections.Counter[st
         if judgement.unproven_id is not None:
             reason = f'its source is named after volume {judgement.unproven_id}, which is no proof; {_REMEDY}'
             return Outcome.UNIDENTIFIED, reason, None
+        if isinstance(device, disk.Disk) and names.is_local_disk(device.source or '', instance):
+            return Outcome.LOCAL, 'by the name of its source; it is no volume', None
         return Outcome.UNIDENTIFIED, 'no evidence names its id', None
     device_id = names.normal(found.device_id)
     if holders[device_id] > 1:

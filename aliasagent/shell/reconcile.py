@@ -20,6 +20,7 @@ _COUNTED = {
     'refused': 'is refused by libvirt',
     'transient': 'has no persistent config',
     'unidentified': 'cannot be identified',
+    'local': 'is a local disk of Nova',
     'conflicts': 'conflicts',
 }
 
@@ -29,8 +30,9 @@ class Reconcile(base.AgentLister):
 
     Shows the number of devices of each guest: "aliased" have their alias, "gets" get it now (or would get it, with
     --dry-run), "refused" were refused by libvirt, "transient" have no persistent config (use --live or a migration),
-    "unidentified" have no evidence of their id, "conflicts" have contradicting evidence. "pending" aliases become live
-    with the guest's next start or migration. Ends with 1 if a guest could not be read.
+    "unidentified" have no evidence of their id, "local" are disks of Nova that are no volumes and need no alias,
+    "conflicts" have contradicting evidence. "pending" aliases become live with the guest's next start or migration.
+    Ends with 1 if a guest could not be read.
     """
 
     COLUMNS = ('guest', 'name', *_COUNTED, 'pending', 'error')

@@ -106,7 +106,12 @@ CASES = (
         True,
         value='3',
     ),
-    Case('AliasAgentDevicesUnidentified', {DEVICES.format('aliased'): '9x90'}, 70, False),
+    Case(
+        'AliasAgentDevicesUnidentified',
+        {DEVICES.format('aliased'): '9x90', DEVICES.format('local'): '5x90'},
+        70,
+        False,
+    ),
 )
 
 

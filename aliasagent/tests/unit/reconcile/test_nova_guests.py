@@ -52,3 +52,13 @@ class NovaGuestsTestCase(base.TestCase):
                 self.assertEqual(is_split, step.outcome is plan.Outcome.CONFLICT, f'{path}: {one}')
                 conflicts += is_split
         self.assertEqual(4, conflicts)
+
+    def test_disks_that_are_no_volumes(self) -> None:
+        count = 0
+        for path, truth in definitions():
+            steps = plan.plan(Domain.parse(path.read_bytes()))
+            for step, one in zip(steps, truth, strict=True):
+                is_local = one['kind'] == 'disk' and one['id'] is None
+                self.assertEqual(is_local, step.outcome is plan.Outcome.LOCAL, f'{path}: {one}')
+                count += is_local
+        self.assertEqual(63, count)

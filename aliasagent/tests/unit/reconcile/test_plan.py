@@ -23,7 +23,7 @@ Y = ids.OTHER_VOLUME
 #: The outcome for each disk, interface and host device of the definitions as found on hosts.
 EXPECTED = {
     'nova': [
-        (Outcome.UNIDENTIFIED, None),
+        (Outcome.LOCAL, None),
         (Outcome.GETS_ALIAS, 'ua-7d3c2b9e-54f5-4b1e-8f0f-2a6c1d7e9b10'),
         (Outcome.UNIDENTIFIED, None),
         (Outcome.ALIASED, 'ua-9f5e4db0-76b7-4d30-812b-4c8e3f90bd12'),
@@ -136,6 +136,26 @@ class PlanTestCase(base.TestCase):
     def test_an_alias_of_libvirts_own_is_none(self) -> None:
         (step,) = plan.plan(definition(disk(X, alias('virtio-disk0'))))
         self.assertEqual((Outcome.GETS_ALIAS, f'ua-{X}'), (step.outcome, step.alias))
+
+    def test_disks_of_nova_that_are_no_volumes(self) -> None:
+        def outcome(source: str, *inner: str) -> Outcome:
+            device = f"<disk type='block'><source dev='{source}'/>{''.join(inner)}</disk>"
+            (step,) = plan.plan(Domain.parse(f'<domain><uuid>{Y}</uuid><devices>{device}</devices></domain>'))
+            return step.outcome
+
+        dashed = Y.replace('-', '--')
+        for source in (
+            *(f'/srv/nova/{Y}/disk{name}' for name in ('', '.local', '.eph0', '.swap', '.config.rescue')),
+            *(f'/dev/nova/{Y}_disk', f'/dev/nova/{Y.upper()}_disk.swap', f'/dev/mapper/n--1-{dashed}_disk'),
+        ):
+            self.assertEqual(Outcome.LOCAL, outcome(source), source)
+            self.assertEqual(Outcome.GETS_ALIAS, outcome(source, f'<serial>{X}</serial>'), source)
+            self.assertEqual(Outcome.ALIASED, outcome(source, alias('ua-x')), source)
+        for source in (
+            *(f'/srv/nova/{X}/disk', f'/dev/nova/{X}_disk', f'/srv/{Y}/disks', f'/srv/{Y}/disk/x', f'/srv/{Y}-disk'),
+            *(f'/dev/mapper/{dashed}_disk', f'/dev/mapper/a-b-{dashed}_disk', f'/srv/x{Y}/disk', f'/srv/{Y}/disk.a b'),
+        ):
+            self.assertEqual(Outcome.UNIDENTIFIED, outcome(source), source)
 
     def test_other_kinds_are_left_alone(self) -> None:
         self.assertEqual([], plan.plan(definition('<rng/>', '<video/>', f'<memory><serial>{X}</serial></memory>')))

@@ -42,11 +42,11 @@ class ReconcilingAPI(base.FakeComputeAPI):
     def look(self, instance: str) -> dict[str, Any]:
         outcomes = (
             *('has an alias', 'gets an alias', 'cannot be identified', 'conflicts', 'conflicts'),
-            *('is refused by libvirt', 'has no persistent config'),
+            *('is refused by libvirt', 'has no persistent config', 'is a local disk of Nova'),
         )
         devices = [
             {'device': f'disk vd{letter}', 'outcome': outcome, 'reason': 'why', 'alias': None}
-            for letter, outcome in zip('abcdefg', outcomes, strict=True)
+            for letter, outcome in zip('abcdefgh', outcomes, strict=True)
         ]
         return {'instance': instance, 'name': 'web1', 'pending': ['ua-x'], 'error': '', 'devices': devices}
 
@@ -72,7 +72,7 @@ class ReconcileTestCase(base.ShellTestCase):
         self.assertEqual((0, ''), (result.code, result.stderr))
         self.assertEqual([('reconcile_instance', {'instance_uuid': base.WEB, 'inventory': None})], api.casts)
         expected = {'aliased': 1, 'gets': 1, 'refused': 1, 'transient': 1, 'unidentified': 1, 'conflicts': 2}
-        expected |= {'pending': 1}
+        expected |= {'local': 1, 'pending': 1}
         self.assertEqual([{'guest': base.WEB, 'name': 'web1', **expected, 'error': None}], result.json)
 
     def test_an_inventory_goes_with_each_request_for_a_running_guest(self) -> None:

@@ -41,6 +41,13 @@ class SurveyTestCase(on_fake.HostTestCase):
         self.assertEqual(({}, {}, {}), (found.not_live, found.doubled, found.unread))
         self.assertEqual(before, self.fake.open().lookupByUUIDString(mine).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
 
+    def test_disks_of_nova_that_are_no_volumes(self) -> None:
+        instance = harness.new_id()
+        sources = (f'/var/lib/nova/instances/{instance}/disk', f'/dev/vg/{instance}_disk.swap')
+        devices = [harness.disk_xml(source, target) for source, target in zip(sources, ('sda', 'sdb'), strict=True)]
+        self.fake.add_guest(xml=domain_xml('nova', instance, ''.join(devices)), running=True)
+        self.assertEqual(guests.Survey(guests=1), guests.survey(self.host))
+
     def test_an_alias_that_waits_for_the_next_start(self) -> None:
         instance = self.add('waits', harness.disk_xml('/a', 'sda', serial=VOLUME))
         domain = self.fake.open().lookupByUUIDString(instance)
