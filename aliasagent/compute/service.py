@@ -34,9 +34,11 @@ from aliasagent.operations.lock import JournalLock
 from aliasagent.operations.moves import Moves
 from aliasagent.operations.queues import GuestQueues
 from aliasagent.operations.runner import Runner
+from aliasagent.reconcile.arrivals import Arrivals
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.reconcile.relocation import Relocation
+from aliasagent.virt.deadlines import Deadlines
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import RetryPolicy
@@ -98,6 +100,8 @@ class ComputeService(service.Service):
         self._reconciler = Reconciler(
             self._host, self._queues.submit, self._queues.submit_if_idle, self._hints, keep
         )
+        self._deadlines = Deadlines()
+        self._arrivals = Arrivals(self._host, self._reconciler.changed, self._deadlines.call_in)
         self._relocation = Relocation(self._host, conf.reconcile.save_directory, self._hints, keep, self._within)
         self._runner = Runner(
             self._journal,
@@ -157,6 +161,7 @@ class ComputeService(service.Service):
         if not all(them.close(max(0.0, end - time.monotonic())) for them in (self._queues, self._moves)):
             LOG.warning('Some operations are still running; the agent checks their guests at its next start')
         self._unplugs.close()
+        self._deadlines.close()
         self.metrics.close()
         self._host.close()
         if self._notifications is not None:

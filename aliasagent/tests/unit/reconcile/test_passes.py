@@ -12,6 +12,7 @@ from aliasagent import exception
 from aliasagent.operations.queues import GuestQueues
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import passes
+from aliasagent.reconcile.arrivals import Arrivals
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
@@ -60,9 +61,11 @@ class PassesTestCase(on_fake.HostTestCase):
             answer()
 
     def reconciler(self, **more: Any) -> Reconciler:
-        """Return a reconciler that has received no event of the guests so far."""
+        """Return a reconciler that has received no event of the guests so far, and reads a guest at each event."""
         self.wait_events()
-        return Reconciler(self.host, self.queues.submit, self.queues.submit_if_idle, **more)
+        reconciler = Reconciler(self.host, self.queues.submit, self.queues.submit_if_idle, **more)
+        Arrivals(self.host, reconciler.changed, lambda _seconds, look: look(), quiet=0.0)
+        return reconciler
 
     def occupy(self, guest: FakeGuest) -> threading.Event:
         """Keep the guest busy until the returned event is set."""
