@@ -40,6 +40,7 @@ from aliasagent.reconcile.relocation import Relocation
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import RetryPolicy
+from aliasagent.virt.novas import NovasGuests
 from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class ComputeService(service.Service):
             on_retry=self.metrics.unplug_retried,
             on_timeout=self.metrics.unplug_timed_out,
         )
+        novas = NovasGuests(lambda: str(conf.manage))
         self._driver = Driver(
             self._host,
             self._unplugs,
@@ -93,12 +95,13 @@ class ComputeService(service.Service):
             self._within,
             self._hints,
             dead_vlan=lambda: bool(conf.libvirt.ovs_dead_vlan),
+            novas=novas,
         )
         keep = functools.partial(hints.keep, self._journal)
         self._reconciler = Reconciler(
             self._host, self._queues.submit, self._queues.submit_if_idle, self._hints, keep
         )
-        self._relocation = Relocation(self._host, conf.reconcile.save_directory, self._hints, keep, self._within)
+        self._relocation = Relocation(self._host, conf.reconcile.save_directory, self._hints, keep, self._within, novas)
         self._runner = Runner(
             self._journal,
             self._queues,
