@@ -15,6 +15,7 @@ from aliasagent.tests.ids import OTHER_GUEST
 from aliasagent.tests.ids import VOLUME
 from aliasagent.tests.unit.virt.unplugging import ALIAS
 from aliasagent.tests.unit.virt.unplugging import LONG
+from aliasagent.tests.unit.virt.unplugging import PATIENT
 from aliasagent.tests.unit.virt.unplugging import SHORT
 from aliasagent.tests.unit.virt.unplugging import UnplugTestCase
 from aliasagent.virt import events
@@ -132,7 +133,7 @@ class DeadlineTestCase(UnplugTestCase):
 
     def test_asked_again_it_goes(self) -> None:
         self.guest.unplug = Unplug(lost=1)
-        self.assert_done(self.start(RetryPolicy(SHORT.timeout, 50)))
+        self.assert_done(self.start(PATIENT))
         self.assertEqual(2, len(self.asked()))
 
     def test_already_on_its_way_is_waited_for(self) -> None:

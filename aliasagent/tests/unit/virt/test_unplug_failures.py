@@ -16,6 +16,7 @@ from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.ids import GUEST
 from aliasagent.tests.ids import VOLUME
 from aliasagent.tests.unit.virt.unplugging import ALIAS
+from aliasagent.tests.unit.virt.unplugging import PATIENT
 from aliasagent.tests.unit.virt.unplugging import SHORT
 from aliasagent.tests.unit.virt.unplugging import UnplugTestCase
 from aliasagent.tests.unit.virt.unplugging import raising
@@ -128,8 +129,8 @@ class ErrorTestCase(UnplugTestCase):
     def test_a_guest_that_takes_no_calls_for_a_while(self) -> None:
         self.guest.unplug = Unplug()
         self.fake.fail_next('detachDeviceAlias', errors.lock_timeout())
-        self.assert_done(self.start(SHORT))
-        self.assertEqual(2, len(self.asked()))
+        self.assert_done(self.start(PATIENT))
+        self.assertLess(1, len(self.asked()))
 
     def test_a_guest_that_takes_no_calls_ever(self) -> None:
         self.fake.before['detachDeviceAlias'] = raising(errors.lock_timeout())
@@ -161,7 +162,7 @@ class ErrorTestCase(UnplugTestCase):
         self.fake.before['detachDeviceAlias'] = raising(_REFUSED)
         self.fake.fail_next('XMLDesc', _UNREADABLE)
         self.vanish()
-        self.assert_done(self.start(SHORT))
+        self.assert_done(self.start(PATIENT))
 
     def test_refused_and_the_hypervisor_goes_away(self) -> None:
         self.fake.before['detachDeviceAlias'] = raising(_REFUSED)
@@ -175,7 +176,7 @@ class ErrorTestCase(UnplugTestCase):
     def test_it_cannot_be_read_for_a_while(self) -> None:
         self.fake.fail_next('XMLDesc', _UNREADABLE)
         self.vanish()
-        self.assert_done(self.start(SHORT))
+        self.assert_done(self.start(PATIENT))
 
     def test_a_defect_ends_it(self) -> None:
         self.fake.before['XMLDesc'] = raising(KeyError('x'))

@@ -31,6 +31,8 @@ ALIAS = f'ua-{VOLUME}'
 LONG = RetryPolicy(timeout=3600, attempts=8)
 #: Long enough for a call to the fake on a host that is busy.
 SHORT = RetryPolicy(timeout=0.1, attempts=3)
+#: The first attempt is soon over, and there are enough others for a host that is busy.
+PATIENT = RetryPolicy(timeout=0.1, attempts=100)
 
 
 def _id(alias: str) -> str:
