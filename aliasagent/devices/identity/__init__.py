@@ -35,6 +35,8 @@ record of an attach       hint      the journal says that this agent attached th
                                     other device can have taken over
 inventory                 hint      the control plane names the id, now or earlier; ranks above the record of an
                                     attach, and a newer inventory above an older one
+answer of the cloud       hint      Nova names a volume by its target, and Neutron a port by its MAC; ranks below all
+                                    other hints, and counts only if :func:`borne_out` by the whole definition
 source, host address,     match     shows that two definitions have the same device, but not which id it has
 MAC
 target, slot, order       none      the next device can have the same ones
@@ -89,6 +91,7 @@ from aliasagent.devices.identity._claims import Record as Record
 from aliasagent.devices.identity._claims import are_apart as are_apart
 from aliasagent.devices.identity._claims import claim as claim
 from aliasagent.devices.identity._claims import supports as supports
+from aliasagent.devices.identity._cloud import borne_out as borne_out
 from aliasagent.devices.identity._evidence import Evidence as Evidence
 from aliasagent.devices.identity._evidence import Identity as Identity
 from aliasagent.devices.identity._evidence import Judgement as Judgement
