@@ -12,6 +12,7 @@ from oslo_upgradecheck import upgradecheck
 
 from aliasagent import conf
 from aliasagent.conf import messaging
+from aliasagent.conf import openstack
 from aliasagent.conf import reading
 from aliasagent.status import checks
 from aliasagent.status import health
@@ -91,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         reading.parse(conf.CONF, sys.argv[1:] if argv is None else argv, prog='aliasagent-status')
         messaging.check(conf.CONF)
+        openstack.check(conf.CONF)
         # Last, because the libraries' options are registered by now.
         reading.check(conf.CONF)
         return int(upgradecheck.run(conf.CONF))

@@ -79,7 +79,7 @@ class VolumesTestCase(base.TestCase):
             [volume(A, 'vdb'), volume(B, 'vdc'), volume(C, 'vdc')],
             [volume(A, 'vdb'), volume(A, 'vdc')],
         ):
-            self.assertEqual(nothing, planned(disk('vdb'), disk('vdc'), told=told), told)
+            self.assertEqual(nothing, planned(disk('vdb'), disk('vdc'), told=told), str(told))
 
     def test_one_that_has_a_volume_at_the_place_of_another_disk(self) -> None:
         """A rescued server has the image's disk there; an empty drive has none."""
