@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client side of the RPC contract."""
 
-import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -112,15 +111,22 @@ class ComputeAPI:
     def _call(self, ctxt: context.RequestContext, method: str, **arguments: Any) -> Any:
         self._check(method)
         *newer, last = (self._request(topic, ctxt, method, arguments) for topic in self._topics)
+        may_have_arrived = False
         try:
             for request in newer:
-                with contextlib.suppress(self._sender.undeliverable):
+                try:
                     return self._sender.call(request, self._timeout)
+                except self._sender.undeliverable as error:
+                    may_have_arrived |= getattr(error, 'may_have_arrived', False)
             return self._sender.call(last, self._timeout)
         except self._sender.refused as error:
             if not self._sender.is_unsupported(error):
                 raise
             raise self._too_old(method) from error
+        except sending.SendingError as error:
+            # An agent may have had the request by the first topic before the connection broke.
+            error.may_have_arrived |= may_have_arrived
+            raise
 
     def _request(
         self, topic: str, ctxt: context.RequestContext, method: str, arguments: dict[str, Any]

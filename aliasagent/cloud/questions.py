@@ -20,6 +20,9 @@ from aliasagent.devices.identity import Record
 
 LOG = logging.getLogger(__name__)
 
+#: Seconds that the end of the agent waits for an answer.
+_CLOSE_SECONDS = 1.0
+
 
 @dataclasses.dataclass(frozen=True)
 class _NoAnswer:
@@ -95,10 +98,12 @@ class Questions:
         self._thread.start()
 
     def close(self) -> None:
-        """End the background thread, after the request that it waits for."""
+        """End the background thread. One that waits for an answer ends after the answer, or with the process."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE_SECONDS)
 
     def records(self, instance: str, seen: bytes) -> frozenset[Record]:
         """Return the hints of the cloud about a guest, once; have the cloud asked if it was not. This does not wait.

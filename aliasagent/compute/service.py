@@ -39,9 +39,11 @@ from aliasagent.operations.lock import JournalLock
 from aliasagent.operations.moves import Moves
 from aliasagent.operations.queues import GuestQueues
 from aliasagent.operations.runner import Runner
+from aliasagent.reconcile.arrivals import Arrivals
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.reconcile.relocation import Relocation
+from aliasagent.virt.deadlines import Deadlines
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import RetryPolicy
@@ -104,6 +106,8 @@ class ComputeService(service.Service):
         self._reconciler = Reconciler(
             self._host, self._queues.submit, self._queues.submit_if_idle, self._hints, keep, self._asked
         )
+        self._deadlines = Deadlines()
+        self._arrivals = Arrivals(self._host, self._reconciler.changed, self._deadlines.call_in)
         self._relocation = Relocation(self._host, conf.reconcile.save_directory, self._hints, keep, self._within)
         self._runner = Runner(
             self._journal,
@@ -165,6 +169,7 @@ class ComputeService(service.Service):
         self._unplugs.close()
         if self._questions is not None:
             self._questions.close()
+        self._deadlines.close()
         self.metrics.close()
         self._host.close()
         if self._notifications is not None:
@@ -289,7 +294,7 @@ class ComputeService(service.Service):
             Ports(services['neutron']) if 'neutron' in services else None,
             host=conf.nova.host or conf.host,
             most=conf.reconcile.asked_guests,
-            on_answer=lambda instance: self._reconciler.reconcile_soon(instance),
+            on_answer=lambda instance: self._reconciler.changed(instance),
         )
 
     def _retry_policy(self) -> RetryPolicy:

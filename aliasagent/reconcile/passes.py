@@ -16,7 +16,6 @@ from concurrent import futures
 from aliasagent import exception
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import plan
-from aliasagent.virt import events
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.host import Host
 from aliasagent.virt.host import Listed
@@ -73,9 +72,8 @@ class Reconciler:
         self._submit_if_idle = submit_if_idle
         self._lock = threading.Lock()
         self._statuses: dict[str, GuestStatus] = {}
-        #: Guests that had an event and were not read since.
+        #: Guests that came or changed and were not read since.
         self._changed: set[str] = set()
-        host.subscribe(self._on_event)
 
     def run(self) -> None:
         """Reconcile each guest once, except guests that have an operation.
@@ -138,9 +136,14 @@ class Reconciler:
             self._keep_records(guest.uuid, planned.settled)
         return self._keep(guest, apply.reconcile(guest, hints))
 
-    def reconcile_soon(self, instance: str) -> None:
-        """Reconcile a guest after the jobs that it already has."""
-        self._submit(instance, lambda: self._reconcile_changed(instance))
+    def changed(self, instance: str) -> None:
+        """Reconcile a guest that came or changed, after the jobs that it already has; does not wait for that."""
+        # Also for a guest that has another job: the job may have read the guest before the change.
+        with self._lock:
+            waits = instance in self._changed
+            self._changed.add(instance)
+        if not waits:
+            self._submit(instance, lambda: self._reconcile_changed(instance))
 
     def _keep(self, guest: Guest, report: apply.Report, error: str = '') -> GuestStatus:
         status = GuestStatus(guest.name, report, error)
@@ -239,7 +242,6 @@ class Reconciler:
             self._keep(guest, apply.Report(), str(error))
 
     def _reconcile_changed(self, instance: str) -> None:
-        """Reconcile a guest that had an event."""
         with self._lock:
             self._changed.discard(instance)
         try:
@@ -258,15 +260,3 @@ class Reconciler:
     def _forget_others(self, instances: set[str]) -> None:
         with self._lock:
             self._statuses = {uuid: status for uuid, status in self._statuses.items() if uuid in instances}
-
-    def _on_event(self, event: events.Event) -> None:
-        """Reconcile a guest at once after it was defined or started, or came by a migration or from a snapshot."""
-        # A revert to a snapshot always ends with DEFINED; its STARTED comes before libvirt has finished.
-        match event:
-            case events.LifecycleChanged(instance, events.Lifecycle.DEFINED | events.Lifecycle.STARTED):
-                with self._lock:
-                    waits = instance in self._changed
-                    self._changed.add(instance)
-                # Also for a guest that has another job: the job may have read the guest before the change.
-                if not waits:
-                    self._submit(instance, lambda: self._reconcile_changed(instance))

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from aliasagent.devices import alias
 from aliasagent.devices import base
 from aliasagent.devices import disk
+from aliasagent.devices import hostdev
 from aliasagent.devices import identity
+from aliasagent.devices import interface
 from aliasagent.devices import names
 from aliasagent.devices.domain import Domain
 
@@ -28,8 +30,9 @@ class Outcome(enum.StrEnum):
     ALIASED = 'has an alias'
     GETS_ALIAS = 'gets an alias'
     UNIDENTIFIED = 'cannot be identified'
-    #: A disk that Nova made for the guest: an image, a config drive, a swap or an ephemeral disk. It needs no alias.
-    LOCAL = 'is a local disk of Nova'
+    #: Nova gave the guest the device, and it is no volume or port: an image, a config drive, a swap or an ephemeral
+    #: disk, or a PCI device of the flavor. It needs no alias.
+    LOCAL = 'is a local device of Nova'
     CONFLICT = 'conflicts'
     #: The device would get an alias, but libvirt refused it.
     REFUSED = 'is refused by libvirt'
@@ -65,6 +68,8 @@ def plan(domain: Domain, records: Iterable[Record] = ()) -> list[Step]:
     holders: collections.Counter[str] = collections.Counter()
     for _device, judgement in judged:
         holders.update(judgement.ids)
+    found = {names.normal(judgement.identity.device_id) for _device, judgement in judged if judgement.identity}
+    no_port_left = bool(ports) and ports <= found
     named: dict[str, list[str]] = {name: [] for name in domain.doubled_aliases()}
     for device, _judgement in judged:
         if device.alias in named:
@@ -76,7 +81,7 @@ def plan(domain: Domain, records: Iterable[Record] = ()) -> list[Step]:
             if device.is_claimed:
                 outcome, reason, name = _of_claimed(device, judgement, named)
             else:
-                outcome, reason, name = _of_unclaimed(device, judgement, holders, domain.uuid)
+                outcome, reason, name = _of_unclaimed(device, judgement, holders, domain.uuid, no_port_left)
             steps.append(Step(device, outcome, reason, name, judgement))
     return steps
 
@@ -98,8 +103,16 @@ def _of_claimed(device: base.Device, judgement: identity.Judgement, named: dict[
 
 
 def _of_unclaimed(
-    device: base.Device, judgement: identity.Judgement, holders: collections.Counter[str], instance: str
+    device: base.Device,
+    judgement: identity.Judgement,
+    holders: collections.Counter[str],
+    instance: str,
+    no_port_left: bool,
 ) -> _Verdict:
+    """Plan the outcome for a device without alias.
+
+    :param no_port_left: whether Nova lists the ports of the guest, and each is a device already.
+    """
     found = judgement.identity
     if found is None:
         if judgement.is_disputed:
@@ -107,13 +120,25 @@ def _of_unclaimed(
         if judgement.unproven_id is not None:
             reason = f'its source is named after volume {judgement.unproven_id}, which is no proof; {_REMEDY}'
             return Outcome.UNIDENTIFIED, reason, None
-        if isinstance(device, disk.Disk) and names.is_local_disk(device.source or '', instance):
-            return Outcome.LOCAL, 'by the name of its source; it is no volume', None
-        return Outcome.UNIDENTIFIED, 'no evidence names its id', None
+        return _of_nameless(device, instance, no_port_left)
     device_id = names.normal(found.device_id)
     if holders[device_id] > 1:
         return Outcome.CONFLICT, f'{holders[device_id]} devices may have the id {device_id}', None
     return Outcome.GETS_ALIAS, identity.reason(found.evidence), alias.make(device_id)
+
+
+def _of_nameless(device: base.Device, instance: str, no_port_left: bool) -> _Verdict:
+    """Plan the outcome for a device about which no evidence names an id."""
+    match device:
+        case disk.Disk() if names.is_local_disk(device.source or '', instance):
+            return Outcome.LOCAL, 'by the name of its source; it is no volume', None
+        case hostdev.Hostdev() if device.host_address is not None and no_port_left:
+            return Outcome.LOCAL, 'each port of the guest is another device; it is no port', None
+        case interface.Interface() if names.port_in(device.target or '') is not None:
+            reason = f'its name has the beginning of a port id, which is no proof; {_REMEDY}'
+            return Outcome.UNIDENTIFIED, reason, None
+        case _:
+            return Outcome.UNIDENTIFIED, 'no evidence names its id', None
 
 
 def settled(domain: Domain, steps: Iterable[Step]) -> list[Record]:

@@ -20,7 +20,7 @@ _COUNTED = {
     'refused': 'is refused by libvirt',
     'transient': 'has no persistent config',
     'unidentified': 'cannot be identified',
-    'local': 'is a local disk of Nova',
+    'local': 'is a local device of Nova',
     'conflicts': 'conflicts',
 }
 
@@ -30,7 +30,7 @@ class Reconcile(base.AgentLister):
 
     Shows the number of devices of each guest: "aliased" have their alias, "gets" get it now (or would get it, with
     --dry-run), "refused" were refused by libvirt, "transient" have no persistent config (use --live or a migration),
-    "unidentified" have no evidence of their id, "local" are disks of Nova that are no volumes and need no alias,
+    "unidentified" have no evidence of their id, "local" are devices of Nova that are no volume or port and need none,
     "conflicts" have contradicting evidence. "pending" aliases become live with the guest's next start or migration.
     Ends with 1 if a guest could not be read.
     """

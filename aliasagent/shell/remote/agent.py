@@ -377,7 +377,8 @@ def _named(operation_id: str) -> Iterator[None]:
         raise errors.Interrupted(f'interrupted while the request was being sent; {how}') from None
     except errors.Unreachable as error:
         if error.may_have_arrived:
-            raise errors.Unreachable(f'{error}. The request was sent; {how}', may_have_arrived=True) from error
+            text = f'{error}. The request may have been sent; {how}'
+            raise errors.Unreachable(text, may_have_arrived=True) from error
         raise
 
 

@@ -5,12 +5,17 @@ import contextlib
 import time
 from typing import Any
 
+import libvirt
+
 from aliasagent import exception
+from aliasagent.devices import alias
 from aliasagent.operations.queues import GuestQueues
 from aliasagent.reconcile import apply
+from aliasagent.reconcile import arrivals
 from aliasagent.reconcile import passes
 from aliasagent.reconcile import plan
 from aliasagent.tests.contract import harness
+from aliasagent.virt.deadlines import Deadlines
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
 
@@ -46,6 +51,9 @@ class SpecialGuestsContract(harness.DriverCase):
         self.queues = GuestQueues(2)
         self.addCleanup(self.queues.close)
         reconciler = passes.Reconciler(self.host, self.queues.submit, self.queues.submit_if_idle)
+        due = Deadlines()
+        self.addCleanup(due.close)
+        arrivals.Arrivals(self.host, reconciler.changed, due.call_in)
         self.run_pass(reconciler)
         return reconciler
 
@@ -115,6 +123,43 @@ class SpecialGuestsContract(harness.DriverCase):
 
     def test_a_running_one_that_is_reverted_to_a_snapshot_has_its_aliases_again(self) -> None:
         self.assert_has_its_aliases_again('started')
+
+    def test_one_that_another_client_defines_anew_has_its_aliases_again(self) -> None:
+        """Nova does so at a hard reboot; no pass is waited for."""
+        volume = harness.new_id()
+        disk = harness.disk_xml(self.hypervisor.new_file(), 'sda', serial=volume)
+        instance = self.hypervisor.new_guest(disk, state='shut off')
+        domain = self.domain(instance)
+        before = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        self.reconciler()
+        self.assertEqual((set(), {volume}), self.ids(instance))
+        domain.connect().defineXML(before)
+        self.assertEqual((set(), set()), self.aliased(instance))
+        self.wait_aliased(instance, volume)
+
+    def test_a_device_that_another_client_attaches_gets_its_alias(self) -> None:
+        volume = harness.new_id()
+        instance = self.hypervisor.new_guest(state='started')
+        self.reconciler()
+        disk = harness.disk_xml(self.hypervisor.new_file(), 'sda', serial=volume)
+        self.domain(instance).attachDeviceFlags(disk, BOTH)
+        self.wait_aliased(instance, volume)
+
+    def wait_aliased(self, instance: str, device: str) -> None:
+        """Wait until the persistent config, and only this, has a device's alias."""
+        deadline = time.monotonic() + harness.SOON
+        while (found := self.aliased(instance)) != (set(), {device}):
+            self.assertLess(time.monotonic(), deadline, f'{found}')
+            time.sleep(0.05)
+
+    def aliased(self, instance: str) -> tuple[set[str], set[str]]:
+        """The ids in the user aliases of the live and the persistent definition."""
+        definitions = self.guest(instance).definitions()
+        live, persistent = (
+            {device.device_id or '' for device in (side.devices() if side else ()) if alias.is_user(device.alias)}
+            for side in (definitions.live, definitions.persistent)
+        )
+        return live, persistent
 
     def assert_has_its_aliases_again(self, state: str) -> None:
         """libvirt brings back the aliases of that day, and tells; no pass is waited for."""

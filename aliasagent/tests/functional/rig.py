@@ -14,6 +14,7 @@ from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.queues import GuestQueues
 from aliasagent.operations.runner import Runner
+from aliasagent.reconcile.arrivals import Arrivals
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.reconcile.relocation import Relocation
@@ -68,6 +69,7 @@ class RigCase(tests_base.TestCase):
             self.host, self.queues.submit, self.queues.submit_if_idle, known, functools.partial(hints.keep, journal)
         )
         self.reconciler = reconciler
+        Arrivals(self.host, reconciler.changed, lambda _seconds, look: look(), quiet=0.0)
         relocation = Relocation(self.host, str(self.directory / 'save'))
         self.runner = Runner(
             self.journal, self.queues, driver, reconciler, relocation, reconnect_timeout=lambda: harness.SOON

@@ -210,6 +210,34 @@ class BrokerVersionsCase(VersionsCase):
             self.assertRaises(self.sender.undeliverable, method, RequestContext())
 
 
+class BrokenOnce(sending.Sender):
+    """A sender whose connection breaks during the request by the first topic; no agent listens on either topic then."""
+
+    undeliverable = sending.Undeliverable
+    refused = (sending.RemoteError,)
+
+    def __init__(self) -> None:
+        self.topics: list[str] = []
+
+    def cast(self, request: sending.Request) -> None:
+        raise NotImplementedError
+
+    def call(self, request: sending.Request, _timeout: float | None = None) -> None:
+        self.topics.append(request.topic)
+        raise sending.Undeliverable('no agent listens', may_have_arrived=len(self.topics) == 1)
+
+    def is_unsupported(self, _error: Exception) -> bool:
+        return False
+
+
+class BrokenOnceTestCase(base.TestCase):
+    def test_what_may_have_arrived_by_the_first_topic_is_not_forgotten(self) -> None:
+        sender = BrokenOnce()
+        api = ComputeAPI(sender, 'host')
+        error = self.assertRaises(sending.Undeliverable, api.list_instances, RequestContext())
+        self.assertEqual((['compute-alt', 'compute'], True), (sender.topics, error.may_have_arrived))
+
+
 class AmqpTestCase(BrokerVersionsCase):
     def make_sender(self) -> sending.Sender:
         conf = cfg.ConfigOpts()
@@ -230,5 +258,5 @@ class MessagingTestCase(BrokerVersionsCase):
 
 def load_tests(loader: unittest.TestLoader, _tests: object, _pattern: object) -> unittest.TestSuite:
     """Leave out the classes that only hold the tests of others."""
-    cases = (OldPlacesTestCase, FakeTransportTestCase, AmqpTestCase, MessagingTestCase)
+    cases = (OldPlacesTestCase, BrokenOnceTestCase, FakeTransportTestCase, AmqpTestCase, MessagingTestCase)
     return unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in cases)

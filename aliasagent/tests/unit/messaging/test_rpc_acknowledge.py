@@ -105,17 +105,15 @@ class AcknowledgeTestCase(base.TestCase):
         self.server._work_executor = types.SimpleNamespace(submit=lambda *_work: self.said.append('in the pool'))
         self.deliver(Message('call', self.said))
         self.assertEqual(['in the pool'], self.said)
-        listener = self.start()
-        listener.incoming = []
+        listener = self.listener()
         for method, said in (('call', ['acknowledged']), ('cast', [])):
             self.said.clear()
             listener(Message(method, self.said))
             self.assertEqual(said, self.said)
 
     def test_what_comes_again_is_handled_again(self) -> None:
-        listener = self.start()
+        listener = self.listener()
         self.assertIsInstance(listener, amqpdriver.AMQPListener)
-        listener.incoming = []
         for _time in range(2):
             listener(Message('cast', self.said) | {'_unique_id': 'x'})
         self.assertEqual(2, len(listener.incoming))

@@ -12,6 +12,7 @@ from aliasagent import exception
 from aliasagent.operations.queues import GuestQueues
 from aliasagent.reconcile import apply
 from aliasagent.reconcile import passes
+from aliasagent.reconcile.arrivals import Arrivals
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.tests import base
@@ -30,7 +31,9 @@ def disk(source: str = '/disk', serial: str = X) -> str:
     return f"<disk type='file'><source file='{source}'/><target dev='vda' bus='virtio'/>{inner}</disk>"
 
 
-class PassesTestCase(on_fake.HostTestCase):
+class PassesBase(on_fake.HostTestCase):
+    """A reconciler on the fake hypervisor."""
+
     def setUp(self) -> None:
         super().setUp()
         self.queues = GuestQueues(2)
@@ -60,9 +63,11 @@ class PassesTestCase(on_fake.HostTestCase):
             answer()
 
     def reconciler(self, **more: Any) -> Reconciler:
-        """Return a reconciler that has received no event of the guests so far."""
+        """Return a reconciler that has received no event of the guests so far, and reads a guest at each event."""
         self.wait_events()
-        return Reconciler(self.host, self.queues.submit, self.queues.submit_if_idle, **more)
+        reconciler = Reconciler(self.host, self.queues.submit, self.queues.submit_if_idle, **more)
+        Arrivals(self.host, reconciler.changed, lambda _seconds, look: look(), quiet=0.0)
+        return reconciler
 
     def occupy(self, guest: FakeGuest) -> threading.Event:
         """Keep the guest busy until the returned event is set."""
@@ -97,6 +102,8 @@ class PassesTestCase(on_fake.HostTestCase):
         writes = [arguments for method, arguments in self.fake.calls if method == 'updateDeviceFlags']
         return [str(xml) for instance, xml, _flags in writes if instance == guest.uuid]
 
+
+class PassesTestCase(PassesBase):
     def test_each_guest_once_and_a_second_pass_changes_nothing(self) -> None:
         guests = [self.guest() for _ in range(20)]
         reconciler = self.reconciler()

@@ -17,7 +17,7 @@ from aliasagent.tests.unit.reconcile.test_passes import disk
 _HINT = Record(X, 'disk', Evidence.CLOUD, target='vda')
 
 
-class AskedTestCase(test_passes.PassesTestCase):
+class AskedTestCase(test_passes.PassesBase):
     def setUp(self) -> None:
         super().setUp()
         #: The questions, and the answer to each.
@@ -60,7 +60,7 @@ class AskedTestCase(test_passes.PassesTestCase):
         reconciler = self.asking()
         reconciler.run()
         self.told = [_HINT]
-        reconciler.reconcile_soon(guest.uuid)
+        reconciler.changed(guest.uuid)
         self.wait_for(lambda: self.updates(guest), 'an alias')
 
     def test_an_answer_about_another_definition_is_not_used(self) -> None:

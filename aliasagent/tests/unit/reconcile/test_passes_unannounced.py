@@ -76,7 +76,6 @@ class UnannouncedTestCase(base.TestCase):
             host.start()
             self.assertTrue(host.wait_connected(base.PATIENCE))
             reconciler = Reconciler(host, queues.submit, queues.submit_if_idle)
-            host.unsubscribe(reconciler._on_event)
             world = World(fake)
             for changes in ([], *between):
                 for what in changes:

@@ -157,6 +157,32 @@ class PlanTestCase(base.TestCase):
         ):
             self.assertEqual(Outcome.UNIDENTIFIED, outcome(source), source)
 
+    def test_a_device_of_the_flavor(self) -> None:
+        """A passed-through device is one only if no port of the guest is left that it could be."""
+        device = (
+            "<hostdev mode='subsystem' type='pci' managed='yes'><source>"
+            "<address domain='0x0000' bus='0x81' slot='0x00' function='0x0'/></source></hostdev>"
+        )
+        nic = f"<interface type='ethernet'><target dev='tap{ids.PORT[:11]}'/></interface>"
+        scsi = "<hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host0'/></source></hostdev>"
+
+        def outcomes(devices: str, *ports: str) -> list[Outcome]:
+            listed = ''.join(f"<nova:port uuid='{port}'/>" for port in ports)
+            metadata = (
+                "<metadata><nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>"
+                f'<nova:ports>{listed}</nova:ports></nova:instance></metadata>'
+            )
+            text = f'<domain><uuid>{ids.GUEST}</uuid>{metadata}<devices>{devices}</devices></domain>'
+            return [step.outcome for step in plan.plan(Domain.parse(text))]
+
+        self.assertEqual([Outcome.GETS_ALIAS, Outcome.LOCAL], outcomes(nic + device, ids.PORT))
+        self.assertEqual([Outcome.GETS_ALIAS, Outcome.LOCAL, Outcome.LOCAL], outcomes(nic + device * 2, ids.PORT))
+        other = ids.new_id()
+        self.assertEqual([Outcome.GETS_ALIAS, Outcome.UNIDENTIFIED], outcomes(nic + device, ids.PORT, other))
+        self.assertEqual([Outcome.UNIDENTIFIED, Outcome.UNIDENTIFIED], outcomes(nic + device))
+        self.assertEqual([Outcome.UNIDENTIFIED], outcomes(device))
+        self.assertEqual([Outcome.GETS_ALIAS, Outcome.UNIDENTIFIED], outcomes(nic + scsi, ids.PORT))
+
     def test_other_kinds_are_left_alone(self) -> None:
         self.assertEqual([], plan.plan(definition('<rng/>', '<video/>', f'<memory><serial>{X}</serial></memory>')))
 

@@ -42,7 +42,7 @@ class ReconcilingAPI(base.FakeComputeAPI):
     def look(self, instance: str) -> dict[str, Any]:
         outcomes = (
             *('has an alias', 'gets an alias', 'cannot be identified', 'conflicts', 'conflicts'),
-            *('is refused by libvirt', 'has no persistent config', 'is a local disk of Nova'),
+            *('is refused by libvirt', 'has no persistent config', 'is a local device of Nova'),
         )
         devices = [
             {'device': f'disk vd{letter}', 'outcome': outcome, 'reason': 'why', 'alias': None}
