@@ -69,9 +69,10 @@ def _agent(arguments: list[str]) -> service.Service:
         rpc_parts.check(transport)
     finally:
         transport.cleanup()
-    openstack.check(conf.CONF)
+    openstack.register(conf.CONF)
     # Last, because the options of the libraries are registered by now.
     reading.check(conf.CONF)
+    openstack.check(conf.CONF)
     agent = ComputeService(conf.CONF)
     report.add(agent.sections)
     return agent

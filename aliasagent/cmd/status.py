@@ -92,9 +92,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         reading.parse(conf.CONF, sys.argv[1:] if argv is None else argv, prog='aliasagent-status')
         messaging.check(conf.CONF)
-        openstack.check(conf.CONF)
+        openstack.register(conf.CONF)
         # Last, because the libraries' options are registered by now.
         reading.check(conf.CONF)
+        openstack.check(conf.CONF)
         return int(upgradecheck.run(conf.CONF))
     except cfg.Error as error:
         print(f'aliasagent-status: {error}', file=sys.stderr)

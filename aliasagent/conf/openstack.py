@@ -41,25 +41,27 @@ def configured(conf: cfg.ConfigOpts) -> list[str]:
     return [group for group in SERVICES if any(fresh[group][name] for name in _MARKS)]
 
 
-def check(conf: cfg.ConfigOpts) -> list[str]:
-    """Register the options of the configured groups, check that they suffice to log in, and return the groups.
+def register(conf: cfg.ConfigOpts) -> None:
+    """Register the options of the configured groups.
 
-    :raises cfg.Error: keystoneauth1 is not installed, or options are missing or not valid.
+    :raises cfg.Error: keystoneauth1 is not installed.
     """
-    groups = configured(conf)
-    for group in groups:
+    for group in configured(conf):
         if importlib.util.find_spec('keystoneauth1') is None:
             raise cfg.Error(f'[{group}] needs the package keystoneauth1: install {EXTRA}, or remove the section')
-        _register(conf, group)
+        from keystoneauth1 import loading
+
+        conf.register_opts([*_OWN[group], *_of_connection(group)], group=group)
+        loading.register_auth_conf_options(conf, group)
+
+
+def check(conf: cfg.ConfigOpts) -> None:
+    """Check that the options of each configured group, which are registered, suffice to log in.
+
+    :raises cfg.Error: options are missing, or contradict each other.
+    """
+    for group in configured(conf):
         _check_login(conf, group)
-    return groups
-
-
-def _register(conf: cfg.ConfigOpts, group: str) -> None:
-    from keystoneauth1 import loading
-
-    conf.register_opts([*_OWN[group], *_of_connection(group)], group=group)
-    loading.register_auth_conf_options(conf, group)
 
 
 def _check_login(conf: cfg.ConfigOpts, group: str) -> None:
@@ -70,8 +72,6 @@ def _check_login(conf: cfg.ConfigOpts, group: str) -> None:
         auth = loading.load_auth_from_conf_options(conf, group)
         session = loading.load_session_from_conf_options(conf, group)
         loading.load_adapter_from_conf_options(conf, group, session=session)
-    except cfg.Error:
-        raise
     except (exceptions.ClientException, TypeError, ValueError) as error:
         raise cfg.Error(f'[{group}] {error}') from error
     if auth is None:

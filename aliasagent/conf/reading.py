@@ -63,8 +63,9 @@ def check_again(conf: cfg.ConfigOpts) -> None:
         # Not as command-line options: oslo.config ends the process for a bad value of such an option.
         fresh.register_opts(found, group=group)
     parse(fresh, [], default_config_files=conf.config_file, default_config_dirs=conf.config_dir)
-    openstack.check(fresh)
+    openstack.register(fresh)
     check(fresh)
+    openstack.check(fresh)
 
 
 def words(error: cfg.Error) -> str:
