@@ -52,13 +52,13 @@ a source name alone                         none; it is reported as unproven
 a hint, with or without a source name       the hint's id
 hints that differ                           the id of the hint with the highest rank; disputed if two of that rank
                                             differ
-a proof against a source name               disputed, unless an inventory names one of the two ids, or the record of an
-                                            attach agrees with the proof
+a proof against a source name               disputed, unless an inventory or the cloud names one of the two ids, or the
+                                            record of an attach agrees with the proof
 a proof against a hint, and no source name  disputed
 that agrees with the hint
 a user alias that is a UUID, against a      the alias if the source name agrees with it; else disputed, unless an
-serial or a source name                     inventory names one of the ids, or the record of an attach agrees with the
-                                            alias
+serial or a source name                     inventory or the cloud names one of the ids, or the record of an attach agrees
+                                            with the alias
 any other user alias                        the alias, whatever the other evidence
 ==========================================  ===========================================================================
 
