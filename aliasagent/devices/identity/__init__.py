@@ -57,8 +57,8 @@ a proof against a source name               disputed, unless an inventory or the
 a proof against a hint, and no source name  disputed
 that agrees with the hint
 a user alias that is a UUID, against a      the alias if the source name agrees with it; else disputed, unless an
-serial or a source name                     inventory or the cloud names one of the ids, or the record of an attach agrees
-                                            with the alias
+serial or a source name                     inventory or the cloud names one of the ids, or the record of an attach
+                                            agrees with the alias
 any other user alias                        the alias, whatever the other evidence
 ==========================================  ===========================================================================
 
