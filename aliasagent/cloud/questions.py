@@ -200,7 +200,9 @@ class Questions:
             return _NoAnswer(f'Nova has it on {"/".join(sorted(before.hosts)) or "a hidden host"}', self._pace.keep)
         attachments = self._servers.attachments(instance)
         ports = self._ports.of_server(instance) if self._ports is not None else []
-        if attachments is None or not before.is_quiet or self._servers.get(instance) != before:
+        # Last, to notice also what began meanwhile.
+        is_changing = attachments is None or self._servers.is_changing_devices(instance)
+        if attachments is None or is_changing or not before.is_quiet or self._servers.get(instance) != before:
             return _NoAnswer('Nova is at work on it', self._pace.retry)
         return inventory.records(inventory.make(attachments, ports))
 

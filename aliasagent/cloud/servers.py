@@ -2,6 +2,7 @@
 """The servers of Nova: their states and their volumes. Nothing here needs a microversion above 2.1."""
 
 import dataclasses
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from aliasagent.cloud.service import Service
 
 #: States in which a server has the targets that Nova lists. A rescued one has others.
 _QUIET_STATES = frozenset({'active', 'paused', 'stopped', 'suspended'})
+
+#: Actions that change the devices of a server. Nova sets no task for them, and does one after the other.
+_DEVICE_ACTIONS = frozenset({'attach_volume', 'detach_volume', 'swap_volume', 'attach_interface', 'detach_interface'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +72,26 @@ def attachments_of(answer: Mapping[str, Any]) -> list[VolumeAttachment]:
     ]
 
 
+def last_device_action(answer: Mapping[str, Any]) -> str | None:
+    """Read an answer, and return the request id of the last action that changed devices; None if there is none.
+
+    :raises (AttributeError, KeyError, TypeError, ValueError): the answer is not valid.
+    """
+    # The newest action comes first.
+    ids = (reading.text(it['request_id']) for it in answer['instanceActions'] if it['action'] in _DEVICE_ACTIONS)
+    return next(ids, None)
+
+
+def has_ended(answer: Mapping[str, Any]) -> bool:
+    """Read an answer, and return whether the action has ended.
+
+    :raises (AttributeError, KeyError, TypeError, ValueError): the answer is not valid.
+    """
+    # Nova's API records an action, and the compute service its events. Without an event it has not begun.
+    times = [it['finish_time'] for it in answer['instanceAction']['events']]
+    return bool(times) and None not in times
+
+
 class Servers:
     """Asks Nova about servers."""
 
@@ -93,6 +117,23 @@ class Servers:
         answer = self._nova.get(f'/servers/{server_id}/os-volume_attachments', step)
         with self._nova.reading(step):
             return None if answer is None else attachments_of(answer)
+
+    def is_changing_devices(self, server_id: str) -> bool:
+        """Return whether Nova has not finished the last attach, detach or swap of a server.
+
+        :raises CloudError: Nova did not answer, or the answer is not valid.
+        """
+        step = f'list the actions of server {server_id}'
+        path = f'/servers/{server_id}/os-instance-actions'
+        answer = self._nova.get(path, step)
+        with self._nova.reading(step):
+            request_id = None if answer is None else last_device_action(answer)
+        if request_id is None:
+            return False
+        step = f'show action {request_id} of server {server_id}'
+        answer = self._nova.get(f'{path}/{urllib.parse.quote(request_id, safe="")}', step)
+        with self._nova.reading(step):
+            return answer is None or not has_ended(answer)
 
     def check(self) -> None:
         """Check that Nova answers, and that the user may see the servers of all projects.

@@ -25,7 +25,7 @@ OPTS: list[cfg.Opt] = [
         default=20,
         min=1,
         help='Maximum number of guests about which the agent asks Nova and Neutron within a minute, if there are '
-        'sections [nova] and [neutron]. Each guest takes up to eight requests. The default keeps a host with many '
+        'sections [nova] and [neutron]. Each guest takes up to twelve requests. The default keeps a host with many '
         'unidentified devices from loading the services; the other guests wait for the next reconcile run.',
     ),
     cfg.StrOpt(

@@ -8,6 +8,7 @@ import time
 import urllib.parse
 import uuid
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import fixtures
@@ -29,6 +30,8 @@ class FakeCloud(fixtures.Fixture):
         self.servers: dict[str, dict[str, Any]] = {}
         self.volumes: dict[str, list[dict[str, Any]]] = {}
         self.ports: list[dict[str, Any]] = []
+        #: The actions on each server, the newest first: what was done, and the times when its events ended.
+        self.actions: dict[str, Sequence[tuple[str, Sequence[str | None]]]] = {}
         #: The paths of the requests, without those to Keystone.
         self.asked: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -155,6 +158,15 @@ class FakeCloud(fixtures.Fixture):
                 return 200, {'server': self.servers[server]}
             case ['compute', 'v2.1', 'servers', server, 'os-volume_attachments'] if server in self.servers:
                 return 200, {'volumeAttachments': self.volumes[server]}
+            case ['compute', 'v2.1', 'servers', server, 'os-instance-actions'] if server in self.servers:
+                found = enumerate(self.actions.get(server, []))
+                return 200, {
+                    'instanceActions': [{'action': it, 'request_id': f'req-{number}'} for number, (it, _ends) in found]
+                }
+            case ['compute', 'v2.1', 'servers', server, 'os-instance-actions', request] if server in self.servers:
+                what, ends = self.actions[server][int(request.removeprefix('req-'))]
+                events = [{'event': f'compute_{what}', 'finish_time': end} for end in ends]
+                return 200, {'instanceAction': {'action': what, 'request_id': request, 'events': events}}
             case ['network', 'v2.0', 'ports']:
                 wanted = urllib.parse.parse_qs(query).get('device_id')
                 return 200, {'ports': [it for it in self.ports if wanted is None or it['device_id'] in wanted]}

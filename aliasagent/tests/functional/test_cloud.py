@@ -193,13 +193,11 @@ class StartTest(base.TestCase):
     def test_options_that_are_wrong(self) -> None:
         for text, words in (
             ('[nova]\nusername = a\n', '[nova] auth_type is missing'),
-            ('[nova]\nauth_type = nothing\n', '[nova] The plugin nothing could not be found'),
             ('[nova]\nauth_type = password\npassword = x7Qm-hush\n', 'auth_url'),
             (
                 '[nova]\nauth_type = password\nauth_url = http://127.0.0.1:1/\ntimeout = x7Qm\n',
                 '[nova] Value for option timeout from',
             ),
-            ('[nova]\nauth_section = other\n', '[nova]'),
         ):
             code, said = self.run_agent(text)
             self.assertEqual(1, code, said)

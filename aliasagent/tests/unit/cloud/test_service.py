@@ -32,9 +32,10 @@ class ServicesTestCase(base.CloudTestCase):
         self.servers, self.ports = Servers(nova), Ports(neutron)
 
     def refusal(self) -> str:
-        """Return why none of the three questions is answered, and check that each is not."""
+        """Return why none of the questions is answered, and check that each is not."""
         reasons = []
-        for ask in (self.servers.get, self.servers.attachments, self.ports.of_server):
+        asks = self.servers.get, self.servers.attachments, self.ports.of_server, self.servers.is_changing_devices
+        for ask in asks:
             error = self.assertRaises(CloudError, ask, SERVER)
             self.assertIn(SERVER, str(error))
             self.assertNotIn('hush', str(error))
@@ -89,6 +90,17 @@ class AnswersTestCase(ServicesTestCase):
             found = self.servers.get(SERVER)
             assert found is not None
             self.assertEqual((is_quiet, is_busy), (found.is_quiet, found.is_busy), state)
+
+    def test_actions(self) -> None:
+        self.cloud.add_server(SERVER, volumes={})
+        self.assertFalse(self.servers.is_changing_devices(SERVER))
+        for end, expected in ((None, True), ('2026-01-31T12:00:00.000000', False)):
+            self.cloud.actions[SERVER] = [('attach_volume', [end])]
+            self.assertEqual(expected, self.servers.is_changing_devices(SERVER))
+        # Only an administrator sees the events.
+        self.cloud.before = lambda path: (200, {'instanceAction': {}}) if 'req-' in path else None
+        refused = self.assertRaises(CloudError, self.servers.is_changing_devices, SERVER)
+        self.assertIn(f'show action req-0 of server {SERVER} failed: the answer is not valid', str(refused))
 
     def test_a_user_who_may_not_see_the_host(self) -> None:
         self.cloud.add_server(SERVER, volumes={})
@@ -159,13 +171,14 @@ BAD_ANSWERS: dict[str, Any] = {
     'list': [],
     'text': 'text',
     'empty': {},
-    'nulls': {'server': None, 'volumeAttachments': None, 'ports': None},
-    'texts': {'server': 'x', 'volumeAttachments': 'x', 'ports': 'x'},
-    'numbers': {'server': 1, 'volumeAttachments': 1, 'ports': 1},
-    'empty entries': {'server': {}, 'volumeAttachments': [{}], 'ports': [{}]},
+    'nulls': {'server': None, 'volumeAttachments': None, 'ports': None, 'instanceActions': None},
+    'texts': {'server': 'x', 'volumeAttachments': 'x', 'ports': 'x', 'instanceActions': 'x'},
+    'numbers': {'server': 1, 'volumeAttachments': 1, 'ports': 1, 'instanceActions': 1},
+    'empty entries': {'server': {}, 'volumeAttachments': [{}], 'ports': [{}], 'instanceActions': [{}]},
     'no ids': {
         'server': {'OS-EXT-STS:task_state': None, 'OS-EXT-STS:vm_state': None},
         'volumeAttachments': [{'volumeId': 'x" or 1', 'device': '/dev/vdb'}],
+        'instanceActions': [{'action': 'attach_volume'}],
         'ports': [{
             'id': '../x', 'mac_address': '52:54:00:00:00:01', 'device_id': SERVER,
             'binding:vif_type': 'ovs', 'binding:vnic_type': 'normal',
@@ -174,11 +187,13 @@ BAD_ANSWERS: dict[str, Any] = {
     'no binding': {
         'server': {'OS-EXT-STS:task_state': 1, 'OS-EXT-STS:vm_state': 'active'},
         'volumeAttachments': [{'volumeId': ids.VOLUME, 'device': 1}],
+        'instanceActions': [{'action': 'attach_volume', 'request_id': 1}],
         'ports': [{'id': ids.PORT, 'mac_address': '52:54:00:00:00:01', 'device_id': SERVER}],
     },
     'long texts': {
         'server': {'OS-EXT-STS:task_state': 'x' * 1000, 'OS-EXT-STS:vm_state': 'active'},
         'volumeAttachments': [{'volumeId': ids.VOLUME, 'device': 'x' * 1000}],
+        'instanceActions': [{'action': 'attach_volume', 'request_id': 'x' * 1000}],
         'ports': [{
             'id': ids.PORT, 'mac_address': 'x' * 1000, 'device_id': SERVER,
             'binding:vif_type': 'ovs', 'binding:vnic_type': 'normal',
@@ -192,7 +207,10 @@ class BadAnswersTestCase(ServicesTestCase):
         for status in (204, 300, 302, 400, 401, 403, 409, 429, 500, 503):
             self.cloud.before = lambda _path, status=status: (status, {'error': {'message': 'why'}})  # type: ignore[misc]
             reasons = self.refusal().splitlines()
-            steps = 'nova: show server', 'nova: list the volumes of server', 'neutron: list the ports of server'
+            steps = (
+                *('nova: show server', 'nova: list the volumes of server', 'neutron: list the ports of server'),
+                'nova: list the actions of server',
+            )
             for reason, step in zip(reasons, steps, strict=True):
                 self.assertIn(step, reason)
                 self.assertIn(f'HTTP {status} (request req-of-the-fake)', reason)

@@ -43,6 +43,8 @@ class OpenStackTestCase(base.CloudTestCase):
     def test_options_that_do_not_suffice(self) -> None:
         for text, words in (
             ('[nova]\nauth_url = http://127.0.0.1/\n', r'\[nova\] auth_type is missing'),
+            ('[nova]\nauth_section = other\n', r'\[nova\] auth_type is missing'),
+            ('[nova]\nauth_type = nothing\n', r'\[nova\] The plugin nothing could not be found'),
             ('[neutron]\nauth_type = password\n', r'\[neutron\] .*auth_url'),
             ('[nova]\nauth_type = none\nversion = 2\nmin_version = 1\n', r'\[nova\] .*min_version'),
         ):
