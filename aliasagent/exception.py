@@ -73,6 +73,15 @@ class Unsupported(InvalidRequest):
     template = '{what} is not supported: {reason}'
 
 
+class ManagedByNova(InvalidRequest):
+    """The guest is Nova's, the option ``manage`` leaves such guests to Nova, and the request does not say ``force``."""
+
+    template = (
+        'instance {instance} is a guest of Nova, and [DEFAULT] manage = aliases leaves {action} to Nova: use Nova, or '
+        'repeat the request with force. With force, {cost}'
+    )
+
+
 class NotFound(AliasAgentError):
     """The agent could read everything, and the object does not exist."""
 

@@ -36,6 +36,10 @@ daemon-reload) ;;
     done
     cat "$HERE/log" >&2
     exit 1 ;;
+'disable --now aliasagent-compute')
+    kill "$(cat "$HERE/pid")"
+    tail --pid="$(cat "$HERE/pid")" -f /dev/null
+    rm "$HERE/pid" ;;
 *) echo "not supported: systemctl $*" >&2; exit 1 ;;
 esac
 """

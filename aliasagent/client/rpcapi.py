@@ -27,12 +27,24 @@ _SINCE = {
     ),
     **dict.fromkeys(('submit', 'list_operations'), '1.3'),
 }
+#: The version that first has a field; a message without the field needs only the version of its method.
+_FIELDS_SINCE = {'force': '1.4'}
 #: The version that first has a separate topic for calls.
 _SINCE_ALT_TOPIC = '1.3'
 
 
-def _version(method: str) -> str:
-    return _SINCE.get(method, _OLDEST)
+def _needed(method: str, arguments: Json) -> tuple[str, str]:
+    """Return what a message needs, for an error, and the oldest version that has it."""
+    given = arguments['operation']['arguments'] if method == 'submit' else arguments
+    for field, version in _FIELDS_SINCE.items():
+        if field in given:
+            return f'{method} with {field}', version
+    return method, _SINCE.get(method, _OLDEST)
+
+
+def _forced(force: bool) -> Json:
+    """Return the field ``force`` if it is set: agents before 1.4 refuse a field that they do not know."""
+    return {'force': True} if force else {}
 
 
 def _is_allowed(version: str, cap: str | None) -> bool:
@@ -71,6 +83,8 @@ class ComputeAPI:
     * 1.2 - reconcile_instance, reconcile_plan, reconcile_status, reconcile_live, reconcile_live_estimate, live_migrate,
       migration_progress, abort_migration.
     * 1.3 - submit, list_operations; calls go to the topic ``compute-alt``.
+    * 1.4 - ``force`` in attach_volume, attach_interface, attach_hostdev, reconcile_live and live_migrate. With ``manage
+      = aliases``, an agent refuses these requests in guests of Nova, unless they say ``force``.
 
     :param transport: from :func:`aliasagent.client.transport`, or a sender.
     :param host: the name of the agent (its option ``host``).
@@ -81,7 +95,7 @@ class ComputeAPI:
     """
 
     #: The version of an agent of this release. A message carries the oldest version that it needs, for older agents.
-    VERSION = '1.3'
+    VERSION = '1.4'
 
     def __init__(
         self,
@@ -102,14 +116,14 @@ class ComputeAPI:
 
     def can(self, method: str) -> bool:
         """Return whether ``version_cap`` allows a method."""
-        return _is_allowed(_version(method), self._cap)
+        return _is_allowed(_SINCE.get(method, _OLDEST), self._cap)
 
     def _cast(self, ctxt: context.RequestContext, method: str, **arguments: Any) -> None:
-        self._check(method)
+        self._check(method, arguments)
         self._sender.cast(self._request(sending.TOPIC, ctxt, method, arguments))
 
     def _call(self, ctxt: context.RequestContext, method: str, **arguments: Any) -> Any:
-        self._check(method)
+        self._check(method, arguments)
         *newer, last = (self._request(topic, ctxt, method, arguments) for topic in self._topics)
         may_have_arrived = False
         try:
@@ -122,7 +136,7 @@ class ComputeAPI:
         except self._sender.refused as error:
             if not self._sender.is_unsupported(error):
                 raise
-            raise self._too_old(method) from error
+            raise self._too_old(method, arguments) from error
         except sending.SendingError as error:
             # An agent may have had the request by the first topic before the connection broke.
             error.may_have_arrived |= may_have_arrived
@@ -131,21 +145,23 @@ class ComputeAPI:
     def _request(
         self, topic: str, ctxt: context.RequestContext, method: str, arguments: dict[str, Any]
     ) -> sending.Request:
-        return sending.Request(topic, self.host, _version(method), ctxt, method, arguments)
+        _what, version = _needed(method, arguments)
+        return sending.Request(topic, self.host, version, ctxt, method, arguments)
 
-    def _check(self, method: str) -> None:
-        if not self.can(method):
+    def _check(self, method: str, arguments: Json) -> None:
+        what, version = _needed(method, arguments)
+        if not _is_allowed(version, self._cap):
             raise exception.Unsupported(
-                what=method,
-                reason=f'it needs version {_version(method)} of the contract, and [upgrade_levels] compute allows '
-                f'none after {self._cap}',
+                what=what,
+                reason=f'it needs version {version} of the contract, and [upgrade_levels] compute allows none after '
+                f'{self._cap}',
             )
 
-    def _too_old(self, method: str) -> exception.Unsupported:
+    def _too_old(self, method: str, arguments: Json) -> exception.Unsupported:
+        what, version = _needed(method, arguments)
         return exception.Unsupported(
-            what=method,
-            reason=f'it needs version {_version(method)} of the contract, and the agent on host {self.host} is too old '
-            'for that',
+            what=what,
+            reason=f'it needs version {version} of the contract, and the agent on host {self.host} is too old for that',
         )
 
     def attach_volume(
@@ -157,6 +173,7 @@ class ComputeAPI:
         device_name: str | None = None,
         disk_bus: str | None = None,
         device_type: str = 'disk',
+        force: bool = False,
     ) -> None:
         """Attach a volume to a guest, live and persistent.
 
@@ -164,6 +181,7 @@ class ComputeAPI:
         :param device_name: ``/dev/vdb`` or the like; a free one if None.
         :param disk_bus: ``virtio``, ``scsi``, ``sata`` or ``usb``; if None, the bus of ``device_name``, or virtio.
         :param device_type: ``disk``, ``lun`` or ``cdrom``.
+        :param force: attach to a guest of Nova, too, if the agent's option ``manage`` is ``aliases``.
         """
         self._cast(
             ctxt,
@@ -174,19 +192,35 @@ class ComputeAPI:
             device_name=device_name,
             disk_bus=disk_bus,
             device_type=device_type,
+            **_forced(force),
         )
 
-    def attach_interface(self, ctxt: context.RequestContext, instance_uuid: str, port: Json) -> None:
-        """Attach a network interface for a port to a guest, live and persistent."""
-        self._cast(ctxt, 'attach_interface', instance_uuid=instance_uuid, port=port)
+    def attach_interface(
+        self, ctxt: context.RequestContext, instance_uuid: str, port: Json, force: bool = False
+    ) -> None:
+        """Attach a network interface for a port to a guest, live and persistent.
 
-    def attach_hostdev(self, ctxt: context.RequestContext, instance_uuid: str, device_id: str, hostdev: Json) -> None:
+        :param force: as for :meth:`attach_volume`.
+        """
+        self._cast(ctxt, 'attach_interface', instance_uuid=instance_uuid, port=port, **_forced(force))
+
+    def attach_hostdev(
+        self, ctxt: context.RequestContext, instance_uuid: str, device_id: str, hostdev: Json, force: bool = False
+    ) -> None:
         """Attach a device of the host to a guest, live and persistent.
 
         :param device_id: the id of the device, from which its alias is made.
         :param hostdev: ``type`` (``pci``, ``mdev``, ``usb`` or ``scsi``) and the fields of that type.
+        :param force: as for :meth:`attach_volume`.
         """
-        self._cast(ctxt, 'attach_hostdev', instance_uuid=instance_uuid, device_id=device_id, hostdev=hostdev)
+        self._cast(
+            ctxt,
+            'attach_hostdev',
+            instance_uuid=instance_uuid,
+            device_id=device_id,
+            hostdev=hostdev,
+            **_forced(force),
+        )
 
     def detach_volume(self, ctxt: context.RequestContext, instance_uuid: str, volume_id: str) -> None:
         """Detach the disk of a volume from a guest."""
@@ -228,12 +262,15 @@ class ComputeAPI:
         looks: list[Json] = self._call(ctxt, 'reconcile_status', **which)
         return looks
 
-    def reconcile_live(self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None) -> None:
+    def reconcile_live(
+        self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None, force: bool = False
+    ) -> None:
         """Save a running guest and restore it with the aliases that its devices lack. The guest is paused meanwhile.
 
         :param inventory: as for :meth:`reconcile_instance`.
+        :param force: as for :meth:`attach_volume`.
         """
-        self._cast(ctxt, 'reconcile_live', instance_uuid=instance_uuid, inventory=inventory)
+        self._cast(ctxt, 'reconcile_live', instance_uuid=instance_uuid, inventory=inventory, **_forced(force))
 
     def reconcile_live_estimate(self, ctxt: context.RequestContext, instance_uuid: str) -> Json:
         """Estimate how long :meth:`reconcile_live` would pause a guest: ``seconds``, and ``bytes`` at most."""
@@ -249,6 +286,7 @@ class ComputeAPI:
         bandwidth_mib: int | None = None,
         unsafe: bool = False,
         inventory: Json | None = None,
+        force: bool = False,
     ) -> None:
         """Migrate a running guest to another host, where its devices get the aliases that they lack here.
 
@@ -257,6 +295,7 @@ class ComputeAPI:
         :param bandwidth_mib: the limit in MiB per second.
         :param unsafe: migrate even if libvirt considers it unsafe for the guest's disks, which both hosts must have.
         :param inventory: as for :meth:`reconcile_instance`.
+        :param force: as for :meth:`attach_volume`.
         """
         self._cast(
             ctxt,
@@ -267,6 +306,7 @@ class ComputeAPI:
             bandwidth_mib=bandwidth_mib,
             unsafe=unsafe,
             inventory=inventory,
+            **_forced(force),
         )
 
     def migration_progress(self, ctxt: context.RequestContext, instance_uuid: str) -> Json | None:
@@ -330,13 +370,14 @@ class ComputeAPI:
         From then on the request survives a crash of the agent. It can overtake an earlier cast. If no answer arrives,
         retry with the same context: the agent does not run the same ``operation_id`` twice.
 
-        :param action: the name of a cast, whose arguments follow.
+        :param action: the name of a cast, whose arguments follow; ``force`` is sent only if it is true.
         :return: as :meth:`get_operation`.
         :raises InvalidInput: a field of the arguments is not valid.
         :raises ServiceBusy: too many requests wait; retry.
         :raises OperationConflict: the context's id was used for another request.
         :raises JournalError: the agent cannot write to its disk.
         """
+        arguments |= _forced(arguments.pop('force', False))
         operation = {'id': ctxt.operation_id, 'action': action, 'arguments': arguments}
         accepted: Json = self._call(ctxt, 'submit', operation=operation)
         return accepted

@@ -35,6 +35,8 @@ def _health() -> int:
     else:
         for it in found:
             print(f'{it.what:12}{it.trouble or "healthy"}')
+        if conf.CONF.manage != 'all':
+            print(f'{"manage":12}{conf.CONF.manage}: in guests of Nova, attaches, saves and migrations need --force')
     return 0 if all(it.is_healthy for it in found) else 1
 
 

@@ -47,6 +47,7 @@ from aliasagent.virt.deadlines import Deadlines
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import RetryPolicy
+from aliasagent.virt.novas import NovasGuests
 from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class ComputeService(service.Service):
             on_retry=self.metrics.unplug_retried,
             on_timeout=self.metrics.unplug_timed_out,
         )
+        novas = NovasGuests(lambda: str(conf.manage))
         self._driver = Driver(
             self._host,
             self._unplugs,
@@ -100,6 +102,7 @@ class ComputeService(service.Service):
             self._within,
             self._hints,
             dead_vlan=lambda: bool(conf.libvirt.ovs_dead_vlan),
+            novas=novas,
         )
         keep = functools.partial(hints.keep, self._journal)
         self._questions = self._make_questions()
@@ -108,7 +111,7 @@ class ComputeService(service.Service):
         )
         self._deadlines = Deadlines()
         self._arrivals = Arrivals(self._host, self._reconciler.changed, self._deadlines.call_in)
-        self._relocation = Relocation(self._host, conf.reconcile.save_directory, self._hints, keep, self._within)
+        self._relocation = Relocation(self._host, conf.reconcile.save_directory, self._hints, keep, self._within, novas)
         self._runner = Runner(
             self._journal,
             self._queues,

@@ -27,7 +27,10 @@ _CLASSES: dict[str, type[base.Device]] = {
 }
 #: Children of ``<devices>`` that are not devices.
 _NO_DEVICES = frozenset({'emulator'})
-_NOVA_PORT = re.compile(r'\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}port')
+_NOVA = r'\{http://openstack\.org/xmlns/libvirt/nova/[^}]*\}'
+_NOVA_PORT = re.compile(f'{_NOVA}port')
+#: The elements that Nova writes directly below ``<metadata>``; a copy below another client's element is not Nova's.
+_NOVA_GUEST = re.compile(f'{_NOVA}(?:instance|owner)')
 
 
 def _parse(text: str | bytes) -> xml.Element:
@@ -121,6 +124,13 @@ class Domain:
             for element in metadata.iter()
             if isinstance(element.tag, str) and _NOVA_PORT.fullmatch(element.tag)
         )
+
+    @property
+    def is_novas(self) -> bool:
+        """Return whether Nova made this guest, by the metadata."""
+        metadata = self._metadata()
+        children = () if metadata is None else xml.child_elements(metadata)
+        return any(_NOVA_GUEST.fullmatch(str(element.tag)) for element in children)
 
     def _metadata(self) -> xml.Element | None:
         if self._root is None:

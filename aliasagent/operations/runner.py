@@ -214,7 +214,7 @@ class Runner:
                 return None
 
     def _do(self, operation: Operation) -> 'futures.Future[None] | None':
-        if operation.action not in DETACHES | MOVES:
+        if operation.action not in DETACHES | MOVES and not isinstance(operation.request, Attach):
             self._begin(operation)
         for last in (False, False, True):
             try:
@@ -242,17 +242,16 @@ class Runner:
 
     def _work(self, operation: Operation) -> 'futures.Future[None] | None':
         """Run the request; return a future that is resolved at its end, or None if it has ended."""
+        # What an earlier process, or an earlier try, has begun is continued, and not decided again.
+        begin, begun_before = functools.partial(self._begin, operation), operation.state is State.RUNNING
         match operation.request:
             case Attach() as request:
-                self._driver.attach(operation.instance, request)
+                self._driver.attach(operation.instance, request, begin=begin, begun_before=begun_before)
             case Detach() as request:
                 return self._detach(operation, request.kind)
             case ReconcileInstance() as request:
                 self._reconciler.reconcile(operation.instance, inventory.records_of(request.inventory))
             case Move() as request:
-                # A move that an earlier process has started is continued, not started again.
-                begin = functools.partial(self._begin, operation)
-                begun_before = operation.state is State.RUNNING
                 self._relocation.move(operation.instance, request, begin=begin, begun_before=begun_before)
             case _:
                 raise exception.InvalidInput(field='arguments', reason='the record is not valid in this release')

@@ -17,9 +17,11 @@ from aliasagent.requests.guest import ReconcileLive
 from aliasagent.virt import migrate
 from aliasagent.virt import save_restore
 from aliasagent.virt import saved_guest
+from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Rewrite
 from aliasagent.virt.host import Host
 from aliasagent.virt.migrate import Progress
+from aliasagent.virt.novas import NovasGuests
 from aliasagent.virt.save_restore import Estimate
 
 LOG = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class Relocation:
     :param hints_of: returns the hints for a guest's devices.
     :param keep: keeps hints of an inventory about a guest's devices.
     :param within: returns the allowed destinations; called for each migration.
+    :param novas: refuses to move guests of Nova.
     """
 
     def __init__(
@@ -41,12 +44,14 @@ class Relocation:
         hints_of: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
         keep: Callable[[str, list[plan.Record]], None] = lambda _instance, _records: None,
         within: Callable[[], rules.Bounds] = rules.Bounds,
+        novas: NovasGuests | None = None,
     ) -> None:
         self._host = host
         self._directory = directory
         self._hints_of = hints_of
         self._keep = keep
         self._within = within
+        self._novas = novas or NovasGuests()
         for path in saved_guest.leftovers(directory):
             LOG.critical('A saved guest is left in %s: restore it with "virsh restore" if it has not run since', path)
 
@@ -58,7 +63,12 @@ class Relocation:
         begin: Callable[[], object] = lambda: None,
         begun_before: bool = False,
     ) -> None:
-        """Carry out a request. See :meth:`save_and_restore` and :meth:`migrate`."""
+        """Carry out a request. See :meth:`save_and_restore` and :meth:`migrate`.
+
+        :raises ManagedByNova: the guest is Nova's, and the option ``manage`` leaves its moves to Nova.
+        """
+        if not begun_before and self._novas.may_refuse(request):
+            self._novas.refuse(instance, self._guest(instance, request).definitions(), request)
         match request:
             case ReconcileLive():
                 hints = inventory.records_of(request.inventory)
@@ -67,6 +77,12 @@ class Relocation:
                 self.migrate(instance, request, begin=begin, begun_before=begun_before)
             case _:
                 raise TypeError(f'{request} is no move')
+
+    def _guest(self, instance: str, request: Move) -> Guest:
+        if isinstance(request, ReconcileLive):
+            # If the guest is gone, the error names the file with its memory.
+            return save_restore.look_up(self._host, instance, self._directory)
+        return self._host.guest(instance)
 
     def save_and_restore(
         self,

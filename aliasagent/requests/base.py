@@ -26,6 +26,8 @@ _Type = TypeVar('_Type')
 UUID = parts.string('uuid')
 DEVICE_ID = parts.string('device-id')
 INSTANCE = {'instance_uuid': UUID}
+#: The field of a :class:`Management` request, since version 1.4 of the contract.
+FORCE: parts.Schema = {'force': {'type': 'boolean'}}
 
 
 class Request(abc.ABC):
@@ -54,8 +56,22 @@ class Request(abc.ABC):
         return []
 
 
-class Attach(Request):
+class Management(Request):
+    """A request that Nova would not know of, so that ``manage = aliases`` refuses it in Nova's guests."""
+
+    #: What it costs in a guest of Nova, for the error message.
+    cost: ClassVar[str]
+    #: Whether to do it in a guest of Nova, too.
+    force: bool = False
+
+
+class Attach(Management):
     """A request that gives a guest a device."""
+
+    cost: ClassVar[str] = (
+        'Nova will not know the device, and the device is gone after the next hard reboot, stop and start, resize or '
+        'migration by Nova'
+    )
 
     @abc.abstractmethod
     def decided(self) -> differences.Decided:
@@ -81,7 +97,7 @@ class Detach(Request):
     kind: ClassVar[str | None]
 
 
-class Move(Request):
+class Move(Management):
     """A request that restores or migrates a running guest with a new definition."""
 
 
@@ -98,6 +114,11 @@ def members(one: object) -> Json:
         for field in dataclasses.fields(one)  # type: ignore[arg-type]
         if (value := getattr(one, field.name)) is not None and value != field.default
     }
+
+
+def forced(request: Management) -> Json:
+    """Return ``force`` for :meth:`Request.to_dict`: only if it is set, because older agents do not know it."""
+    return {'force': True} if request.force else {}
 
 
 def lower(text: str | None) -> str | None:

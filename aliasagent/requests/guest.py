@@ -43,16 +43,18 @@ class ReconcileLive(base.Move):
     """Save a running guest and restore it with the aliases that its devices lack."""
 
     action: ClassVar = Action.RECONCILE_LIVE
-    schema: ClassVar = parts.whole(base.INSTANCE, _INVENTORY)
+    schema: ClassVar = parts.whole(base.INSTANCE, {**_INVENTORY, **base.FORCE})
+    cost: ClassVar = 'Nova may see that the guest is down meanwhile, and switch it off'
 
     inventory: Inventory | None = None
+    force: bool = False
 
     @classmethod
     def from_dict(cls, arguments: base.Json) -> Self:
-        return cls(Inventory.of(arguments.get('inventory')))
+        return cls(Inventory.of(arguments.get('inventory')), arguments.get('force', False))
 
     def to_dict(self) -> base.Json:
-        return _given(self.inventory)
+        return _given(self.inventory) | base.forced(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,12 @@ class LiveMigrate(base.Move):
             'bandwidth_mib': parts.nullable(parts.integer(1, 2**31 - 1)),
             'unsafe': {'type': 'boolean'},
             **_INVENTORY,
+            **base.FORCE,
         },
+    )
+    cost: ClassVar = (
+        'Nova will not know where the guest is, and its next start or hard reboot runs the guest here a second time, '
+        'with the same disks'
     )
 
     #: The URI of the destination's libvirt.
@@ -79,6 +86,7 @@ class LiveMigrate(base.Move):
     #: Whether to migrate even if libvirt considers the guest's disk caches unsafe.
     unsafe: bool = False
     inventory: Inventory | None = None
+    force: bool = False
 
     @classmethod
     def from_dict(cls, arguments: base.Json) -> Self:

@@ -181,17 +181,19 @@ class AttachHostdev(base.BuiltAttach):
     """Give a guest a device of the host."""
 
     action: ClassVar = Action.ATTACH_HOSTDEV
-    schema: ClassVar = parts.whole({**base.INSTANCE, 'device_id': base.DEVICE_ID, 'hostdev': HOSTDEV})
+    schema: ClassVar = parts.whole({**base.INSTANCE, 'device_id': base.DEVICE_ID, 'hostdev': HOSTDEV}, base.FORCE)
 
     id: str
     hostdev: HostDevice
+    force: bool = False
 
     @classmethod
     def from_dict(cls, arguments: base.Json) -> Self:
-        return cls(base.normal(arguments['device_id']), host_device(arguments['hostdev']))
+        device_id, hostdev = base.normal(arguments['device_id']), host_device(arguments['hostdev'])
+        return cls(device_id, hostdev, arguments.get('force', False))
 
     def to_dict(self) -> base.Json:
-        return {'device_id': self.id, 'hostdev': self.hostdev.to_dict()}
+        return {'device_id': self.id, 'hostdev': self.hostdev.to_dict()} | base.forced(self)
 
     @property
     def device_id(self) -> str:

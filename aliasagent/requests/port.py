@@ -210,16 +210,17 @@ class AttachInterface(base.BuiltAttach):
     """Plug a network interface for a port into a guest."""
 
     action: ClassVar = Action.ATTACH_INTERFACE
-    schema: ClassVar = parts.whole({**base.INSTANCE, 'port': PORT})
+    schema: ClassVar = parts.whole({**base.INSTANCE, 'port': PORT}, base.FORCE)
 
     port: Port
+    force: bool = False
 
     @classmethod
     def from_dict(cls, arguments: base.Json) -> Self:
-        return cls(Port.from_dict(arguments['port']))
+        return cls(Port.from_dict(arguments['port']), arguments.get('force', False))
 
     def to_dict(self) -> base.Json:
-        return {'port': self.port.to_dict()}
+        return {'port': self.port.to_dict()} | base.forced(self)
 
     @property
     def device_id(self) -> str:

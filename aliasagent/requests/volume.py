@@ -161,6 +161,7 @@ class AttachVolume(base.Attach):
             'device_name': parts.nullable(parts.string('device-name')),
             'disk_bus': {'enum': [None, 'virtio', 'scsi', 'sata', 'usb']},
             'device_type': {'enum': ['disk', 'lun', 'cdrom']},
+            **base.FORCE,
         },
     )
 
@@ -171,6 +172,7 @@ class AttachVolume(base.Attach):
     #: The bus; derived from ``device_name`` if None.
     disk_bus: str | None = None
     device_type: str = 'disk'
+    force: bool = False
 
     @classmethod
     def from_dict(cls, arguments: base.Json) -> Self:

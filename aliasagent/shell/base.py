@@ -39,6 +39,10 @@ INVENTORY_HELP = (
     '{"ports": [{"id", "address"|"bridge"|"network"|"pci_slot"|"devname"|"guest_pci_slot"}], '
     '"volumes": [{"id", "target"|"source"|"serial"|"wwn"}], "hostdevs": [{"id", "hostdev"}]}'
 )
+FORCE_HELP = (
+    "do it in a guest of Nova, too, where the agent's option manage is aliases. Nova will not know of it: see "
+    '"Beside nova-compute" in the documents for what that costs'
+)
 
 
 class Text(columns.FormattableColumn[Any]):
@@ -119,6 +123,9 @@ class RequestCommand(AgentShow):
     OUTCOME: ClassVar[tuple[str, ...]] = ('error_class', 'error', 'accepted_at', 'finished_at')
     OUTCOME_COLUMNS: ClassVar[tuple[str, ...]] = (*COLUMNS, *OUTCOME)
 
+    #: Whether the command has ``--force``, because the agent may leave the request to Nova.
+    can_force: ClassVar[bool] = False
+
     #: An example of the command line, for the help.
     example: ClassVar[str] = ''
 
@@ -128,6 +135,8 @@ class RequestCommand(AgentShow):
         parser = super().get_parser(prog_name)
         parser.add_argument('guest', metavar='GUEST', help=GUEST_HELP)
         self.add_arguments(parser)
+        if self.can_force:
+            parser.add_argument('--force', action='store_true', help=FORCE_HELP)
         parser.add_argument(
             '--wait',
             nargs='?',
@@ -159,6 +168,8 @@ class RequestCommand(AgentShow):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
         method, device, arguments = self.request(parsed_args)
+        if self.can_force and parsed_args.force:
+            arguments['force'] = True
         instance_uuid = self.agent.guest_uuid(parsed_args.guest)
         if parsed_args.wait is None:
             operation_id = self.agent.send(method, instance_uuid=instance_uuid, **arguments)

@@ -32,6 +32,7 @@ class GuestMigrate(base.RequestCommand):
     disks. The agent's option [allowed] migration_hosts limits the destinations.
     """
 
+    can_force = True
     example = 'aliasagent guest migrate web1 qemu+tls://compute-2/system --wait'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

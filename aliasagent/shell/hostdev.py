@@ -13,6 +13,7 @@ class HostdevAttach(base.RequestCommand):
     The device gets the alias ua-DEVICE_ID. "aliasagent device detach GUEST DEVICE_ID" detaches it.
     """
 
+    can_force = True
     example = 'aliasagent hostdev attach web1 gpu-1 --pci 0000:06:12.5 --wait'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

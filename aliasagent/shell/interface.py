@@ -26,6 +26,7 @@ class InterfaceAttach(base.RequestCommand):
     port with --port.
     """
 
+    can_force = True
     example = 'aliasagent interface attach web1 91f04c6a-... --mac 52:54:00:12:34:56 --bridge brq7f0c2d9e-5a --wait'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

@@ -48,6 +48,7 @@ class Reconcile(base.AgentLister):
             help='make the aliases live, too: the agent saves and restores each guest, which is paused meanwhile. With '
             '--dry-run only show for how long. Requires GUEST',
         )
+        parser.add_argument('--force', action='store_true', help=f'with --live, {base.FORCE_HELP}')
         parser.add_argument('--devices', action='store_true', help='show one line per device instead of one per guest')
         parser.add_argument(
             '--inventory', metavar='JSON|@FILE', help=f'{base.INVENTORY_HELP}. Requires exactly one GUEST'
@@ -69,6 +70,8 @@ class Reconcile(base.AgentLister):
                 raise errors.BadInput('--inventory: requires exactly one GUEST')
         if parsed_args.live and not parsed_args.guests:
             raise errors.BadInput('--live: requires GUEST, because guests are paused meanwhile')
+        if parsed_args.force and not parsed_args.live:
+            raise errors.BadInput('--force: is for --live only')
         known = {guest['uuid']: guest['name'] for guest in self.agent.guests()}
         chosen = [self.agent.guest_uuid(guest) for guest in parsed_args.guests] or list(known)
         shown = []
@@ -93,7 +96,7 @@ class Reconcile(base.AgentLister):
         try:
             status = self._reconcile(instance, inventory, dry_run=parsed_args.dry_run)
             if parsed_args.live:
-                return self._reconcile_live(instance, inventory, status, dry_run=parsed_args.dry_run)
+                return self._reconcile_live(instance, inventory, status, parsed_args)
             return status
         except (errors.OperationFailed, errors.NotFound, errors.WaitTimedOut) as error:
             reason = str(error)
@@ -109,24 +112,25 @@ class Reconcile(base.AgentLister):
         return _unread(instance, reason)
 
     def _reconcile_live(
-        self, instance: str, inventory: base.Json | None, status: base.Json, *, dry_run: bool
+        self, instance: str, inventory: base.Json | None, status: base.Json, parsed_args: argparse.Namespace
     ) -> base.Json:
         """Make a guest's aliases live unless this is a dry run, and return the guest's status."""
         if status['error']:
             return status
         seconds = self.agent.reconcile_live_estimate(instance)['seconds']
         self.app.stderr.write(f'{instance} is paused for about {seconds:.0f} s\n')
-        if dry_run:
+        if parsed_args.dry_run:
             return status
-        operation = self._run('reconcile_live', instance, inventory)
+        force = {'force': True} if parsed_args.force else {}
+        operation = self._run('reconcile_live', instance, inventory, **force)
         if operation['state'] != states.SUCCEEDED:
             return {**status, 'error': f'{operation["error_class"]}: {operation["error"]}'}
         return self._reconcile(instance, inventory, dry_run=False)
 
-    def _run(self, method: str, instance: str, inventory: base.Json | None) -> base.Json:
+    def _run(self, method: str, instance: str, inventory: base.Json | None, **more: bool) -> base.Json:
         """Send a request, wait until its operation has finished, and return the operation."""
         seconds = base.WAIT_SECONDS
-        operation_id = self.agent.submit(method, seconds, instance_uuid=instance, inventory=inventory)
+        operation_id = self.agent.submit(method, seconds, instance_uuid=instance, inventory=inventory, **more)
         return self.agent.wait(operation_id, seconds)
 
     def _reconcile(self, instance: str, inventory: base.Json | None, *, dry_run: bool) -> base.Json:

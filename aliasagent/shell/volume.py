@@ -14,6 +14,7 @@ class VolumeAttach(base.RequestCommand):
     says where the volume's data is; paths are paths on the agent's host.
     """
 
+    can_force = True
     example = 'aliasagent volume attach web1 7d3c2b9e-... --file /srv/volumes/data.raw --bus scsi --wait'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

@@ -36,6 +36,7 @@ from aliasagent.virt.guest import Definitions
 from aliasagent.virt.guest import Guest
 from aliasagent.virt.guest import Side
 from aliasagent.virt.host import Host
+from aliasagent.virt.novas import NovasGuests
 from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ LOG = logging.getLogger(__name__)
 #: Hints about the guest's devices.
 Records = tuple[identity.Record, ...]
 
+#: Records the start of the work; returns whether that took so long that the guest must be read again.
+Begin = Callable[[], bool]
 #: How often an attach is tried: if the guest was changed meanwhile; or if one of several leftovers in QEMU is blocking.
 _ATTEMPTS, _ATTEMPTS_AROUND = 3, 8
 _LEFT_IN_QEMU = (
@@ -100,6 +103,7 @@ class Attacher:
     :param dead_vlan: returns whether an Open vSwitch port that names no VLAN goes into the dead VLAN; called at each
         attach.
     :param tap_exists: returns whether this host has a network interface of this name.
+    :param novas: refuses to attach to guests of Nova.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class Attacher:
         *,
         dead_vlan: Callable[[], bool],
         tap_exists: Callable[[str], bool],
+        novas: NovasGuests,
     ) -> None:
         self._host = host
         self._unplugs = unplugs
@@ -118,10 +123,14 @@ class Attacher:
         self._hints = hints
         self._dead_vlan = dead_vlan
         self._tap_exists = tap_exists
+        self._novas = novas
 
-    def attach(self, instance: str, request: Attach) -> None:
+    def attach(self, instance: str, request: Attach, *, begin: Begin, begun_before: bool) -> None:
         """Add a device to each definition that lacks it, and read it back.
 
+        :param begin: called when it is decided that the request may be done in this guest, before anything is changed.
+        :param begun_before: whether an earlier try began this, so that it is decided.
+        :raises ManagedByNova: the guest is Nova's, and lacks the device, and the option ``manage`` leaves it to Nova.
         :raises InvalidInput: the fields of the request contradict each other, or the request names something of this
             host that does not exist or may not be given to a guest.
         :raises DeviceConflict: another device has this id, or the guest has this device with other properties, or has
@@ -130,6 +139,9 @@ class Attacher:
         :raises AttachFailed: libvirt refused, or dropped the alias. Neither definition has the device then, or the
             message says what is left.
         """
+        is_open = not begun_before and self._novas.may_refuse(request)
+        if not is_open:
+            begin()
         guest, device_id = self._host.guest(instance), request.device_id
         avoid = _Avoid()
         tried = Side(0)
@@ -139,6 +151,10 @@ class Attacher:
             reading = self._read(guest, request, avoid)
             if reading.missing and refusal is not None:
                 raise refusal
+            if is_open:
+                is_open = False
+                if self._decide(request, reading, guest, begin):
+                    continue
             definitions, device, found, missing = reading.definitions, reading.device, reading.found, reading.missing
             if not missing:
                 LOG.info('Instance %s already has device %s', instance, device_id)
@@ -172,6 +188,16 @@ class Attacher:
                 self._unplugs.forget(instance, device_id)
                 return
         raise exception.AttachFailed(instance=instance, device=device_id, reason='other clients keep changing it')
+
+    def _decide(self, request: Attach, reading: _Reading, guest: Guest, begin: Begin) -> bool:
+        """Decide whether the request may be done in this guest, and record the start of the work.
+
+        :return: whether the guest must be read again.
+        :raises ManagedByNova: the guest is Nova's, and lacks the device.
+        """
+        if reading.missing:
+            self._novas.refuse(guest.uuid, reading.definitions, request)
+        return begin()
 
     def _refusal(self, request: Attach) -> exception.InvalidInput | None:
         """Return why the request may not be attached to any guest; None if it may.

@@ -24,6 +24,7 @@ from aliasagent.virt import leaving
 from aliasagent.virt import lookup
 from aliasagent.virt import taps
 from aliasagent.virt.host import Host
+from aliasagent.virt.novas import NovasGuests
 from aliasagent.virt.unplug import Unplugs
 
 LOG = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Driver:
     :param dead_vlan: returns whether an Open vSwitch port that names no VLAN goes into the dead VLAN; called at each
         attach.
     :param tap_exists: returns whether this host has a network interface of this name.
+    :param novas: refuses to attach to guests of Nova.
     """
 
     def __init__(
@@ -61,12 +63,21 @@ class Driver:
         *,
         dead_vlan: Callable[[], bool] = lambda: True,
         tap_exists: Callable[[str], bool] = taps.exists,
+        novas: NovasGuests | None = None,
     ) -> None:
         self._host = host
         self._unplugs = unplugs
         self._retry_policy = retry_policy
         self._hints = hints
-        self._attacher = attach.Attacher(host, unplugs, within, hints, dead_vlan=dead_vlan, tap_exists=tap_exists)
+        self._attacher = attach.Attacher(
+            host,
+            unplugs,
+            within,
+            hints,
+            dead_vlan=dead_vlan,
+            tap_exists=tap_exists,
+            novas=novas or NovasGuests(),
+        )
 
     def wait_connected(self, timeout: float) -> bool:
         """Wait for a lost connection to the hypervisor; return False if it is not up within ``timeout`` seconds."""
@@ -93,9 +104,16 @@ class Driver:
         """
         return inventory.entries(self._host.guest(instance).definitions(), self._hints(instance))
 
-    def attach(self, instance: str, request: Attach) -> None:
+    def attach(
+        self,
+        instance: str,
+        request: Attach,
+        *,
+        begin: attach.Begin = lambda: False,
+        begun_before: bool = False,
+    ) -> None:
         """Attach a device. See :meth:`aliasagent.virt.attach.Attacher.attach`."""
-        self._attacher.attach(instance, request)
+        self._attacher.attach(instance, request, begin=begin, begun_before=begun_before)
 
     def detach(
         self,

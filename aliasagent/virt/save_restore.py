@@ -96,7 +96,7 @@ def save_and_restore(
         unless the message names the file that its memory is in.
     """
     where = pathlib.Path(directory)
-    guest = _look_up(host, instance, where)
+    guest = look_up(host, instance, where)
     state = guest.state()
     text = guest.movable_text()
     if text is None or state not in _STATES:
@@ -147,14 +147,19 @@ def resume(host: Host, instance: str, directory: str | os.PathLike[str], rewrite
 def _expected(host: Host, instance: str, directory: pathlib.Path) -> SavedGuest:
     """Return the file that a guest may be about to be saved to."""
     # A call of an agent that was killed may still wait in libvirtd.
-    return SavedGuest.at(host, instance, directory, transient=not _look_up(host, instance, directory).is_persistent())
+    return SavedGuest.at(host, instance, directory, transient=not look_up(host, instance, directory).is_persistent())
 
 
-def _look_up(host: Host, instance: str, directory: pathlib.Path) -> Guest:
+def look_up(host: Host, instance: str, directory: str | os.PathLike[str]) -> Guest:
+    """Look up a guest that is or may have been saved.
+
+    :raises InstanceNotFound: there is no such guest.
+    :raises HypervisorError: the guest is gone, and its memory is in a file; the message names the file.
+    """
     try:
         return host.guest(instance)
     except exception.InstanceNotFound as error:
-        words = _advice_if_left(host, instance, directory)
+        words = _advice_if_left(host, instance, pathlib.Path(directory))
         if not words:
             raise
         raise exception.HypervisorError(action='save and restore', reason=f'{error}{words}') from error
@@ -268,7 +273,7 @@ def _end(host: Host, saved: SavedGuest, begun: float, states: Set[str], given: d
     :param states: the states that the guest may be in.
     """
     paused = time.monotonic() - begun
-    guest = _look_up(host, saved.instance, saved.path.parent)
+    guest = look_up(host, saved.instance, saved.path.parent)
     now, live = guest.state(), guest.live_definition()
     if live is None:
         raise exception.HypervisorError(

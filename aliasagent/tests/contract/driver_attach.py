@@ -43,6 +43,21 @@ class AttachContract(harness.DriverCase):
         first, second = self.attach_port(guest, mac), self.attach_port(guest, mac)
         self.assert_on_both(guest, first, second)
 
+    def test_a_guest_of_nova_is_left_to_nova_unless_forced(self) -> None:
+        for state in ('started', 'shut off', 'transient'):
+            guest = self.hypervisor.new_guest(state=state, metadata=harness.NOVA)
+            self.manage = 'all'
+            volume = self.attach(guest)
+            self.manage = 'aliases'
+            before = self.xml(guest)
+            for attach in (self.attach, self.attach_port):
+                refused = self.assertRaises(exception.ManagedByNova, attach, guest)
+                self.assertIn(f'instance {guest} is a guest of Nova, and [DEFAULT] manage = aliases', str(refused))
+            self.assert_untouched(guest, before)
+            self.detach(guest, volume, 'disk')
+            self.attach(guest, volume, force=True)
+            self.assertIn({volume}, self.ids(guest))
+
     def test_again_with_the_same_device_changes_nothing(self) -> None:
         guest = self.hypervisor.new_guest(state='started')
         connection, port = harness.file_connection(self.hypervisor.new_file()), self.port()

@@ -19,10 +19,13 @@ from aliasagent.tests.ids import new_mac as new_mac
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import RetryPolicy
+from aliasagent.virt.novas import NovasGuests
 from aliasagent.virt.unplug import Unplugs
 
 #: Seconds after which a test gives up on something that should happen at once.
 SOON = 60.0
+#: What Nova writes into a guest's metadata.
+NOVA = "<nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'><nova:name>web</nova:name></nova:instance>"
 
 
 class Hypervisor(Protocol):
@@ -88,6 +91,7 @@ class DriverCase:
         self.addCleanup(self.unplugs.close)
         self.within = Bounds.everything()
         self.dead_vlan = True
+        self.manage = 'all'
         self.driver = Driver(
             self.host,
             self.unplugs,
@@ -95,6 +99,7 @@ class DriverCase:
             lambda: self.within,
             dead_vlan=lambda: self.dead_vlan,
             tap_exists=lambda name: self.hypervisor.has_tap(name),
+            novas=NovasGuests(lambda: self.manage),
         )
 
     # What the tests do

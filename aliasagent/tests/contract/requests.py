@@ -16,6 +16,7 @@ def volume(
     device_name: str | None = None,
     disk_bus: str | None = None,
     device_type: str = 'disk',
+    **more: Any,
 ) -> AttachVolume:
     return AttachVolume.from_dict(
         {
@@ -24,6 +25,7 @@ def volume(
             'device_name': device_name,
             'disk_bus': disk_bus,
             'device_type': device_type,
+            **more,
         }
     )
 

@@ -27,6 +27,7 @@ from aliasagent.tests.functional import base
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import RetryPolicy
+from aliasagent.virt.novas import NovasGuests
 from aliasagent.virt.unplug import Unplugs
 
 _PCI = """
@@ -45,6 +46,7 @@ class RigCase(tests_base.TestCase):
         self.addCleanup(self.side.fake.stop)
         # Long enough for a reading of the guest on a host that is busy.
         self.retry_policy = RetryPolicy(timeout=0.3, attempts=2)
+        self.manage = 'all'
         self.start_agent()
         self.addCleanup(self.kill_agent)
 
@@ -64,13 +66,14 @@ class RigCase(tests_base.TestCase):
         def known(instance: str) -> list[Record]:
             return knowledge.of_guest(journal, instance)
 
-        driver = Driver(self.host, self.unplugs, lambda: self.retry_policy, Bounds.everything, known)
+        novas = NovasGuests(lambda: self.manage)
+        driver = Driver(self.host, self.unplugs, lambda: self.retry_policy, Bounds.everything, known, novas=novas)
         reconciler = Reconciler(
             self.host, self.queues.submit, self.queues.submit_if_idle, known, functools.partial(hints.keep, journal)
         )
         self.reconciler = reconciler
         Arrivals(self.host, reconciler.changed, lambda _seconds, look: look(), quiet=0.0)
-        relocation = Relocation(self.host, str(self.directory / 'save'))
+        relocation = Relocation(self.host, str(self.directory / 'save'), within=Bounds.everything, novas=novas)
         self.runner = Runner(
             self.journal, self.queues, driver, reconciler, relocation, reconnect_timeout=lambda: harness.SOON
         )
@@ -92,9 +95,13 @@ class RigCase(tests_base.TestCase):
 
     def ask(self, action: Action, guest: str, device: str, **arguments: Any) -> str:
         """Have something done; the operation's id."""
-        operation = Operation(harness.new_id(), action, guest, device, catalog.parse(action, arguments))
+        operation = self.operation(action, guest, device, **arguments)
         self.runner.accept(operation)
         return operation.id
+
+    def operation(self, action: Action, guest: str, device: str, **arguments: Any) -> Operation:
+        """An operation that no agent has yet."""
+        return Operation(harness.new_id(), action, guest, device, catalog.parse(action, arguments))
 
     def detach(self, guest: str, device: str) -> str:
         return self.ask(Action.DETACH, guest, device, device_id=device)

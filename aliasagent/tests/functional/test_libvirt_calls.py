@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The libvirt calls of an attach and a detach, each with its reason. The contributor's guide shows the tables."""
 
+import itertools
 import threading
 
 from aliasagent.tests.contract import harness
@@ -60,7 +61,9 @@ class CallsTest(OnFake):
         return called
 
     def test_they_are_those_of_the_tables(self) -> None:
-        for state, attach, detach in (('started', ATTACH, DETACH), ('shut off', ATTACH_SHUT_OFF, DETACH_SHUT_OFF)):
+        started, shut_off = ('started', ATTACH, DETACH), ('shut off', ATTACH_SHUT_OFF, DETACH_SHUT_OFF)
+        for manage, (state, attach, detach) in itertools.product(('all', 'aliases'), (started, shut_off)):
+            self.manage = manage
             guest, volume = self.hypervisor.new_guest(state=state), harness.new_id()
             self.calls()
             request = requests.volume(volume, harness.file_connection(self.hypervisor.new_file()), disk_bus='virtio')

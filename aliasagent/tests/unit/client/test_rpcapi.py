@@ -50,8 +50,16 @@ METHODS: dict[str, dict[str, tuple[Any, ...]]] = {
         'abort_migration': ('guest',),
     },
     '1.3': {'submit': ('detach',), 'list_operations': ()},
+    '1.4': {},
 }
 VERSIONS = tuple(METHODS)
+#: The casts that can be forced, since 1.4.
+FORCED = {
+    name: arguments
+    for names in METHODS.values()
+    for name, arguments in names.items()
+    if name in ('attach_volume', 'attach_interface', 'attach_hostdev', 'reconcile_live', 'live_migrate')
+}
 TOPICS = (rpc.TOPIC, rpc.ALT_TOPIC)
 
 
@@ -67,12 +75,15 @@ class Recorder:
     def __init__(self, version: str) -> None:
         self.target = oslo_messaging.Target(version=version)
         self.asked: list[str] = []
+        #: The messages that were received, by method.
+        self.given: dict[str, dict[str, Any]] = {}
         for method in (name for names in METHODS.values() for name in names):
             setattr(self, method, self._method(method))
 
     def _method(self, name: str) -> Any:
-        def method(_ctxt: object, **_arguments: object) -> None:
+        def method(_ctxt: object, **arguments: object) -> None:
             self.asked.append(name)
+            self.given[name] = arguments
 
         return oslo_messaging.expose(method)
 
@@ -117,8 +128,8 @@ class VersionsCase(base.TestCase):
 
     def test_a_client_that_is_pinned_asks_agents_of_that_version_for_what_they_know(self) -> None:
         for number, cap in enumerate(VERSIONS):
-            # the topic for calls came with the last version
-            recorder = self.agent(cap, TOPICS if cap == '1.3' else (rpc.TOPIC,))
+            # the topic for calls came with 1.3
+            recorder = self.agent(cap, TOPICS if cap >= '1.3' else (rpc.TOPIC,))
             api = self.api(cap, cap)
             known = {name: it for version in VERSIONS[: number + 1] for name, it in METHODS[version].items()}
             later = {name: it for version in VERSIONS[number + 1 :] for name, it in METHODS[version].items()}
@@ -136,12 +147,47 @@ class VersionsCase(base.TestCase):
             api.list_instances(RequestContext())
             self.assertEqual(set(known), set(recorder.asked))
 
-    def test_a_newer_agent_does_what_an_older_client_asks(self) -> None:
+    def test_what_is_not_forced_is_a_message_of_before(self) -> None:
+        recorder = self.agent('1.3')
+        api = self.api('1.3', '1.3')
+        for method, arguments in FORCED.items():
+            getattr(api, method)(RequestContext(), *arguments, force=False)
+            api.submit(RequestContext(), method, force=False)
+            self.assertEqual({}, recorder.given['submit']['operation']['arguments'])
+        self.wait_for(lambda: set(FORCED) <= set(recorder.given), 'all of them')
+        for method in FORCED:
+            self.assertNotIn('force', recorder.given[method])
+
+    def test_what_is_forced_is_for_agents_that_know_it(self) -> None:
         recorder = self.agent('1.4')
-        for cap in (None, '1.3', '1.4', '1.5'):
+        older, newer = self.api('1.4', '1.3'), self.api('1.4', '1.4')
+        for method, arguments in FORCED.items():
+            for sent, them in ((method, arguments), ('submit', (method,))):
+                error = self.assertRaises(
+                    exception.Unsupported, getattr(older, sent), RequestContext(), *them, force=True
+                )
+                self.assertIn(f'{sent} with force is not supported: it needs version 1.4 of the contract', str(error))
+                self.assertEqual({}, recorder.given)
+                getattr(newer, sent)(RequestContext(), *them, force=True)
+                self.wait_for(lambda: recorder.given, sent)
+                (given,) = recorder.given.values()
+                self.assertIs(True, given.get('operation', {}).get('arguments', given)['force'])
+                recorder.given.clear()
+        self.assertEqual(2 * len(FORCED), len(recorder.asked))
+
+    def test_an_agent_that_does_not_know_force_is_said_to_be_older(self) -> None:
+        recorder = self.agent('1.3')
+        api = self.api('1.3')
+        error = self.assertRaises(exception.Unsupported, api.submit, RequestContext(), 'attach_hostdev', force=True)
+        self.assertIn('submit with force is not supported: it needs version 1.4 of the contract, and the', str(error))
+        self.assertEqual([], recorder.asked)
+
+    def test_a_newer_agent_does_what_an_older_client_asks(self) -> None:
+        recorder = self.agent('1.5')
+        for cap in (None, '1.3', '1.4', '1.5', '1.6'):
             recorder.asked.clear()
             for methods in METHODS.values():
-                self.ask(self.api('1.4', cap), methods)
+                self.ask(self.api('1.5', cap), methods)
             everything = {name for names in METHODS.values() for name in names}
             self.wait_for(lambda: set(recorder.asked) == everything, 'all of it')  # noqa: B023
 

@@ -115,6 +115,7 @@ HARMLESS: dict[str, str] = {
     'hostdev.model': _CHOICE,
     'bandwidth_mib': _LIMIT,
     'unsafe': 'whether libvirt looks at the caches of disks that the guest has',
+    'force': "whether a guest of Nova's may be changed, too",
     'inventory': 'what is compared with devices that a guest has, and opened by nobody',
     'states': _QUESTION,
     'since': _QUESTION,

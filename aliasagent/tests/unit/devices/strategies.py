@@ -133,6 +133,34 @@ def other_devices(draw: st.DrawFn) -> xml.Element:
 devices = st.one_of(disks(), interfaces(), hostdevs(), other_devices())
 
 
+#: Nova's, and what may be taken for it.
+_NOVAS = (NOVA, NOVA.replace('1.1', '2.7'))
+_SIMILAR = ('', 'urn:openstack', NOVA.removesuffix('/1.1'))
+
+
+@st.composite
+def metadata(draw: st.DrawFn) -> tuple[xml.Element, bool]:
+    """The metadata of a guest, with anything in them, and whether Nova wrote some of them."""
+    made = etree.Element('metadata', draw(attributes), nsmap=PREFIXES)
+    made.text = draw(st.none() | texts)
+    is_novas = False
+    for child in draw(st.lists(st.one_of(comments(), instructions(), elements(1), elements(1)), max_size=4)):
+        child.tail = draw(st.none() | texts)
+        kind = draw(st.sampled_from(['as it is', 'named', 'below another']))
+        if kind == 'named' and isinstance(child.tag, str):
+            namespace = draw(st.sampled_from(_NOVAS + _SIMILAR))
+            name = draw(st.sampled_from(['instance', 'owner', 'instances', 'port']))
+            child.tag = str(etree.QName(namespace or None, name))
+            is_novas |= namespace in _NOVAS and name in ('instance', 'owner')
+        elif kind == 'below another':
+            copy = etree.SubElement(made, f'{{{VENDOR}}}copy')
+            copy.append(child)
+            etree.SubElement(copy, f'{{{NOVA}}}instance')
+            continue
+        made.append(child)
+    return made, is_novas
+
+
 @st.composite
 def domains(draw: st.DrawFn) -> xml.Element:
     """A definition of any devices, with anything between them."""

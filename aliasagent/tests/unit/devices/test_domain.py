@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest's definition and its devices."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
@@ -80,6 +82,38 @@ class DomainTestCase(base.TestCase):
                 f"<o:port xmlns:o='urn:other' uuid='jkl'/></metadata></domain>"
             )
             self.assertEqual({'abc', 'def'}, Domain.parse(text).ports())
+
+    def test_a_guest_is_novas_by_what_nova_wrote_into_its_metadata(self) -> None:
+        nova = 'http://openstack.org/xmlns/libvirt/nova/'
+        for version, element in itertools.product(('1.0', '1.1', '1.2', '2'), ('instance', 'owner')):
+            for written in (
+                f"<nova:{element} xmlns:nova='{nova}{version}'/>",
+                f"<{element} xmlns='{nova}{version}'>text</{element}>",
+                f"<a:o xmlns:a='urn:a'/><!-- c --><?p i?>x<n:{element} xmlns:n='{nova}{version}'><n:x/></n:{element}>",
+            ):
+                text = f'<domain><metadata>{written}</metadata><devices/></domain>'
+                self.assertTrue(Domain.parse(text).is_novas, text)
+
+    def test_other_metadata_make_no_guest_novas(self) -> None:
+        nova = "xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'"
+        for written in (
+            '<metadata/>',
+            '<metadata><instance/><owner/></metadata>',
+            "<metadata><nova:instance xmlns:nova='urn:nova'/></metadata>",
+            "<metadata><nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova'/></metadata>",
+            "<metadata><nova:instance xmlns:nova='http://example.org/http://openstack.org/xmlns/libvirt/nova/1.1'/></metadata>",
+            f'<metadata><nova:ports {nova}/><nova:instances {nova}/></metadata>',
+            f'<metadata><!-- <nova:instance {nova}/> --></metadata>',
+            f'<metadata><?nova <nova:instance {nova}/> ?></metadata>',
+            f'<metadata><a:note {nova} xmlns:a="urn:a"><![CDATA[<nova:instance/>]]></a:note></metadata>',
+            f'<metadata><a:was {nova} xmlns:a="urn:a"><nova:instance/></a:was></metadata>',
+            f'<metadata><a:instance {nova} xmlns:a="urn:a" nova:instance="x"/></metadata>',
+            f'<nova:instance {nova}/>',
+            f'<devices><nova:instance {nova}/></devices>',
+            f'<description>&lt;metadata&gt;&lt;nova:instance {nova}/&gt;&lt;/metadata&gt;</description>',
+            '<sysinfo><system><entry name="product">OpenStack Nova</entry></system></sysinfo>',
+        ):
+            self.assertFalse(Domain.parse(f'<domain>{written}</domain>').is_novas, written)
 
     def test_without_aliases_shows_every_other_difference(self) -> None:
         domain = Domain.parse("<domain><devices><rng><alias name='rng0'/></rng></devices></domain>")

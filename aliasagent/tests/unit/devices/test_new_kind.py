@@ -60,13 +60,15 @@ class AttachShare(requests.BuiltAttach):
             'path': parts.string('absolute-path'),
             'tag': parts.string('name'),
         },
-        {'access_mode': {'enum': [None, 'rw', 'ro']}},
+        {'access_mode': {'enum': [None, 'rw', 'ro']}, **requests.FORCE},
     )
 
     share_id: str
     path: str
     tag: str
     access_mode: str | None = None
+    #: Attach it to a guest of Nova, too.
+    force: bool = False
 
     @classmethod
     def from_dict(cls, arguments: requests.Json) -> Self:

@@ -15,6 +15,9 @@ from aliasagent.devices import base as devices_base
 from aliasagent.devices import disk
 from aliasagent.devices import domain
 from aliasagent.devices import xml
+from aliasagent.operations.model import ATTACHES
+from aliasagent.operations.model import MOVES
+from aliasagent.requests import base as requests_base
 from aliasagent.requests import catalog
 from aliasagent.requests import sources
 from aliasagent.requests.hostdev import AttachHostdev
@@ -69,6 +72,31 @@ class KeptTestCase(base.TestCase):
         self.assertNotIn(golden.PLAINTEXT, json.dumps(kept))
         # Earlier releases kept what says nothing, and members that are of no use, too.
         self.assertEqual(request, catalog.parse(action, {**message, 'something_else': None}))
+        if issubclass(catalog.TYPES[action], requests_base.Management):
+            self.check_force(action, message)
+
+    def check_force(self, action: Action, message: Json) -> None:
+        """It is kept if it is true, and otherwise not sent to agents that do not know it."""
+        plain, refused = (catalog.parse(action, {**message, **force}) for force in ({}, {'force': False}))
+        self.assertEqual(plain, refused)
+        self.assertNotIn('force', plain.to_dict())
+        forced = catalog.parse(action, {**message, 'force': True})
+        contract.validate(action, {'instance_uuid': golden.DEVICE, **forced.to_dict()})
+        self.assertEqual({**plain.to_dict(), 'force': True}, forced.to_dict())
+        self.assertNotEqual(plain, forced)
+        self.assertEqual(forced, catalog.parse(action, forced.to_dict()))
+
+    def test_what_nova_would_not_know_of_can_be_forced(self) -> None:
+        for action, kind in catalog.TYPES.items():
+            is_left = issubclass(kind, requests_base.Management)
+            self.assertEqual(action in ATTACHES | MOVES, is_left)
+            self.assertEqual(is_left, 'force' in kind.schema['properties'])
+            if issubclass(kind, requests_base.Management):
+                self.assertIn('Nova', kind.cost)
+
+    def test_moves(self) -> None:
+        self.check_force(Action.RECONCILE_LIVE, {})
+        self.check_force(Action.LIVE_MIGRATE, {'dest_uri': 'qemu+tls://there/system'})
 
     @given(requests.volumes())
     def test_volumes(self, request: Json) -> None:

@@ -101,6 +101,17 @@ class TextTestCase(base.TestCase):
         assume(dump.is_whole(written))
         self.assert_same(written, lambda domain: [identity.find(domain, device_id, claim, records)])
 
+    @given(strategies.domains(), strategies.metadata())
+    def test_whose_the_guest_is(self, root: xml.Element, metadata: tuple[xml.Element, bool]) -> None:
+        element, is_novas = metadata
+        old = root.find('metadata')
+        assert old is not None
+        root.replace(old, element)
+        self.assertIs(is_novas, Domain(root).is_novas)
+        written = whole(root)
+        assume(dump.is_whole(written))
+        self.assertIs(is_novas, Domain.read(written).is_novas, written)
+
     @given(strategies.domains())
     def test_devices_without_user_alias(self, root: xml.Element) -> None:
         written = whole(root)

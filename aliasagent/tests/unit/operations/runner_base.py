@@ -45,6 +45,8 @@ class StubDriver:
         #: What each detach finds, and what it was told that an earlier one had found.
         self.found = FOUND
         self.told: list[DeviceFingerprint | None] = []
+        #: Of each attach, whether an earlier try has begun it.
+        self.begun_before: list[bool] = []
 
     def wait_connected(self, timeout: float) -> bool:
         self.waited.append(timeout)
@@ -64,7 +66,9 @@ class StubDriver:
             raise self.answer
         return self.answer
 
-    def attach(self, instance: str, request: Request) -> Any:
+    def attach(self, instance: str, request: Request, *, begin: Callable[[], bool], begun_before: bool) -> Any:
+        self.begun_before.append(begun_before)
+        begin()
         return self._do('attach', instance, request)
 
     def detach(

@@ -37,6 +37,18 @@ class HypervisorAwayTestCase(RunnerTestCase):
         self.assertEqual(3, len(self.driver.asked))
         self.assertEqual([0.5, 0.5], [round(seconds, 1) for seconds in self.driver.waited])
 
+    def test_an_attach_that_was_begun_is_not_decided_again(self) -> None:
+        self.driver.first = [self.away]
+        self.runner.accept(operation('one', Action.ATTACH_VOLUME))
+        self.assert_outcome(State.SUCCEEDED)
+        begun = operation('two', Action.ATTACH_VOLUME)
+        self.journal.accept(begun)
+        self.journal.start('two')
+        self.runner.recover()
+        self.assert_outcome(State.SUCCEEDED, operation_id='two')
+        self.assertEqual([False, True, True], self.driver.begun_before)
+        self.assertEqual([1, 2], [self.journal.get(name).attempts for name in ('one', 'two')])
+
     def test_it_does_not(self) -> None:
         self.driver.answer, self.driver.connects = self.away, False
         self.runner.accept(operation('one'))

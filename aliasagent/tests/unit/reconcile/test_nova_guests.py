@@ -43,6 +43,10 @@ class NovaGuestsTestCase(base.TestCase):
                     self.assertTrue(one['contradicted'] or not one['documented'] or device.is_claimed, words)
         self.assertEqual((43, 116), (count, given))
 
+    def test_each_is_novas(self) -> None:
+        for path, _truth in definitions():
+            self.assertTrue(Domain.read(path.read_text()).is_novas, str(path))
+
     def test_what_contradicts_itself_is_a_conflict(self) -> None:
         conflicts = 0
         for path, truth in definitions():

@@ -87,6 +87,14 @@ class ReconcileTestCase(base.ShellTestCase):
         methods = ('reconcile_instance', 'reconcile_live', 'reconcile_instance')
         self.assertEqual([(method, arguments) for method in methods], api.casts)
 
+    def test_only_the_live_part_is_forced(self) -> None:
+        api = ReconcilingAPI('succeeded')
+        self.assertEqual(0, self.run_command('reconcile', 'web1', '--live', '--force', api=api).code)
+        forced = [(method, arguments.get('force')) for method, arguments in api.casts]
+        self.assertEqual([('reconcile_instance', None), ('reconcile_live', True), ('reconcile_instance', None)], forced)
+        refused = self.run_command('reconcile', 'web1', '--force', api=api)
+        self.assertEqual((2, '--force: is for --live only\n'), (refused.code, refused.stderr))
+
     def test_a_migration_takes_an_inventory(self) -> None:
         api = ReconcilingAPI()
         inventory = f'{{"ports": [{{"id": "{base.PORT}", "address": "{base.MAC}"}}]}}'

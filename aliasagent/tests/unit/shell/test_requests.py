@@ -130,6 +130,18 @@ class SendTestCase(base.ShellTestCase):
             expected = {'instance_uuid': base.WEB, 'device_id': 'gpu-1', 'hostdev': hostdev}
             self.assertEqual(('attach_hostdev', expected), sent)
 
+    def test_force(self) -> None:
+        nic = ('--mac', base.MAC, '--bridge', 'br0')
+        for method, argv in (
+            ('attach_volume', ATTACH_FILE),
+            ('attach_interface', ('interface', 'attach', base.WEB, base.PORT, *nic)),
+            ('attach_hostdev', ('hostdev', 'attach', base.WEB, 'gpu-1', '--pci', '0000:06:12.5')),
+            ('live_migrate', ('guest', 'migrate', base.WEB, 'qemu+tls://there/system')),
+        ):
+            without, forced = self.sent(*argv), self.sent(*argv, '--force')
+            self.assertEqual((method, {**without[1], 'force': True}), forced)
+            self.assertNotIn('force', without[1])
+
     def test_interface_detach(self) -> None:
         sent = self.sent('interface', 'detach', base.WEB, base.PORT)
         self.assertEqual(('detach_interface', {'instance_uuid': base.WEB, 'port_id': base.PORT}), sent)
@@ -216,6 +228,17 @@ class BadInputTestCase(base.ShellTestCase):
         result = self.run_command(*ATTACH_FILE, '--wait', '-f', 'json', api=api)
         self.assertEqual((0, 'succeeded'), (result.code, result.json['state']))
         self.assertEqual(['attach_volume'], [method for method, _arguments in api.casts])
+
+    def test_a_detach_is_never_forced(self) -> None:
+        for kind in ('volume', 'interface', 'device'):
+            self.assertIn('--force', self.refused(kind, 'detach', base.WEB, base.VOLUME, '--force'))
+
+    def test_an_agent_that_is_too_old_to_be_forced(self) -> None:
+        api = base.FakeComputeAPI()
+        api.error = exception.Unsupported(what='attach_volume with force', reason='the agent is too old for that')
+        result = self.run_command(*ATTACH_FILE, '--force', api=api)
+        self.assertEqual(2, result.code)
+        self.assertIn('attach_volume with force is not supported', result.stderr)
 
     def test_wait_eats_the_guest(self) -> None:
         said = self.refused('volume', 'detach', '--wait', 'web1', base.VOLUME)
