@@ -37,7 +37,8 @@ def port_of(entry: Mapping[str, Any]) -> Port | None:
     # The interface of a macvtap port does not name the function.
     is_passed = entry['binding:vnic_type'] in ('direct', 'direct-physical')
     slot = (entry.get('binding:profile') or {}).get('pci_slot') if is_passed else None
-    return Port(reading.uuid(entry['id']), reading.text(entry['mac_address']), slot and reading.text(slot))
+    pci_slot = None if slot is None else reading.text(slot)
+    return Port(reading.uuid(entry['id']), reading.text(entry['mac_address']), pci_slot)
 
 
 class Ports:
