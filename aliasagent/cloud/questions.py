@@ -14,9 +14,11 @@ from collections.abc import Callable
 from aliasagent.cloud import inventory
 from aliasagent.cloud.circuit import Circuit
 from aliasagent.cloud.ports import Ports
+from aliasagent.cloud.servers import Server
 from aliasagent.cloud.servers import Servers
 from aliasagent.cloud.service import CloudError
 from aliasagent.devices.identity import Record
+from aliasagent.trouble import Trouble
 
 LOG = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ class Questions:
         self._pace = pace
         self._clock = clock
         self._circuit = circuit or Circuit(clock)
+        self._other_host = Trouble()
         self._changed = threading.Condition()
         self._questions: dict[str, _Question] = {}
         self._is_closed = False
@@ -197,7 +200,7 @@ class Questions:
         if before is None:
             return _NoAnswer('Nova does not have it', self._pace.keep)
         if self._host not in before.hosts:
-            return _NoAnswer(f'Nova has it on {"/".join(sorted(before.hosts)) or "a hidden host"}', self._pace.keep)
+            return self._elsewhere(instance, before)
         attachments = self._servers.attachments(instance)
         ports = self._ports.of_server(instance) if self._ports is not None else []
         # Last, to notice also what began meanwhile.
@@ -205,6 +208,20 @@ class Questions:
         if attachments is None or is_changing or not before.is_quiet or self._servers.get(instance) != before:
             return _NoAnswer('Nova is at work on it', self._pace.retry)
         return inventory.records(inventory.make(attachments, ports))
+
+    def _elsewhere(self, instance: str, server: Server) -> _NoAnswer:
+        """Note that Nova has a guest on another host."""
+        where = '/'.join(sorted(server.hosts)) or 'a host that it hides from this user'
+        # Once: a guest that was evacuated may stay defined here. A wrong name of this host makes all answers useless.
+        if self._other_host.is_new(where):
+            LOG.warning(
+                'Instance %s: Nova has it on %s, not on %s, so its answer is not used; if that is this host, set '
+                '[nova] host',
+                instance,
+                where,
+                self._host,
+            )
+        return _NoAnswer(f'Nova has it on {where}', self._pace.keep)
 
     def _end(self, question: _Question, seconds: float) -> None:
         """Ask nothing about this definition of a guest for a while."""

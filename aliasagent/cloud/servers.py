@@ -67,7 +67,9 @@ def attachments_of(answer: Mapping[str, Any]) -> list[VolumeAttachment]:
     if not isinstance(entries, list):
         raise TypeError('volumeAttachments is no list')
     return [
-        VolumeAttachment(reading.uuid(it['volumeId']), None if it.get('device') is None else reading.text(it['device']))
+        VolumeAttachment(
+            reading.uuid(it['volumeId']), None if it.get('device') in (None, '') else reading.text(it['device'])
+        )
         for it in entries
     ]
 

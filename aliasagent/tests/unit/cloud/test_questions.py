@@ -114,6 +114,8 @@ class QuestionsTestCase(base.CloudTestCase):
         questions.records(last, SEEN)
         self.wait_for(lambda: self.answered, 'an answer')
         self.assertEqual([last], self.answered)
+        for where in ('compute-2', 'a host that it hides from this user'):
+            self.assertEqual(1, self.log.output.count(f'Nova has it on {where}, not on compute-1'))
         # One answer is enough: a server of another cloud is not asked about again.
         count = len(self.cloud.asked)
         questions.records(unknown, SEEN)

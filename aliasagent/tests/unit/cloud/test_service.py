@@ -74,6 +74,8 @@ class AnswersTestCase(ServicesTestCase):
         more = {'attachment_id': ids.new_id(), 'bdm_uuid': ids.new_id(), 'tag': None, 'delete_on_termination': False}
         self.cloud.volumes[SERVER] = [{'volumeId': ids.VOLUME, 'device': None, 'serverId': SERVER, **more}]
         self.assertEqual([VolumeAttachment(ids.VOLUME, None)], self.servers.attachments(SERVER))
+        self.cloud.volumes[SERVER][0]['device'] = ''
+        self.assertEqual([VolumeAttachment(ids.VOLUME, None)], self.servers.attachments(SERVER))
         del self.cloud.volumes[SERVER][0]['device']
         self.assertEqual([VolumeAttachment(ids.VOLUME, None)], self.servers.attachments(SERVER))
 
