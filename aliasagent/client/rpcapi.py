@@ -255,8 +255,9 @@ class ComputeAPI:
         """Return the last reconcile status of all guests, or of one.
 
         Each entry has ``instance``, ``name``, ``aliased`` and ``remaining`` (numbers of devices), ``pending`` (aliases
-        that the running guest does not have yet), ``error``, and ``devices``, each with ``device``, ``outcome`` (a
-        :class:`aliasagent.reconcile.plan.Outcome`), ``reason`` (libvirt's error, if libvirt refused) and ``alias``.
+        that the running guest does not have yet), ``error``, ``nova`` (whether Nova made the guest; agents of 1.4 or
+        later), and ``devices``, each with ``device``, ``outcome`` (a :class:`aliasagent.reconcile.plan.Outcome`),
+        ``reason`` (libvirt's error, if libvirt refused) and ``alias``.
         """
         which = {} if instance_uuid is None else {'instance_uuid': instance_uuid}
         looks: list[Json] = self._call(ctxt, 'reconcile_status', **which)

@@ -252,6 +252,7 @@ def _status_json(instance: str, status: GuestStatus) -> Json:
         'remaining': status.report.remaining,
         'pending': status.report.pending,
         'error': status.error,
+        'nova': status.report.is_novas,
         'devices': [
             {
                 'device': step.device,

@@ -65,6 +65,8 @@ class Report:
     seen: bytes = b''
     #: Hints that keep this request's inventory for later requests.
     settled: list[plan.Record] = dataclasses.field(default_factory=list)
+    #: Whether Nova made the guest.
+    is_novas: bool = False
 
     @property
     def aliased(self) -> int:
@@ -283,7 +285,9 @@ def _of_transient(guest: Guest, records: Iterable[plan.Record]) -> Report:
     steps = [_as_transient(step) for step in plan.plan(definition, records)]
     _log(guest, steps)
     lacking = [step.alias for step in steps if step.outcome is plan.Outcome.TRANSIENT and step.alias is not None]
-    return Report([_status(step) for step in steps], [], lacking, _digest(None, live), plan.settled(definition, steps))
+    settled = plan.settled(definition, steps)
+    seen = _digest(None, live)
+    return Report([_status(step) for step in steps], [], lacking, seen, settled, definition.is_novas)
 
 
 def _as_transient(step: plan.Step, why: str = '') -> plan.Step:
@@ -338,7 +342,8 @@ def _report(
     _log(guest, steps)
     # A device that still gets its alias was left because another client kept changing the definition, or overwrote it.
     left = any(step.outcome is plan.Outcome.GETS_ALIAS for step in steps)
-    return Report([_status(step) for step in steps], given, pending, b'' if left else _digest(text, live), settled)
+    seen = b'' if left else _digest(text, live)
+    return Report([_status(step) for step in steps], given, pending, seen, settled, definition.is_novas)
 
 
 def _status(step: plan.Step) -> DeviceStatus:

@@ -4,6 +4,7 @@
 import abc
 import argparse
 import json
+import logging
 import pathlib
 import sys
 from collections.abc import Iterable
@@ -24,6 +25,8 @@ from aliasagent.shell import states
 if TYPE_CHECKING:
     # Loaded when a command talks to an agent, and not before.
     from aliasagent.shell.remote import agent
+
+LOG = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
@@ -152,6 +155,9 @@ class RequestCommand(AgentShow):
     def get_epilog(self) -> str:
         return f'Example: {self.example}' if self.example else super().get_epilog()
 
+    def succeeded(self, instance_uuid: str, device: str) -> None:
+        """Tell the user what else is to be done after the operation has succeeded."""
+
     @abc.abstractmethod
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments after GUEST."""
@@ -179,7 +185,9 @@ class RequestCommand(AgentShow):
         if parsed_args.wait is not None:
             operation = self._wait(operation_id, instance_uuid, parsed_args.wait)
             shown |= {name: operation[name] for name in ('state', *self.OUTCOME)}
-            if operation['state'] != states.SUCCEEDED:
+            if operation['state'] == states.SUCCEEDED:
+                self.succeeded(instance_uuid, device)
+            else:
                 self._failure = errors.OperationFailed(f'{operation["error_class"]}: {operation["error"]}')
         names = self.columns_for(parsed_args)
         return names, tuple(Text(shown[name]) for name in names)
@@ -218,6 +226,26 @@ class RequestCommand(AgentShow):
         if self._failure is not None:
             raise self._failure
         return code
+
+
+class DetachCommand(RequestCommand):
+    """A command that detaches a device."""
+
+    #: How the same is asked of Nova.
+    in_nova: ClassVar[str]
+
+    def succeeded(self, instance_uuid: str, device: str) -> None:
+        try:
+            is_novas = self.agent.reconcile_status(instance_uuid).get('nova', False)
+        except errors.ShellError as error:
+            # The device is detached all the same.
+            LOG.warning('cannot tell whether the guest is one of Nova: %s', error)
+            return
+        if is_novas:
+            repeat = self.in_nova.format(guest=instance_uuid, device=device)
+            self.app.stderr.write(
+                f'The guest is one of Nova. If Nova still lists the device, repeat the detach there: {repeat}\n'
+            )
 
 
 def json_argument(option: str, text: str) -> Json:

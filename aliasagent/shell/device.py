@@ -33,8 +33,10 @@ class DeviceList(base.AgentLister):
         return [device for device in devices if parsed_args.kind is None or device['kind'] in parsed_args.kind]
 
 
-class DeviceDetach(base.RequestCommand):
+class DeviceDetach(base.DetachCommand):
     """Detach a device of any kind from a guest, by its id."""
+
+    in_nova = 'openstack server remove volume (or port) {guest} {device}'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('device', metavar='DEVICE_ID', help='the id that "aliasagent device list" shows')

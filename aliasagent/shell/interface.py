@@ -60,8 +60,10 @@ class InterfaceAttach(base.RequestCommand):
         return 'attach_interface', parsed_args.port_id, {'port': _port(parsed_args)}
 
 
-class InterfaceDetach(base.RequestCommand):
+class InterfaceDetach(base.DetachCommand):
     """Detach the interface of a port from a guest."""
+
+    in_nova = 'openstack server remove port {guest} {device}'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('port_id', metavar='PORT_ID', help="the port's id, a UUID in most clouds")

@@ -54,8 +54,10 @@ class VolumeAttach(base.RequestCommand):
         )
 
 
-class VolumeDetach(base.RequestCommand):
+class VolumeDetach(base.DetachCommand):
     """Detach the disk of a volume from a guest."""
+
+    in_nova = 'openstack server remove volume {guest} {device}'
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('volume', metavar='VOLUME_ID', help="the volume's id, a UUID in most clouds")

@@ -236,6 +236,14 @@ class AgentContract(AgentCase):
         failed = self.done('reconcile_instance', guest, bad)
         self.assert_failed(failed, 'InvalidInput', 'inventory.volumes.0.target')
 
+    def test_whether_nova_made_the_guest(self) -> None:
+        for state in ('shut off', 'transient'):
+            for metadata in ('', harness.NOVA):
+                guest = self.hypervisor.new_guest(state=state, metadata=metadata)
+                self.assert_succeeded(self.done('reconcile_instance', guest))
+                (seen,) = self.api().reconcile_status(RequestContext(), guest)
+                self.assertEqual(bool(metadata), seen['nova'])
+
     def test_a_running_guest_gets_its_aliases_on_the_operators_word(self) -> None:
         guest, volume = self.hypervisor.new_guest(state='started'), harness.new_id()
         disk = harness.disk_xml(self.hypervisor.new_file(), 'sdb', serial=volume)

@@ -65,6 +65,10 @@ class FakeComputeAPI:
         nameless = {'id': None, 'kind': 'interface', 'alias': None, 'target': 'vnet0'}
         return [{**device, 'live': True, 'persistent': False} for device in (named, nameless)]
 
+    def reconcile_status(self, _ctxt: context.RequestContext, instance_uuid: str) -> list[dict[str, Any]]:
+        self._fail()
+        return [{'instance': instance_uuid, 'nova': False}]
+
     def get_operation(self, _ctxt: context.RequestContext, operation_id: str) -> dict[str, Any]:
         self.asked.append(operation_id)
         self._fail()

@@ -255,6 +255,33 @@ class WaitTestCase(base.ShellTestCase):
         self.assertEqual({api.contexts[0].operation_id}, set(api.asked))
         self.assertEqual(4, len(api.asked))
 
+    def test_what_is_to_be_repeated_in_nova(self) -> None:
+        """After a detach from a guest of Nova, which still has the device in its database."""
+
+        def said(*argv: str, status: object, outcome: str = 'succeeded') -> str:
+            def reconcile_status(*_arguments: object) -> list[dict[str, object]]:
+                if isinstance(status, Exception):
+                    raise status
+                return [{'nova': status}] if status is not None else []
+
+            api = base.FakeComputeAPI(outcome)
+            api.reconcile_status = reconcile_status  # type: ignore[method-assign,assignment]
+            result = self.run_command(*argv, '-f', 'json', '--wait', api=api)
+            self.assertEqual(outcome, result.json['state'])
+            return result.stderr
+
+        volume = ('volume', 'detach', base.WEB, base.VOLUME)
+        self.assertIn(f'openstack server remove volume {base.WEB} {base.VOLUME}\n', said(*volume, status=True))
+        port = said('interface', 'detach', base.WEB, base.PORT, status=True)
+        self.assertIn(f'openstack server remove port {base.WEB} {base.PORT}\n', port)
+        self.assertIn('openstack server remove', said('device', 'detach', base.WEB, 'any', status=True))
+        self.assertEqual('', said(*volume, status=False))
+        self.assertEqual('', said(*ATTACH_FILE, status=True))
+        self.assertNotIn('openstack', said(*volume, status=True, outcome='failed'))
+        # It is detached, whatever becomes of the question after it.
+        self.assertIn('cannot tell whether', said(*volume, status=None))
+        self.assertIn('cannot tell whether', said(*volume, status=sending.NoAnswer('gone')))
+
     def test_failed(self) -> None:
         result = self.run_command(*ATTACH_FILE, '-f', 'json', '--wait', api=base.FakeComputeAPI('running', 'failed'))
         self.assertEqual(1, result.code)
