@@ -92,12 +92,10 @@ def _others(known: list[_Known], told: set[Record]) -> list[Record]:
     """Return the hints for ports that fit one device, which no other hint fits and no evidence contradicts."""
     at = [(it, [one for one in known if it.fits(one.device)]) for it in told]
     placed = [(it, found[0]) for it, found in at if len(found) == 1]
-    ambiguous = {it.device_id for it, found in at if len(found) > 1}
     return [
         it
         for it, one in placed
-        if it.device_id not in ambiguous
-        and {one.device} == {other.device for hint, other in placed if hint.device_id == it.device_id}
+        if {one.device} == {other.device for hint, other in placed if hint.device_id == it.device_id}
         and {it.device_id} == {hint.device_id for hint, other in placed if other is one}
         and one.ids <= {it.device_id}
         and all(other is one or it.device_id not in other.ids for other in known)

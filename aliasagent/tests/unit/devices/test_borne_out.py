@@ -92,6 +92,12 @@ class VolumesTestCase(base.TestCase):
         for proven in (disk('vdb', serial=A), disk('vdb', alias=A), disk('vdb', serial=A, alias=A)):
             found = planned(proven, disk('vdc'), told=[volume(B, 'vdb'), volume(A, 'vdc')])
             self.assertEqual([A, 'UNIDENTIFIED'], found)
+            # The other's target may be unknown.
+            found = planned(proven, disk('vdc'), told=[volume(B, 'vdb'), volume(A, None), volume(C, 'vdc')])
+            self.assertEqual([A, 'UNIDENTIFIED'], found)
+        claimed = disk('vdb', alias=A)
+        self.assertEqual([A, 'UNIDENTIFIED'], planned(claimed, disk('vdc'), told=[volume(A, 'vdx'), volume(B, 'vdc')]))
+        self.assertEqual([A, 'UNIDENTIFIED'], planned(claimed, disk('vdc'), told=[volume(A, 'vdc')]))
 
     def test_a_source_named_after_another_volume_of_the_server(self) -> None:
         found = planned(disk('vdb', f'/srv/volume-{B}'), disk('vdc'), told=[volume(A, 'vdb'), volume(B, 'vdc')])
@@ -114,6 +120,8 @@ class VolumesTestCase(base.TestCase):
         """Its serial, and since Nova 29 its alias, are those of the old volume."""
         told = [volume(B, 'vdb')]
         self.assertEqual([B], planned(disk('vdb', f'/srv/volume-{B}', serial=A), told=told))
+        others = disk('vdb', f'/srv/volume-{B}', serial=A), disk('vdc')
+        self.assertEqual([B, C], planned(*others, told=[*told, volume(C, 'vdc')]))
         # The alias is never changed.
         self.assertEqual(['CONFLICT'], planned(disk('vdb', f'/srv/volume-{B}', serial=A, alias=A), told=told))
         # The source says nothing: the serial alone does not count against the answer.
