@@ -286,7 +286,7 @@ class ComputeService(service.Service):
 
     def _make_questions(self) -> Questions | None:
         """Return the questions to the cloud; None without the options for them."""
-        conf, groups = self._conf, openstack.configured(self._conf)
+        conf, groups = self._conf, openstack.registered(self._conf)
         if 'nova' not in groups:
             if groups:
                 LOG.warning('Neutron is not asked about guests, because section [nova] is missing')

@@ -55,12 +55,17 @@ def register(conf: cfg.ConfigOpts) -> None:
         loading.register_auth_conf_options(conf, group)
 
 
+def registered(conf: cfg.ConfigOpts) -> list[str]:
+    """Return the groups that :func:`register` has found configured."""
+    return [group for group in SERVICES if getattr(conf, group, None) is not None]
+
+
 def check(conf: cfg.ConfigOpts) -> None:
     """Check that the options of each configured group, which are registered, suffice to log in.
 
     :raises cfg.Error: options are missing, or contradict each other.
     """
-    for group in configured(conf):
+    for group in registered(conf):
         _check_login(conf, group)
 
 

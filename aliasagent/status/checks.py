@@ -114,7 +114,7 @@ class Checks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS) if doubt is None else Result(Code.WARNING, doubt)
 
     def _cloud(self) -> Any:
-        groups = openstack.configured(self._conf)
+        groups = openstack.registered(self._conf)
         if not groups:
             return Result(Code.SUCCESS, 'no section [nova]; Nova and Neutron are not asked about guests')
         if 'nova' not in groups:

@@ -28,6 +28,13 @@ class OpenStackTestCase(base.CloudTestCase):
         ):
             self.assertEqual(expected, openstack.configured(self.parse(text)), text)
 
+    def test_what_is_registered(self) -> None:
+        for text, expected in (('[nova]\n', []), ('[nova]\nauth_type = none\n', ['nova'])):
+            conf = self.parse(text)
+            self.assertEqual([], openstack.registered(conf))
+            openstack.register(conf)
+            self.assertEqual(expected, openstack.registered(conf))
+
     def test_defaults(self) -> None:
         conf = self.parse('[nova]\nauth_type = none\n[neutron]\nauth_type = none\n')
         openstack.register(conf)
