@@ -16,6 +16,9 @@ _VOLUME = re.compile(
 #: pool or a volume group; with ``.swap``, ``.eph0``, ``.config``, ``.rescue`` and the like.
 _LOCAL = re.compile(rf'(?:.*/)?(?P<instance>{UUID})[/_]disk(?:\.[a-z0-9.]+)?', re.IGNORECASE)
 _MAPPER = '/dev/mapper/'
+#: The same in a volume group, if Nova encrypts it (``[ephemeral_storage_encryption]``): Nova names the mapping itself,
+#: so its dashes are not doubled.
+_LOCAL_ENCRYPTED = re.compile(rf'/dev/mapper/(?P<instance>{UUID})_disk(?:\.[a-z0-9.]+)?-dmcrypt', re.IGNORECASE)
 #: The dash between volume group and volume; a dash within either is doubled.
 _SINGLE_DASH = re.compile('(?<!-)-(?!-)')
 #: Nova's name for a port's device on the host: a prefix and the first 11 characters of the port's id.
@@ -51,7 +54,7 @@ def volume_in(source: str) -> str | None:
 
 def is_local_disk(source: str, instance: str) -> bool:
     """Return whether a source is named as Nova names a disk of an instance that is no volume."""
-    found = _LOCAL.fullmatch(_in_group(source))
+    found = _LOCAL.fullmatch(_in_group(source)) or _LOCAL_ENCRYPTED.fullmatch(source)
     return found is not None and found['instance'].lower() == instance.lower()
 
 

@@ -27,7 +27,8 @@ user alias                proof     libvirt keeps it with the device; but after 
 serial that is a UUID     proof     the attaching client wrote it; but after Nova swaps a volume, the disk keeps the
                                     serial of the old volume
 interfaceid               proof     Open vSwitch finds the port by it
-tap, vhu or nic name      proof     only if it matches exactly one port in Nova's metadata of the guest
+tap, vhu or nic name,     proof     only if it matches exactly one port in Nova's metadata of the guest
+name of a vhost socket
 mdev UUID                 proof     a mediated device is identified by its UUID
 ``volume-<uuid>`` as the  unproven  a volume that Cinder migrated or retyped keeps its id, while its source has the
 source's last part                  name of another volume; copies can have the name, too

@@ -30,6 +30,7 @@ from aliasagent.cmd import status
 from aliasagent.compute import schemas
 from aliasagent.devices import base as devices
 from aliasagent.devices import disk
+from aliasagent.devices import domain
 from aliasagent.observe import metrics
 from aliasagent.operations import model
 from aliasagent.reconcile import plan
@@ -44,6 +45,7 @@ from aliasagent.shell import main
 from aliasagent.shell import operation
 
 ROOT = pathlib.Path(__file__).parents[3]
+NOVA_GUESTS = ROOT / 'aliasagent' / 'tests' / 'unit' / 'reconcile' / 'nova_guests'
 RULES = ROOT / 'etc' / 'prometheus' / 'aliasagent.rules.yml'
 
 #: The options that cliff adds to each command that shows a table.
@@ -299,6 +301,92 @@ def alert_table() -> Iterator[str]:
         ((f':doc:`{it["alert"]} <{page(it["alert"])}>`', it['labels']['severity'], _said(it)) for it in _alerts()),
         '32 12 56',
     )
+
+
+# Guests of Nova
+
+#: The rows of the table, each with the pattern for the devices that it is about, as whose.json describes them.
+NOVA_DEVICES = {
+    'disk that is no volume: image, config drive, swap, ephemeral disk, rescue image': 'no volume: .*',
+    'volume whose source has its name: Ceph, NFS, LVM, iSCSI by path':
+        'volume, (rbd|nfs|nfs_snapshot|smbfs|local_lvm|iscsi_by_path)(, encrypted|, multiattach)?',
+    'volume on another source: multipath, Fibre Channel, NVMe, dm-crypt, ``/dev/sdc``, another name template':
+        'volume, (iscsi|iscsi_sd|iscsi_array|multipath|multipath_by_id|fibre_channel|nvmeof|crypt|'
+        'rbd, name|rbd, named as the id)(, encrypted|, multiattach)?',
+    'volume as a LUN': 'volume, .*, lun',
+    'volume that Cinder has migrated or retyped': 'volume, .*, named_after_another',
+    'volume after a swap by Nova, named by its source': 'volume, .*, in place of another by swap_volume',
+    'port, Open vSwitch': 'port, ovs normal',
+    'port, Open vSwitch, hybrid plug': 'port, ovs normal, hybrid plug',
+    'port, Open vSwitch, made before the upgrade to Nova 24': 'port, ovs normal, plugged by libvirt',
+    'port, Open vSwitch, with ``ovs_create_tap``': 'port, ovs normal, tap made before',
+    'port, Linux bridge': 'port, bridge normal',
+    'port, tap (such as Calico)': 'port, tap normal',
+    'port, vhost-user': 'port, vhostuser normal(, socket named by id)?',
+    'port, macvtap': 'port, macvtap normal',
+    'port, SR-IOV: direct, direct-physical, macvtap, offloaded':
+        'port, (hw_veb|ovs|hostdev_physical) (direct|macvtap).*',
+    'port, vDPA': 'port, ovs vdpa',
+    'mediated device (vGPU)': 'mdev',
+    'PCI device of the flavor': 'PCI device of the flavor',
+}
+
+
+def _nova_evidence(step: plan.Step) -> str:
+    """Describe on which evidence the agent identifies a device."""
+    match step.outcome:
+        case plan.Outcome.ALIASED:
+            return 'user alias'
+        case plan.Outcome.GETS_ALIAS if step.judgement.identity is not None:
+            return str(step.judgement.identity.evidence)
+        case plan.Outcome.LOCAL:
+            return 'local device'
+        case plan.Outcome.CONFLICT:
+            return 'conflict'
+        case _:
+            return 'none'
+
+
+def _nova_kind(one: dict[str, Any]) -> str:
+    is_hybrid = any(clue.startswith('source/bridge qbr') for clue in one['clues']) and 'hybrid' not in one['what']
+    what = str(one['what']) + (', hybrid plug' if is_hybrid else '')
+    return next(row for row, pattern in NOVA_DEVICES.items() if re.fullmatch(pattern, what))
+
+
+def _nova_release(release: pathlib.Path) -> dict[str, str]:
+    """Return the evidence for each kind of device in the definitions of a release."""
+    found: dict[str, set[str]] = {}
+    for whose in sorted(release.rglob('whose.json')):
+        for name, devices_ in json.loads(whose.read_text()).items():
+            steps = plan.plan(domain.Domain.parse((whose.parent / name).read_bytes()))
+            for one, step in zip(devices_, steps, strict=True):
+                found.setdefault(_nova_kind(one), set()).add(_nova_evidence(step))
+    return {kind: ' or '.join(sorted(evidence)) for kind, evidence in found.items()}
+
+
+def _nova_releases() -> list[pathlib.Path]:
+    found = (path for path in NOVA_GUESTS.iterdir() if path.name[0].isdecimal())
+    return sorted(found, key=lambda path: [int(part) for part in path.name.split('.')])
+
+
+def nova_releases() -> Iterator[str]:
+    """The releases of Nova whose definitions the agent is tested with."""
+    yield from (f'Nova {", ".join(path.name for path in _nova_releases())}.', '')
+
+
+def nova_guests() -> Iterator[str]:
+    """The evidence for each kind of device, by release; releases in which it is the same are one column."""
+    columns: list[tuple[list[str], dict[str, str]]] = []
+    for path in _nova_releases():
+        number, cells = path.name.split('.')[0], _nova_release(path)
+        if columns and all(columns[-1][1].get(kind, text) == text for kind, text in cells.items()):
+            columns[-1][0].append(number)
+            columns[-1][1].update(cells)
+        else:
+            columns.append(([number], cells))
+    heads = [numbers[0] if len(numbers) == 1 else f'{numbers[0]} to {numbers[-1]}' for numbers, _cells in columns]
+    rows = ((kind, *(cells.get(kind, 'absent') for _numbers, cells in columns)) for kind in NOVA_DEVICES)
+    yield from _table(('device', *heads), rows)
 
 
 # Notifications

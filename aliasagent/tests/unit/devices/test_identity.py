@@ -134,6 +134,20 @@ class IdentifyTestCase(base.TestCase):
         for name in ('vnet0', 'tap0', f'tap{PORT[:10]}', f'tap{PORT[:12]}', f'qvo{PORT[:11]}', f'xtap{PORT[:11]}'):
             self.assert_nobodys(tap(name), PORT)
 
+    def test_an_interface_by_a_socket_named_by_the_whole_id(self) -> None:
+        def vpp(port: str, target: str = '') -> Device:
+            source = f"<source type='unix' path='/var/run/vpp/{port}' mode='server'/>"
+            return device(f"<interface type='vhostuser'>{source}<target dev='{target}'/></interface>")
+
+        self.assert_whose(PORT, Evidence.TAP_NAME, vpp(PORT.upper()), PORT, Y)
+        self.assert_whose(PORT, Evidence.TAP_NAME, vpp(PORT, f'nic{PORT[:11]}'), PORT, TWIN)
+        self.assert_whose(PORT, Evidence.TAP_NAME, vpp(X, f'nic{PORT[:11]}'), PORT, Y)
+        self.assert_nobodys(vpp(PORT))
+        self.assert_nobodys(vpp(PORT), Y, TWIN)
+        self.assert_nobodys(vpp(PORT, f'nic{Y[:11]}'), PORT, Y)
+        self.assert_nobodys(vpp('x'), 'x', PORT)
+        self.assert_nobodys(tap(PORT), PORT)
+
     def test_a_tap_that_could_be_of_two_ports_is_nobodys(self) -> None:
         self.assert_nobodys(tap(f'tap{PORT[:11]}'), PORT, TWIN)
 

@@ -147,6 +147,7 @@ class PlanTestCase(base.TestCase):
         for source in (
             *(f'/srv/nova/{Y}/disk{name}' for name in ('', '.local', '.eph0', '.swap', '.config.rescue')),
             *(f'/dev/nova/{Y}_disk', f'/dev/nova/{Y.upper()}_disk.swap', f'/dev/mapper/n--1-{dashed}_disk'),
+            *(f'/dev/mapper/{Y}_disk-dmcrypt', f'/dev/mapper/{Y}_disk.eph0-dmcrypt'),
         ):
             self.assertEqual(Outcome.LOCAL, outcome(source), source)
             self.assertEqual(Outcome.GETS_ALIAS, outcome(source, f'<serial>{X}</serial>'), source)
@@ -154,6 +155,7 @@ class PlanTestCase(base.TestCase):
         for source in (
             *(f'/srv/nova/{X}/disk', f'/dev/nova/{X}_disk', f'/srv/{Y}/disks', f'/srv/{Y}/disk/x', f'/srv/{Y}-disk'),
             *(f'/dev/mapper/{dashed}_disk', f'/dev/mapper/a-b-{dashed}_disk', f'/srv/x{Y}/disk', f'/srv/{Y}/disk.a b'),
+            *(f'/dev/mapper/{X}_disk-dmcrypt', f'/dev/mapper/{Y}_disk', f'/dev/nova/{Y}_disk-dmcrypt'),
         ):
             self.assertEqual(Outcome.UNIDENTIFIED, outcome(source), source)
 
