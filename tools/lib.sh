@@ -103,14 +103,21 @@ os.stat(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null; t
     done
 }
 
-# lowest_versions PYTHON: the lowest versions that requirements.txt admits, each with the newest of what it needs itself.
+# extra_requirements: what the extras of setup.cfg need.
+extra_requirements() {
+    awk '/^\[/ {inside = /^\[extras\]/} inside && /^ / {print $1}' setup.cfg
+}
+
+# lowest_versions PYTHON: the lowest versions that requirements.txt and the extras admit, each with the newest of what it
+# needs itself.
 lowest_versions() {
     local bounds status=0
     bounds=$(mktemp)
     # it is built from the source, against the libvirt that is here: an older one knows nothing of what that has
     echo "libvirt-python>=$(pkg-config --modversion libvirt)" >"$bounds"
     UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-https://pypi.org/simple}} .venv/bin/uv pip compile -q \
-        --no-header --no-annotate --resolution lowest-direct --python "$1" --constraint "$bounds" requirements.txt ||
+        --no-header --no-annotate --resolution lowest-direct --python "$1" --constraint "$bounds" requirements.txt \
+        <(extra_requirements) ||
         status=$?
     rm -f "$bounds"
     return "$status"

@@ -12,6 +12,7 @@ from aliasagent import exception
 from aliasagent.client import rpc
 from aliasagent.conf import logs
 from aliasagent.conf import messaging
+from aliasagent.conf import openstack
 from aliasagent.conf import reading
 from aliasagent.messaging import known
 from aliasagent.observe import reports
@@ -68,8 +69,10 @@ def _agent(arguments: list[str]) -> service.Service:
         rpc_parts.check(transport)
     finally:
         transport.cleanup()
+    openstack.register(conf.CONF)
     # Last, because the options of the libraries are registered by now.
     reading.check(conf.CONF)
+    openstack.check(conf.CONF)
     agent = ComputeService(conf.CONF)
     report.add(agent.sections)
     return agent

@@ -12,6 +12,7 @@ from oslo_upgradecheck import upgradecheck
 
 from aliasagent import conf
 from aliasagent.conf import messaging
+from aliasagent.conf import openstack
 from aliasagent.conf import reading
 from aliasagent.status import checks
 from aliasagent.status import health
@@ -93,8 +94,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         reading.parse(conf.CONF, sys.argv[1:] if argv is None else argv, prog='aliasagent-status')
         messaging.check(conf.CONF)
+        openstack.register(conf.CONF)
         # Last, because the libraries' options are registered by now.
         reading.check(conf.CONF)
+        openstack.check(conf.CONF)
         return int(upgradecheck.run(conf.CONF))
     except cfg.Error as error:
         print(f'aliasagent-status: {error}', file=sys.stderr)

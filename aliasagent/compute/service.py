@@ -19,7 +19,12 @@ from aliasagent.actions import Action
 from aliasagent.allowed import mounts
 from aliasagent.allowed.rules import Bounds
 from aliasagent.client import rpc
+from aliasagent.cloud.ports import Ports
+from aliasagent.cloud.questions import Questions
+from aliasagent.cloud.servers import Servers
+from aliasagent.cloud.service import Service
 from aliasagent.compute.manager import ComputeManager
+from aliasagent.conf import openstack
 from aliasagent.conf import reading
 from aliasagent.messaging import notify
 from aliasagent.messaging import rpc_server
@@ -100,8 +105,9 @@ class ComputeService(service.Service):
             novas=novas,
         )
         keep = functools.partial(hints.keep, self._journal)
+        self._questions = self._make_questions()
         self._reconciler = Reconciler(
-            self._host, self._queues.submit, self._queues.submit_if_idle, self._hints, keep
+            self._host, self._queues.submit, self._queues.submit_if_idle, self._hints, keep, self._asked
         )
         self._deadlines = Deadlines()
         self._arrivals = Arrivals(self._host, self._reconciler.changed, self._deadlines.call_in)
@@ -164,6 +170,8 @@ class ComputeService(service.Service):
         if not all(them.close(max(0.0, end - time.monotonic())) for them in (self._queues, self._moves)):
             LOG.warning('Some operations are still running; the agent checks their guests at its next start')
         self._unplugs.close()
+        if self._questions is not None:
+            self._questions.close()
         self._deadlines.close()
         self.metrics.close()
         self._host.close()
@@ -197,6 +205,8 @@ class ComputeService(service.Service):
                 if self._stopping.is_set():
                     return
             self._runner.recover()
+            if self._questions is not None:
+                self._questions.start()
             if self._notifications is not None:
                 self._notifications.start()
             first_run = threading.Thread(target=self._reconcile, name='first-reconcile', daemon=True)
@@ -269,6 +279,26 @@ class ComputeService(service.Service):
     def _hints(self, instance: str) -> list[Record]:
         """Return the hints about the devices of a guest, from attaches and inventories."""
         return knowledge.of_guest(self._journal, instance)
+
+    def _asked(self, instance: str, seen: bytes) -> frozenset[Record]:
+        """Return what the cloud says of a guest's devices; have the cloud asked if it was not."""
+        return frozenset() if self._questions is None else self._questions.records(instance, seen)
+
+    def _make_questions(self) -> Questions | None:
+        """Return the questions to the cloud; None without the options for them."""
+        conf, groups = self._conf, openstack.registered(self._conf)
+        if 'nova' not in groups:
+            if groups:
+                LOG.warning('Neutron is not asked about guests, because section [nova] is missing')
+            return None
+        services = {group: Service(conf, group, on_answer=self.metrics.asked) for group in groups}
+        return Questions(
+            Servers(services['nova']),
+            Ports(services['neutron']) if 'neutron' in services else None,
+            host=conf.nova.host or conf.host,
+            most=conf.reconcile.asked_guests,
+            on_answer=lambda instance: self._reconciler.changed(instance),
+        )
 
     def _retry_policy(self) -> RetryPolicy:
         return RetryPolicy(self._conf.unplug.timeout, self._conf.unplug.attempts)

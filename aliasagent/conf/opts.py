@@ -4,8 +4,9 @@
 from oslo_config import cfg
 
 from aliasagent import conf
+from aliasagent.conf import openstack
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Return all options by group."""
-    return [group for module in conf.MODULES for group in module.list_opts()]
+    return [group for module in (*conf.MODULES, openstack) for group in module.list_opts()]

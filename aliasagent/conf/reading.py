@@ -10,6 +10,7 @@ from oslo_config import cfg
 
 from aliasagent import conf as options
 from aliasagent import version
+from aliasagent.conf import openstack
 
 #: How oslo.config says where a value comes from: in a file, or in a variable of the environment.
 _PLACE = re.compile(r"LocationInfo\(.*?detail='(?P<place>.*?)'\)")
@@ -62,7 +63,9 @@ def check_again(conf: cfg.ConfigOpts) -> None:
         # Not as command-line options: oslo.config ends the process for a bad value of such an option.
         fresh.register_opts(found, group=group)
     parse(fresh, [], default_config_files=conf.config_file, default_config_dirs=conf.config_dir)
+    openstack.register(fresh)
     check(fresh)
+    openstack.check(fresh)
 
 
 def words(error: cfg.Error) -> str:

@@ -20,6 +20,14 @@ OPTS: list[cfg.Opt] = [
         help="Maximum time that the first reconcile run may delay the agent's start, in seconds. The agent reconciles "
         'the remaining guests while it serves requests.',
     ),
+    cfg.IntOpt(
+        'asked_guests',
+        default=20,
+        min=1,
+        help='Maximum number of guests about which the agent asks Nova and Neutron within a minute, if there are '
+        'sections [nova] and [neutron]. Each guest takes up to twelve requests. The default keeps a host with many '
+        'unidentified devices from loading the services; the other guests wait for the next reconcile run.',
+    ),
     cfg.StrOpt(
         'save_directory',
         default='/var/lib/aliasagent/save',

@@ -17,6 +17,7 @@ from prometheus_client import registry
 
 from aliasagent import version
 from aliasagent.actions import Action
+from aliasagent.conf import openstack
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
@@ -30,6 +31,9 @@ LOG = logging.getLogger(__name__)
 
 #: The upper bounds of the histogram, in seconds: a hot-plug takes milliseconds, an unplug in progress may take minutes.
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+
+#: The outcomes of a request to a service of the cloud.
+_ANSWERED, _FAILED = 'answered', 'failed'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,12 @@ class Metrics:
             'End of the last reconcile run over all guests, as a Unix time; 0 if there was none since the start.',
             registry=self.registry,
         )
+        self._questions = prometheus_client.Counter(
+            'aliasagent_cloud_requests',
+            'Requests to Nova and Neutron, by service and outcome.',
+            ['service', 'outcome'],
+            registry=self.registry,
+        )
         prometheus_client.Info('aliasagent_build', 'The release.', registry=self.registry).info(
             {'version': version.version()}
         )
@@ -88,6 +98,9 @@ class Metrics:
             self._durations.labels(action)
             for outcome in (State.SUCCEEDED, State.FAILED):
                 self._operations.labels(action, outcome)
+        for service in openstack.SERVICES:
+            for result in (_ANSWERED, _FAILED):
+                self._questions.labels(service, result)
 
     def watch(self, parts: Components) -> None:
         """Read the state of these components at each scrape."""
@@ -124,6 +137,10 @@ class Metrics:
 
     def unplug_timed_out(self) -> None:
         self._timeouts.inc()
+
+    def asked(self, service: str, answered: bool) -> None:
+        """Count a request to a service of the cloud."""
+        self._questions.labels(service, _ANSWERED if answered else _FAILED).inc()
 
     def reconciled(self) -> None:
         """Record the end of a reconcile run over all guests."""

@@ -51,6 +51,8 @@ class Reconciler:
 
     :param hints_of: returns the hints for a guest's devices.
     :param keep: keeps hints of an inventory about a guest's devices.
+    :param asked: returns what the cloud says of a guest's devices, if it was asked about these definitions of the guest
+        (:attr:`apply.Report.seen`); else has the cloud asked later. It must not wait.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Reconciler:
         submit_if_idle: SubmitIfIdle,
         hints_of: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
         keep: Callable[[str, list[plan.Record]], None] = lambda _instance, _records: None,
+        asked: Callable[[str, bytes], Iterable[plan.Record]] = lambda _instance, _seen: (),
     ) -> None:
         self._host = host
+        self._asked = asked
         self._hints_of = hints_of
         self._keep_records = keep
         self._submit = submit
@@ -197,10 +201,34 @@ class Reconciler:
                 or last.report.seen != apply.digest(guest, persistent=persistent, active=active)
             ):
                 begun.append(apply.draft(guest, functools.partial(self._hints_of, guest.uuid)))
+            elif told := self._ask_about(guest, last.report):
+                begun.append(self._draft_as_told(guest, last.report.seen, told))
 
     def _finish(self, draft: apply.Draft, given: list[str]) -> None:
         with self._errors_kept(draft.guest):
-            given.extend(self._keep(draft.guest, apply.finish(draft)).report.given)
+            report = self._keep(draft.guest, apply.finish(draft)).report
+            given.extend(report.given)
+            self._ask_about(draft.guest, report)
+
+    def _ask_about(self, guest: Guest, report: apply.Report) -> list[plan.Record]:
+        """Return what the cloud says of a guest with devices that nothing else identifies; have it asked if need be."""
+        is_unsure = report.count(plan.Outcome.UNIDENTIFIED) or report.count(plan.Outcome.CONFLICT)
+        return list(self._asked(guest.uuid, report.seen)) if is_unsure and report.seen else []
+
+    def _draft_as_told(self, guest: Guest, seen: bytes, told: list[plan.Record]) -> apply.Draft:
+        """Read a guest, to plan with what the cloud says of these definitions of the guest, and of no others.
+
+        :raises JournalError: the journal could not keep what the cloud decides.
+        """
+
+        def hints() -> list[plan.Record]:
+            is_same = apply.digest(guest) == seen
+            return [*self._hints_of(guest.uuid), *(told if is_same else ())]
+
+        settled = apply.preview(guest, hints()).settled
+        if settled and apply.digest(guest) == seen:
+            self._keep_records(guest.uuid, settled)
+        return apply.draft(guest, hints)
 
     @contextlib.contextmanager
     def _errors_kept(self, guest: Guest) -> Iterator[None]:

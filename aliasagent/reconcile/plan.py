@@ -62,7 +62,7 @@ def plan(domain: Domain, records: Iterable[Record] = ()) -> list[Step]:
     :param records: hints for the guest's devices, in any order.
     """
     ports = domain.ports()
-    hints = frozenset(records)
+    hints = identity.borne_out(domain, records)
     judged = [(device, identity.judge(device, ports, hints)) for device in domain.devices()]
     # Devices of all kinds count: an alias can be on a device of any kind.
     holders: collections.Counter[str] = collections.Counter()

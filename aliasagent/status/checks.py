@@ -9,8 +9,13 @@ from typing import Any
 from oslo_config import cfg
 from oslo_upgradecheck import upgradecheck
 
+from aliasagent import bounded
 from aliasagent import exception
 from aliasagent.allowed import mounts
+from aliasagent.cloud import ports
+from aliasagent.cloud import servers
+from aliasagent.cloud import service
+from aliasagent.conf import openstack
 from aliasagent.operations import inspection
 from aliasagent.operations import journal
 from aliasagent.status import broker
@@ -108,6 +113,29 @@ class Checks(upgradecheck.UpgradeCommands):
         doubt = mounts.doubt()
         return Result(Code.SUCCESS) if doubt is None else Result(Code.WARNING, doubt)
 
+    def _cloud(self) -> Any:
+        groups = openstack.registered(self._conf)
+        if not groups:
+            return Result(Code.SUCCESS, 'no section [nova]; Nova and Neutron are not asked about guests')
+        if 'nova' not in groups:
+            return Result(Code.WARNING, 'Neutron is not asked about guests, because section [nova] is missing')
+        failed = [words for group in groups if (words := self._unanswered(group))]
+        # The agent works without them.
+        return Result(Code.WARNING, '; '.join(failed)) if failed else Result(Code.SUCCESS, ', '.join(groups))
+
+    def _unanswered(self, group: str) -> str:
+        """Return why a service of the cloud cannot be asked; empty if it can."""
+
+        def ask() -> None:
+            found = service.Service(self._conf, group)
+            servers.Servers(found).check() if group == 'nova' else ports.Ports(found).check()
+
+        try:
+            bounded.call(ask, self._timeout())
+        except (service.CloudError, bounded.TimedOut) as error:
+            return str(error) if isinstance(error, service.CloudError) else f'{group}: {error}'
+        return ''
+
     def _pending(self) -> Any:
         return self._of_guests(
             lambda survey: [
@@ -173,6 +201,7 @@ class Checks(upgradecheck.UpgradeCommands):
         ('Queues', _queues),
         ('Journal', _journal),
         ('Host mounts', _mounts),
+        ('Nova and Neutron', _cloud),
         ('Guests', _pending),
         ('Duplicate aliases', _doubled),
         ('Aliases by source name', _named),

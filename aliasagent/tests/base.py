@@ -47,7 +47,7 @@ _LEFT_ALONE = ('bounded-call', 'libvirt-events', 'reconcile-write')
 #: The names of all others, or how they begin.
 _OURS = (
     *('start', 'drain', 'first-reconcile', 'reload', 'deadlines', 'host-events', 'host-connection', 'late-writer'),
-    *('reports', 'notifications', 'unplug', 'operation', 'migration-'),
+    *('reports', 'notifications', 'unplug', 'operation', 'migration-', 'cloud-'),
 )
 
 

@@ -36,6 +36,8 @@ record of an attach       hint      the journal says that this agent attached th
                                     other device can have taken over
 inventory                 hint      the control plane names the id, now or earlier; ranks above the record of an
                                     attach, and a newer inventory above an older one
+answer of the cloud       hint      Nova names a volume by its target, and Neutron a port by its MAC; ranks below all
+                                    other hints, and counts only if :func:`borne_out` by the whole definition
 source, host address,     match     shows that two definitions have the same device, but not which id it has
 MAC
 target, slot, order       none      the next device can have the same ones
@@ -51,13 +53,13 @@ a source name alone                         none; it is reported as unproven
 a hint, with or without a source name       the hint's id
 hints that differ                           the id of the hint with the highest rank; disputed if two of that rank
                                             differ
-a proof against a source name               disputed, unless an inventory names one of the two ids, or the record of an
-                                            attach agrees with the proof
+a proof against a source name               disputed, unless an inventory or the cloud names one of the two ids, or the
+                                            record of an attach agrees with the proof
 a proof against a hint, and no source name  disputed
 that agrees with the hint
 a user alias that is a UUID, against a      the alias if the source name agrees with it; else disputed, unless an
-serial or a source name                     inventory names one of the ids, or the record of an attach agrees with the
-                                            alias
+serial or a source name                     inventory or the cloud names one of the ids, or the record of an attach
+                                            agrees with the alias
 any other user alias                        the alias, whatever the other evidence
 ==========================================  ===========================================================================
 
@@ -90,6 +92,7 @@ from aliasagent.devices.identity._claims import Record as Record
 from aliasagent.devices.identity._claims import are_apart as are_apart
 from aliasagent.devices.identity._claims import claim as claim
 from aliasagent.devices.identity._claims import supports as supports
+from aliasagent.devices.identity._cloud import borne_out as borne_out
 from aliasagent.devices.identity._evidence import Evidence as Evidence
 from aliasagent.devices.identity._evidence import Identity as Identity
 from aliasagent.devices.identity._evidence import Judgement as Judgement

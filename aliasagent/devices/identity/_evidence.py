@@ -21,6 +21,8 @@ class Evidence(enum.StrEnum):
     EARLIER_INVENTORY = 'earlier inventory'
     #: The journal says that this agent attached the device.
     ATTACH = 'record of its attach'
+    #: Nova or Neutron, which the agent has asked, names the id.
+    CLOUD = 'cloud'
     #: The rest match a device with a claim; they name no id.
     SOURCE = 'source'
     HOST_ADDRESS = 'host address'
@@ -30,10 +32,10 @@ class Evidence(enum.StrEnum):
 #: Evidence that identifies a device only while no other device of the guest has the same.
 WEAK = frozenset({Evidence.SOURCE, Evidence.HOST_ADDRESS, Evidence.MAC})
 #: The origins of hints, the highest rank first.
-HINTS_BY_RANK = (Evidence.INVENTORY, Evidence.EARLIER_INVENTORY, Evidence.ATTACH)
+HINTS_BY_RANK = (Evidence.INVENTORY, Evidence.EARLIER_INVENTORY, Evidence.ATTACH, Evidence.CLOUD)
 HINTS = frozenset(HINTS_BY_RANK)
 #: The hints that decide where a device's own evidence contradicts itself.
-INVENTORIES = frozenset({Evidence.INVENTORY, Evidence.EARLIER_INVENTORY})
+INVENTORIES = frozenset({Evidence.INVENTORY, Evidence.EARLIER_INVENTORY, Evidence.CLOUD})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,12 +62,12 @@ def lasting_port(device: interface.Interface, device_id: str, told_by: Evidence)
 
 
 def settled(device: base.Device, judgement: Judgement, devices: Iterable[base.Device]) -> Record | None:
-    """Make the hint that keeps an inventory's decision about a device.
+    """Make the hint that keeps a decision of an inventory, or of the cloud, about a device.
 
     :param devices: all devices of the definition that has the device.
-    :return: None if no inventory decided which id the device has, or if no hint distinguishes it from all others.
+    :return: None if neither decided which id the device has, or if no hint distinguishes it from all others.
     """
-    named = [it.device_id for it in judgement.candidates if it.evidence is Evidence.INVENTORY]
+    named = [it.device_id for it in judgement.candidates if it.evidence in (Evidence.INVENTORY, Evidence.CLOUD)]
     agreed = [device_id for device_id in named if device_id in judgement.ids]
     if judgement.identity is None or not agreed:
         return None

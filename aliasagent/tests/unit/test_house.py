@@ -20,6 +20,7 @@ FLOORS = (
     ('operations',),
     ('reconcile',),
     ('virt',),
+    ('cloud',),
     ('requests',),
     ('allowed',),
     ('devices',),
@@ -42,6 +43,7 @@ BELOW = {
     'rpc': {'client'},
     'messaging': {'client', 'context', 'exception', 'messaging'},
     'conf': {'conf', 'messaging.options', 'version'},
+    'cloud': {'cloud', 'devices', 'exception', 'requests.inventory', 'trouble'},
     'devices': {'devices', 'exception'},
     'allowed': {'allowed', 'exception'},
     'requests': {'actions', 'allowed.rules', 'devices', 'exception', 'requests'},
@@ -147,6 +149,9 @@ class OneRoomDecidesOneThingTestCase(base.TestCase):
 
     def test_libvirt_is_spoken_in_one_room(self) -> None:
         self.assert_only({'virt'}, self.importers('libvirt'))
+
+    def test_the_cloud_is_asked_in_one_room(self) -> None:
+        self.assert_only({'cloud', 'conf.openstack'}, self.importers('keystoneauth1'))
 
     def test_what_is_private_of_oslo_messaging_is_used_in_one_room(self) -> None:
         users = [module for module, tree in modules() if any(_private_of_messaging(tree))]

@@ -31,7 +31,9 @@ def disk(source: str = '/disk', serial: str = X) -> str:
     return f"<disk type='file'><source file='{source}'/><target dev='vda' bus='virtio'/>{inner}</disk>"
 
 
-class PassesTestCase(on_fake.HostTestCase):
+class PassesBase(on_fake.HostTestCase):
+    """A reconciler on the fake hypervisor."""
+
     def setUp(self) -> None:
         super().setUp()
         self.queues = GuestQueues(2)
@@ -100,6 +102,8 @@ class PassesTestCase(on_fake.HostTestCase):
         writes = [arguments for method, arguments in self.fake.calls if method == 'updateDeviceFlags']
         return [str(xml) for instance, xml, _flags in writes if instance == guest.uuid]
 
+
+class PassesTestCase(PassesBase):
     def test_each_guest_once_and_a_second_pass_changes_nothing(self) -> None:
         guests = [self.guest() for _ in range(20)]
         reconciler = self.reconciler()
