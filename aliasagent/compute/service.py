@@ -107,7 +107,13 @@ class ComputeService(service.Service):
         keep = functools.partial(hints.keep, self._journal)
         self._questions = self._make_questions()
         self._reconciler = Reconciler(
-            self._host, self._queues.submit, self._queues.submit_if_idle, self._hints, keep, self._asked
+            self._host,
+            self._queues.submit,
+            self._queues.submit_if_idle,
+            self._hints,
+            keep,
+            self._asked,
+            self._is_busy,
         )
         self._deadlines = Deadlines()
         self._arrivals = Arrivals(self._host, self._reconciler.changed, self._deadlines.call_in)
@@ -283,6 +289,10 @@ class ComputeService(service.Service):
     def _asked(self, instance: str, seen: bytes) -> frozenset[Record]:
         """Return what the cloud says of a guest's devices; have the cloud asked if it was not."""
         return frozenset() if self._questions is None else self._questions.records(instance, seen)
+
+    def _is_busy(self, instance: str) -> bool:
+        """Return whether Nova is at work on a guest, as far as Nova is asked."""
+        return self._questions is not None and self._questions.is_busy(instance)
 
     def _make_questions(self) -> Questions | None:
         """Return the questions to the cloud; None without the options for them."""

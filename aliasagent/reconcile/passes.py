@@ -53,6 +53,7 @@ class Reconciler:
     :param keep: keeps hints of an inventory about a guest's devices.
     :param asked: returns what the cloud says of a guest's devices, if it was asked about these definitions of the guest
         (:attr:`apply.Report.seen`); else has the cloud asked later. It must not wait.
+    :param is_busy: returns whether Nova is at work on a guest. It may wait for Nova.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class Reconciler:
         hints_of: Callable[[str], Iterable[plan.Record]] = lambda _instance: (),
         keep: Callable[[str, list[plan.Record]], None] = lambda _instance, _records: None,
         asked: Callable[[str, bytes], Iterable[plan.Record]] = lambda _instance, _seen: (),
+        is_busy: Callable[[str], bool] = lambda _instance: False,
     ) -> None:
         self._host = host
+        self._is_busy = is_busy
         self._asked = asked
         self._hints_of = hints_of
         self._keep_records = keep
@@ -136,14 +139,17 @@ class Reconciler:
             self._keep_records(guest.uuid, planned.settled)
         return self._keep(guest, apply.reconcile(guest, hints))
 
-    def changed(self, instance: str) -> None:
-        """Reconcile a guest that came or changed, after the jobs that it already has; does not wait for that."""
+    def changed(self, instance: str, left: Callable[[], None] = lambda: None) -> None:
+        """Reconcile a guest that came or changed, after the jobs that it already has; does not wait for that.
+
+        :param left: called if the guest is left as it is, because Nova is at work on it.
+        """
         # Also for a guest that has another job: the job may have read the guest before the change.
         with self._lock:
             waits = instance in self._changed
             self._changed.add(instance)
         if not waits:
-            self._submit(instance, lambda: self._reconcile_changed(instance))
+            self._submit(instance, lambda: self._reconcile_changed(instance, left))
 
     def _keep(self, guest: Guest, report: apply.Report, error: str = '') -> GuestStatus:
         status = GuestStatus(guest.name, report, error)
@@ -241,7 +247,7 @@ class Reconciler:
             LOG.warning('Instance %s is skipped until the next reconcile run: %s', guest.uuid, error)
             self._keep(guest, apply.Report(), str(error))
 
-    def _reconcile_changed(self, instance: str) -> None:
+    def _reconcile_changed(self, instance: str, left: Callable[[], None]) -> None:
         with self._lock:
             self._changed.discard(instance)
         try:
@@ -254,6 +260,10 @@ class Reconciler:
             return
         begun: list[apply.Draft] = []
         self._begin(guest, begun)
+        if begun and self._is_busy(instance):
+            LOG.debug('Instance %s is left as it is while Nova is at work on it', instance)
+            left()
+            return
         for draft in begun:
             self._finish(draft, [])
 

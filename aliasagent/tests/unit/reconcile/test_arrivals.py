@@ -24,12 +24,16 @@ class ArrivalsTestCase(base.TestCase):
         self.due: list[tuple[float, Callable[[], None]]] = []
         #: The reconciled guests, each with the time.
         self.reconciled: list[tuple[str, float]] = []
+        #: The guests on which Nova is at work.
+        self.busy: set[str] = set()
         arrivals.Arrivals(self, self.note, self.call_in, QUIET)  # type: ignore[arg-type]
 
     def subscribe(self, listener: Callable[[events.Event], None]) -> None:
         self.emit = listener
 
-    def note(self, instance: str) -> None:
+    def note(self, instance: str, left: Callable[[], None]) -> None:
+        if instance in self.busy:
+            left()
         self.reconciled.append((instance, round(self.now - 100.0, 3)))
 
     def call_in(self, seconds: float, function: Callable[[], None]) -> None:
@@ -115,3 +119,27 @@ class ArrivalsTestCase(base.TestCase):
         self.lifecycle(Lifecycle.DEFINED)
         self.wait(1)
         self.assertEqual(41, len(self.reconciled))
+
+    def test_one_that_nova_is_at_work_on_is_looked_at_ever_more_rarely(self) -> None:
+        self.busy.add(GUEST)
+        self.lifecycle(Lifecycle.DEFINED)
+        self.lifecycle(Lifecycle.DEFINED, instance=OTHER)
+        self.wait(60)
+        at = [time for instance, time in self.reconciled if instance == GUEST]
+        self.assertEqual([0.3, 1.3, 3.3, 7.3, 15.3, 31.3], at)
+        self.assertEqual(1, len(self.reconciled) - len(at))
+        self.busy.clear()
+        self.wait(60)
+        self.assertEqual((GUEST, 61.3), self.reconciled[-1])
+        self.wait(60)
+        self.assertEqual((8, []), (len(self.reconciled), self.due))
+
+    def test_its_next_arrival_is_not_waited_for(self) -> None:
+        self.busy.add(GUEST)
+        self.lifecycle(Lifecycle.DEFINED)
+        self.wait(20)
+        self.busy.clear()
+        self.lifecycle(Lifecycle.SUSPENDED, Lifecycle.RESUMED)
+        self.wait(60)
+        self.assertEqual([0.3, 1.3, 3.3, 7.3, 15.3, 20.3], [time for _instance, time in self.reconciled])
+        self.assertEqual([], self.due)

@@ -239,6 +239,23 @@ class PassesTestCase(PassesBase):
         # One look tells all that three events have told of.
         self.assertEqual((1, self.reads(alone)), (len(self.updates(guest)), self.reads(guest)))
 
+    def test_one_that_nova_is_at_work_on_is_left_as_it_is(self) -> None:
+        guest = self.guest()
+        busy, left = {guest.uuid}, list[bool]()
+        reconciler = self.reconciler(is_busy=busy.__contains__)
+        reconciler.changed(guest.uuid, lambda: left.append(True))
+        self.wait_for(lambda: left, 'it is left')
+        self.assertEqual([], self.updates(guest))
+        busy.clear()
+        reconciler.changed(guest.uuid)
+        self.wait_for(lambda: self.updates(guest), 'an alias')
+        # Nova is asked about a guest that has changed, and about no other.
+        self.wait_for(lambda: self.queues.submit_if_idle(guest.uuid, lambda: None) is not None, 'the end')
+        busy.add(guest.uuid)
+        reconciler.changed(guest.uuid, lambda: left.append(True))
+        self.wait_for(lambda: self.queues.submit_if_idle(guest.uuid, lambda: None) is not None, 'the end')
+        self.assertEqual([True], left)
+
     def test_one_that_is_being_migrated_is_left_for_the_next_pass(self) -> None:
         guest = self.guest(running=True)
         guest.migrating = True
