@@ -81,6 +81,21 @@ class DomainTestCase(base.TestCase):
             )
             self.assertEqual({'abc', 'def'}, Domain.parse(text).ports())
 
+    def test_ports_of_the_running_guest(self) -> None:
+        text = "<domain><metadata><n:port xmlns:n='http://openstack.org/xmlns/libvirt/nova/1.1' uuid='a'/></metadata></domain>"
+        domain, asked = Domain.parse(text), []
+
+        def of_running() -> frozenset[str]:
+            asked.append(1)
+            return frozenset({'b'})
+
+        domain.add_ports(of_running)
+        self.assertEqual([{'a', 'b'}] * 2, [domain.ports(), domain.ports()])
+        self.assertEqual([1], asked)
+        other = Domain.parse('<domain/>')
+        other.add_ports(of_running)
+        self.assertEqual((frozenset(), [1]), (other.ports(), asked))
+
     def test_without_aliases_shows_every_other_difference(self) -> None:
         domain = Domain.parse("<domain><devices><rng><alias name='rng0'/></rng></devices></domain>")
         plain = domain.without_aliases()
