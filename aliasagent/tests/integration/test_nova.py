@@ -27,13 +27,16 @@ from aliasagent.context import RequestContext
 from aliasagent.devices.disk import Disk
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.interface import Interface
+from aliasagent.tests import documents
 from aliasagent.tests.integration import base
 from aliasagent.virt import host
+from aliasagent.virt import taps
 from sandbox import environment
 from sandbox import guest as guests
 from sandbox import libvirtd
 from sandbox import nova
 from sandbox import processes
+from sandbox import tour
 from sandbox.agent import Agent
 
 ROUNDS = int(os.environ.get('ALIASAGENT_TEST_NOVA_ROUNDS', '4'))
@@ -320,6 +323,121 @@ class NovaTest(testtools.TestCase):
         self.assertLess(0, witness.aliases)
         self.assertEqual(set(), self.troubles() - without_agent)
         self.report(witness, took, asked)
+
+    def assert_logged(self, block: str, names: dict[str, str]) -> None:
+        """Nova's log has the lines that the page quotes."""
+        log = self.nova.log.read_text()
+        for line in block.splitlines():
+            for example, real in names.items():
+                line = line.replace(example, real)
+            self.assertIn(line, log)
+
+    def kinds(self, guest: guests.TestGuest) -> tuple[list[str], ...]:
+        """The kinds of the devices that were attached to a guest, live and persistent: all but its root disk."""
+        both = (Domain.parse(self.text(guest, side)).devices() for side in _SIDES)
+        return tuple(
+            [it.kind for it in devices if it.kind in ('disk', 'interface') and it.target != 'vda'] for devices in both
+        )
+
+    def give_up(self, guest: guests.TestGuest, method: str, **device: str) -> None:
+        """Have Nova try to detach a device of a guest that does not answer."""
+        # Each attempt takes 5 s more: libvirt waits, too.
+        for name, value, default in (('device_detach_attempts', 1, 8), ('device_detach_timeout', 1, 20)):
+            self.nova.ask('set_option', group='libvirt', name=name, value=value)
+            self.addCleanup(self.nova.ask, 'set_option', group='libvirt', name=name, value=default)
+        if guest.domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
+            guest.domain.suspend()
+        self.act(method, guest, expected='Error', **device)
+
+    def finish(self, guest: guests.TestGuest, agent: Agent, command: list[str]) -> None:
+        """Run a command that finishes a detach, and have the guest answer meanwhile."""
+        with futures.ThreadPoolExecutor(1) as pool:
+            done = pool.submit(tour.CommandLine(agent.config).run, *command)
+            device = command[3]
+            agent.wait_said(f'Accepted detach_{command[0]} of {device}')
+            guest.domain.resume()
+            self.assertIn('succeeded', done.result(120))
+
+    def test_the_agent_finishes_a_detach_that_nova_gave_up(self) -> None:
+        page = (documents.SOURCE / 'admin' / 'stuck-detach.rst').read_text()
+        of_volume, of_port, of_repeated = documents.blocks(page, 'text', 'nova-log')
+        (block,) = documents.blocks(page, 'bash')
+        agent = self.start_agent()
+        guest = self.boot()
+        volume, port = self.new_volume(), self.new_port()
+        mac = next(mac for mac, whose in self.owners.items() if whose == port)
+        names = {'GUEST': guest.uuid, 'VOLUME_ID': volume, 'PORT_ID': port, 'TAP': f'tap{port[:11]}', 'MAC': mac}
+        list_before, of_the_volume, of_the_port, list_after = (
+            [names.get(word, word) for word in line.split()[1:]] for line in block.splitlines()
+        )
+        show = tour.CommandLine(agent.config).run
+        self.act('attach_volume', guest, volume=volume)
+        self.act('attach_port', guest, port=port)
+        self.wait_alias(guest, port)
+        self.nova.ask('taken')
+
+        self.give_up(guest, 'detach_volume', volume=volume)
+        self.assert_logged(of_volume, names)
+        left = self.nova.ask('look', server=guest.uuid)
+        self.assertEqual(('ACTIVE', None, None), (left['status'], left['task_state'], left['fault']))
+        self.assertEqual(([volume], [volume]), (list(left['mappings']), list(left['attachments'])))
+        self.assertEqual('in-use', left['volumes'][volume])
+        self.assertEqual(
+            [f'Setting volume {volume} status to {status}' for status in ('detaching', 'in-use')],
+            self.nova.ask('taken')['cinder'],
+        )
+        self.assertEqual((['disk', 'interface'], ['interface']), self.kinds(guest))
+        self.assertRegex(show(*list_before), rf'{volume}.* True .* False ')
+        self.finish(guest, agent, of_the_volume)
+        self.assertEqual((['interface'], ['interface']), self.kinds(guest))
+
+        self.give_up(guest, 'detach_port', port=port)
+        self.assert_logged(of_port, names)
+        self.assertFalse(taps.exists(names['TAP']))
+        self.assertEqual((['interface'], []), self.kinds(guest))
+        self.assertRegex(show(*list_before), rf'{port}.* True .* False ')
+        self.finish(guest, agent, of_the_port)
+        self.assertEqual(([], []), self.kinds(guest))
+        found = show(*list_after)
+        for device in (volume, port):
+            self.assertNotIn(device, found)
+        guest.wait_sees(lambda seen: list(seen.disks) == ['vda'] and not seen.nics)
+
+        # all that is Nova's is as it was
+        self.assertEqual(left, self.nova.ask('look', server=guest.uuid))
+        self.assertEqual(([port], [port]), (left['cached_ports'], left['bound_ports']))
+        self.assertEqual([], self.nova.ask('taken')['cinder'])
+        self.act('detach_volume', guest, volume=volume)
+        self.act('detach_port', guest, port=port)
+        self.assert_logged(of_repeated, names)
+        self.assert_clean(guest)
+        (attachment,) = left['attachments'][volume]
+        self.assertEqual(
+            [
+                f'Setting volume {volume} status to detaching',
+                f'Disconnected volume {volume}',
+                f'Deleted attachment {attachment} for volume {volume}. Total attachments for volume: 0',
+            ],
+            self.nova.ask('taken')['cinder'],
+        )
+
+    def test_a_hard_reboot_undoes_a_detach_that_nova_gave_up(self) -> None:
+        self.start_agent()
+        guest = self.boot()
+        volume, port = self.new_volume(), self.new_port()
+        self.act('attach_volume', guest, volume=volume)
+        self.act('attach_port', guest, port=port)
+        self.give_up(guest, 'detach_volume', volume=volume)
+        self.give_up(guest, 'detach_port', port=port)
+        self.assertEqual((['disk', 'interface'], []), self.kinds(guest))
+        self.act('hard_reboot', guest)
+        guest.wait_ready(120)
+        self.assertEqual((['disk', 'interface'],) * 2, self.kinds(guest))
+        for device in (volume, port):
+            self.wait_alias(guest, device)
+        self.act('detach_volume', guest, volume=volume)
+        self.act('detach_port', guest, port=port)
+        self.assert_clean(guest)
 
     def report(self, witness: Witness, took: float, asked: collections.Counter[str]) -> None:
         """Print the figures."""
