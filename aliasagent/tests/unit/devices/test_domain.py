@@ -82,8 +82,8 @@ class DomainTestCase(base.TestCase):
             self.assertEqual({'abc', 'def'}, Domain.parse(text).ports())
 
     def test_ports_of_the_running_guest(self) -> None:
-        text = "<domain><metadata><n:port xmlns:n='http://openstack.org/xmlns/libvirt/nova/1.1' uuid='a'/></metadata></domain>"
-        domain, asked = Domain.parse(text), []
+        port = "<n:port xmlns:n='http://openstack.org/xmlns/libvirt/nova/1.1' uuid='a'/>"
+        domain, asked = Domain.parse(f'<domain><metadata>{port}</metadata></domain>'), []
 
         def of_running() -> frozenset[str]:
             asked.append(1)
