@@ -439,6 +439,33 @@ class NovaTest(testtools.TestCase):
         self.act('detach_port', guest, port=port)
         self.assert_clean(guest)
 
+    def test_aliases_after_a_migration_of_nova_to_a_host_without_an_agent_and_back(self) -> None:
+        # Its network is its own: the tap is on both hosts while the guest moves.
+        there = libvirtd.Libvirtd(self.directory / 'there', hostname='there', own_network=True)
+        there.start()
+        self.addCleanup(there.stop, destroy_guests=True)
+        self.start_agent()
+        guest = self.boot()
+        volume, port = self.new_volume(), self.new_port()
+        self.act('attach_volume', guest, volume=volume)
+        self.act('attach_port', guest, port=port)
+        self.wait_alias(guest, port)
+        # what the nova-compute of the other host would do
+        processes.run(*there.inside('ip', 'tuntap', 'add', 'dev', f'tap{port[:11]}', 'mode', 'tap'))
+
+        self.nova.ask('live_migrate', server=guest.uuid, source=self.daemon.uri, socket=there.uri.partition('=')[2])
+        self.assertRaises(libvirt.libvirtError, self.connection.lookupByUUIDString, guest.uuid)
+        with contextlib.closing(host.open_libvirt(there.uri)) as connection:
+            found = Domain.parse(connection.lookupByUUIDString(guest.uuid).XMLDesc(_SIDES['persistent']))
+            # Nova makes the definition for the destination from what it knows.
+            self.assertEqual([f'ua-{volume}'], [it.alias for it in found.devices() if it.is_claimed])
+        self.nova.ask('live_migrate', server=guest.uuid, source=there.uri, socket=self.daemon.uri.partition('=')[2])
+        for device in (volume, port):
+            self.wait_alias(guest, device)
+        self.act('detach_volume', guest, volume=volume)
+        self.act('detach_port', guest, port=port)
+        self.assert_clean(guest)
+
     def report(self, witness: Witness, took: float, asked: collections.Counter[str]) -> None:
         """Print the figures."""
         back, after_nova = [], []
