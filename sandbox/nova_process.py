@@ -163,7 +163,12 @@ class Requests:
 
     def delete(self, server: str) -> None:
         """Delete a guest."""
-        self._cloud._delete_server({'id': server})
+        self._api.delete_server(server)
+        deadline = time.monotonic() + 120
+        while any(found['id'] == server for found in self._api.get_servers()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f'{server} is not deleted after 120 s')
+            time.sleep(0.2)
 
     def new_volume(self) -> dict[str, str]:
         """Make a volume, and return its id and its file."""

@@ -44,8 +44,8 @@ ROUNDS = int(os.environ.get('ALIASAGENT_TEST_NOVA_ROUNDS', '4'))
 #: A guest is rebooted in each round of this number.
 REBOOT_EACH = 2
 
-#: Seconds until a port's alias is back after Nova has written the definition anew.
-SOON = 5.0
+#: Seconds within which a port has its alias after Nova has written the definition anew; the machine may be busy.
+SOON = 10.0
 
 _SECURE = libvirt.VIR_DOMAIN_XML_SECURE
 _SIDES = {'live': _SECURE, 'persistent': _SECURE | libvirt.VIR_DOMAIN_XML_INACTIVE}
