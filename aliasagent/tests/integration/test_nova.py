@@ -28,6 +28,7 @@ from aliasagent.devices.disk import Disk
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.interface import Interface
 from aliasagent.tests import documents
+from aliasagent.tests.contract import harness
 from aliasagent.tests.integration import base
 from aliasagent.virt import host
 from aliasagent.virt import taps
@@ -41,7 +42,7 @@ from sandbox.agent import Agent
 
 ROUNDS = int(os.environ.get('ALIASAGENT_TEST_NOVA_ROUNDS', '4'))
 
-#: A guest is rebooted in each round of this number.
+#: One of so many rounds has a hard reboot.
 REBOOT_EACH = 2
 
 #: Seconds within which a port has its alias after Nova has written the definition anew; the machine may be busy.
@@ -112,7 +113,7 @@ class Witness(threading.Thread):
                 self._note(now, None)
                 return
             self.looks += 1
-            found = frozenset(self._judge(side, Domain.parse(text)))
+            found = frozenset(self.judge(side, Domain.parse(text)))
             if side == 'persistent':
                 self._note(now, found)
 
@@ -120,7 +121,8 @@ class Witness(threading.Thread):
         if not self.changes or self.changes[-1][1] != found:
             self.changes.append((when, found))
 
-    def _judge(self, side: str, domain: Domain) -> Iterator[str]:
+    def judge(self, side: str, domain: Domain) -> Iterator[str]:
+        """Yield the user aliases of a definition, and note those that are wrong."""
         for device in domain.devices():
             alias = device.alias or ''
             if not alias.startswith('ua-'):
@@ -139,24 +141,14 @@ class Witness(threading.Thread):
             if self._owners.get(key or '') != alias.removeprefix('ua-'):
                 self.wrong.append(f'{side}: {key} has the alias {alias}')
 
-    def back_after(self, begin: float, alias: str) -> tuple[float, float] | None:
-        """Return when the persistent definition was there anew, and when it had an alias, after a moment.
+    def back_after(self, begin: float, alias: str) -> tuple[float, float]:
+        """Return when the persistent definition was there again after it had gone, and when it had an alias again.
 
-        Returns None unless the definition was missing, or without the alias, in between.
+        :param begin: the definition had not gone before.
         """
-        anew = None
-        for when, found in self.changes:
-            if when < begin:
-                continue
-            if found is None:
-                anew = None
-            elif alias not in found:
-                anew = when if anew is None else anew
-            elif anew is not None:
-                return anew, when
-            elif self.changes[self.changes.index((when, found)) - 1][1] is None:
-                return when, when
-        return None
+        gone = next(at for at, (when, found) in enumerate(self.changes) if when >= begin and found is None)
+        anew = next(when for when, found in self.changes[gone:] if found is not None)
+        return anew, next(when for when, found in self.changes[gone:] if found is not None and alias in found)
 
 
 class NovaTest(testtools.TestCase):
@@ -323,6 +315,10 @@ class NovaTest(testtools.TestCase):
         self.assertLess(0, witness.aliases)
         self.assertEqual(set(), self.troubles() - without_agent)
         self.report(witness, took, asked)
+        # it would have seen a wrong one
+        exchanged = self.text(guest, 'persistent').replace(f'ua-{port}', f'ua-{harness.new_id()}')
+        list(witness.judge('persistent', Domain.parse(exchanged)))
+        self.assertEqual(1, len(witness.wrong))
 
     def assert_logged(self, block: str, names: dict[str, str]) -> None:
         """Nova's log has the lines that the page quotes."""
@@ -470,11 +466,9 @@ class NovaTest(testtools.TestCase):
         """Print the figures."""
         back, after_nova = [], []
         for port, begin, end in self.rebooted:
-            found = witness.back_after(begin, f'ua-{port}')
-            self.assertIsNotNone(found, f'the definition with port {port} was never written anew')
-            assert found is not None
-            back.append(found[1] - found[0])
-            after_nova.append(found[1] - end)
+            anew, again = witness.back_after(begin, f'ua-{port}')
+            back.append(again - anew)
+            after_nova.append(again - end)
         print(
             json.dumps(
                 {
