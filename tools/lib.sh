@@ -188,6 +188,34 @@ install_or_die() {
     fi
 }
 
+# pip_install VENV ARGUMENT...: as prepare_venv does it, once more without this machine's pip configuration.
+pip_install() {
+    local venv=$1
+    shift
+    "$venv/bin/pip" install -q --disable-pip-version-check "$@" ||
+        PIP_CONFIG_FILE=/dev/null "$venv/bin/pip" install -q --disable-pip-version-check "$@"
+}
+
+# same_version PACKAGE: PACKAGE==VERSION as .venv has it.
+same_version() {
+    .venv/bin/python -c 'import importlib.metadata, sys; print(f"{sys.argv[1]}=={importlib.metadata.version(sys.argv[1])}")' "$1"
+}
+
+# prepare_nova: make build/nova-venv with Nova as it is published and what its own tests need, and with the same Python,
+# lxml and libvirt-python as .venv, unless that was done.
+prepare_nova() {
+    local same stamp
+    same="$(same_version lxml) $(same_version libvirt-python)"
+    stamp=$({ .venv/bin/python --version; echo "$same"; pwd; cat benchmarks/nova-requirements.txt; } | sha256sum)
+    [ "$(cat build/nova-venv/stamp 2>/dev/null)" != "$stamp" ] || return 0
+    say 'installing Nova into build/nova-venv (once; up to two minutes)'
+    rm -rf build/nova-venv
+    .venv/bin/python -m venv build/nova-venv
+    # shellcheck disable=SC2086
+    pip_install build/nova-venv -r benchmarks/nova-requirements.txt $same || die 'pip could not install Nova'
+    echo "$stamp" >build/nova-venv/stamp
+}
+
 # bring_parts_up DIRECTORY: start a RabbitMQ, a libvirtd and what else the tests want, and say where they are.
 bring_parts_up() {
     local variables

@@ -3,7 +3,9 @@
 
 import collections
 import copy
+import functools
 import re
+from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Self
 
@@ -53,6 +55,7 @@ class Domain:
         self._text = text
         # The views of devices, by element: a view that has been read before is faster to read.
         self._views: dict[xml.Element, base.Device] = {}
+        self._ports_of_running: Callable[[], frozenset[str]] | None = None
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
@@ -115,15 +118,25 @@ class Domain:
         return [found for found in devices if not found.is_claimed]
 
     def ports(self) -> frozenset[str]:
-        """Return the ids of the ports in Nova's metadata."""
+        """Return the ids of the ports in Nova's metadata, of the running guest as well (:meth:`add_ports`)."""
         metadata = self._metadata()
         if metadata is None:
             return frozenset()
-        return frozenset(
+        own = frozenset(
             element.get('uuid', '').lower()
             for element in metadata.iter()
             if isinstance(element.tag, str) and _NOVA_PORT.fullmatch(element.tag)
         )
+        return own if self._ports_of_running is None else own | self._ports_of_running()
+
+    def add_ports(self, of_running: Callable[[], frozenset[str]]) -> None:
+        """Have :meth:`ports` of a persistent definition return the ports of the running guest as well.
+
+        :param of_running: returns those; called only for a guest with metadata.
+        """
+        # After Nova has attached a port to a running guest, it lists the port in the metadata of the running guest
+        # only, until the next hard reboot.
+        self._ports_of_running = functools.cache(of_running)
 
     @property
     def is_novas(self) -> bool:

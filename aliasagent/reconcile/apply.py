@@ -92,6 +92,7 @@ def preview(guest: Guest, records: Iterable[plan.Record] = ()) -> Report:
         return _of_transient(guest, records)
     records = frozenset(records)
     definition = domain.Domain.parse(text)
+    definition.add_ports(guest.running_ports)
     return _report(guest, text, definition, plan.plan(definition, records), [], records)
 
 
@@ -176,6 +177,7 @@ class _Writes:
             # Read the hints after the definition: a device may be removed since, and another may match its hint.
             hints = frozenset(self._records())
             definition = domain.Domain.parse(self._text)
+            definition.add_ports(self._guest.running_ports)
             steps = plan.plan(definition, hints)
             todo = [
                 step for step in steps if step.outcome is plan.Outcome.GETS_ALIAS and step.alias not in self._tried

@@ -157,8 +157,18 @@ class Guest:
             saved = self._read(libvirt.VIR_DOMAIN_XML_INACTIVE)
         current = self._read(0)
         if current.is_live:
+            if saved is not None:
+                saved.add_ports(current.ports)
             return Definitions(live=current, persistent=saved)
         return Definitions(live=None, persistent=None if saved is None else current)
+
+    def running_ports(self) -> frozenset[str]:
+        """Return the ids of the ports in Nova's metadata of the running guest; none if the guest does not run.
+
+        :raises GuestUnreadable: as for :meth:`definitions`.
+        """
+        running = self.live_definition()
+        return frozenset() if running is None else running.ports()
 
     def live_definition(self) -> Domain | None:
         """Read the running guest's definition; None if the guest does not run.

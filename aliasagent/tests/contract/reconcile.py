@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contract of reconcile: what can be told gets its alias, what cannot is left alone and says why."""
 
+import re
 import threading
 from typing import Any
 
@@ -76,6 +77,23 @@ class ReconcileContract(harness.DriverCase):
         once = self.xml(instance)
         self.assertEqual([], apply.reconcile(guest).given)
         self.assert_untouched(instance, once)
+
+    def test_a_port_that_nova_has_attached_to_the_running_guest(self) -> None:
+        """Nova lists it in the metadata of the running guest only."""
+        port, mac = harness.new_id(), harness.new_mac()
+        listed = f"<nova:port uuid='{port}'/>"
+        metadata = (
+            "<nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>"
+            f'<nova:ports>{listed}</nova:ports></nova:instance>'
+        )
+        devices = harness.interface_xml(self.hypervisor.bridge(), mac, target=f'tap{port[:11]}')
+        instance = self.hypervisor.new_guest(devices, state='started', metadata=metadata)
+        guest = self.guest(instance)
+        guest.define(re.sub(f'<nova:port uuid=.{port}./>', '', guest.saved_text()))
+        for found in lookup.both(guest.definitions(), port):
+            self.assertEqual(f'tap{port[:11]}', found and found.device.target)
+        self.assertEqual([f'ua-{port}'], apply.reconcile(guest).given)
+        self.assertEqual((set(), {port}), self.ids(instance))
 
     def test_an_inventory_tells_what_the_guest_does_not(self) -> None:
         instance = self.hypervisor.new_guest(state='shut off')

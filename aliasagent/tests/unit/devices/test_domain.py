@@ -115,6 +115,21 @@ class DomainTestCase(base.TestCase):
         ):
             self.assertFalse(Domain.parse(f'<domain>{written}</domain>').is_novas, written)
 
+    def test_ports_of_the_running_guest(self) -> None:
+        port = "<n:port xmlns:n='http://openstack.org/xmlns/libvirt/nova/1.1' uuid='a'/>"
+        domain, asked = Domain.parse(f'<domain><metadata>{port}</metadata></domain>'), []
+
+        def of_running() -> frozenset[str]:
+            asked.append(1)
+            return frozenset({'b'})
+
+        domain.add_ports(of_running)
+        self.assertEqual([{'a', 'b'}] * 2, [domain.ports(), domain.ports()])
+        self.assertEqual([1], asked)
+        other = Domain.parse('<domain/>')
+        other.add_ports(of_running)
+        self.assertEqual((frozenset(), [1]), (other.ports(), asked))
+
     def test_without_aliases_shows_every_other_difference(self) -> None:
         domain = Domain.parse("<domain><devices><rng><alias name='rng0'/></rng></devices></domain>")
         plain = domain.without_aliases()
