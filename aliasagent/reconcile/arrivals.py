@@ -85,7 +85,7 @@ class Arrivals:
             self._call_in(self._quiet, lambda: self._look(instance))
 
     def _look(self, instance: str, pause: float = _FIRST_PAUSE) -> None:
-        """Have a guest reconciled if it is quiet, else look again later.
+        """Have a guest reconciled if it is quiet, else check again later.
 
         :param pause: seconds until the next look, if Nova is at work on the guest.
         """
@@ -103,7 +103,7 @@ class Arrivals:
             self._reconcile(instance, lambda: self._leave(instance, pause))
 
     def _leave(self, instance: str, pause: float) -> None:
-        """Look at a guest again later, because Nova is at work on it."""
+        """Have a guest reconciled later, because Nova is at work on it."""
         with self._lock:
             if instance in self._last:
                 return
