@@ -85,6 +85,7 @@ class ComputeAPI:
     * 1.3 - submit, list_operations; calls go to the topic ``compute-alt``.
     * 1.4 - ``force`` in attach_volume, attach_interface, attach_hostdev, reconcile_live and live_migrate. With ``manage
       = aliases``, an agent refuses these requests in guests of Nova, unless they say ``force``.
+      A ``connection_info`` and a ``port`` as Cinder and Neutron answer them; such a message is sent as 1.0.
 
     :param transport: from :func:`aliasagent.client.transport`, or a sender.
     :param host: the name of the agent (its option ``host``).
@@ -177,7 +178,7 @@ class ComputeAPI:
     ) -> None:
         """Attach a volume to a guest, live and persistent.
 
-        :param connection_info: as Cinder's ``initialize_connection`` returns it.
+        :param connection_info: as Cinder's attachments API or its ``initialize_connection`` answers it.
         :param device_name: ``/dev/vdb`` or the like; a free one if None.
         :param disk_bus: ``virtio``, ``scsi``, ``sata`` or ``usb``; if None, the bus of ``device_name``, or virtio.
         :param device_type: ``disk``, ``lun`` or ``cdrom``.
@@ -200,6 +201,7 @@ class ComputeAPI:
     ) -> None:
         """Attach a network interface for a port to a guest, live and persistent.
 
+        :param port: as Neutron answers it, or in the form of the contract.
         :param force: as for :meth:`attach_volume`.
         """
         self._cast(ctxt, 'attach_interface', instance_uuid=instance_uuid, port=port, **_forced(force))

@@ -132,14 +132,16 @@ def _invalid_input(error: 'jsonschema.ValidationError') -> exception.InvalidInpu
     match error.validator:
         case 'required':
             missing = [name for name in wanted if name not in instance]
-            return exception.InvalidInput(field='.'.join([*path, missing[0]]), reason='is missing')
+            hint = _hint(schema.get('properties', {}).get(missing[0], {}))
+            return exception.InvalidInput(field='.'.join([*path, missing[0]]), reason=f'is missing{hint}')
         case 'additionalProperties':
             extra = sorted(str(name) for name in set(instance) - set(schema['properties']))
             return exception.InvalidInput(field='.'.join([*path, _name(extra[0])]), reason='is not a known field')
         case 'type':
-            reason = f'is not of type {" or ".join(_type_names(wanted))}'
+            reason = f'is not of type {" or ".join(_type_names(wanted))}{_hint(schema) if instance is None else ""}'
         case 'enum':
-            reason = 'is not one of ' + ', '.join(str(value) for value in wanted if value is not None)
+            # A number may also be given as a text.
+            reason = 'is not one of ' + ', '.join(dict.fromkeys(str(value) for value in wanted if value is not None))
         case 'minimum' | 'maximum':
             reason = f'is {"below" if error.validator == "minimum" else "above"} {wanted}'
         case 'minItems' | 'maxItems':
@@ -148,6 +150,9 @@ def _invalid_input(error: 'jsonschema.ValidationError') -> exception.InvalidInpu
             reason = 'has a member twice'
         case 'format':
             reason = f'is not {formats.FORMATS[wanted][0]}'
+        case 'not':
+            # Only a member of the other form has such a schema.
+            reason = 'is a field of another form, and cannot be given here'
         case _:
             reason = _cut(f'does not match the schema ({error.validator} {wanted})')
     field = '.'.join(path) or 'arguments'
@@ -155,6 +160,11 @@ def _invalid_input(error: 'jsonschema.ValidationError') -> exception.InvalidInpu
     whole = isinstance(instance, dict | list) or not _WHOLE.isdisjoint(_types(schema))
     text = 'the value' if whole or _SECRET.search(field) else _cut(repr(instance))
     return exception.InvalidInput(field=field, reason=f'{text} {reason}')
+
+
+def _hint(schema: Schema) -> str:
+    """Return what a client can do if a member is missing."""
+    return f': {schema["description"]}' if 'description' in schema else ''
 
 
 def _types(schema: Schema) -> set[str]:

@@ -30,6 +30,7 @@ from aliasagent.reconcile.passes import GuestStatus
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.relocation import Relocation
 from aliasagent.requests import catalog
+from aliasagent.requests.base import Defaults
 from aliasagent.requests.inventory import Inventory
 from aliasagent.requests.inventory import records_of
 from aliasagent.virt.driver import Driver
@@ -93,6 +94,7 @@ class ComputeManager:
         reconciler: Reconciler,
         relocation: Relocation,
         within: Callable[[], rules.Bounds],
+        defaults: Callable[[], Defaults] = Defaults,
     ) -> None:
         self._driver = driver
         self._relocation = relocation
@@ -100,6 +102,7 @@ class ComputeManager:
         self._journal = journal
         self._intake = intake
         self._within = within
+        self._defaults = defaults
 
     attach_volume = _cast(Action.ATTACH_VOLUME)
     attach_interface = _cast(Action.ATTACH_INTERFACE)
@@ -178,7 +181,7 @@ class ComputeManager:
         :raises InvalidInput: the arguments are not valid, or name a device that may not be attached.
         """
         contract.validate(action, arguments)
-        request = catalog.parse(action, arguments)
+        request = catalog.parse(action, arguments).completed(self._defaults())
         # Checks names only, because resolving a path can take long. The operation resolves paths at its start.
         self._within().check(request.needs())
         return Operation(

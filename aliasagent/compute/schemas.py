@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The published schema of every message (JSON Schema, draft 2020-12).
 
-The schema of a request is with its type in :mod:`aliasagent.requests`. ``connection_info`` has the form that Cinder
-sends, and may have more fields than the schema lists. ``port`` and ``hostdev`` have names of Neutron, os-vif and
-libvirt, and may have no other fields. :mod:`aliasagent.requests.formats` defines each ``format``.
+The schema of a request is with its type in :mod:`aliasagent.requests`. ``connection_info`` has a form that Cinder
+sends, and may have more fields than the schema lists; so may a ``port`` in the form that Neutron sends. A ``port`` in
+the agent's own form and ``hostdev`` have names of Neutron, os-vif and libvirt, and may have no other fields.
+:mod:`aliasagent.requests.formats` defines each ``format``.
 """
 
 from aliasagent.actions import Action

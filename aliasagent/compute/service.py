@@ -43,6 +43,8 @@ from aliasagent.reconcile.arrivals import Arrivals
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.reconcile.relocation import Relocation
+from aliasagent.requests.base import Defaults
+from aliasagent.virt import functions
 from aliasagent.virt.deadlines import Deadlines
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
@@ -244,7 +246,13 @@ class ComputeService(service.Service):
         transport = rpc.transport(self._conf)
         LOG.info('Waiting for the message broker at %s', _hosts(transport))
         manager = ComputeManager(
-            self._driver, self._journal, self._intake, self._reconciler, self._relocation, self._within
+            self._driver,
+            self._journal,
+            self._intake,
+            self._reconciler,
+            self._relocation,
+            self._within,
+            self._defaults,
         )
         for topic in _TOPICS:
             server = rpc_server.make(
@@ -315,6 +323,10 @@ class ComputeService(service.Service):
 
     def _within(self) -> Bounds:
         return Bounds(**{kind: tuple(patterns) for kind, patterns in self._conf.allowed.items()})
+
+    def _defaults(self) -> Defaults:
+        ceph = self._conf.ceph
+        return Defaults(ceph.user, ceph.secret_uuid, interface_of=functions.interface, vdpa_of=functions.vdpa)
 
     def _on_hangup(self, _signal: int, _frame: object) -> None:
         # In a thread, because the signal interrupts the main thread at any point.

@@ -87,7 +87,7 @@ OPTS: list[cfg.Opt] = [
         'a qcow2 image must all be allowed. A block device that this host has mounted or uses as swap, directly or '
         'through partitions, LVM, RAID or dm-crypt, is always refused. Only root and the storage services should be '
         'able to write in these directories, because their content reaches guests. The default has the directories of '
-        'os-brick, Nova and libvirt.',
+        'os-brick, Nova and libvirt. For vDPA ports, add /dev/vhost-vdpa-?.',
     ),
     _paths(
         'sockets',
@@ -126,8 +126,9 @@ OPTS: list[cfg.Opt] = [
     _list(
         'interfaces',
         [],
-        'The network interfaces of this host on which a port may be a macvtap, such as eth1 or eth1.10?. In mode '
-        f'passthrough the guest has the interface for itself. {_PATTERNS}.',
+        'The network interfaces of this host on which a port may be a macvtap, such as eth1 or eth1.10?; for SR-IOV '
+        'ports of vnic_type macvtap, the interfaces of the virtual functions. In mode passthrough the guest has the '
+        f'interface for itself. {_PATTERNS}.',
     ),
     _list(
         'taps',

@@ -7,6 +7,7 @@ takes arguments that are valid by the request's schema. It drops members that th
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 from typing import ClassVar
 from typing import Self
@@ -28,6 +29,18 @@ DEVICE_ID = parts.string('device-id')
 INSTANCE = {'instance_uuid': UUID}
 #: The field of a :class:`Management` request, since version 1.4 of the contract.
 FORCE: parts.Schema = {'force': {'type': 'boolean'}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+    """What the agent adds to a request that leaves it to the agent."""
+
+    #: The user that QEMU logs in to Ceph as, and the libvirt secret with the user's key.
+    ceph_user: str | None = None
+    ceph_secret_uuid: str | None = None
+    #: The network interface of a PCI function of this host, and its vhost-vdpa device; None if it has none.
+    interface_of: Callable[[str], str | None] = lambda _slot: None
+    vdpa_of: Callable[[str], str | None] = lambda _slot: None
 
 
 class Request(abc.ABC):
@@ -54,6 +67,13 @@ class Request(abc.ABC):
     def needs(self) -> list[rules.Need]:
         """List the files, devices, networks and addresses that the request names, for the options ``[allowed]``."""
         return []
+
+    def completed(self, _defaults: Defaults) -> Self:
+        """Return the request with what it leaves to the agent, as the journal keeps it.
+
+        :raises InvalidInput: the agent does not have it either.
+        """
+        return self
 
 
 class Management(Request):

@@ -55,6 +55,10 @@ def _is_host(value: str) -> bool:
     return len(value) <= 255 and _HOST.fullmatch(value) is not None
 
 
+def _is_number_up_to(maximum: int) -> Callable[[str], bool]:
+    return lambda value: _NUMBER.fullmatch(value) is not None and int(value) <= maximum
+
+
 def _is_tcp_port(value: str) -> bool:
     return _NUMBER.fullmatch(value) is not None and 0 < int(value) <= 65535
 
@@ -82,5 +86,8 @@ FORMATS: dict[str, tuple[str, Callable[[str], object]]] = {
     'portal': ('a host and port, such as 192.0.2.1:3260', _is_portal),
     'iscsi-name': ('the name of an iSCSI target', _IQN.fullmatch),
     'time': ('a time with its zone, such as 2026-01-31T12:00:00+00:00', _is_time),
+    'lun': ('the number of a LUN, 0 to 16383', _is_number_up_to(16383)),
+    'vlan': ('a VLAN, 1 to 4094, or 0 for none', _is_number_up_to(4094)),
+    'ovs-vlan': ('a VLAN, 1 to 4095, or 0 for none', _is_number_up_to(4095)),
     'number': ('a whole number', _NUMBER.fullmatch),
 }

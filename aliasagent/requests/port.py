@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The request to attach a network interface for a port.
 
-The names are Neutron's, without nesting: ``vif_type`` as in ``binding:vif_type``; ``vlan``, ``macvtap_source``,
-``macvtap_mode``, ``vhostuser_socket`` and ``vhostuser_mode`` as in ``binding:vif_details``; ``pci_slot`` as in
-``binding:profile``; ``address``, ``devname`` and ``ovs_interfaceid`` as in Nova's network model.
+A port has the agent's own form, or the form in which Neutron's API answers it (:mod:`aliasagent.requests.neutron`).
+The agent reads both into the same type, and writes its own form.
+
+The names of its own form are Neutron's, without nesting: ``vif_type`` as in ``binding:vif_type``; ``vlan``,
+``macvtap_source``, ``macvtap_mode``, ``vhostuser_socket`` and ``vhostuser_mode`` as in ``binding:vif_details``;
+``pci_slot`` as in ``binding:profile``; ``address``, ``devname`` and ``ovs_interfaceid`` as in Nova's network model.
 """
 
 import dataclasses
@@ -15,11 +18,14 @@ from aliasagent import exception
 from aliasagent.actions import Action
 from aliasagent.allowed import rules
 from aliasagent.devices import alias
+from aliasagent.devices import base as devices
+from aliasagent.devices import hostdev as hostdevs
 from aliasagent.devices import interface as interfaces
 from aliasagent.devices import names
 from aliasagent.devices import pci
 from aliasagent.devices.interface import Interface
 from aliasagent.requests import base
+from aliasagent.requests import neutron
 from aliasagent.requests import schema as parts
 
 #: The VLAN of new ports, in which they reach nothing. Neutron's agent drops all its traffic, and later gives the port
@@ -45,15 +51,16 @@ _PORT: parts.Schema = {
 _LINK_STATE = {'link_state': {'enum': [None, 'up', 'down']}}
 
 
-def _vlan(minimum: int, maximum: int) -> parts.Schema:
-    """Return the schema of one VLAN, or of a list of the VLANs of a trunk."""
-    one: parts.Schema = {'minimum': minimum, 'maximum': maximum}
+def _vlan(maximum: int, form: str) -> parts.Schema:
+    """Return the schema of one VLAN, which Neutron sends as a text, or of a list of the VLANs of a trunk."""
+    one: parts.Schema = {'minimum': 0, 'maximum': maximum, 'format': form}
     trunk: parts.Schema = {'items': parts.integer(1, 4094), 'minItems': 1, 'maxItems': 4094, 'uniqueItems': True}
-    return {'vlan': {'type': ['integer', 'array', 'null'], **one, **trunk}}
+    return {'vlan': {'type': ['integer', 'string', 'array', 'null'], **one, **trunk}}
 
 
 _NAME = parts.string('interface-name')
-_VLAN = _vlan(1, 4094)
+#: As in Neutron, 0 is no VLAN.
+_VLAN = _vlan(4094, 'vlan')
 _MTU = {'mtu': parts.nullable(parts.integer(68, 65535))}
 _DEVNAME = {'devname': parts.nullable(_NAME)}
 _MODEL = {'model': {'enum': ['virtio', 'e1000', 'e1000e', 'rtl8139']}}
@@ -64,17 +71,20 @@ _LIMITS = parts.nullable(parts.whole({'average': _RATE}, {'peak': _RATE, 'burst'
 _BANDWIDTH = {'bandwidth': parts.nullable(parts.whole({}, {'inbound': _LIMITS, 'outbound': _LIMITS}))}
 _CARD = {**_MODEL, **_QUEUES, **_BANDWIDTH, **_LINK_STATE}
 _TAP = {**_DEVNAME, **_MTU, **_CARD}
-_SRIOV = parts.whole(
-    {**_PORT, 'pci_slot': parts.string('pci-address')}, {**_VLAN, **_LINK_STATE, 'managed': {'type': 'boolean'}}
-)
+_PCI_SLOT = {'pci_slot': parts.string('pci-address')}
+_MANAGED = {'managed': {'type': 'boolean'}}
+_SRIOV = parts.whole({**_PORT, **_PCI_SLOT}, {**_VLAN, **_LINK_STATE, **_MANAGED})
+_VIRTIO = {'model': {'enum': ['virtio']}}
+#: The agent's options for the card, which Neutron does not know.
+_OPTIONS = {**_TAP, **_MANAGED}
 
 #: The schema of a port, by ``vif_type``.
 VIF_TYPES: dict[str, parts.Schema] = {
     'bridge': parts.whole({**_PORT, 'bridge': _NAME}, _TAP),
     'ovs': parts.whole(
         {**_PORT, 'bridge': _NAME},
-        # As in Neutron, 0 is no tag, and 4095 is the VLAN of ports that must reach nothing.
-        {**_TAP, **_vlan(0, DEAD_VLAN), 'ovs_interfaceid': parts.nullable(base.UUID)},
+        # As in Neutron, 4095 is the VLAN of ports that must reach nothing.
+        {**_TAP, **_vlan(DEAD_VLAN, 'ovs-vlan'), 'ovs_interfaceid': parts.nullable(base.UUID)},
     ),
     'tap': parts.whole({**_PORT, 'devname': _NAME}, {**_MTU, **_CARD}),
     'macvtap': parts.whole(
@@ -83,25 +93,35 @@ VIF_TYPES: dict[str, parts.Schema] = {
     ),
     'hw_veb': _SRIOV,
     'hostdev': _SRIOV,
+    'hostdev_physical': parts.whole({**_PORT, **_PCI_SLOT}, _MANAGED),
     'vhostuser': parts.whole(
         {**_PORT, 'vhostuser_socket': parts.string('absolute-path')},
         {
             'vhostuser_mode': {'enum': ['client', 'server']},
             **_DEVNAME,
             **_MTU,
-            'model': {'enum': ['virtio']},
+            **_VIRTIO,
             **_QUEUES,
             **_LINK_STATE,
         },
     ),
+    'vdpa': parts.whole(
+        {**_PORT, 'vdpa_device': parts.string('absolute-path')}, {**_MTU, **_VIRTIO, **_QUEUES, **_LINK_STATE}
+    ),
     'network': parts.whole({**_PORT, 'network': parts.string('name')}, {**_TAP, **_VLAN}),
 }
 
-PORT: parts.Schema = {
-    'type': 'object',
+_OWN: parts.Schema = {
     'properties': {'vif_type': {'enum': list(VIF_TYPES)}},
     'required': list(_PORT),
     'allOf': parts.by('vif_type', VIF_TYPES),
+}
+_MEMBERS = {name: schema for its in VIF_TYPES.values() for name, schema in its['properties'].items()}
+PORT: parts.Schema = {
+    'type': 'object',
+    'if': neutron.IS_ANSWERED,
+    'then': neutron.schema(_OPTIONS, _MEMBERS),
+    'else': _OWN,
 }
 
 
@@ -146,6 +166,7 @@ class Port:
     macvtap_mode: str | None = None
     vhostuser_socket: str | None = None
     vhostuser_mode: str | None = None
+    vdpa_device: str | None = None
     pci_slot: str | None = None
     managed: bool | None = None
     ovs_interfaceid: str | None = None
@@ -160,14 +181,18 @@ class Port:
 
     @classmethod
     def from_dict(cls, members: base.Json) -> Self:
-        """Read a port that is valid by :data:`PORT`."""
-        vlan = members.get('vlan')
+        """Read a port that is valid by :data:`PORT`, in either form.
+
+        :raises InvalidInput: the port is as Neutron answers it, and the agent cannot plug it.
+        """
+        if 'mac_address' in members:
+            members = neutron.members(members, VIF_TYPES, _OPTIONS)
         return base.of_members(
             cls,
             {
                 **members,
                 'id': base.normal(members['id']),
-                'vlan': tuple(vlan) if isinstance(vlan, list) else vlan,
+                'vlan': _vlans(members),
                 'bandwidth': Bandwidth.of(members.get('bandwidth')),
             },
         )
@@ -182,6 +207,15 @@ class Port:
         return found
 
 
+def _vlans(members: base.Json) -> int | tuple[int, ...] | None:
+    """Return the VLANs of a port; 0 only for Open vSwitch, where it is not the same as none."""
+    vlan = members.get('vlan')
+    if isinstance(vlan, list):
+        return tuple(vlan)
+    tag = None if vlan is None else int(vlan)
+    return None if tag == 0 and members['vif_type'] != 'ovs' else tag
+
+
 #: The option ``[allowed]`` for each field of a port that names a device, network or socket of the host.
 _NAMED = {
     'bridge': 'bridges',
@@ -189,6 +223,7 @@ _NAMED = {
     'macvtap_source': 'interfaces',
     'devname': 'taps',
     'vhostuser_socket': rules.SOCKETS,
+    'vdpa_device': rules.PATHS,
     'pci_slot': 'pci',
 }
 #: The interface's property that each of these fields decides, if the port has the field.
@@ -203,6 +238,29 @@ _DECIDED = (
     ('source_mode', 'macvtap_mode'),
     ('source_mode', 'vhostuser_mode'),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfFunction:
+    """What a port needs of its PCI function: the port's field, how the agent finds it, and words for errors."""
+
+    field: str
+    by: str
+    what: str
+    hint: str
+
+
+_FOUND = {
+    'macvtap': _OfFunction(
+        'macvtap_source',
+        'interface_of',
+        'network interface',
+        "a macvtap needs the function at the host's own network driver, not at vfio-pci",
+    ),
+    'vdpa': _OfFunction(
+        'vdpa_device', 'vdpa_of', 'vhost-vdpa device', 'create one with "vdpa dev add", and load vhost_vdpa'
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +290,19 @@ class AttachInterface(base.BuiltAttach):
             named['pci_slot'] = pci.normal(named['pci_slot'])
         return [rules.Need(f'port.{name}', _NAMED[name], value) for name, value in named.items()]
 
+    def completed(self, defaults: base.Defaults) -> Self:
+        """Name what the host has of the PCI function of a macvtap or vDPA port."""
+        slot, found = self.port.pci_slot, _FOUND.get(self.port.vif_type)
+        if slot is None or found is None:
+            return self
+        name = getattr(defaults, found.by)(pci.normal(slot))
+        if name is None:
+            raise exception.InvalidInput(
+                field='port.binding:profile.pci_slot', reason=f'{slot} has no {found.what} on this host: {found.hint}'
+            )
+        members = {found.field: name, 'pci_slot': None}
+        return dataclasses.replace(self, port=dataclasses.replace(self.port, **members))
+
     def decided(self) -> dict[str, str]:
         port = self.port
         is_bridged = port.vif_type in _BRIDGED
@@ -242,14 +313,16 @@ class AttachInterface(base.BuiltAttach):
                 fields |= {f'{name}_{rate}': f'bandwidth.{name}.{rate}' for rate in ('average', 'peak', 'burst')}
         return {name: f'port.{field}' for name, field in fields.items()}
 
-    def device(self, *, dead_vlan: bool = False) -> Interface:
-        """Build the port's interface, with its alias.
+    def device(self, *, dead_vlan: bool = False) -> devices.Device:
+        """Build the port's interface, or the host device that is a whole physical card, with its alias.
 
         :param dead_vlan: whether an Open vSwitch port without VLAN gets :data:`DEAD_VLAN`. Without a tag, the port
             would be a trunk of all VLANs of the switch.
         :raises InvalidInput: parts of the request contradict each other.
         """
         port = self.port
+        if port.vif_type == 'hostdev_physical':
+            return _card(port)
         interface = Interface.new()
         _SOURCES[port.vif_type](interface, port)
         interface.mac = port.address.lower()
@@ -264,6 +337,18 @@ class AttachInterface(base.BuiltAttach):
         _set_bandwidth(interface, port.bandwidth or Bandwidth())
         interface.alias = alias.make(port.id)
         return interface
+
+
+def _card(port: Port) -> hostdevs.Hostdev:
+    """Build a whole physical card: libvirt has no interface for it, as the card keeps its own MAC address and VLANs."""
+    assert port.pci_slot is not None
+    card = hostdevs.Hostdev.new()
+    card.mode = 'subsystem'
+    card.type = 'pci'
+    card.managed = port.managed is not False
+    card.host_address = port.pci_slot
+    card.alias = alias.make(port.id)
+    return card
 
 
 def _set_vlan(interface: Interface, port: Port, *, dead_vlan: bool) -> None:
@@ -366,6 +451,11 @@ def _vhostuser(interface: Interface, port: Port) -> None:
     interface.source_mode = port.vhostuser_mode or _DEFAULT_VHOSTUSER_MODE
 
 
+def _vdpa(interface: Interface, port: Port) -> None:
+    interface.type = 'vdpa'
+    interface.source_dev = port.vdpa_device
+
+
 def _network(interface: Interface, port: Port) -> None:
     interface.type = 'network'
     interface.network = port.network
@@ -380,5 +470,6 @@ _SOURCES: dict[str, Callable[[Interface, Port], None]] = {
     'hw_veb': _hostdev,
     'hostdev': _hostdev,
     'vhostuser': _vhostuser,
+    'vdpa': _vdpa,
     'network': _network,
 }

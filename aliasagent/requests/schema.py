@@ -14,6 +14,11 @@ def integer(minimum: int, maximum: int) -> Schema:
     return {'type': 'integer', 'minimum': minimum, 'maximum': maximum}
 
 
+def hinted(schema: Schema, hint: str) -> Schema:
+    """Describe a member by what a client can do if it is missing; the error says it, too."""
+    return {**schema, 'description': hint}
+
+
 def nullable(schema: Schema) -> Schema:
     return {'anyOf': [{'type': 'null'}, schema]}
 
@@ -25,6 +30,11 @@ def whole(required: Schema, optional: Schema | None = None) -> Schema:
         'required': list(required),
         'additionalProperties': False,
     }
+
+
+def given(name: str) -> Schema:
+    """Return the condition that a member is there and is not null."""
+    return {'properties': {name: {'not': {'type': 'null'}}}, 'required': [name]}
 
 
 def by(name: str, values: dict[str, Schema]) -> list[Schema]:

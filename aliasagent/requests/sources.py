@@ -8,6 +8,7 @@ listed here, the source is the block device that os-brick made for the volume.
 import abc
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import ClassVar
 from typing import Self
@@ -18,12 +19,19 @@ from aliasagent.devices.disk import Disk
 from aliasagent.devices.disk import Host
 from aliasagent.requests import base
 from aliasagent.requests import schema as parts
+from aliasagent.requests.base import Defaults
 
 _PATH = parts.string('absolute-path')
 _TCP_PORT: parts.Schema = {'type': ['integer', 'string'], 'minimum': 1, 'maximum': 65535, 'format': 'tcp-port'}
 _FILE_FORMAT: parts.Schema = {'enum': [None, 'raw', 'qcow2']}
-_DEVICE: parts.Schema = {'properties': {'device_path': _PATH}, 'required': ['device_path']}
-_HAS_DEVICE: parts.Schema = {'required': ['device_path']}
+_CONNECT = "connect the volume to the agent's host first, as os-brick does, and give the device_path that results"
+_MOUNT = "mount the share on the agent's host first, as os-brick does, and give the path of the volume's file there"
+_DEVICE: parts.Schema = {
+    'properties': {'device_path': parts.hinted(_PATH, _CONNECT)},
+    'required': ['device_path'],
+}
+_HAS_DEVICE: parts.Schema = parts.given('device_path')
+_SECRET_HINT = 'give the UUID of a libvirt secret that has the password; or c' + _CONNECT[1:]
 _DATA = 'connection_info.data'
 
 
@@ -46,6 +54,10 @@ class Source(abc.ABC):
         """Return the source's members beside ``data``."""
         return {}
 
+    def completed(self, _defaults: Defaults) -> Self:
+        """Return the source with what it leaves to the agent (:meth:`aliasagent.requests.base.Request.completed`)."""
+        return self
+
     @abc.abstractmethod
     def needs(self) -> list[rules.Need]:
         """List the paths, sockets and hosts that the source names."""
@@ -67,7 +79,13 @@ class Source(abc.ABC):
 class FileSource(Source):
     """A file on this host."""
 
-    schema: ClassVar = {'properties': {'device_path': _PATH, 'format': _FILE_FORMAT}, 'required': ['device_path']}
+    schema: ClassVar = {
+        'properties': {
+            'device_path': parts.hinted(_PATH, "give the path of the volume's file"),
+            'format': _FILE_FORMAT,
+        },
+        'required': ['device_path'],
+    }
 
     device_path: str
     format: str | None = None
@@ -176,7 +194,7 @@ class IscsiSource(Source):
             'properties': {
                 'target_portal': parts.string('portal'),
                 'target_iqn': parts.string('iscsi-name'),
-                'target_lun': parts.integer(0, 16383),
+                'target_lun': {'type': ['integer', 'string'], 'minimum': 0, 'maximum': 16383, 'format': 'lun'},
                 'auth_method': {'enum': [None, '', 'CHAP']},
                 'auth_username': parts.nullable(parts.string('name')),
                 'secret_uuid': parts.nullable(base.UUID),
@@ -187,7 +205,10 @@ class IscsiSource(Source):
                 {
                     # The agent ignores the password: QEMU gets it from libvirt, as the secret with this UUID.
                     'CHAP': {
-                        'properties': {'auth_username': {'type': 'string'}, 'secret_uuid': {'type': 'string'}},
+                        'properties': {
+                            'auth_username': {'type': 'string'},
+                            'secret_uuid': parts.hinted({'type': 'string'}, _SECRET_HINT),
+                        },
                         'required': ['auth_username', 'secret_uuid'],
                     }
                 },
@@ -204,7 +225,10 @@ class IscsiSource(Source):
 
     @classmethod
     def read(cls, info: base.Json) -> Self:
-        return base.of_members(cls, {**info['data'], 'auth_method': info['data'].get('auth_method') or None})
+        data = info['data']
+        return base.of_members(
+            cls, {**data, 'target_lun': int(data['target_lun']), 'auth_method': data.get('auth_method') or None}
+        )
 
     def to_data(self) -> base.Json:
         return base.members(self)
@@ -241,11 +265,6 @@ class RbdSource(Source):
                 'secret_uuid': parts.nullable(base.UUID),
             },
             'required': ['name'],
-            'if': {'properties': {'auth_enabled': {'const': True}}, 'required': ['auth_enabled']},
-            'then': {
-                'properties': {'auth_username': {'type': 'string'}, 'secret_uuid': {'type': 'string'}},
-                'required': ['auth_username', 'secret_uuid'],
-            },
         },
     }
 
@@ -265,6 +284,23 @@ class RbdSource(Source):
     def to_data(self) -> base.Json:
         lists = {name: list(value) for name in ('hosts', 'ports') if (value := getattr(self, name))}
         return base.members(self) | lists
+
+    def completed(self, defaults: Defaults) -> Self:
+        if not self.auth_enabled:
+            return self
+        username = self.auth_username or defaults.ceph_user
+        secret_uuid = self.secret_uuid or defaults.ceph_secret_uuid
+        for field, value, option in (
+            ('auth_username', username, 'user'),
+            ('secret_uuid', secret_uuid, 'secret_uuid'),
+        ):
+            if not value:
+                raise exception.InvalidInput(
+                    field=f'{_DATA}.{field}',
+                    reason=f"is missing, and the agent's option [ceph] {option} is not set: set this option, after the "
+                    'key of the Ceph user is defined as a libvirt secret on the host, or give the field',
+                )
+        return dataclasses.replace(self, auth_username=username, secret_uuid=secret_uuid)
 
     def needs(self) -> list[rules.Need]:
         return [
@@ -340,27 +376,45 @@ class NbdSource(Source):
         return self.host.strip('[]')
 
 
-#: The types whose ``device_path`` is a file.
-_FILES = ('file', 'nfs', 'gpfs', 'quobyte', 'smbfs', 'vzstorage')
+#: The types whose ``device_path`` is a file of a file system that must be mounted.
+_SHARES = ('nfs', 'gpfs', 'quobyte', 'smbfs', 'vzstorage')
+_FILES = ('file', *_SHARES)
+_SHARE: parts.Schema = {
+    **FileSource.schema,
+    'properties': {**FileSource.schema['properties'], 'device_path': parts.hinted(_PATH, _MOUNT)},
+}
 #: The types that do not need a ``device_path``.
 _REMOTE: Mapping[str, type[Source]] = {'nfs': NfsSource, 'iscsi': IscsiSource, 'rbd': RbdSource, 'nbd': NbdSource}
 
 #: The schema of ``connection_info['data']``, by ``driver_volume_type``.
 SCHEMAS: dict[str, parts.Schema] = {
-    **dict.fromkeys(_FILES, FileSource.schema),
+    'file': FileSource.schema,
+    **dict.fromkeys(_SHARES, _SHARE),
     **dict.fromkeys(('local', 'fibre_channel'), BlockSource.schema),
     **{kind: source.schema for kind, source in _REMOTE.items()},
 }
-#: The conditions of a valid ``connection_info``: each type has its own data.
-CONDITIONS: list[parts.Schema] = [
-    *parts.by('driver_volume_type', {kind: {'properties': {'data': data}} for kind, data in SCHEMAS.items()}),
-    {
-        'if': {
-            'properties': {'driver_volume_type': {'not': {'enum': list(SCHEMAS)}}},
-            'required': ['driver_volume_type'],
+
+
+def _by_kind(schemas: Mapping[str, parts.Schema], place: Callable[[parts.Schema], parts.Schema]) -> list[parts.Schema]:
+    """Return the conditions by which each type has its own members, and any other type a block device.
+
+    :param place: puts the schema of these members where a ``connection_info`` has them.
+    """
+    return [
+        *parts.by('driver_volume_type', {kind: place(schema) for kind, schema in schemas.items()}),
+        {
+            'if': {
+                'properties': {'driver_volume_type': {'not': {'enum': list(schemas)}}},
+                'required': ['driver_volume_type'],
+            },
+            'then': place(BlockSource.schema),
         },
-        'then': {'properties': {'data': BlockSource.schema}},
-    },
+    ]
+
+
+#: The conditions of a ``connection_info`` with ``data``.
+CONDITIONS: list[parts.Schema] = [
+    *_by_kind(SCHEMAS, lambda schema: {'properties': {'data': schema}}),
     {
         # Without ``device_path``, the agent derives the path of an NFS file from os-brick's mount point.
         'if': {
@@ -370,12 +424,15 @@ CONDITIONS: list[parts.Schema] = [
         'then': {'properties': {'mount_point_base': _PATH}, 'required': ['mount_point_base']},
     },
 ]
+#: The conditions of a ``connection_info`` without ``data``, as Cinder's attachments API answers it. Its
+#: ``mount_point_base`` is a directory of Cinder's host, so the agent does not derive a path from it.
+FLAT_CONDITIONS: list[parts.Schema] = _by_kind({**SCHEMAS, 'nfs': _SHARE}, lambda schema: schema)
 
 
 def of(info: base.Json) -> Source:
     """Read the source of a volume from a valid ``connection_info``."""
     kind = info['driver_volume_type']
-    if 'device_path' not in info['data']:
+    if info['data'].get('device_path') is None:
         return _REMOTE[kind].read(info)
     return FileSource.read(info) if kind in _FILES else BlockSource.read(info)
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The request to attach a volume, with Cinder's ``connection_info``.
 
-The agent reads the members of Cinder's drivers, and those that os-brick and Nova add: ``data.device_path`` once the
-host is connected, ``multiattach`` beside ``data``. The agent never writes a password or keyring of ``connection_info``.
-QEMU logs in with a secret that libvirt has, and that the request names by UUID (libvirt, formatsecret).
+Cinder has two forms of it: with members in ``data``, and with all members on one level. The agent reads both into the
+same type, and writes the one with ``data``.
+
+The agent reads the members of Cinder's drivers, and those that os-brick and Nova add: ``device_path`` once the host is
+connected, ``multiattach`` beside ``data``. The agent never writes a password or keyring of ``connection_info``. QEMU
+logs in with a secret that libvirt has, and that the request names by UUID (libvirt, formatsecret).
 """
 
 import dataclasses
@@ -31,52 +34,74 @@ BUSES = {
 _DIRECT_CACHES = ('none', 'directsync')
 #: Cinder's specs are texts; an operator's script may send numbers.
 _LIMIT: parts.Schema = {'type': ['integer', 'string', 'null'], 'minimum': 0, 'format': 'number'}
-#: QEMU accepts powers of two.
-_BLOCK_SIZE: parts.Schema = {'enum': [None, *(512 << shift for shift in range(13))]}
+#: QEMU accepts powers of two. Some of Cinder's drivers send texts.
+_BLOCK_SIZES = [512 << shift for shift in range(13)]
+_BLOCK_SIZE: parts.Schema = {
+    'type': ['integer', 'string', 'null'],
+    'enum': [None, *_BLOCK_SIZES, *map(str, _BLOCK_SIZES)],
+}
+
+_DATA: parts.Schema = {
+    'access_mode': {'enum': [None, 'rw', 'ro']},
+    'discard': {'type': ['boolean', 'null']},
+    'multiattach': {'type': ['boolean', 'null']},
+    'logical_block_size': _BLOCK_SIZE,
+    'physical_block_size': _BLOCK_SIZE,
+    'qos_specs': {'type': ['object', 'null'], 'properties': dict.fromkeys(qos.KEYS, _LIMIT)},
+    'encrypted': {'type': ['boolean', 'null']},
+    # Cinder's description of a volume's encryption, with the libvirt secret that has the passphrase.
+    'encryption': {
+        'type': ['object', 'null'],
+        'properties': {'provider': {'enum': ['luks']}, 'secret_uuid': base.UUID},
+        'required': ['provider', 'secret_uuid'],
+    },
+}
+#: The members that are beside ``data``.
+_BESIDE: parts.Schema = {
+    'driver_volume_type': parts.string('name'),
+    'serial': {'type': ['string', 'null']},
+    'multiattach': {'type': ['boolean', 'null']},
+    # Not Cinder's, but the agent's: QEMU's options for the disk.
+    'disk': parts.nullable(
+        parts.whole(
+            {},
+            {
+                'cache': {'enum': ['none', 'writeback', 'writethrough', 'directsync', 'unsafe']},
+                'io': {'enum': ['native', 'threads', 'io_uring']},
+                'iothread': parts.integer(1, 2**31 - 1),
+                # The maximum of QEMU's virtio devices.
+                'queues': parts.integer(1, 1024),
+                'boot_order': parts.integer(1, 2**31 - 1),
+            },
+        )
+    ),
+}
+#: As ``initialize_connection`` returns it, and Nova keeps it.
+_NESTED: parts.Schema = {
+    'properties': {
+        'data': {'type': 'object', 'properties': _DATA},
+        'mount_point_base': parts.nullable(parts.string('absolute-path')),
+    },
+    'allOf': sources.CONDITIONS,
+}
+#: As the attachments API answers it: all members on one level.
+_FLAT: parts.Schema = {'properties': _DATA, 'allOf': sources.FLAT_CONDITIONS}
 
 CONNECTION_INFO: parts.Schema = {
     'type': 'object',
-    'properties': {
-        'driver_volume_type': parts.string('name'),
-        'data': {
-            'type': 'object',
-            'properties': {
-                'access_mode': {'enum': [None, 'rw', 'ro']},
-                'discard': {'type': ['boolean', 'null']},
-                'multiattach': {'type': ['boolean', 'null']},
-                'logical_block_size': _BLOCK_SIZE,
-                'physical_block_size': _BLOCK_SIZE,
-                'qos_specs': {'type': ['object', 'null'], 'properties': dict.fromkeys(qos.KEYS, _LIMIT)},
-                'encrypted': {'type': ['boolean', 'null']},
-                # Cinder's description of a volume's encryption, with the libvirt secret that has the passphrase.
-                'encryption': {
-                    'type': ['object', 'null'],
-                    'properties': {'provider': {'enum': ['luks']}, 'secret_uuid': base.UUID},
-                    'required': ['provider', 'secret_uuid'],
-                },
-            },
-        },
-        'serial': {'type': ['string', 'null']},
-        'multiattach': {'type': ['boolean', 'null']},
-        'mount_point_base': parts.nullable(parts.string('absolute-path')),
-        # Not Cinder's, but the agent's: QEMU's options for the disk.
-        'disk': parts.nullable(
-            parts.whole(
-                {},
-                {
-                    'cache': {'enum': ['none', 'writeback', 'writethrough', 'directsync', 'unsafe']},
-                    'io': {'enum': ['native', 'threads', 'io_uring']},
-                    'iothread': parts.integer(1, 2**31 - 1),
-                    # The maximum of QEMU's virtio devices.
-                    'queues': parts.integer(1, 1024),
-                    'boot_order': parts.integer(1, 2**31 - 1),
-                },
-            )
-        ),
-    },
-    'required': ['driver_volume_type', 'data'],
-    'allOf': sources.CONDITIONS,
+    'properties': _BESIDE,
+    'required': ['driver_volume_type'],
+    'if': {'required': ['data']},
+    'then': _NESTED,
+    'else': _FLAT,
 }
+
+
+def _with_data(info: base.Json) -> base.Json:
+    """Return a ``connection_info`` in the form with ``data``, whichever form it has."""
+    if 'data' in info:
+        return info
+    return {**{name: info[name] for name in _BESIDE if name in info}, 'data': info}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +142,7 @@ class ConnectionInfo:
     @classmethod
     def from_dict(cls, info: base.Json) -> Self:
         """Read a ``connection_info`` that is valid by :data:`CONNECTION_INFO`."""
+        info = _with_data(info)
         data = info['data']
         specs, encryption = data.get('qos_specs'), data.get('encryption')
         return cls(
@@ -125,8 +151,8 @@ class ConnectionInfo:
             access_mode=data.get('access_mode'),
             discard=data.get('discard'),
             multiattach=bool(info.get('multiattach') or data.get('multiattach')),
-            logical_block_size=data.get('logical_block_size'),
-            physical_block_size=data.get('physical_block_size'),
+            logical_block_size=_whole_number(data.get('logical_block_size')),
+            physical_block_size=_whole_number(data.get('physical_block_size')),
             qos_specs=None if specs is None else _limits(specs),
             encrypted=bool(data.get('encrypted')),
             encryption=None if encryption is None else base.of_members(Encryption, encryption),
@@ -134,7 +160,7 @@ class ConnectionInfo:
         )
 
     def to_dict(self) -> base.Json:
-        """Return the ``connection_info`` in Cinder's form."""
+        """Return the ``connection_info`` in the form with ``data``."""
         plain = dataclasses.replace(self, encryption=None, disk=DiskOptions(), multiattach=False)
         data = base.members(plain)
         del data['driver_volume_type'], data['source']
@@ -144,6 +170,10 @@ class ConnectionInfo:
         info |= {'multiattach': True} if self.multiattach else {}
         info |= {'disk': options} if (options := base.members(self.disk)) else {}
         return info | self.source.beside_data()
+
+
+def _whole_number(value: int | str | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _limits(specs: base.Json) -> dict[str, int]:
@@ -204,6 +234,10 @@ class AttachVolume(base.Attach):
 
     def needs(self) -> list[rules.Need]:
         return self.connection_info.source.needs()
+
+    def completed(self, defaults: base.Defaults) -> Self:
+        source = self.connection_info.source.completed(defaults)
+        return dataclasses.replace(self, connection_info=dataclasses.replace(self.connection_info, source=source))
 
     def decided(self) -> dict[str, str]:
         """Return the disk's properties that the request decides, each with its field."""
@@ -268,7 +302,11 @@ def _set_encryption(disk: Disk, info: ConnectionInfo) -> None:
     if info.encryption is None:
         if info.encrypted:
             # The guest would see the encrypted data as an empty disk, and overwrite them.
-            raise exception.InvalidInput(field='connection_info.data.encryption', reason='the volume is encrypted')
+            raise exception.InvalidInput(
+                field='connection_info.data.encryption',
+                reason='is missing, and the volume is encrypted: give the provider luks, and the secret_uuid of a '
+                'libvirt secret that has the passphrase',
+            )
         return
     if disk.device == 'lun':
         raise exception.InvalidInput(field='device_type', reason='an encrypted volume cannot be a LUN')

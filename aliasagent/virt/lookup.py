@@ -9,6 +9,7 @@ from aliasagent.devices import base
 from aliasagent.devices import differences
 from aliasagent.devices import identity
 from aliasagent.devices import names
+from aliasagent.devices.hostdev import Hostdev
 from aliasagent.devices.identity import Found
 from aliasagent.virt import sources
 from aliasagent.virt.guest import Definitions
@@ -74,7 +75,7 @@ def check_can_go(
     for domain, found in ((definitions.live, live), (definitions.persistent, persistent)):
         if domain is None or found is None:
             continue
-        if kind is not None and found.device.kind != kind:
+        if kind is not None and found.device.kind != kind and not (kind == 'interface' and _is_card(found.device)):
             raise exception.DeviceConflict(
                 instance=domain.uuid, device=device_id, reason=f'it is no {kind} but a {found.device.kind}'
             )
@@ -86,3 +87,8 @@ def check_can_go(
             )
     if live is not None and not live.device.can_be_unplugged:
         raise exception.Unsupported(what=f'detach of {live.device.describe()}', reason='no running guest releases one')
+
+
+def _is_card(device: base.Device) -> bool:
+    """Return whether a device can be the whole physical card of a port, for which libvirt has no interface."""
+    return isinstance(device, Hostdev) and device.type == 'pci'

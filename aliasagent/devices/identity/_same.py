@@ -223,7 +223,7 @@ def _is_exclusive(device: base.Device) -> bool:
     """Return whether a guest can have the device's source only once."""
     match device:
         case interface.Interface():
-            return device.type in ('hostdev', 'vhostuser')
+            return device.type in ('hostdev', 'vhostuser', 'vdpa')
         case _:
             return not (device.source or '').startswith('usb:')
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs after public reports of people who run such guests and clouds; names and addresses are made up."""
+"""Inputs after public reports, and answers of Cinder and Neutron; names and addresses are made up."""
 
 import json
 import pathlib

@@ -60,6 +60,7 @@ PORTS: dict[str, dict[str, Any]] = {
     'macvtap': {'vif_type': 'macvtap', 'macvtap_source': 'eth0'},
     'hw_veb': {'vif_type': 'hw_veb', 'pci_slot': '0000:06:12.5', 'vlan': 7},
     'vhostuser': {'vif_type': 'vhostuser', 'vhostuser_socket': '/run/vhost.sock', 'queues': 4},
+    'vdpa': {'vif_type': 'vdpa', 'vdpa_device': '/dev/vhost-vdpa-0', 'queues': 2},
     'network': {'vif_type': 'network', 'network': 'default'},
 }
 HOSTDEVS: dict[str, dict[str, Any]] = {
@@ -116,6 +117,29 @@ class KindsContract(harness.DriverCase):
                 self.driver.attach(guest, requests.interface(port))
 
             self.assert_in_and_out(guest, port['id'], attach, 'interface')
+
+    def test_a_port_that_is_a_whole_card(self) -> None:
+        guest = self.hypervisor.new_guest(state='shut off')
+        port: dict[str, Any] = {
+            'id': harness.new_id(),
+            'mac_address': harness.new_mac(),
+            'binding:vif_type': 'hostdev_physical',
+            'binding:vnic_type': 'direct-physical',
+            'binding:vif_details': {'port_filter': False, 'vlan': '7'},
+            'binding:profile': {'pci_slot': '0000:06:00.0', 'physical_network': 'physnet1'},
+        }
+        self.driver.attach(guest, requests.interface(port))
+        (listed,) = [entry for entry in self.driver.list_devices(guest) if entry.id == port['id']]
+        self.assertEqual('hostdev', listed.kind)
+        # No card of the host twice, under whichever id.
+        double = requests.hostdev(harness.new_id(), {'type': 'pci', 'address': '0000:06:00.0'})
+        self.assertRaises(exception.DeviceConflict, self.driver.attach, guest, double)
+        self.detach(guest, port['id'], 'interface')
+        self.assertEqual((set(), set()), self.ids(guest))
+        usb = {'type': 'usb', 'vendor': '1d6b', 'product': '0002'}
+        guest, other = self.hypervisor.new_guest("<controller type='usb' model='qemu-xhci'/>", state='shut off'), 'key'
+        self.driver.attach(guest, requests.hostdev(other, usb))
+        self.assertRaises(exception.DeviceConflict, self.detach, guest, other, 'interface')
 
     def test_host_devices(self) -> None:
         guest = self.hypervisor.new_guest("<controller type='usb' model='qemu-xhci'/>", state='shut off')

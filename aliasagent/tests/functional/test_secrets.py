@@ -68,6 +68,11 @@ def connection(kind: str, data: dict[str, Any]) -> dict[str, Any]:
     return {**info, **SECRETS, 'connector': {'password': f'{MARK}-connector'}, 'disk': {'cache': 'none'}}
 
 
+def flat(info: dict[str, Any]) -> dict[str, Any]:
+    """The same as Cinder's attachments API answers it, with the secrets beside all else."""
+    return {**{name: value for name, value in info.items() if name != 'data'}, **info['data']}
+
+
 class SecretsTest(test_agent.FakeAgentCase):
     def setUp(self) -> None:
         # all that is logged, by whomever
@@ -109,7 +114,9 @@ class SecretsTest(test_agent.FakeAgentCase):
         volume = self.volume(connection('file', file))
         self.assertEqual('succeeded', self.make({**here, **volume}))
         for kind, data in (('iscsi', CHAP), ('rbd', RBD), ('nbd', {'host': '192.0.2.3'})):
-            self.assertEqual('succeeded', self.make({**here, **self.volume(connection(kind, data))}))
+            asked = {**here, **self.volume(connection(kind, data))}
+            self.assertEqual('succeeded', self.make(asked))
+            self.assertEqual('succeeded', self.make({**asked, 'connection_info': flat(asked['connection_info'])}))
         nowhere = {'instance_uuid': harness.new_id()}
         taken = self.volume(connection('rbd', RBD), device_name='/dev/sda')
         for failing in (
@@ -126,6 +133,10 @@ class SecretsTest(test_agent.FakeAgentCase):
             {**connection('iscsi', CHAP), 'disk': {'password': MARK}},
             {**connection('iscsi', CHAP), 'disk': MARK},
             connection('iscsi', {**CHAP, 'secret_uuid': None}),
+            flat(connection('iscsi', {**CHAP, 'secret_uuid': None})),
+            flat(connection('iscsi', {**CHAP, 'auth_method': MARK, 'auth_username': [MARK]})),
+            flat(connection('rbd', {**RBD, 'secret_uuid': None})),
+            flat(connection('nvmeof', {'key': MARK})),
             connection('iscsi', {**CHAP, 'secret_uuid': MARK}),
             connection('iscsi', {**CHAP, 'auth_method': MARK}),
             connection('rbd', {**RBD, 'auth_username': [MARK]}),

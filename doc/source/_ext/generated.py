@@ -204,13 +204,16 @@ def shared_schemas() -> Iterator[str]:
 
 def _without_kinds(schema: Any, member: str) -> Any:
     """Remove the conditions on single values of a member, which are shown beside the schema."""
-    rest = [
-        one for one in schema['allOf'] if 'const' not in one['if']['properties'].get(member, {}) or len(
-            one['if']['properties']
-        ) > 1
-    ]
-    others = {name: value for name, value in schema.items() if name != 'allOf'}
-    return {**others, 'allOf': rest} if rest else others
+    rest = {name: value for name, value in schema.items() if name != 'allOf'}
+    conditions = [one for one in schema.get('allOf', ()) if not _is_of_kind(one['if'], member)]
+    # The forms of a shared schema.
+    forms = {name: _without_kinds(schema[name], member) for name in ('then', 'else') if name in schema}
+    return {**rest, **forms, **({'allOf': conditions} if conditions else {})}
+
+
+def _is_of_kind(condition: Any, member: str) -> bool:
+    """Return whether a condition is on nothing but one value of a member."""
+    return list(condition['properties']) == [member] and 'const' in condition['properties'][member]
 
 
 def formats() -> Iterator[str]:

@@ -8,8 +8,10 @@ from aliasagent.actions import Action
 from aliasagent.allowed import rules
 from aliasagent.compute import contract
 from aliasagent.compute import schemas
+from aliasagent.requests import base as requests_base
 from aliasagent.requests import catalog
 from aliasagent.requests import hostdev as hostdevs
+from aliasagent.requests import neutron
 from aliasagent.requests import port as ports
 from aliasagent.requests import sources
 from aliasagent.requests.schema import Schema
@@ -33,6 +35,7 @@ NAMES: dict[str, set[str]] = {
     'port.macvtap_source': {'interfaces'},
     'port.devname': {'taps'},
     'port.vhostuser_socket': {'sockets'},
+    'port.vdpa_device': {'paths'},
     'port.pci_slot': {'pci'},
     'hostdev.address': {'pci'},
     'hostdev.uuid': {'mdevs'},
@@ -54,6 +57,19 @@ _THERE = 'a name on another host, which storage_hosts bounds'
 _SHARE = 'part of the path below mount_point_base, which paths bounds as a whole'
 _SECRET = 'who logs in at another host, and a secret of libvirt that is used and cannot be read'
 _QUESTION = 'what is answered'
+#: Fields of what Cinder and Neutron answer, by their names in the agent's own form, in which the options bound them.
+_PART = 'binding:vif_details'
+SPELLED: dict[str, str] = {
+    'port.mac_address': 'port.address',
+    'port.binding:vif_type': 'port.vif_type',
+    f'port.{_PART}.bridge_name': 'port.bridge',
+    f'port.{_PART}.macvtap_source': 'port.macvtap_source',
+    f'port.{_PART}.macvtap_mode': 'port.macvtap_mode',
+    f'port.{_PART}.vhostuser_mode': 'port.vhostuser_mode',
+    f'port.{_PART}.vhostuser_socket': 'port.vhostuser_socket',
+    f'port.{_PART}.vlan': 'port.vlan',
+    'port.binding:profile.pci_slot': 'port.pci_slot',
+}
 #: What names nothing that an option could bound, and why.
 HARMLESS: dict[str, str] = {
     'instance_uuid': _ID,
@@ -99,6 +115,11 @@ HARMLESS: dict[str, str] = {
     'connection_info.data.auth_username': _SECRET,
     'connection_info.data.secret_type': _CHOICE,
     'connection_info.data.secret_uuid': _SECRET,
+    'port.binding:vnic_type': _CHOICE,
+    f'port.{_PART}.ovs_hybrid_plug': 'refused if true',
+    f'port.{_PART}.vhostuser_ovs_plug': 'whether the port has a name, which taps bounds',
+    'port.binding:profile.capabilities': 'whether the function that pci bounds is behind the switch',
+    'port.network_id': 'an id that the name of a bridge is made of, which bridges bounds',
     'port.address': _GUEST,
     'port.vif_type': _CHOICE,
     'port.model': _GUEST,
@@ -142,8 +163,11 @@ _NAMED_OF_PORTS = {
     'macvtap_source': 'eth0',
     'devname': 'eth0',
     'vhostuser_socket': '/run/s',
+    'vdpa_device': '/dev/vhost-vdpa-0',
     'pci_slot': '0000:06:12.5',
 }
+#: By these names, a port is on something of the host.
+OF_HOST = (*_NAMED_OF_PORTS.values(), f'tap{ID[:11]}', f'vhu{ID[:11]}')
 PORTS = [
     {
         **PORT,
@@ -151,6 +175,20 @@ PORTS = [
         **{name: value for name, value in _NAMED_OF_PORTS.items() if name in schema['properties']},
     }
     for kind, schema in ports.VIF_TYPES.items()
+]
+#: As Neutron answers them, with all that they can name.
+_DETAILS = {'bridge_name': 'br0', 'macvtap_source': 'eth0', 'vhostuser_socket': '/run/s', 'vhostuser_ovs_plug': True}
+ANSWERED: list[dict[str, Any]] = [
+    {
+        'id': ID,
+        'mac_address': ids.MAC,
+        'binding:vif_type': vif_type,
+        'binding:vnic_type': vnic_type,
+        _PART: _DETAILS,
+        'binding:profile': {'pci_slot': '0000:06:12.5', 'capabilities': ['switchdev']},
+    }
+    for vif_type, readers in neutron.READERS.items()
+    for vnic_type in readers
 ]
 HOSTDEVS: list[dict[str, Any]] = [
     {'type': 'pci', 'address': '0000:06:12.5'},
@@ -163,12 +201,37 @@ MIGRATIONS = [
     {'dest_uri': 'qemu+ssh://there/system?keyfile=/etc/key', 'migrate_uri': 'tcp://there'},
     {'dest_uri': 'qemu+unix:///system?socket=/run/s', 'migrate_uri': 'unix:///run/s'},
 ]
+#: What the host has of the function that a port names.
+DEFAULTS = requests_base.Defaults(interface_of=lambda _slot: 'eth0', vdpa_of=lambda _slot: '/dev/vhost-vdpa-0')
+
+
+def flat(info: dict[str, Any]) -> dict[str, Any]:
+    """A connection_info as Cinder's attachments API answers it."""
+    return {**{name: value for name, value in info.items() if name != 'data'}, **info['data']}
+
+
+#: In the agent's own forms, and in those that Cinder and Neutron answer.
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
     *(('attach_volume', {'volume_id': ID, 'connection_info': info}) for info in VOLUMES),
     *(('attach_interface', {'port': port}) for port in PORTS),
     *(('attach_hostdev', {'device_id': ID, 'hostdev': hostdev}) for hostdev in HOSTDEVS),
     *(('live_migrate', migration) for migration in MIGRATIONS),
 ]
+ALL_ANSWERED: list[tuple[str, dict[str, Any]]] = [
+    *(
+        ('attach_volume', {'volume_id': ID, 'connection_info': flat(info)})
+        for info in VOLUMES
+        if 'mount_point_base' not in info
+    ),
+    *(('attach_interface', {'port': port}) for port in ANSWERED),
+]
+
+
+def own(field: str) -> str:
+    """The name of a field in the agent's own form."""
+    known = {*NAMES, *HARMLESS}
+    in_data = field.replace('connection_info.', 'connection_info.data.', 1)
+    return SPELLED.get(field, in_data if field not in known and in_data in known else field)
 
 
 def fields(schema: Schema, prefix: str = '') -> Iterator[str]:
@@ -178,14 +241,15 @@ def fields(schema: Schema, prefix: str = '') -> Iterator[str]:
         yield from fields(part, prefix)
     for name, member in schema.get('properties', {}).items():
         full = f'{prefix}{name}'
-        below = [] if full in HARMLESS else list(fields(member, f'{full}.'))
+        below = [] if own(full) in HARMLESS else list(fields(member, f'{full}.'))
         yield from below or [full]
 
 
 class FieldsTestCase(base.TestCase):
     def test_each_field_is_known(self) -> None:
         """Whoever adds a field says here why it is harmless, or bounds what it names."""
-        found = {field for schema in schemas.METHODS.values() for field in fields(schema)}
+        found = {own(field) for schema in schemas.METHODS.values() for field in fields(schema)}
+        self.assertEqual(set(), set(SPELLED.values()) - set(NAMES) - set(HARMLESS))
         self.assertEqual(set(), found - set(NAMES) - set(HARMLESS), 'neither bounded nor harmless')
         self.assertEqual(set(), (set(NAMES) | set(HARMLESS)) - found, 'not in any schema')
         self.assertEqual(set(), set(NAMES) & set(HARMLESS))
@@ -201,6 +265,23 @@ class FieldsTestCase(base.TestCase):
             for field in named:
                 bounded[field] |= {need.kind for need in needs if _is_of(need, field)}
         self.assertEqual(NAMES, bounded)
+
+    def test_what_cinder_and_neutron_name_of_the_host_is_bounded(self) -> None:
+        bounded = set()
+        for method, arguments in ALL_ANSWERED:
+            contract.validate(method, {'instance_uuid': ID, **arguments})
+            request = catalog.parse(Action(method), arguments).completed(DEFAULTS)
+            named = {field for field in self.given(request.to_dict()) if field in NAMES}
+            needs = request.needs()
+            self.assertEqual(set(), {field for field in named if not any(_is_of(need, field) for need in needs)})
+            self.assertNotEqual([], needs, str(arguments))
+            bounded |= named
+            if isinstance(request, ports.AttachInterface):
+                names = {need.name for need in needs}
+                xml = request.device().to_xml()
+                self.assertEqual([], [name for name in OF_HOST if f'"{name}"' in xml and name not in names])
+        unused = {'connection_info.mount_point_base', 'port.network'}
+        self.assertEqual({name for name in NAMES if name.startswith(('conn', 'port'))} - unused, bounded)
 
     def test_every_option_bounds_something(self) -> None:
         self.assertEqual(set(vars(rules.Bounds())), {kind for kinds in NAMES.values() for kind in kinds})

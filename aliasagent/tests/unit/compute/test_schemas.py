@@ -52,6 +52,8 @@ class PortTestCase(SchemasTestCase):
             'macvtap': 'macvtap_source',
             'hw_veb': 'pci_slot',
             'hostdev': 'pci_slot',
+            'hostdev_physical': 'pci_slot',
+            'vdpa': 'vdpa_device',
             'vhostuser': 'vhostuser_socket',
             'network': 'network',
         }
@@ -64,7 +66,7 @@ class PortTestCase(SchemasTestCase):
     def test_each_type_refuses_what_is_not_its_own(self) -> None:
         for name, port in golden.PORTS.items():
             self.port('port.profile', {**port, 'profile': {}})
-            if name != 'interface-hostdev':
+            if name not in ('interface-hostdev', 'interface-card'):
                 self.port('port.pci_slot', {**port, 'pci_slot': '0000:06:12.5'})
         self.port('port.mtu', {**golden.PORTS['interface-macvtap'], 'mtu': 1500})
         self.port('port.vlan', {**golden.PORTS['interface-bridge'], 'vlan': 5})
@@ -90,11 +92,11 @@ class PortTestCase(SchemasTestCase):
             self.port(f'port.{name}', {**bridge, name: value})
         self.port('port.bandwidth.inbound.average', {**bridge, 'bandwidth': {'inbound': {'peak': 5}}})
         self.port('port.bandwidth.sideways', {**bridge, 'bandwidth': {'sideways': None}})
-        for vlan in (4096, -1, '7', True, [], [5, 5]):
+        for vlan in (4096, -1, '4096', '-1', '0x7', '', True, [], [5, 5]):
             self.port('port.vlan', {**golden.PORTS['interface-ovs'], 'vlan': vlan})
         for tag in (0, 4095, '5', True):
             self.port('port.vlan.0', {**golden.PORTS['interface-ovs'], 'vlan': [tag]})
-        for vlan in (0, 4095):
+        for vlan in (4095, '4095'):
             self.port('port.vlan', {**golden.PORTS['interface-macvtap'], 'vlan': vlan})
 
 
@@ -120,7 +122,6 @@ class ConnectionInfoTestCase(SchemasTestCase):
         self.volume('data.secret_uuid', 'iscsi', chap)
         self.volume('data.secret_uuid', 'iscsi', {**chap, 'secret_uuid': None})
         self.volume('data.auth_username', 'iscsi', {**target, 'auth_method': 'CHAP', 'secret_uuid': golden.SECRET})
-        self.volume('data.secret_uuid', 'rbd', {'name': 'a/b', 'auth_enabled': True, 'auth_username': 'a'})
         # os-brick has logged the host in.
         contract.validate(
             'attach_volume',

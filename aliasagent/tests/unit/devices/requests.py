@@ -46,7 +46,7 @@ _target = st.fixed_dictionaries(
     {
         'target_portal': st.sampled_from(['192.0.2.1:3260', '[2001:db8::1]:3261', 'target.example.org:3260']),
         'target_iqn': st.sampled_from(['iqn.2010-10.org.openstack:volume-1', 'eui.02004567A425678D']),
-        'target_lun': st.integers(0, 16383),
+        'target_lun': st.integers(0, 16383) | st.integers(0, 16383).map(str),
     }
 )
 
@@ -93,8 +93,8 @@ _common_data = _members(
     access_mode=st.sampled_from([None, 'rw', 'ro']),
     discard=_booleans,
     multiattach=_booleans,
-    logical_block_size=st.sampled_from([None, 512, 4096]),
-    physical_block_size=st.sampled_from([None, 512, 4096]),
+    logical_block_size=st.sampled_from([None, 512, 4096, '512']),
+    physical_block_size=st.sampled_from([None, 512, 4096, '4096']),
     qos_specs=st.none() | st.dictionaries(st.sampled_from(qos.KEYS) | names, _limits, max_size=4),
     encrypted=_booleans,
     encryption=st.none() | st.fixed_dictionaries({'provider': st.just('luks'), 'secret_uuid': uuids}),
@@ -138,7 +138,10 @@ _OPTIONAL: dict[str, st.SearchStrategy[Any]] = {
     'model': _models,
     'queues': st.none() | st.integers(1, 256),
     'bandwidth': st.none() | _members(inbound=_limit, outbound=_limit),
-    'vlan': st.none() | st.integers(1, 4094) | st.lists(st.integers(1, 4094), min_size=1, max_size=4, unique=True),
+    'vlan': st.none()
+    | st.integers(0, 4094)
+    | st.integers(0, 4094).map(str)
+    | st.lists(st.integers(1, 4094), min_size=1, max_size=4, unique=True),
     'link_state': st.sampled_from([None, 'up', 'down']),
     'managed': st.booleans(),
     'ovs_interfaceid': st.none() | uuids,
@@ -153,8 +156,13 @@ _REQUIRED: dict[str, st.SearchStrategy[Any]] = {
     'macvtap_source': interface_names,
     'pci_slot': _pci_addresses,
     'vhostuser_socket': paths,
+    'vdpa_device': paths,
     'network': names,
 }
+
+
+#: The types whose cards are virtio's.
+_VIRTIO = ('vhostuser', 'vdpa')
 
 
 @st.composite
@@ -168,7 +176,7 @@ def ports(draw: st.DrawFn) -> Json:
             port[name] = draw(_REQUIRED[name])
         elif name in _OPTIONAL:
             port |= draw(
-                _member(name, st.just('virtio') if vif_type == 'vhostuser' and name == 'model' else _OPTIONAL[name])
+                _member(name, st.just('virtio') if vif_type in _VIRTIO and name == 'model' else _OPTIONAL[name])
             )
     return port
 

@@ -27,7 +27,9 @@ def interface(port: dict[str, Any]) -> Interface:
     """The interface of a port, likewise."""
     arguments = {'instance_uuid': golden.DEVICE, 'port': port}
     contract.validate('attach_interface', arguments)
-    return AttachInterface.from_dict(arguments).device()
+    made = AttachInterface.from_dict(arguments).device()
+    assert isinstance(made, Interface)
+    return made
 
 
 class CasesTestCase(base.TestCase):

@@ -25,7 +25,9 @@ def build(vif_type: str, **more: Any) -> Interface:
 
 
 def interface(port: dict[str, Any]) -> Interface:
-    return AttachInterface.from_dict({'port': port}).device()
+    made = AttachInterface.from_dict({'port': port}).device()
+    assert isinstance(made, Interface)
+    return made
 
 
 class PortTestCase(base.TestCase):

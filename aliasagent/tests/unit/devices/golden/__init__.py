@@ -189,6 +189,8 @@ PORTS: dict[str, Json] = {
     'interface-vhostuser': _port(
         'vhostuser', vhostuser_socket='/run/vhost/vhu91f04c6a-7c', vhostuser_mode='client', queues=2, mtu=1500
     ),
+    'interface-vdpa': _port('vdpa', vdpa_device='/dev/vhost-vdpa-0', queues=2, link_state='up'),
+    'interface-card': _port('hostdev_physical', pci_slot='0000:81:00.1', managed=False),
     'interface-network': _port('network', network='default'),
 }
 
