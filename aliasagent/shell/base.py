@@ -280,6 +280,14 @@ def json_argument(option: str, text: str) -> Json:
     return value
 
 
+def inside(value: Json, *names: str) -> Json:
+    """Return the object of these names in an answer of an API, or the value itself if it is no such answer."""
+    for name in names:
+        inner = value.get(name)
+        value = inner if isinstance(inner, dict) else value
+    return value
+
+
 def _too_deep(source: str) -> errors.BadInput:
     return errors.BadInput(f'{source}: is nested more than {_DEEPEST} levels deep')
 

@@ -53,7 +53,9 @@ class InterfaceAttach(base.RequestCommand):
             "network's agent tags it",
         )
         parser.add_argument(
-            '--port', metavar='JSON|@FILE', help='the whole port as JSON, of any vif_type in the contract'
+            '--port',
+            metavar='JSON|@FILE',
+            help='the whole port as JSON, as Neutron answers it or in the form of the contract, of any type',
         )
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
@@ -92,7 +94,7 @@ def _port(parsed_args: argparse.Namespace) -> base.Json:
     if given:
         option = _MEMBERS[next(iter(given))].replace('_', '-')
         raise errors.BadInput(f'--{option}: cannot be given together with --port, which describes the whole port')
-    port = base.json_argument('--port', parsed_args.port)
+    port = base.inside(base.json_argument('--port', parsed_args.port), 'port')
     if port.setdefault('id', parsed_args.port_id) != parsed_args.port_id:
         raise errors.BadInput(f'--port: its id {port["id"]!r} is not the PORT_ID {parsed_args.port_id!r}')
     return port

@@ -25,7 +25,8 @@ class VolumeAttach(base.RequestCommand):
         where.add_argument(
             '--connection-info',
             metavar='JSON|@FILE',
-            help="what Cinder's initialize_connection returns: driver_volume_type and data",
+            help='the connection_info of the volume, as Cinder answers it with an attachment, or that answer as a '
+            'whole; device_path must be among it, except for RBD, iSCSI and NBD',
         )
         parser.add_argument('--file-format', choices=('raw', 'qcow2'), help='the format of the file; raw by default')
         parser.add_argument(
@@ -78,4 +79,5 @@ def _connection_info(parsed_args: argparse.Namespace) -> base.Json:
         raise errors.BadInput('--file-format: is for --file only')
     if parsed_args.block is not None:
         return {'driver_volume_type': 'local', 'data': {'device_path': parsed_args.block}}
-    return base.json_argument('--connection-info', parsed_args.connection_info)
+    answer = base.json_argument('--connection-info', parsed_args.connection_info)
+    return base.inside(answer, 'attachment', 'connection_info')

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attach and detach: what is sent, what is waited for, and what the exit code says."""
 
+import json
 import pathlib
 import time
 from typing import Any
@@ -10,6 +11,7 @@ from testtools import matchers
 
 from aliasagent import exception
 from aliasagent.client import sending
+from aliasagent.tests import cases
 from aliasagent.tests.unit.shell import base
 
 NOT_ACCEPTED = exception.OperationNotFound(operation='x')
@@ -81,6 +83,18 @@ class SendTestCase(base.ShellTestCase):
         for given in (text, f'@{path}'):
             _, arguments = self.sent('volume', 'attach', base.WEB, base.VOLUME, '--connection-info', given)
             self.assertEqual('ro', arguments['connection_info']['data']['access_mode'])
+
+    def test_an_answer_of_cinder_is_sent_without_what_is_around_it(self) -> None:
+        answer = cases.read('cinder-rbd')
+        for given in (answer, answer['attachment'], answer['attachment']['connection_info']):
+            argv = ('volume', 'attach', base.WEB, base.VOLUME, '--connection-info', json.dumps(given))
+            self.assertEqual(answer['attachment']['connection_info'], self.sent(*argv)[1]['connection_info'])
+
+    def test_an_answer_of_neutron_is_sent_without_what_is_around_it(self) -> None:
+        answer = cases.read('neutron-bound')
+        for given in (answer, answer['port']):
+            argv = ('interface', 'attach', base.WEB, answer['port']['id'], '--port', json.dumps(given))
+            self.assertEqual(answer['port'], self.sent(*argv)[1]['port'])
 
     def test_volume_detach(self) -> None:
         sent = self.sent('volume', 'detach', base.WEB, base.VOLUME)
