@@ -51,7 +51,7 @@ class BrokenTestCase(base.BrokerCase):
             self.broker.close()
 
         fake.FakeAgent(self.broker, 'here', answer)
-        error = self.assertRaises(sending.NoAnswer, self.api(timeout=1).list_instances, RequestContext())
+        error = self.assertRaises(sending.NoAnswer, self.api(timeout=4).list_instances, RequestContext())
         self.assertIn('Connection refused', str(error))
         self.assertTrue(error.may_have_arrived)
 
@@ -66,7 +66,7 @@ class BrokenTestCase(base.BrokerCase):
             broker = self.start_broker()
             broker.without = {'confirm'}
             agent = fake.FakeAgent(broker, 'here', lambda _request: [])
-            request = requests(self.api(broker.url, timeout=1))[number]
+            request = requests(self.api(broker.url, timeout=4))[number]
             with futures.ThreadPoolExecutor(1) as pool:
                 failed = pool.submit(request)
                 self.wait_for(lambda: bool(agent.requests), 'the request')  # noqa: B023
@@ -78,7 +78,7 @@ class BrokenTestCase(base.BrokerCase):
 
     def test_a_broker_that_has_gone(self) -> None:
         fake.FakeAgent(self.broker, 'here')
-        api = self.api(timeout=1)
+        api = self.api(timeout=4)
         api.list_instances(RequestContext())
         self.broker.stop()
         error = self.assertRaises(sending.BrokerError, api.list_instances, RequestContext())
