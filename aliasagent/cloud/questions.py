@@ -24,6 +24,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds that the end of the agent waits for an answer.
 _CLOSE_SECONDS = 1.0
+#: How many guests Nova is asked about at the same time, and how many seconds another one waits for its turn.
+_TURNS, _TURN_SECONDS = 4, 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Questions:
         self._circuit = circuit or Circuit(clock)
         self._other_host = Trouble()
         self._changed = threading.Condition()
+        self._turns = threading.Semaphore(_TURNS)
         self._questions: dict[str, _Question] = {}
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name='cloud-questions', daemon=True)
@@ -126,14 +129,19 @@ class Questions:
 
     def is_busy(self, instance: str) -> bool:
         """Return whether Nova is at work on a guest; False if Nova does not have the guest, or does not answer."""
-        if self._circuit.wait():
+        # Many guests may wait at once, for example after a start of the host: a Nova that hangs must not keep them.
+        if self._circuit.wait() or not self._turns.acquire(timeout=_TURN_SECONDS):
             return False
         try:
+            if self._circuit.wait():
+                return False
             server = self._servers.get(instance)
         except CloudError as error:
             LOG.info('Instance %s: it is unknown whether Nova is at work on it: %s', instance, error)
             self._circuit.failed(error)
             return False
+        finally:
+            self._turns.release()
         self._circuit.worked()
         return server is not None and server.is_busy
 

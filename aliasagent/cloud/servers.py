@@ -74,14 +74,17 @@ def attachments_of(answer: Mapping[str, Any]) -> list[VolumeAttachment]:
     ]
 
 
-def last_device_action(answer: Mapping[str, Any]) -> str | None:
-    """Read an answer, and return the request id of the last action that changed devices; None if there is none.
+def last_device_actions(answer: Mapping[str, Any]) -> list[str]:
+    """Read an answer, and return the request ids of the last swap of a volume and of the last attach or detach.
 
     :raises (AttributeError, KeyError, TypeError, ValueError): the answer is not valid.
     """
-    # The newest action comes first.
-    ids = (reading.text(it['request_id']) for it in answer['instanceActions'] if it['action'] in _DEVICE_ACTIONS)
-    return next(ids, None)
+    # The newest action comes first. A swap that has not ended counts, whatever came after it: Nova lists the old volume.
+    last: dict[bool, str] = {}
+    for it in answer['instanceActions']:
+        if it['action'] in _DEVICE_ACTIONS:
+            last.setdefault(it['action'] == 'swap_volume', reading.text(it['request_id']))
+    return list(last.values())
 
 
 def has_ended(answer: Mapping[str, Any]) -> bool:
@@ -121,7 +124,7 @@ class Servers:
             return None if answer is None else attachments_of(answer)
 
     def is_changing_devices(self, server_id: str) -> bool:
-        """Return whether Nova has not finished the last attach, detach or swap of a server.
+        """Return whether Nova has not finished the last swap of a server, or the last attach or detach.
 
         :raises CloudError: Nova did not answer, or the answer is not valid.
         """
@@ -129,13 +132,15 @@ class Servers:
         path = f'/servers/{server_id}/os-instance-actions'
         answer = self._nova.get(path, step)
         with self._nova.reading(step):
-            request_id = None if answer is None else last_device_action(answer)
-        if request_id is None:
-            return False
+            request_ids = [] if answer is None else last_device_actions(answer)
+        return not all(self._has_ended(server_id, request_id) for request_id in request_ids)
+
+    def _has_ended(self, server_id: str, request_id: str) -> bool:
         step = f'show action {request_id} of server {server_id}'
-        answer = self._nova.get(f'{path}/{urllib.parse.quote(request_id, safe="")}', step)
+        path = f'/servers/{server_id}/os-instance-actions/{urllib.parse.quote(request_id, safe="")}'
+        answer = self._nova.get(path, step)
         with self._nova.reading(step):
-            return answer is None or not has_ended(answer)
+            return answer is not None and has_ended(answer)
 
     def check(self) -> None:
         """Check that Nova answers, and that the user may see the servers of all projects.

@@ -6,12 +6,12 @@ keystoneauth1 is optional, so this module imports it only when a service is made
 
 import contextlib
 import json
-import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
+from aliasagent import bounded
 from aliasagent import exception
 
 #: Bytes of an answer; a server with 1,000 ports has less than 2 MB of them.
@@ -86,26 +86,35 @@ class Service:
 
     def _exchange(self, path: str, step: str, params: list[tuple[str, str]]) -> tuple[int, bytes, str]:
         """Send a request, and return the status, the body and the id of the request."""
-        end = time.monotonic() + self._timeout * _MAX_TIMEOUTS
+        # A timeout of keystoneauth1 is for one read: a service may send one byte at a time, and so may Keystone.
+        limit = self._timeout * _MAX_TIMEOUTS
         try:
-            # Not redirected, because the token would be sent, too. Not logged: the answers are read here, with limits.
-            response = self._adapter.get(
-                path, params=params, raise_exc=False, redirect=False, stream=True, log=False,
-                headers={'Accept': 'application/json'},
-            )  # fmt: skip
-            with contextlib.closing(response):
-                request = str(response.headers.get('x-openstack-request-id', ''))[:100]
-                body = b''
-                for part in response.iter_content(1 << 16):
-                    body += part
-                    if len(body) > _MAX_BYTES:
-                        raise self._error(step, f'the answer has more than {_MAX_BYTES} bytes', request)
-                    if time.monotonic() > end:
-                        raise self._error(step, f'no whole answer within {self._timeout * _MAX_TIMEOUTS:g} s', request)
-                return response.status_code, body, request
+            return bounded.call(lambda: self._exchange_unbounded(path, step, params), limit)
+        except CloudError:
+            raise
+        except bounded.TimedOut:
+            raise self._error(step, f'no whole answer within {limit:g} s') from None
         except self._errors as error:
             # keystoneauth1 writes the id of a request to Keystone into the text itself.
             raise self._error(step, str(error) or type(error).__name__) from error
+        except Exception as error:
+            # keystoneauth1 reads the answers of Keystone without checks.
+            raise self._error(step, f'the answer cannot be read: {type(error).__name__}') from error
+
+    def _exchange_unbounded(self, path: str, step: str, params: list[tuple[str, str]]) -> tuple[int, bytes, str]:
+        # Not redirected, because the token would be sent, too. Not logged: the answers are read here, with limits.
+        response = self._adapter.get(
+            path, params=params, raise_exc=False, redirect=False, stream=True, log=False,
+            headers={'Accept': 'application/json'},
+        )  # fmt: skip
+        with contextlib.closing(response):
+            request = str(response.headers.get('x-openstack-request-id', ''))[:100]
+            body = b''
+            for part in response.iter_content(1 << 16):
+                body += part
+                if len(body) > _MAX_BYTES:
+                    raise self._error(step, f'the answer has more than {_MAX_BYTES} bytes', request)
+            return response.status_code, body, request
 
     def _error(self, step: str, reason: str, request: str = '') -> CloudError:
         return CloudError(

@@ -315,7 +315,7 @@ class ComputeService(service.Service):
             Ports(services['neutron']) if 'neutron' in services else None,
             host=conf.nova.host or conf.host,
             most=conf.reconcile.asked_guests,
-            on_answer=lambda instance: self._reconciler.changed(instance),
+            on_answer=lambda instance: self._arrivals.expect(instance),
         )
 
     def _retry_policy(self) -> RetryPolicy:

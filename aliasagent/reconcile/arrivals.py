@@ -7,6 +7,8 @@ until a guest has had no event for a moment.
 """
 
 import collections
+import dataclasses
+import functools
 import logging
 import threading
 import time
@@ -36,6 +38,17 @@ _now = time.monotonic
 _ARRIVES = (events.Lifecycle.DEFINED, events.Lifecycle.STARTED, events.Lifecycle.RESUMED)
 
 
+@dataclasses.dataclass(eq=False)
+class _Wait:
+    """A guest that will be reconciled."""
+
+    instance: str
+    #: The time of its last event.
+    last: float = 0.0
+    #: Whether it is left alone, because Nova is at work on it.
+    is_left: bool = False
+
+
 class Arrivals:
     """Calls a function for each guest that came or changed, once the guest is quiet.
 
@@ -50,14 +63,16 @@ class Arrivals:
         self._call_in = call_in
         self._quiet = quiet
         self._lock = threading.Lock()
-        #: The guests that will be reconciled, each with the time of its last event.
-        self._last: dict[str, float] = {}
-        #: Those of them that are left alone, because Nova is at work on them.
-        self._left: set[str] = set()
+        #: The guests that will be reconciled.
+        self._waiting: dict[str, _Wait] = {}
         #: How often each guest was reconciled since a time.
         self._counts: collections.Counter[str] = collections.Counter()
         self._counted_since = _now()
         host.subscribe(self._on_event)
+
+    def expect(self, instance: str) -> None:
+        """Have a guest reconciled once it is quiet, without an event."""
+        self._note(instance, arrives=True)
 
     def _on_event(self, event: events.Event) -> None:
         match event:
@@ -75,41 +90,40 @@ class Arrivals:
         :param arrives: whether the guest is to be reconciled because of the event.
         """
         with self._lock:
-            waits = instance in self._last
-            if waits or arrives:
-                self._last[instance] = _now()
-            is_left = arrives and instance in self._left
-            if is_left:
-                self._left.discard(instance)
-        if arrives and (is_left or not waits):
-            self._call_in(self._quiet, lambda: self._look(instance))
+            waiting = self._waiting.get(instance)
+            # A guest that is left alone gets a new wait, and its old one ends.
+            is_new = arrives and (waiting is None or waiting.is_left)
+            if is_new:
+                waiting = self._waiting[instance] = _Wait(instance)
+            if waiting is not None:
+                waiting.last = _now()
+        if is_new and waiting is not None:
+            self._call_in(self._quiet, functools.partial(self._check, waiting))
 
-    def _look(self, instance: str, pause: float = _FIRST_PAUSE) -> None:
+    def _check(self, waiting: '_Wait', pause: float = _FIRST_PAUSE) -> None:
         """Have a guest reconciled if it is quiet, else check again later.
 
-        :param pause: seconds until the next look, if Nova is at work on the guest.
+        :param pause: seconds until the next check, if Nova is at work on the guest.
         """
+        instance = waiting.instance
         with self._lock:
-            last = self._last.get(instance)
-            if last is None:
-                return  # an event came while the guest was left alone, and with it an earlier look
-            remaining = last + self._quiet - _now()
+            if self._waiting.get(instance) is not waiting:
+                return  # an event came while the guest was left alone
+            remaining = waiting.last + self._quiet - _now()
             if remaining <= 0:
-                del self._last[instance]
-                self._left.discard(instance)
+                del self._waiting[instance]
         if remaining > 0:
-            self._call_in(remaining, lambda: self._look(instance, pause))
+            self._call_in(remaining, functools.partial(self._check, waiting, pause))
         elif pause > _FIRST_PAUSE or self._count(instance) <= _MOST:
-            self._reconcile(instance, lambda: self._leave(instance, pause))
+            self._reconcile(instance, functools.partial(self._leave, instance, pause))
 
     def _leave(self, instance: str, pause: float) -> None:
         """Have a guest reconciled later, because Nova is at work on it."""
         with self._lock:
-            if instance in self._last:
+            if instance in self._waiting:
                 return
-            self._last[instance] = _now()
-            self._left.add(instance)
-        self._call_in(pause, lambda: self._look(instance, min(2 * pause, _LONGEST_PAUSE)))
+            waiting = self._waiting[instance] = _Wait(instance, _now(), is_left=True)
+        self._call_in(pause, functools.partial(self._check, waiting, min(2 * pause, _LONGEST_PAUSE)))
 
     def _count(self, instance: str) -> int:
         """Count a guest, and return how often it was counted lately."""

@@ -218,7 +218,7 @@ class Reconciler:
 
     def _ask_about(self, guest: Guest, report: apply.Report) -> list[plan.Record]:
         """Return what the cloud says of a guest with devices that nothing else identifies; have it asked if need be."""
-        is_unsure = report.count(plan.Outcome.UNIDENTIFIED) or report.count(plan.Outcome.CONFLICT)
+        is_unsure = any(_is_unsure(step) for step in report.steps)
         return list(self._asked(guest.uuid, report.seen)) if is_unsure and report.seen else []
 
     def _draft_as_told(self, guest: Guest, seen: bytes, told: list[plan.Record]) -> apply.Draft:
@@ -258,15 +258,23 @@ class Reconciler:
         except exception.HypervisorUnavailable as error:
             LOG.warning('Instance %s is skipped until the next reconcile run: %s', instance, error)
             return
-        begun: list[apply.Draft] = []
-        self._begin(guest, begun)
-        if begun and self._is_busy(instance):
+        # Before an answer of the cloud is taken, which is given only once.
+        if self._is_busy(instance):
             LOG.debug('Instance %s is left as it is while Nova is at work on it', instance)
             left()
             return
+        begun: list[apply.Draft] = []
+        self._begin(guest, begun)
         for draft in begun:
             self._finish(draft, [])
 
     def _forget_others(self, instances: set[str]) -> None:
         with self._lock:
             self._statuses = {uuid: status for uuid, status in self._statuses.items() if uuid in instances}
+
+
+def _is_unsure(step: apply.DeviceStatus) -> bool:
+    """Return whether the cloud may know more about a device than the definition says."""
+    # Nova may not list a port yet that it has attached to the running guest as a whole card.
+    is_card = step.outcome is plan.Outcome.LOCAL and step.kind == 'hostdev'
+    return is_card or step.outcome in (plan.Outcome.UNIDENTIFIED, plan.Outcome.CONFLICT)

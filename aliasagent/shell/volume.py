@@ -80,4 +80,8 @@ def _connection_info(parsed_args: argparse.Namespace) -> base.Json:
     if parsed_args.block is not None:
         return {'driver_volume_type': 'local', 'data': {'device_path': parsed_args.block}}
     answer = base.json_argument('--connection-info', parsed_args.connection_info)
+    attachment = answer.get('attachment')
+    whose = attachment.get('volume_id') if isinstance(attachment, dict) else None
+    if whose not in (None, parsed_args.volume):
+        raise errors.BadInput(f'--connection-info: is of volume {whose!r}, not of {parsed_args.volume!r}')
     return base.inside(answer, 'attachment', 'connection_info')

@@ -151,7 +151,7 @@ class Attacher:
             reading = self._read(guest, request, avoid)
             if reading.missing and refusal is not None:
                 raise refusal
-            if is_open:
+            if is_open and reading.missing:
                 is_open = False
                 if self._decide(request, reading, guest, begin):
                     continue
@@ -195,8 +195,7 @@ class Attacher:
         :return: whether the guest must be read again.
         :raises ManagedByNova: the guest is Nova's, and lacks the device.
         """
-        if reading.missing:
-            self._novas.refuse(guest.uuid, reading.definitions, request)
+        self._novas.refuse(guest.uuid, reading.definitions, request)
         return begin()
 
     def _refusal(self, request: Attach) -> exception.InvalidInput | None:

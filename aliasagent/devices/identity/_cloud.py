@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from aliasagent.devices import base
 from aliasagent.devices import disk
+from aliasagent.devices import interface
 from aliasagent.devices import names
 from aliasagent.devices.domain import Domain
 from aliasagent.devices.identity._claims import Record
@@ -26,6 +27,8 @@ class _Known:
     ids: frozenset[str]
     #: The id of the volume that its source is named after, which is no proof.
     named: str | None
+    #: The first 11 characters of a port's id in the names of the device on the host, which are no proof alone.
+    prefixes: frozenset[str]
     #: Whether the device may be a volume, port or host device of the cloud.
     may_be_told: bool
 
@@ -54,7 +57,15 @@ def _known(device: base.Device, ports: frozenset[str], hints: frozenset[Record],
     is_local = isinstance(device, disk.Disk) and (
         device.source is None or names.is_local_disk(device.source, instance)
     )
-    return _Known(device, ids, named[0] if named else None, not is_local)
+    return _Known(device, ids, named[0] if named else None, _prefixes(device), not is_local)
+
+
+def _prefixes(device: base.Device) -> frozenset[str]:
+    if not isinstance(device, interface.Interface):
+        return frozenset()
+    socket = (device.source_path or '').rpartition('/')[2]
+    found = (names.port_in(name) for name in (device.target_dev or '', socket))
+    return frozenset(it for it in found if it is not None)
 
 
 def _volumes(disks: list[_Known], told: list[Record]) -> list[Record]:
@@ -98,5 +109,6 @@ def _others(known: list[_Known], told: set[Record]) -> list[Record]:
         if {one.device} == {other.device for hint, other in placed if hint.device_id == it.device_id}
         and {it.device_id} == {hint.device_id for hint, other in placed if other is one}
         and one.ids <= {it.device_id}
+        and one.prefixes <= {it.device_id[:11]}
         and all(other is one or it.device_id not in other.ids for other in known)
     ]

@@ -130,7 +130,8 @@ def _volume_in_source(device: disk.Disk) -> str | None:
 def _port_of_tap(device: interface.Interface, ports: frozenset[str]) -> str | None:
     socket = (device.source_path or '').rpartition('/')[2].lower() if device.type == 'vhostuser' else ''
     prefixes = {prefix for name in (device.target_dev or '', socket) if (prefix := names.port_in(name)) is not None}
-    if socket in ports:
+    listed = [port for port in ports if names.is_uuid(port)]
+    if socket in listed:
         prefixes.add(socket)  # VPP names the socket by the whole id
-    matches = [port for port in ports if names.is_uuid(port) and all(port.startswith(it) for it in prefixes)]
+    matches = [port for port in listed if all(port.startswith(it) for it in prefixes)]
     return matches[0] if prefixes and len(matches) == 1 else None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent leaves to Nova: by the option ``manage``, by whose the guest is, and by the request's ``force``."""
 
+import dataclasses
 import itertools
 import pathlib
 from typing import Any
@@ -266,6 +267,21 @@ class BegunTest(ManageCase):
             self.manage = manage
             for action in ATTACHES | MOVES:
                 self.assertEqual(error_class, self.do(action, self.guest()).error_class)
+
+    def test_a_device_that_nova_detaches_meanwhile_is_not_attached_again(self) -> None:
+        """A request for a device that the guest has changes nothing, and so it never begins."""
+        self.manage = 'aliases'
+        guest = self.guest()
+        forced = self.wanted(Action.ATTACH_VOLUME, guest, force=True)
+        request = dataclasses.replace(forced.request, force=False)  # type: ignore[type-var]
+        again = dataclasses.replace(forced, id=harness.new_id(), request=request)
+        self.runner.accept(forced)
+        self.assert_done(self.wait(forced.id))
+        begun: list[object] = []
+        self.patch(self.journal, 'start', lambda *what, **_how: begun.append(what))
+        self.runner.accept(again)
+        self.assert_done(self.wait(again.id))
+        self.assertEqual([], begun)
 
     def test_a_guest_that_has_changed_while_the_journal_was_written_is_read_again(self) -> None:
         self.patch(runner, '_OLD_SECONDS', -1.0)

@@ -138,8 +138,10 @@ class NovaGuestsTest(testtools.TestCase):
         self.agent.start(timeout=300)
         counts = self.assert_true()
         found = self.counted()
-        self.assertEqual(counts['aliased'], found['aliased'])
-        self.assertEqual(counts['none'], found['unidentified'] + found['conflict'])
+        left = found['unidentified'] + found['conflict']
+        self.assertEqual(sum(counts.values()), found['aliased'] + found['local'] + left)
+        # After a swap or a migration of a volume, a disk that has an alias is in conflict, too.
+        self.assertLessEqual(counts['none'], left)
         code, trouble = self.check()
         self.assertEqual((1, {'Guests'}), (code, set(trouble)), str(trouble))
-        self.assertRegex(trouble['Guests'], rf'^{counts["none"]} devices have no alias and cannot be identified')
+        self.assertRegex(trouble['Guests'], rf'^{left} devices have no alias and cannot be identified')

@@ -73,13 +73,13 @@ class AnswersTestCase(base.TestCase):
             self.assertTrue(names.is_uuid(port.id))
             self.assertIsInstance(port.mac_address, str)
             self.assertIn(type(port.pci_slot), (str, type(None)))
-        self.assertIn(type(self.read(servers.last_device_action, answer)), (str, type(None)))
+        self.assertIn(type(self.read(servers.last_device_actions, answer)), (list, type(None)))
         self.assertIn(type(self.read(servers.has_ended, answer)), (bool, type(None)))
 
     @given(values)
     def test_any_value(self, value: Any) -> None:
         readers: tuple[Callable[[Any], Any], ...] = (
-            *(servers.server_of, servers.attachments_of, servers.last_device_action, servers.has_ended, ports.port_of),
+            *(servers.server_of, servers.attachments_of, servers.last_device_actions, servers.has_ended, ports.port_of),
         )
         for reader in readers:
             self.read(reader, value)

@@ -2,9 +2,11 @@
 """When the cloud is asked about a guest, and when its answer counts."""
 
 import threading
+from concurrent import futures
 from typing import Any
 
 from aliasagent.cloud import circuit
+from aliasagent.cloud import questions as questions_module
 from aliasagent.cloud.ports import Ports
 from aliasagent.cloud.questions import Pace
 from aliasagent.cloud.questions import Questions
@@ -149,6 +151,7 @@ class QuestionsTestCase(base.CloudTestCase):
             # The compute service has not begun.
             [('swap_volume', [])],
             [('attach_interface', [None]), ('attach_volume', [done])],
+            [('attach_interface', [done]), ('swap_volume', [None])],
             [('attach_volume', [done]), ('detach_volume', [None])],
             [('reboot', [None])],
             [],
@@ -159,7 +162,7 @@ class QuestionsTestCase(base.CloudTestCase):
             questions.records(guest, SEEN)
             guests.append(guest)
         self.wait_for(lambda: guests[-1] in self.answered, 'the last answer')
-        self.assertEqual(guests[4:], self.answered)
+        self.assertEqual(guests[5:], self.answered)
 
     def test_answers_age(self) -> None:
         clock = Clock()
@@ -239,6 +242,26 @@ class QuestionsTestCase(base.CloudTestCase):
         self.assertFalse(questions.is_busy(ids.new_id()))
         self.cloud.before = lambda _path: (500, {})
         self.assertFalse(questions.is_busy(self.guest))
+
+    def test_a_nova_that_hangs_does_not_keep_many_guests(self) -> None:
+        end = threading.Event()
+        self.addCleanup(end.set)
+        self.patch(questions_module, '_TURN_SECONDS', 0.01)
+
+        def hang(_path: str) -> None:
+            end.wait(base.PATIENCE)
+
+        self.cloud.before = hang
+        questions = self.questions()
+        pool = futures.ThreadPoolExecutor(4)
+        self.addCleanup(pool.shutdown)
+        self.addCleanup(end.set)
+        first = [pool.submit(questions.is_busy, self.guest) for _number in range(4)]
+        self.wait_asked(4)
+        self.assertFalse(questions.is_busy(self.guest))
+        self.assertFalse(any(it.done() for it in first))
+        end.set()
+        futures.wait(first)
 
     def test_who_asks_does_not_wait(self) -> None:
         end = threading.Event()

@@ -262,6 +262,20 @@ class NoAnswersTestCase(ServicesTestCase):
         error = self.assertRaises(CloudError, self.servers.get, SERVER)
         self.assertIn('no whole answer within 0.4 s', str(error))
 
+    def test_a_short_answer_byte_by_byte(self) -> None:
+        self.patch(service, '_MAX_TIMEOUTS', 0.2)
+        self.cloud.before = lambda _path: (200, {'server': 'x' * 100})
+        self.assertRaises(CloudError, self.servers.get, SERVER)  # logs in
+        self.cloud.drip = 1
+        error = self.assertRaises(CloudError, self.servers.get, SERVER)
+        self.assertIn('no whole answer within 0.4 s', str(error))
+
+    def test_a_keystone_that_answers_something_else(self) -> None:
+        for token in ('x', {}, {'catalog': [None], 'expires_at': 'x'}):
+            self.cloud.login = 201, {'token': token}
+            self.make()
+            self.assertIn('show server', self.refusal())
+
     def test_an_answer_that_is_too_long(self) -> None:
         self.patch(service, '_MAX_BYTES', 1000)
         self.cloud.before = lambda _path: (200, {'server': 'x' * 1000})

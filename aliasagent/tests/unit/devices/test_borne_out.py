@@ -161,6 +161,12 @@ class PortsTestCase(base.TestCase):
         # An interface that no port has is another client's.
         self.assertEqual([P, 'UNIDENTIFIED'], planned(interface(), interface(ids.OTHER_MAC), told=[port(P)]))
 
+    def test_an_interface_that_is_named_after_another_port(self) -> None:
+        """A port was deleted, and another one made with its MAC address."""
+        for prefix in ('tap', 'vhu', 'nic'):
+            self.assertEqual(['UNIDENTIFIED'], planned(interface(tap=f'{prefix}{Q[:11]}'), told=[port(P)]))
+            self.assertEqual([P], planned(interface(tap=f'{prefix}{P[:11]}'), told=[port(P)]))
+
     def test_two_interfaces_with_one_mac_address(self) -> None:
         nothing = ['UNIDENTIFIED', 'UNIDENTIFIED']
         self.assertEqual(nothing, planned(interface(), interface(), told=[port(P)]))

@@ -154,6 +154,8 @@ class IdentifyTestCase(base.TestCase):
     def test_a_list_of_ports_that_holds_what_is_no_port(self) -> None:
         for junk in (f'{PORT[:11]} x', f'{PORT[:11]}', f'{PORT}<', f'{PORT[:11]}\n'):
             self.assert_nobodys(tap(f'tap{PORT[:11]}'), junk)
+        for nobodys in (tap('vnet0'), device('<interface/>')):
+            self.assert_nobodys(nobodys, '', PORT)
 
     def test_an_mdev_by_its_uuid(self) -> None:
         text = "<hostdev type='mdev'><source><address uuid='{}'/></source></hostdev>"

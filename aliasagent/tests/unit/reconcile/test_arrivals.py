@@ -26,7 +26,7 @@ class ArrivalsTestCase(base.TestCase):
         self.reconciled: list[tuple[str, float]] = []
         #: The guests on which Nova is at work.
         self.busy: set[str] = set()
-        arrivals.Arrivals(self, self.note, self.call_in, QUIET)  # type: ignore[arg-type]
+        self.arrivals = arrivals.Arrivals(self, self.note, self.call_in, QUIET)  # type: ignore[arg-type]
 
     def subscribe(self, listener: Callable[[events.Event], None]) -> None:
         self.emit = listener
@@ -143,3 +143,18 @@ class ArrivalsTestCase(base.TestCase):
         self.wait(60)
         self.assertEqual([0.3, 1.3, 3.3, 7.3, 15.3, 20.3], [time for _instance, time in self.reconciled])
         self.assertEqual([], self.due)
+
+    def test_events_while_it_is_left_alone_do_not_pile_up(self) -> None:
+        self.busy.add(GUEST)
+        for _time in range(15):
+            self.lifecycle(Lifecycle.RESUMED)
+            self.wait(1.5)
+        self.reconciled.clear()
+        self.wait(600)
+        self.assertLess(len(self.reconciled), 25)
+        self.assertEqual(1, len(self.due))
+
+    def test_one_that_is_expected(self) -> None:
+        self.arrivals.expect(GUEST)
+        self.wait(5)
+        self.assertEqual([(GUEST, 0.3)], self.reconciled)

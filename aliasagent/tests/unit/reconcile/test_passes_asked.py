@@ -3,6 +3,8 @@
 
 from typing import Any
 
+from lxml import etree
+
 from aliasagent import exception
 from aliasagent.devices.identity import Evidence
 from aliasagent.reconcile.passes import Reconciler
@@ -62,6 +64,37 @@ class AskedTestCase(test_passes.PassesBase):
         self.told = [_HINT]
         reconciler.changed(guest.uuid)
         self.wait_for(lambda: self.updates(guest), 'an alias')
+
+    def test_an_answer_is_not_taken_while_nova_is_at_work(self) -> None:
+        """It is given only once."""
+        guest = self.guest(disk(serial=''))
+        busy, left = {guest.uuid}, list[bool]()
+        reconciler = self.asking(is_busy=busy.__contains__)
+        reconciler.run()
+        self.told = [_HINT]
+        self.asked.clear()
+        reconciler.changed(guest.uuid, lambda: left.append(True))
+        self.wait_for(lambda: left, 'it is left')
+        self.assertEqual([], self.asked)
+        busy.clear()
+        reconciler.changed(guest.uuid)
+        self.wait_for(lambda: self.updates(guest), 'an alias')
+
+    def test_about_a_card_that_may_be_of_a_port(self) -> None:
+        """Nova lists a port that it attached to the running guest late."""
+        card = (
+            "<hostdev mode='subsystem' type='pci' managed='yes'><source>"
+            "<address domain='0x0000' bus='0x06' slot='0x12' function='0x6'/></source></hostdev>"
+        )
+        nic = f"<interface type='bridge'><source bridge='br0'/><target dev='tap{X[:11]}'/></interface>"
+        guest = self.fake.add_guest(nic + card)
+        port = f"<n:port xmlns:n='http://openstack.org/xmlns/libvirt/nova/1.1' uuid='{X}'/>"
+        assert guest.config is not None
+        guest.config.insert(0, etree.fromstring(f'<metadata>{port}</metadata>'))
+        reconciler = self.asking()
+        reconciler.run()
+        self.assertEqual([Outcome.ALIASED, Outcome.LOCAL], [it for it, _reason in self.statuses(reconciler, guest)])
+        self.assertEqual([guest.uuid], [instance for instance, _seen in self.asked])
 
     def test_an_answer_about_another_definition_is_not_used(self) -> None:
         """Another client changes the definition after it was found unchanged: the answer was not about this one."""

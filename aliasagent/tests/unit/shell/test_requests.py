@@ -213,6 +213,8 @@ class BadInputTestCase(base.ShellTestCase):
         self.assertIn('--connection-info: is not JSON: Exceeds the limit', self.refused(*argv, '1' * 5000))
         self.assertIn('--connection-info: is not a JSON object', self.refused(*argv, '[]'))
         self.assertIn('--connection-info: /nowhere: No such file', self.refused(*argv, '@/nowhere'))
+        other = json.dumps({'attachment': {'volume_id': base.PORT, 'connection_info': {}}})
+        self.assertIn(f"--connection-info: is of volume '{base.PORT}'", self.refused(*argv, other))
 
     def test_json_file_that_is_no_text(self) -> None:
         path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'port.json'
