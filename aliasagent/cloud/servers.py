@@ -79,7 +79,7 @@ def last_device_actions(answer: Mapping[str, Any]) -> list[str]:
 
     :raises (AttributeError, KeyError, TypeError, ValueError): the answer is not valid.
     """
-    # The newest action comes first. A swap that has not ended counts, whatever came after it: Nova lists the old volume.
+    # The newest action comes first. A swap that has not ended counts, whatever came after: Nova lists what was there.
     last: dict[bool, str] = {}
     for it in answer['instanceActions']:
         if it['action'] in _DEVICE_ACTIONS:

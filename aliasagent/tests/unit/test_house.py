@@ -43,7 +43,7 @@ BELOW = {
     'rpc': {'client'},
     'messaging': {'client', 'context', 'exception', 'messaging'},
     'conf': {'conf', 'messaging.options', 'version'},
-    'cloud': {'cloud', 'devices', 'exception', 'requests.inventory', 'trouble'},
+    'cloud': {'bounded', 'cloud', 'devices', 'exception', 'requests.inventory', 'trouble'},
     'devices': {'devices', 'exception'},
     'allowed': {'allowed', 'exception'},
     'requests': {'actions', 'allowed.rules', 'devices', 'exception', 'requests'},
