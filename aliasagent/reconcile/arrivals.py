@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Have a guest reconciled soon after it was defined, started or resumed, or got a device, once it is quiet.
+"""Have a guest reconciled soon after it was defined, started or resumed, once it is quiet.
 
 Nova writes a guest's definition anew at a hard reboot, a start, a resize and a migration, without the aliases that it
 does not know. It takes several steps for each of these, and libvirt reports an event for each step. So the agent waits
@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from aliasagent.devices import alias
 from aliasagent.virt import events
 from aliasagent.virt.host import Host
 
@@ -78,9 +77,6 @@ class Arrivals:
         match event:
             case events.LifecycleChanged(instance, lifecycle) if lifecycle in _ARRIVES:
                 self._note(instance, arrives=True)
-            # A device that has a user alias needs none.
-            case events.DeviceAdded(instance, name):
-                self._note(instance, arrives=not alias.is_user(name))
             case events.GuestEvent(instance):
                 self._note(instance, arrives=False)
 

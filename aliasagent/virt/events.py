@@ -39,13 +39,6 @@ class GuestEvent:
 
 
 @dataclasses.dataclass(frozen=True)
-class DeviceAdded(GuestEvent):
-    """The running guest has got a device."""
-
-    alias: str
-
-
-@dataclasses.dataclass(frozen=True)
 class DeviceRemoved(GuestEvent):
     """The running guest has released a device."""
 

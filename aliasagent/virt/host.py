@@ -333,7 +333,6 @@ class Host:
             for event_id, callback in (
                 (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
                 (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot),
-                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, self._on_added),
                 (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._on_removed),
                 (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._on_removal_failed),
             ):
@@ -388,9 +387,6 @@ class Host:
 
     def _on_reboot(self, _connection: Any, domain: Any, _opaque: object) -> None:
         self._events.put(events.LifecycleChanged(domain.UUIDString(), events.Lifecycle.REBOOTED))
-
-    def _on_added(self, _connection: Any, domain: Any, alias: str, _opaque: object) -> None:
-        self._events.put(events.DeviceAdded(domain.UUIDString(), alias))
 
     def _on_removed(self, _connection: Any, domain: Any, alias: str, _opaque: object) -> None:
         self._events.put(events.DeviceRemoved(domain.UUIDString(), alias))

@@ -137,14 +137,6 @@ class SpecialGuestsContract(harness.DriverCase):
         self.assertEqual((set(), set()), self.aliased(instance))
         self.wait_aliased(instance, volume)
 
-    def test_a_device_that_another_client_attaches_gets_its_alias(self) -> None:
-        volume = harness.new_id()
-        instance = self.hypervisor.new_guest(state='started')
-        self.reconciler()
-        disk = harness.disk_xml(self.hypervisor.new_file(), 'sda', serial=volume)
-        self.domain(instance).attachDeviceFlags(disk, BOTH)
-        self.wait_aliased(instance, volume)
-
     def wait_aliased(self, instance: str, device: str) -> None:
         """Wait until the persistent config, and only this, has a device's alias."""
         deadline = time.monotonic() + harness.SOON

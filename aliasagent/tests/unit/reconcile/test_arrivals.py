@@ -100,14 +100,6 @@ class ArrivalsTestCase(base.TestCase):
             self.wait(1)
         self.assertEqual([(GUEST, 0.3), (GUEST, 1.3)], self.reconciled)
 
-    def test_a_device_without_user_alias_arrives(self) -> None:
-        self.emit(events.DeviceAdded(GUEST, f'ua-{ids.PORT}'))
-        self.wait(1)
-        self.assertEqual([], self.reconciled)
-        self.emit(events.DeviceAdded(GUEST, 'net1'))
-        self.wait(1)
-        self.assertEqual([(GUEST, 1.3)], self.reconciled)
-
     def test_whoever_keeps_writing_is_not_fought(self) -> None:
         for _time in range(40):
             self.lifecycle(Lifecycle.DEFINED)
