@@ -17,6 +17,7 @@ from aliasagent import exception
 from aliasagent.actions import Action
 from aliasagent.allowed import rules
 from aliasagent.devices import alias
+from aliasagent.devices import names
 from aliasagent.devices import qos
 from aliasagent.devices import targets
 from aliasagent.devices.disk import Disk
@@ -206,11 +207,17 @@ class AttachVolume(base.Attach):
 
     @classmethod
     def from_dict(cls, arguments: base.Json) -> Self:
+        """Read a request from arguments that are valid by its schema.
+
+        :raises InvalidInput: the ``connection_info`` is another volume's.
+        """
+        volume_id = base.normal(arguments['volume_id'])
+        _check_volume(volume_id, arguments['connection_info'])
         return base.of_members(
             cls,
             {
                 **arguments,
-                'volume_id': base.normal(arguments['volume_id']),
+                'volume_id': volume_id,
                 'connection_info': ConnectionInfo.from_dict(arguments['connection_info']),
             },
         )
@@ -296,6 +303,19 @@ class AttachVolume(base.Attach):
             disk.physical_block_size = info.physical_block_size
         disk.alias = alias.make(self.volume_id)
         return disk
+
+
+def _check_volume(volume_id: str, info: base.Json) -> None:
+    """Refuse a ``connection_info`` that has another volume's UUID."""
+    # Most of Cinder's drivers write ``volume_id``, and Nova writes the id as ``serial``. The names in a source prove
+    # nothing: Cinder keeps the id of a volume that it migrates, and not the names.
+    for field, members in (('connection_info', info), ('connection_info.data', info.get('data', {}))):
+        for name in ('volume_id', 'serial'):
+            other = members.get(name)
+            if isinstance(other, str) and names.is_uuid(other) and base.normal(other) != volume_id:
+                raise exception.InvalidInput(
+                    field=f'{field}.{name}', reason=f'is of volume {other}, not of the requested volume {volume_id}'
+                )
 
 
 def _set_encryption(disk: Disk, info: ConnectionInfo) -> None:

@@ -25,6 +25,7 @@ _tcp_ports = st.integers(1, 65535) | st.integers(1, 65535).map(str)
 _booleans = st.none() | st.booleans()
 _limits = st.one_of(st.none(), st.integers(0, 2000), st.integers(0, 2000).map(str), st.integers(0, 10**20 - 1).map(str))
 _rates = st.integers(1, 2**32 - 1)
+_serials = st.sampled_from([None, golden.VOLUME, golden.VOLUME.upper()])
 
 
 def _member(name: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
@@ -117,7 +118,7 @@ def volumes(draw: st.DrawFn) -> Json:
     info: Json = {
         'driver_volume_type': kind,
         'data': draw(_merged(_DATA[kind], _common_data)),
-        **draw(_members(multiattach=_booleans, disk=st.none() | _disk_options, serial=st.none() | uuids)),
+        **draw(_members(multiattach=_booleans, disk=st.none() | _disk_options, serial=_serials)),
     }
     if kind == 'nfs':
         info['mount_point_base'] = draw(paths)

@@ -107,6 +107,19 @@ class ConnectionInfoTestCase(RefusingTestCase):
         disk = asked.disk(target='vda', bus='virtio')
         self.assertEqual(('file', '/var/lib/nova/mnt/a/volume', 'raw'), (disk.type, disk.source_file, disk.driver_type))
 
+    def test_the_connection_of_another_volume_is_refused(self) -> None:
+        data: Json = {'device_path': '/dev/sdq'}
+        info: Json = {'driver_volume_type': 'local', 'data': data}
+        for name, nested in (('volume_id', True), ('volume_id', False), ('serial', False)):
+            whose = info | ({'data': data | {name: golden.PORT}} if nested else {name: golden.PORT})
+            field = f'connection_info.{"data." if nested else ""}{name}'
+            self.refused(field, f'is of volume {golden.PORT}, not of the requested', volume, whose)
+            if not nested:
+                self.refused(field, golden.PORT, volume, flat(whose))
+        # An id in another form is not compared: the agent cannot tell what it is the id of.
+        for other in (golden.VOLUME.upper(), 'volume-1', None):
+            self.assertEqual(volume(info), volume(info | {'serial': other, 'data': data | {'volume_id': other}}))
+
     @given(requests.volumes())
     def test_both_spellings_are_the_same_request(self, request: Json) -> None:
         info = request['connection_info']
