@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The public errors of the agent.
 
-There are four families, because clients have to handle them differently:
+There are five families, because clients have to handle them differently:
 
 * :class:`InvalidRequest`: the request cannot be done as it is. A retry never helps.
 * :class:`NotFound`: the agent could read everything, and the object does not exist.
 * :class:`Conflict`: the request could be done only by harming something else.
 * :class:`HypervisorError`: the agent could not read the state, or libvirt refused.
+* :class:`CloudError`: a service of the cloud refused or did not answer.
 
 The other errors are about the agent itself.
 
@@ -161,6 +162,26 @@ class DetachTimeout(DetachFailed):
     template = (
         'instance {instance} did not release device {device} within {attempts} attempts of {timeout} s each; {left}'
     )
+    retryable = True
+
+
+class CloudError(AliasAgentError):
+    """A service of the cloud did not answer, failed, or its answer is not valid."""
+
+    template = '{service}: {step} failed: {reason}{request}'
+    retryable = True
+
+
+class CloudRefused(CloudError):
+    """A service of the cloud refused a request, in its own words; nothing was changed there."""
+
+    retryable = False
+
+
+class ConnectionFailed(AliasAgentError):
+    """The host could not connect a volume, or not disconnect it."""
+
+    template = 'volume {volume}: {step} failed: {reason}'
     retryable = True
 
 

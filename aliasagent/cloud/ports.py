@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from aliasagent.cloud import reading
-from aliasagent.cloud.service import CloudError
 from aliasagent.cloud.service import Service
+from aliasagent.exception import CloudError
 
 #: Pages of ports of one server that the agent reads.
 _MAX_PAGES = 10

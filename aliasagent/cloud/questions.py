@@ -16,8 +16,8 @@ from aliasagent.cloud.circuit import Circuit
 from aliasagent.cloud.ports import Ports
 from aliasagent.cloud.servers import Server
 from aliasagent.cloud.servers import Servers
-from aliasagent.cloud.service import CloudError
 from aliasagent.devices.identity import Record
+from aliasagent.exception import CloudError
 from aliasagent.trouble import Trouble
 
 LOG = logging.getLogger(__name__)

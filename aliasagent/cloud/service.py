@@ -20,13 +20,6 @@ _MAX_BYTES = 8 << 20
 _MAX_TIMEOUTS = 3
 
 
-class CloudError(exception.AliasAgentError):
-    """A service refused or failed, or its answer is not valid."""
-
-    template = '{service}: {step} failed: {reason}{request}'
-    retryable = True
-
-
 class Service:
     """A service of a cloud, with the login of its group of options.
 
@@ -53,11 +46,11 @@ class Service:
         """Return the answer to a GET; None if the service answers that there is no such object.
 
         :param step: what the request is for, for errors.
-        :raises CloudError: there is no valid answer.
+        :raises exception.CloudError: there is no valid answer.
         """
         try:
             answer = self._read(step, *self._exchange(path, step, list(params)))
-        except CloudError:
+        except exception.CloudError:
             self._on_answer(self.name, False)
             raise
         self._on_answer(self.name, True)
@@ -90,7 +83,7 @@ class Service:
         limit = self._timeout * _MAX_TIMEOUTS
         try:
             return bounded.call(lambda: self._exchange_unbounded(path, step, params), limit)
-        except CloudError:
+        except exception.CloudError:
             raise
         except bounded.TimedOut:
             raise self._error(step, f'no whole answer within {limit:g} s') from None
@@ -116,7 +109,7 @@ class Service:
                     raise self._error(step, f'the answer has more than {_MAX_BYTES} bytes', request)
             return response.status_code, body, request
 
-    def _error(self, step: str, reason: str, request: str = '') -> CloudError:
-        return CloudError(
+    def _error(self, step: str, reason: str, request: str = '') -> exception.CloudError:
+        return exception.CloudError(
             service=self.name, step=step, reason=reason, request=f' (request {request})' if request else ''
         )

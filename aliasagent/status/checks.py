@@ -132,8 +132,8 @@ class Checks(upgradecheck.UpgradeCommands):
 
         try:
             bounded.call(ask, self._timeout())
-        except (service.CloudError, bounded.TimedOut) as error:
-            return str(error) if isinstance(error, service.CloudError) else f'{group}: {error}'
+        except (exception.CloudError, bounded.TimedOut) as error:
+            return str(error) if isinstance(error, exception.CloudError) else f'{group}: {error}'
         return ''
 
     def _pending(self) -> Any:

@@ -10,8 +10,8 @@ from aliasagent.cloud.ports import Port
 from aliasagent.cloud.ports import Ports
 from aliasagent.cloud.servers import Servers
 from aliasagent.cloud.servers import VolumeAttachment
-from aliasagent.cloud.service import CloudError
 from aliasagent.cloud.service import Service
+from aliasagent.exception import CloudError
 from aliasagent.tests import ids
 from aliasagent.tests.unit.cloud import base
 
