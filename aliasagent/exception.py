@@ -175,6 +175,7 @@ class CloudError(AliasAgentError):
 class CloudRefused(CloudError):
     """A service of the cloud refused a request, in its own words; nothing was changed there."""
 
+    template = '{service}: {step} was refused: {reason}{request}'
     retryable = False
 
 
