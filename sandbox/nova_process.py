@@ -93,6 +93,9 @@ class Cloud(integrated_helpers._IntegratedTestBase):  # type: ignore[misc]
             live_migration_tunnelled=True,
             group='libvirt',
         )
+        # The memory of a virtual machine may change: Nova would report that to Placement at any time, and log an error
+        # if this meets the start of a guest.
+        self.flags(update_resources_interval=-1)
         self.flags(enabled=False, group='vnc')
         # where the wheel puts it; the fixture looks for a source tree
         self.flags(api_paste_config=f'{sys.prefix}/etc/nova/api-paste.ini', group='wsgi')
