@@ -29,6 +29,7 @@ import os_brick
 from nova import conf
 from nova import context
 from nova import objects
+from nova.compute import manager as compute_manager
 from nova.compute import task_states
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.functional import integrated_helpers
@@ -81,6 +82,11 @@ class Cloud(integrated_helpers._IntegratedTestBase):  # type: ignore[misc]
             # what nova-compute does by itself, too: power states, usage, the cache of the ports
             periodic_enable=True,
         )
+        # But not its audit of the host, whose interval Nova reads at the import. The audit meets Nova's own work: the
+        # guest that a hard reboot has undefined for a moment, and Placement's record of the host if the memory of a
+        # virtual machine has changed. Nova then logs a warning or an error, with or without an agent, once in hours.
+        tasks = compute_manager.ComputeManager._periodic_tasks
+        tasks[:] = [task for task in tasks if task[0] != 'update_available_resource']
         self.flags(
             connection_uri=self._uri,
             virt_type='qemu',
@@ -93,9 +99,6 @@ class Cloud(integrated_helpers._IntegratedTestBase):  # type: ignore[misc]
             live_migration_tunnelled=True,
             group='libvirt',
         )
-        # The memory of a virtual machine may change: Nova would report that to Placement at any time, and log an error
-        # if this meets the start of a guest.
-        self.flags(update_resources_interval=-1)
         self.flags(enabled=False, group='vnc')
         # where the wheel puts it; the fixture looks for a source tree
         self.flags(api_paste_config=f'{sys.prefix}/etc/nova/api-paste.ini', group='wsgi')
