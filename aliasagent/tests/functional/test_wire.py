@@ -23,12 +23,8 @@ class WireTest(test_agent.FakeAgentCase):
         self.addCleanup(conf.CONF.clear_override, name, group)
 
     def volume(self, info: dict[str, Any]) -> dict[str, Any]:
-        return {
-            'instance_uuid': self.guest,
-            'volume_id': harness.new_id(),
-            'connection_info': info,
-            'disk_bus': 'scsi',
-        }
+        volume = info.get('volume_id') or harness.new_id()
+        return {'instance_uuid': self.guest, 'volume_id': volume, 'connection_info': info, 'disk_bus': 'scsi'}
 
     def succeed(self, method: str, arguments: dict[str, Any]) -> None:
         ctxt = RequestContext()
