@@ -24,6 +24,7 @@ from aliasagent.cloud.questions import Questions
 from aliasagent.cloud.servers import Servers
 from aliasagent.cloud.service import Service
 from aliasagent.compute.manager import ComputeManager
+from aliasagent.conf import keyring
 from aliasagent.conf import openstack
 from aliasagent.conf import reading
 from aliasagent.messaging import notify
@@ -45,6 +46,7 @@ from aliasagent.reconcile.plan import Record
 from aliasagent.reconcile.relocation import Relocation
 from aliasagent.requests.base import Defaults
 from aliasagent.virt import functions
+from aliasagent.virt.ceph import CephSecret
 from aliasagent.virt.deadlines import Deadlines
 from aliasagent.virt.driver import Driver
 from aliasagent.virt.host import Host
@@ -78,6 +80,7 @@ class ComputeService(service.Service):
             reconnect_interval=conf.libvirt.reconnect_interval,
             max_calls=conf.libvirt.max_calls,
         )
+        self._ceph = CephSecret(self._host, keyring.login(conf))
         notifier = notify.notifier(conf, conf.host)
         self._journal_lock = JournalLock(conf.operations.journal)
         try:
@@ -105,6 +108,7 @@ class ComputeService(service.Service):
             self._hints,
             dead_vlan=lambda: bool(conf.libvirt.ovs_dead_vlan),
             novas=novas,
+            prepare=self._ceph.before_attach,
         )
         keep = functools.partial(hints.keep, self._journal)
         self._questions = self._make_questions()
@@ -269,6 +273,8 @@ class ComputeService(service.Service):
 
     def _reconcile(self) -> float:
         """Reconcile all guests, and return the seconds until the next run."""
+        # Another client may have removed the secret, or a daemon that has only secrets may have been restarted.
+        self._ceph.refresh()
         try:
             self._reconciler.run()
             self.metrics.reconciled()
@@ -325,8 +331,15 @@ class ComputeService(service.Service):
         return Bounds(**{kind: tuple(patterns) for kind, patterns in self._conf.allowed.items()})
 
     def _defaults(self) -> Defaults:
-        ceph = self._conf.ceph
-        return Defaults(ceph.user, ceph.secret_uuid, interface_of=functions.interface, vdpa_of=functions.vdpa)
+        ceph, login = self._conf.ceph, self._ceph.login
+        user, secret_uuid = (ceph.user, ceph.secret_uuid) if login is None else (login.user, login.secret_uuid)
+        return Defaults(
+            user,
+            secret_uuid,
+            ceph_key_user=None if login is None else login.user,
+            interface_of=functions.interface,
+            vdpa_of=functions.vdpa,
+        )
 
     def _on_hangup(self, _signal: int, _frame: object) -> None:
         # In a thread, because the signal interrupts the main thread at any point.
@@ -337,6 +350,7 @@ class ComputeService(service.Service):
             # First, because reloaded options take effect at once, even if they are not valid.
             reading.check_again(self._conf)
             self._conf.mutate_config_files()
+            self._ceph.use(keyring.login(self._conf))
         except (cfg.Error, OSError) as error:
             LOG.error('The options could not be reloaded; the agent keeps the previous ones: %s', error)
         else:

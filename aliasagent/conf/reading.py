@@ -10,6 +10,7 @@ from oslo_config import cfg
 
 from aliasagent import conf as options
 from aliasagent import version
+from aliasagent.conf import keyring
 from aliasagent.conf import openstack
 
 #: How oslo.config says where a value comes from: in a file, or in a variable of the environment.
@@ -66,6 +67,7 @@ def check_again(conf: cfg.ConfigOpts) -> None:
     openstack.register(fresh)
     check(fresh)
     openstack.check(fresh)
+    keyring.login(fresh)
 
 
 def words(error: cfg.Error) -> str:

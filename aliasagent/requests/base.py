@@ -38,6 +38,8 @@ class Defaults:
     #: The user that QEMU logs in to Ceph as, and the libvirt secret with the user's key.
     ceph_user: str | None = None
     ceph_secret_uuid: str | None = None
+    #: The user whose key this secret has; None if the agent does not know it, because it has no keyring.
+    ceph_key_user: str | None = None
     #: The network interface of a PCI function of this host, and its vhost-vdpa device; None if it has none.
     interface_of: Callable[[str], str | None] = lambda _slot: None
     vdpa_of: Callable[[str], str | None] = lambda _slot: None

@@ -297,9 +297,17 @@ class RbdSource(Source):
             if not value:
                 raise exception.InvalidInput(
                     field=f'{_DATA}.{field}',
-                    reason=f"is missing, and the agent's option [ceph] {option} is not set: set this option, after the "
-                    'key of the Ceph user is defined as a libvirt secret on the host, or give the field',
+                    reason=f"is missing, and the agent's option [ceph] {option} is not set: set [ceph] user and "
+                    'keyring; or set this option, after the key of the Ceph user is defined as a libvirt secret on the '
+                    'host; or give the field',
                 )
+        if not self.secret_uuid and defaults.ceph_key_user not in (None, username):
+            raise exception.InvalidInput(
+                field=f'{_DATA}.auth_username',
+                reason=f"is {username}, and the agent's option [ceph] keyring gives QEMU the key of the Ceph user "
+                f'{defaults.ceph_key_user}: set [ceph] user and keyring to this user, or give the secret_uuid of a '
+                'libvirt secret that has the key',
+            )
         return dataclasses.replace(self, auth_username=username, secret_uuid=secret_uuid)
 
     def needs(self) -> list[rules.Need]:

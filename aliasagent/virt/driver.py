@@ -51,6 +51,7 @@ class Driver:
         attach.
     :param tap_exists: returns whether this host has a network interface of this name.
     :param novas: refuses to attach to guests of Nova.
+    :param prepare: called before each attach, to give libvirt what the device needs beside its definition.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Driver:
         dead_vlan: Callable[[], bool] = lambda: True,
         tap_exists: Callable[[str], bool] = taps.exists,
         novas: NovasGuests | None = None,
+        prepare: Callable[[Attach], None] = lambda _request: None,
     ) -> None:
         self._host = host
         self._unplugs = unplugs
         self._retry_policy = retry_policy
         self._hints = hints
+        self._prepare = prepare
         self._attacher = attach.Attacher(
             host,
             unplugs,
@@ -113,6 +116,7 @@ class Driver:
         begun_before: bool = False,
     ) -> None:
         """Attach a device. See :meth:`aliasagent.virt.attach.Attacher.attach`."""
+        self._prepare(request)
         self._attacher.attach(instance, request, begin=begin, begun_before=begun_before)
 
     def detach(

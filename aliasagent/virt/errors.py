@@ -45,6 +45,10 @@ class PlaceLeft(LeftInQemu):
     """The leftover has the place that the new device was to have."""
 
 
+class SecretTaken(exception.HypervisorError):
+    """libvirt has another client's secret under the UUID of one that the agent makes."""
+
+
 #: Errors without a code of their own, by QEMU's message, which no locale translates.
 _BY_WORDS: dict[str, type[exception.HypervisorError]] = {
     'already in the process of unplug': UnplugPending,
@@ -55,6 +59,11 @@ _BY_WORDS: dict[str, type[exception.HypervisorError]] = {
 }
 _UNAVAILABLE = frozenset({libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN})
 _UNSUPPORTED = frozenset({libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_NO_SUPPORT})
+
+
+def is_no_secret(error: libvirt.libvirtError) -> bool:
+    """Return whether libvirt answered that it has no such secret."""
+    return bool(error.get_error_code() == libvirt.VIR_ERR_NO_SECRET)
 
 
 class translated:  # noqa: N801 - used like a function, by each call to libvirt

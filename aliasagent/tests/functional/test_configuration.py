@@ -59,6 +59,10 @@ class ProgramsTestCase(base.TestCase):
             ('[DEFAULT]\ntransport_url = nodriver://\n', 'transport_url: Failed to load transport driver "nodriver"'),
             (f'[DEFAULT]\nlog_file = {log}\n', 'the log cannot be written: [Errno 2]'),
             (f'[DEFAULT]\nlog_config_append = {log}\n', f'Error loading logging config {log}'),
+            (
+                f'[DEFAULT]\ntransport_url = fake:/\n[ceph]\nuser = cinder\nkeyring = {log}\n',
+                f'[ceph] keyring: {log} cannot be read: No such file or directory',
+            ),
         ):
             if text is not None:
                 self.path.write_text(text)

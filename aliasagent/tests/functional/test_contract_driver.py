@@ -10,6 +10,7 @@ from aliasagent.tests.contract import driver_detach
 from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import driver_places
+from aliasagent.tests.contract import driver_secrets
 from aliasagent.tests.contract import reconcile
 from aliasagent.tests.contract import reconcile_special
 from aliasagent.tests.fakes.libvirt import aliases
@@ -40,6 +41,10 @@ class DetachTest(OnFake, driver_detach.DetachContract):
 
 class KindsTest(OnFake, driver_kinds.KindsContract):
     """Every kind."""
+
+
+class SecretsTest(OnFake, driver_secrets.SecretsContract):
+    """Secrets of libvirt."""
 
 
 class ReconcileTest(OnFake, reconcile.ReconcileContract):

@@ -13,6 +13,7 @@ from aliasagent.tests.contract import hypervisor_attach
 from aliasagent.tests.contract import hypervisor_definition
 from aliasagent.tests.contract import hypervisor_detach
 from aliasagent.tests.contract import hypervisor_life
+from aliasagent.tests.contract import hypervisor_secrets
 from aliasagent.tests.fakes.libvirt import FakeGuest
 from aliasagent.tests.fakes.libvirt import FakeHypervisor
 from aliasagent.tests.fakes.libvirt import Unplug
@@ -65,11 +66,12 @@ class TestFakeHypervisor(
     hypervisor_detach.DetachContract,
     hypervisor_definition.DefinitionContract,
     hypervisor_life.LifeContract,
+    hypervisor_secrets.SecretsContract,
 ):
     pass
 
 
-class TestFakeHypervisorLoss(_OnTheFake, hypervisor_life.LossContract):
+class TestFakeHypervisorLoss(_OnTheFake, hypervisor_life.LossContract, hypervisor_secrets.SecretsLossContract):
     def setUp(self) -> None:
         super().setUp()
         self.hypervisor.xml_detach_wait = 5

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is secret in a request or in the options is told nowhere."""
 
+import base64
 import io
 import json
 import logging
@@ -10,15 +11,18 @@ from typing import Any
 
 import fixtures
 import oslo_messaging
+from oslo_config import cfg
 
 from aliasagent import conf
 from aliasagent import exception
 from aliasagent.client import rpc
+from aliasagent.conf import keyring
 from aliasagent.context import RequestContext
 from aliasagent.shell import main
 from aliasagent.shell.remote import agent as shell_agent
 from aliasagent.tests.contract import agent_operations
 from aliasagent.tests.contract import harness
+from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.functional import test_agent
 from sandbox import processes
 
@@ -39,6 +43,9 @@ SECRETS: dict[str, Any] = {
     'initiators': [{'login': [f'{MARK}-login']}],
     'x': {'y': {'z': f'{MARK}-deep'}},
 }
+#: The key of the Ceph user that the agent has, and its text in the keyring.
+KEY = f'{MARK}-cephx'.encode()
+KEY_TEXT = base64.b64encode(KEY).decode()
 CHAP = {
     'target_portal': '192.0.2.1:3260',
     'target_iqn': 'iqn.2010-10.org.openstack:volume-1',
@@ -86,8 +93,15 @@ class SecretsTest(test_agent.FakeAgentCase):
 
     def start_agent(self, host: str) -> None:
         self.metrics_port = processes.free_port()
-        conf.CONF.set_override('port', self.metrics_port, 'metrics')
-        self.addCleanup(conf.CONF.clear_override, 'port', 'metrics')
+        self.keyring = self.directory / 'keyring'
+        self.keyring.write_text(f'[client.cinder]\n\tkey = {KEY_TEXT}\n')
+        for name, value, group in (
+            ('port', self.metrics_port, 'metrics'),
+            ('user', 'cinder', 'ceph'),
+            ('keyring', str(self.keyring), 'ceph'),
+        ):
+            conf.CONF.set_override(name, value, group)
+            self.addCleanup(conf.CONF.clear_override, name, group)
         super().start_agent(host)
 
     def volume(self, info: Any, **more: Any) -> dict[str, Any]:
@@ -117,6 +131,22 @@ class SecretsTest(test_agent.FakeAgentCase):
             asked = {**here, **self.volume(connection(kind, data))}
             self.assertEqual('succeeded', self.make(asked))
             self.assertEqual('succeeded', self.make({**asked, 'connection_info': flat(asked['connection_info'])}))
+        # With the key of the agent, whose secret libvirt has, loses, and does not take.
+
+        def ours(name: str, **more: Any) -> dict[str, Any]:
+            return {**here, **self.volume(connection('rbd', {**RBD, 'name': name, 'secret_uuid': None, **more}))}
+
+        self.assertEqual('succeeded', self.make(ours('volumes/ours-1')))
+        self.assertEqual([KEY], [secret.value for secret in self.side.fake.secrets.stored.values()])
+        self.side.fake.drop_connections()
+        self.side.fake.fail_next('secret.setValue', errors.internal('no room'), 2)
+        self.assertEqual('succeeded', self.make(ours('volumes/ours-2')))
+        self.assertEqual('failed', self.make(ours('volumes/ours-3', auth_username='glance')))
+        for text in (KEY_TEXT, f'[client.cinder]\nkey = {MARK}\n', f'[client.cinder]\nkey = {KEY_TEXT}\nkey = AAAA\n'):
+            self.keyring.write_text(text)
+            self.services[0]._ceph.use(self.services[0]._ceph.login)
+            refused = self.assertRaises(cfg.Error, keyring.login, conf.CONF)
+            self.tell('errors', f'{refused} {refused!r}')
         nowhere = {'instance_uuid': harness.new_id()}
         taken = self.volume(connection('rbd', RBD), device_name='/dev/sda')
         for failing in (
@@ -135,7 +165,6 @@ class SecretsTest(test_agent.FakeAgentCase):
             connection('iscsi', {**CHAP, 'secret_uuid': None}),
             flat(connection('iscsi', {**CHAP, 'secret_uuid': None})),
             flat(connection('iscsi', {**CHAP, 'auth_method': MARK, 'auth_username': [MARK]})),
-            flat(connection('rbd', {**RBD, 'secret_uuid': None})),
             flat(connection('nvmeof', {'key': MARK})),
             connection('iscsi', {**CHAP, 'secret_uuid': MARK}),
             connection('iscsi', {**CHAP, 'auth_method': MARK}),
@@ -218,12 +247,16 @@ class SecretsTest(test_agent.FakeAgentCase):
             self.addCleanup(conf.CONF.clear_override, name, group)
         self.requests()
         looked = self.look()
-        self.assertEqual([], [where for where, text in looked.items() if MARK in text])
+        marks = (MARK, KEY_TEXT, KEY_TEXT[:8])
+        self.assertEqual([], [where for where, text in looked.items() if any(mark in text for mark in marks)])
         # and something was told in each
         for where, words in (
             ('log', 'oslo_messaging_notifications.transport_url'),
             ('log', 'Refused attach_volume'),
             ('log', 'Failed: attach_volume'),
+            ('log', 'The key of the Ceph user cinder is not given to libvirt: define the secret'),
+            ('log', 'ceph.keyring'),
+            ('errors', '[ceph] keyring'),
             ('errors', 'secret_uuid'),
             ('notifications', 'instance.volume_attach.error'),
             ('operations', 'connection_info.data'),

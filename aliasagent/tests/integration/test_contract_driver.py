@@ -16,6 +16,7 @@ from aliasagent.tests.contract import driver_detach
 from aliasagent.tests.contract import driver_kinds
 from aliasagent.tests.contract import driver_life
 from aliasagent.tests.contract import driver_places
+from aliasagent.tests.contract import driver_secrets
 from aliasagent.tests.contract import harness
 from aliasagent.tests.contract import reconcile
 from aliasagent.tests.contract import reconcile_special
@@ -42,6 +43,10 @@ class DetachTest(base.OnLibvirt, driver_detach.DetachContract):
 
 class KindsTest(base.OnLibvirt, driver_kinds.KindsContract):
     """Every kind."""
+
+
+class SecretsTest(base.OnLibvirt, driver_secrets.SecretsContract):
+    """Secrets of libvirt."""
 
 
 class ReconcileTest(base.OnLibvirt, reconcile.ReconcileContract):

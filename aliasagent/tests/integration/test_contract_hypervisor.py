@@ -15,6 +15,7 @@ from aliasagent.tests.contract import hypervisor_attach
 from aliasagent.tests.contract import hypervisor_definition
 from aliasagent.tests.contract import hypervisor_detach
 from aliasagent.tests.contract import hypervisor_life
+from aliasagent.tests.contract import hypervisor_secrets
 from aliasagent.tests.fakes.libvirt import domain_xml
 from aliasagent.virt import host
 from sandbox import environment
@@ -121,11 +122,12 @@ class TestLibvirt(
     hypervisor_detach.DetachContract,
     hypervisor_definition.DefinitionContract,
     hypervisor_life.LifeContract,
+    hypervisor_secrets.SecretsContract,
 ):
     pass
 
 
-class TestLibvirtLoss(_OnLibvirt, hypervisor_life.LossContract):
+class TestLibvirtLoss(_OnLibvirt, hypervisor_life.LossContract, hypervisor_secrets.SecretsLossContract):
     """On a daemon of its own: the other tests need theirs."""
 
     daemon: ClassVar[libvirtd.Libvirtd]

@@ -9,6 +9,7 @@ import libvirt
 
 from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.domain import FakeDomain
+from aliasagent.tests.fakes.libvirt.secret import FakeSecret
 
 if typing.TYPE_CHECKING:
     from aliasagent.tests.fakes.libvirt.guest import FakeGuest
@@ -237,6 +238,20 @@ class FakeConnect:
     @remote
     def saveImageGetXMLDesc(self, file: str, flags: int = 0) -> str:  # noqa: N802
         return self.hypervisor.saved[file][1]
+
+    # Secrets
+
+    @remote
+    def secretDefineXML(self, xml: str, flags: int = 0) -> FakeSecret:  # noqa: N802
+        return FakeSecret(self, self.hypervisor.secrets.define(xml))
+
+    @remote
+    def secretLookupByUUIDString(self, uuidstr: str) -> FakeSecret:  # noqa: N802
+        return FakeSecret(self, self.hypervisor.secrets.find(uuidstr))
+
+    @remote
+    def listAllSecrets(self, flags: int = 0) -> list[FakeSecret]:  # noqa: N802
+        return [FakeSecret(self, stored) for stored in self.hypervisor.secrets.stored.values()]
 
 
 def _listed(guest: 'FakeGuest', flags: int) -> bool:

@@ -140,6 +140,14 @@ def no_domain(detail: str) -> libvirt.libvirtError:
     return error(libvirt.VIR_ERR_NO_DOMAIN, detail, libvirt.VIR_FROM_QEMU, 'Domain not found')
 
 
+def no_secret(detail: str) -> libvirt.libvirtError:
+    return error(libvirt.VIR_ERR_NO_SECRET, detail, libvirt.VIR_FROM_SECRET, 'Secret not found')
+
+
+def private_secret() -> libvirt.libvirtError:
+    return error(libvirt.VIR_ERR_INVALID_SECRET, 'secret is private', libvirt.VIR_FROM_SECRET, 'Invalid secret')
+
+
 def lock_timeout() -> libvirt.libvirtError:
     """Another job holds the guest: a migration, mostly."""
     return error(

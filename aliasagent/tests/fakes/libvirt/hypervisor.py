@@ -19,6 +19,7 @@ from aliasagent.tests.fakes.libvirt import errors
 from aliasagent.tests.fakes.libvirt.clock import Clock
 from aliasagent.tests.fakes.libvirt.connection import FakeConnect
 from aliasagent.tests.fakes.libvirt.guest import FakeGuest
+from aliasagent.tests.fakes.libvirt.secret import SecretStore
 
 Hook = Callable[..., object]
 
@@ -40,6 +41,7 @@ class FakeHypervisor:
         self.connections: list[FakeConnect] = []
         self.saved: dict[str, tuple[str, str]] = {}
         """Images of saved guests, by path: UUID and running definition."""
+        self.secrets = SecretStore()
         self.saved_paused: set[str] = set()
         """The images of guests that were paused, and are again when they are restored."""
         self.guests_clock = Clock('fake-guests')
@@ -105,6 +107,7 @@ class FakeHypervisor:
         """libvirtd dies. Guests live on, connections do not; with ``down`` nobody answers until it is unset."""
         with self.lock:
             self.down = self.down or down
+            self.secrets.forget_ephemeral()
             dropped, self.connections = self.connections, []
             for connection in dropped:
                 connection.drop()

@@ -218,6 +218,19 @@ class ConnectionInfoTestCase(RefusingTestCase):
         disk = volume({'driver_volume_type': 'rbd', **RBD, 'auth_username': 'cinder'}).disk(target='vda', bus='virtio')
         self.assertEqual(('cinder', golden.PASSPHRASE), (disk.auth_username, disk.auth_secret_uuid))
 
+    def test_the_agents_keyring_has_the_key_of_one_user(self) -> None:
+        keyring = requests_base.Defaults('nova', golden.PASSPHRASE, ceph_key_user='nova')
+        info = {'driver_volume_type': 'rbd', **RBD}
+        for given_ in ({}, {'auth_username': 'nova'}, {'auth_username': None, 'secret_uuid': None}):
+            disk = volume({**info, **given_}, keyring).disk(target='vda', bus='virtio')
+            self.assertEqual(('nova', golden.PASSPHRASE), (disk.auth_username, disk.auth_secret_uuid))
+        other = {**info, 'auth_username': 'cinder'}
+        words = 'is cinder, and the agent\'s option [ceph] keyring gives QEMU the key of the Ceph user nova'
+        self.refused('connection_info.data.auth_username', words, volume, other, keyring)
+        disk = volume({**other, 'secret_uuid': golden.SECRET}, keyring).disk(target='vda', bus='virtio')
+        self.assertEqual(('cinder', golden.SECRET), (disk.auth_username, disk.auth_secret_uuid))
+        volume({**other, 'auth_enabled': False}, keyring)
+
     def test_ceph_without_anything_is_refused(self) -> None:
         info = {'driver_volume_type': 'rbd', **RBD}
         nothing = requests_base.Defaults()
