@@ -310,7 +310,8 @@ class ComputeService(service.Service):
 
     def _make_questions(self) -> Questions | None:
         """Return the questions to the cloud; None without the options for them."""
-        conf, groups = self._conf, openstack.registered(self._conf)
+        conf, registered = self._conf, openstack.registered(self._conf)
+        groups = [group for group in ('nova', 'neutron') if group in registered]
         if 'nova' not in groups:
             if groups:
                 LOG.warning('Neutron is not asked about guests, because section [nova] is missing')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of the services of OpenStack, groups nova and neutron: those of keystoneauth1, and one of the agent.
+"""The options of the services of OpenStack, groups cinder, neutron and nova: keystoneauth1's and the agent's own.
 
 keystoneauth1 is optional: it is loaded, and its options are registered, only for a group that the configuration has.
 """
@@ -10,11 +10,12 @@ from typing import Any
 from oslo_config import cfg
 
 #: The group of each service, with the service's type in Keystone's catalog.
-SERVICES = {'nova': 'compute', 'neutron': 'network'}
+SERVICES = {'nova': 'compute', 'neutron': 'network', 'cinder': 'block-storage'}
 #: The extra of the package that installs keystoneauth1.
 EXTRA = 'aliasagent[openstack]'
-#: Seconds that the agent waits for an answer; keystoneauth1 would wait for ever.
-_TIMEOUT = 10
+#: Seconds that the agent waits for an answer; keystoneauth1 would wait for ever. Cinder answers an attachment only
+#: after its storage has exported the volume, and gives up on that itself after 60 s (its rpc_response_timeout).
+_TIMEOUTS = {'nova': 10, 'neutron': 10, 'cinder': 90}
 
 #: The agent's own options, by group.
 _OWN: dict[str, list[cfg.Opt]] = {
@@ -26,6 +27,23 @@ _OWN: dict[str, list[cfg.Opt]] = {
         ),
     ],
     'neutron': [],
+    'cinder': [
+        cfg.BoolOpt(
+            'send_instance',
+            default=False,
+            help="Whether the agent's attachments in Cinder name the guest as their server (instance_uuid), so that "
+            'openstack volume show names it. Cinder then asks Nova before it deletes such an attachment, unless the '
+            'request has a service token: set send_service_token, too. Without Nova and without the token Cinder '
+            'answers each detach with error 500.',
+        ),
+        cfg.BoolOpt(
+            'send_service_token',
+            default=False,
+            help='Whether each request to Cinder has a service token (X-Service-Token), which is the token of the same '
+            'user. The user needs the role service for it, beside a role that may attach volumes (admin). Needed for '
+            'send_instance.',
+        ),
+    ],
 }
 #: One of these options makes a group configured. The header of a section, as in the sample, does not.
 _MARKS = ('auth_type', 'auth_section', 'auth_url', 'username', 'password', 'endpoint_override')
@@ -92,7 +110,7 @@ def _of_connection(group: str) -> list[cfg.Opt]:
         *loading.get_adapter_conf_options(include_deprecated=False),
     ]
     cfg.set_defaults(
-        options, timeout=_TIMEOUT, service_type=SERVICES[group], valid_interfaces=['internal', 'public']
+        options, timeout=_TIMEOUTS[group], service_type=SERVICES[group], valid_interfaces=['internal', 'public']
     )
     return options
 

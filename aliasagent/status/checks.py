@@ -22,6 +22,7 @@ from aliasagent.status import broker
 from aliasagent.status import guests
 from aliasagent.status import hypervisor
 from aliasagent.virt import host
+from aliasagent.volumes import cinder
 
 Code = upgradecheck.Code
 Result = upgradecheck.Result
@@ -114,7 +115,7 @@ class Checks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS) if doubt is None else Result(Code.WARNING, doubt)
 
     def _cloud(self) -> Any:
-        groups = openstack.registered(self._conf)
+        groups = [group for group in openstack.registered(self._conf) if group in ('nova', 'neutron')]
         if not groups:
             return Result(Code.SUCCESS, 'no section [nova]; Nova and Neutron are not asked about guests')
         if 'nova' not in groups:
@@ -123,10 +124,20 @@ class Checks(upgradecheck.UpgradeCommands):
         # The agent works without them.
         return Result(Code.WARNING, '; '.join(failed)) if failed else Result(Code.SUCCESS, ', '.join(groups))
 
+    def _cinder(self) -> Any:
+        if 'cinder' not in openstack.registered(self._conf):
+            return Result(Code.SUCCESS, 'no section [cinder]; volumes are not attached by their id alone')
+        words = self._unanswered('cinder')
+        # The agent works without it.
+        return Result(Code.WARNING, words) if words else Result(Code.SUCCESS)
+
     def _unanswered(self, group: str) -> str:
         """Return why a service of the cloud cannot be asked; empty if it can."""
 
         def ask() -> None:
+            if group == 'cinder':
+                cinder.connected(self._conf).check()
+                return
             found = service.Service(self._conf, group)
             servers.Servers(found).check() if group == 'nova' else ports.Ports(found).check()
 
@@ -202,6 +213,7 @@ class Checks(upgradecheck.UpgradeCommands):
         ('Journal', _journal),
         ('Host mounts', _mounts),
         ('Nova and Neutron', _cloud),
+        ('Cinder', _cinder),
         ('Guests', _pending),
         ('Duplicate aliases', _doubled),
         ('Aliases by source name', _named),

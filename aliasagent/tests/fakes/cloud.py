@@ -8,6 +8,7 @@ import time
 import urllib.parse
 import uuid
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ import fixtures
 
 #: An answer: the status, and an object of JSON or bytes.
 Answer = tuple[int, Any]
+#: Answers a request with a valid token: its method, its path with the query, its headers and its body.
+Answers = Callable[[str, str, Mapping[str, str], Any], Answer]
 _EXPIRES = '2099-01-01T00:00:00.000000Z'
 
 
@@ -39,6 +42,8 @@ class FakeCloud(fixtures.Fixture):
         self.login: Answer | None = None
         #: Called before an answer of Nova or Neutron, with the path; returns an answer of its own, or None.
         self.before: Callable[[str], Answer | None] = lambda _path: None
+        #: Services that keep more than the above, by the first part of their paths: ``network`` for Neutron.
+        self.services: dict[str, Answers] = {}
         #: Bytes of a body between pauses of a tenth of a second; 0 for all at once.
         self.drip = 0
         #: Bytes at the end of each body that are announced and never sent.
@@ -52,8 +57,10 @@ class FakeCloud(fixtures.Fixture):
                 self.answer(*cloud.get(self.path, dict(self.headers)))
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
-                self.answer(*cloud.log_in(body))
+                body = json.loads(self.rfile.read(int(self.headers['Content-Length'] or 0)) or b'null')
+                self.answer(*cloud.change(self.command, self.path, dict(self.headers), body))
+
+            do_PUT = do_DELETE = do_POST  # noqa: N815 - what http.server calls
 
             def answer(self, status: int, body: Any) -> None:
                 text = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -137,7 +144,7 @@ class FakeCloud(fixtures.Fixture):
                 'type': kind, 'name': kind,
                 'endpoints': [{'interface': 'internal', 'region': 'one', 'region_id': 'one', 'url': self.url + path}],
             }
-            for kind, path in (('compute', '/compute/v2.1'), ('network', '/network'))
+            for kind, path in (('compute', '/compute/v2.1'), ('network', '/network'), ('block-storage', '/volume/v3'))
         ]  # fmt: skip
         return 201, {'token': {'expires_at': _EXPIRES, 'methods': ['password'], 'catalog': catalog, 'user': {}}}
 
@@ -151,6 +158,8 @@ class FakeCloud(fixtures.Fixture):
             return answer
         if headers.get('X-Auth-Token') != self.token:
             return 401, {}
+        if (service := self.services.get(path.split('/')[1])) is not None:
+            return service('GET', target.removeprefix(f'/{path.split("/")[1]}'), headers, None)
         match path.strip('/').split('/'):
             case ['compute', 'v2.1', 'servers']:
                 return 200, {'servers': list(self.servers.values())[:1]}
@@ -171,6 +180,18 @@ class FakeCloud(fixtures.Fixture):
                 wanted = urllib.parse.parse_qs(query).get('device_id')
                 return 200, {'ports': [it for it in self.ports if wanted is None or it['device_id'] in wanted]}
         return 404, {'itemNotFound': {'message': 'no such thing', 'code': 404}}
+
+    def change(self, method: str, target: str, headers: dict[str, str], body: Any) -> Answer:
+        if target.startswith('/identity'):
+            return self.log_in(body)
+        if (answer := self.before(target)) is not None:
+            return answer
+        if headers.get('X-Auth-Token') != self.token:
+            return 401, {}
+        name = target.split('/')[1]
+        if name not in self.services:
+            return 404, {'itemNotFound': {'message': 'no such thing', 'code': 404}}
+        return self.services[name](method, target.removeprefix(f'/{name}'), headers, body)
 
     def _versions(self) -> Answer:
         link = {'rel': 'self', 'href': f'{self.url}/identity/v3/'}

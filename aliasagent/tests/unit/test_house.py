@@ -20,6 +20,7 @@ FLOORS = (
     ('operations',),
     ('reconcile',),
     ('virt',),
+    ('ports', 'volumes'),
     ('cloud',),
     ('requests',),
     ('allowed',),

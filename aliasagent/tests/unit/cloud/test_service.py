@@ -215,7 +215,8 @@ class BadAnswersTestCase(ServicesTestCase):
             )
             for reason, step in zip(reasons, steps, strict=True):
                 self.assertIn(step, reason)
-                self.assertIn(f'HTTP {status} (request req-of-the-fake)', reason)
+                words = '' if status == 204 else ': why'
+                self.assertIn(f'HTTP {status}{words} (request req-of-the-fake)', reason)
         self.assertEqual({False}, {answered for _name, answered in self.counted})
         self.assertEqual([], [path for path in self.cloud.asked if 'elsewhere' in path])
 

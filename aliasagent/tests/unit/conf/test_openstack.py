@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sections of Nova and Neutron, and the package that they need."""
+"""The sections of Nova, Neutron and Cinder, and the package that they need."""
 
 import re
 import sys
@@ -36,11 +36,13 @@ class OpenStackTestCase(base.CloudTestCase):
             self.assertEqual(expected, openstack.registered(conf))
 
     def test_defaults(self) -> None:
-        conf = self.parse('[nova]\nauth_type = none\n[neutron]\nauth_type = none\n')
+        conf = self.parse(''.join(f'[{group}]\nauth_type = none\n' for group in openstack.SERVICES))
         openstack.register(conf)
-        for group, kind in (('nova', 'compute'), ('neutron', 'network')):
-            self.assertEqual((10.0, kind), (conf[group].timeout, conf[group].service_type))
+        expected = (('nova', 10, 'compute'), ('neutron', 10, 'network'), ('cinder', 90, 'block-storage'))
+        for group, timeout, kind in expected:
+            self.assertEqual((timeout, kind), (conf[group].timeout, conf[group].service_type))
             self.assertEqual(['internal', 'public'], conf[group].valid_interfaces)
+        self.assertEqual((False, False), (conf.cinder.send_instance, conf.cinder.send_service_token))
 
     def test_the_login_of_another_section(self) -> None:
         conf = self.parse(self.cloud.configuration('nova') + '[neutron]\nauth_section = nova\n')
