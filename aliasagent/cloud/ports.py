@@ -11,8 +11,8 @@ from aliasagent.exception import CloudError
 
 #: Pages of ports of one server that the agent reads.
 _MAX_PAGES = 10
-#: States of the binding in which a guest has no device of the port.
-_UNBOUND = frozenset({'unbound', 'binding_failed'})
+#: The values of ``binding:vif_type`` of a port that is not bound, and of one that Neutron could not bind.
+UNBOUND, BINDING_FAILED = 'unbound', 'binding_failed'
 _FIELDS = ('id', 'mac_address', 'device_id', 'binding:vif_type', 'binding:vnic_type', 'binding:profile')
 
 
@@ -32,7 +32,7 @@ def port_of(entry: Mapping[str, Any]) -> Port | None:
     :raises (AttributeError, KeyError, TypeError, ValueError): the entry is not valid.
     """
     # Only an administrator sees the binding. Without it, an unbound port would be taken for a bound one.
-    if entry['binding:vif_type'] in _UNBOUND:
+    if entry['binding:vif_type'] in (UNBOUND, BINDING_FAILED):
         return None
     # The interface of a macvtap port does not name the function.
     is_passed = entry['binding:vnic_type'] in ('direct', 'direct-physical')

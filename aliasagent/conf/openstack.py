@@ -26,7 +26,38 @@ _OWN: dict[str, list[cfg.Opt]] = {
             'answers about servers on this host only. The default is [DEFAULT] host.',
         ),
     ],
-    'neutron': [],
+    'neutron': [
+        cfg.StrOpt(
+            'host',
+            help="This host's name in Neutron, such as compute-1: the host of its agent in \"openstack network agent "
+            'list". The agent binds ports to it. The default is [DEFAULT] host.',
+        ),
+        cfg.StrOpt(
+            'device_owner',
+            default='compute:aliasagent',
+            regex='^compute:.',
+            max_length=255,
+            help='The device_owner of a port that the agent binds to this host. It must begin with "compute:", by '
+            "which Neutron knows the ports of guests; Nova's are compute: with the availability zone. With a name of "
+            'its own, the agent can tell its bindings from those of others.',
+        ),
+        cfg.IntOpt(
+            'bind_timeout',
+            default=30,
+            min=1,
+            help='Seconds to wait until Neutron has decided the binding of a port, which it usually does with its '
+            'first answer. After that, the attach fails, and the port is unbound again.',
+        ),
+        cfg.IntOpt(
+            'active_timeout',
+            default=0,
+            min=0,
+            help="Seconds to wait for a port's status ACTIVE once the guest has the interface, such as 60. A port that "
+            "is not ACTIVE by then is logged as a warning, and stays attached. By default the agent does not wait: "
+            "the status is set by Neutron's agent, which some networks do not have, and the guest's next request would "
+            'wait, too.',
+        ),
+    ],
     'cinder': [
         cfg.BoolOpt(
             'send_instance',
@@ -49,6 +80,11 @@ _OWN: dict[str, list[cfg.Opt]] = {
 _MARKS = ('auth_type', 'auth_section', 'auth_url', 'username', 'password', 'endpoint_override')
 
 
+def is_installed() -> bool:
+    """Return whether the package is installed that the options need."""
+    return importlib.util.find_spec('keystoneauth1') is not None
+
+
 def configured(conf: cfg.ConfigOpts) -> list[str]:
     """Return the groups of services that the configuration has."""
     # In a configuration of its own: these options are not registered yet, and keystoneauth1 may not be installed.
@@ -65,7 +101,7 @@ def register(conf: cfg.ConfigOpts) -> None:
     :raises cfg.Error: keystoneauth1 is not installed.
     """
     for group in configured(conf):
-        if importlib.util.find_spec('keystoneauth1') is None:
+        if not is_installed():
             raise cfg.Error(f'[{group}] needs the package keystoneauth1: install {EXTRA}, or remove the section')
         from keystoneauth1 import loading
 
@@ -117,7 +153,7 @@ def _of_connection(group: str) -> list[cfg.Opt]:
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Return the options for the sample and the documents; none without keystoneauth1."""
-    if importlib.util.find_spec('keystoneauth1') is None:
+    if not is_installed():
         return []
     from keystoneauth1 import loading
 

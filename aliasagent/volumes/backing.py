@@ -11,10 +11,12 @@ What an operation needs to continue or to undo is in its details, which are save
     The ids of the attachments that the volume had before.
 ``requested``
     Whether Cinder was asked for an attachment, and has not refused.
+``searched``
+    Whether the attachment of that request was searched for as long as Cinder may be at work on it.
 ``attachment_id``
     The agent's own attachment.
 ``connection_info``
-    As Cinder and then the connector of the host returned it, without passwords.
+    What a disconnect needs of what Cinder and then the connector of the host returned; never a password.
 ``host``
     The details of the connector of the host.
 
@@ -23,7 +25,8 @@ Cinder keeps the marker of an attachment once the storage has exported the volum
 ``os-complete``, but lets an administrator filter by it before. Only an attachment with the marker is the agent's own.
 Until the export, nothing tells whose an attachment is: the agent waits a while, then leaves it alone and reports it.
 There is one exception: if Cinder answers that its storage failed after it had reserved the volume for the agent, the
-only new attachment of the volume is the agent's own, because no other client can reserve it until then.
+only new attachment of the volume is the agent's own, because no other client can reserve it until then. This does not
+hold for a volume with multiattach.
 """
 
 import contextlib
@@ -41,7 +44,6 @@ from aliasagent import exception
 from aliasagent.exception import CloudError
 from aliasagent.exception import CloudRefused
 from aliasagent.requests.base import Json
-from aliasagent.requests.volume import AttachVolume
 from aliasagent.volumes import redaction
 from aliasagent.volumes.cinder import Attachment
 from aliasagent.volumes.cinder import Cinder
@@ -68,11 +70,8 @@ class VolumeRequest(Protocol):
     @property
     def volume_id(self) -> str: ...
 
-    def with_connection(self, info: Json) -> AttachVolume:
-        """Return the request with a ``connection_info``.
-
-        :raises InvalidInput: the agent cannot attach such a volume.
-        """
+    def with_connection(self, connection_info: Json) -> Json:
+        """Return the arguments of the request to attach the volume with a ``connection_info``."""
         ...
 
 
@@ -89,8 +88,12 @@ class Connector(Protocol):
         """Connect a volume if its type needs it, and return the ``connection_info`` with the ``device_path``."""
         ...
 
-    def disconnect(self, volume_id: str, connection_info: Json, details: Json, others: Others) -> None:
-        """Disconnect a volume that no guest has any more."""
+    def disconnect(self, volume_id: str, connection_info: Json, details: Json, save: Save, others: Others) -> None:
+        """Disconnect a volume that its guest does not have any more."""
+        ...
+
+    def check(self, volume_id: str, details: Json) -> None:
+        """Check that a connected volume still is what it was when it was connected."""
         ...
 
 
@@ -180,15 +183,15 @@ class CinderBacking:
         self._patience = patience
         self._turns = Turns()
 
-    def prepare(self, instance: str, request: VolumeRequest, details: Json, save: Save) -> AttachVolume:
-        """Attach a volume to this host, connect it, and return the request with its ``connection_info``.
+    def prepare(self, instance: str, request: VolumeRequest, details: Json, save: Save) -> Json:
+        """Attach a volume to this host, connect it, and return the arguments of the request with that connection.
 
         :param details: as saved last; empty at first.
         :param save: is called with the details before and after each change.
         :raises CloudRefused: the volume does not exist or is not available, or the user may not attach it.
         :raises CloudError: Cinder did not answer or failed. The text names an attachment that may be left over.
         :raises ConnectionFailed: the host could not connect the volume.
-        :raises InvalidRequest: the agent cannot attach such a volume.
+        :raises InvalidRequest: the host cannot connect such a volume.
         """
         details = dict(details)
         info = None
@@ -212,25 +215,34 @@ class CinderBacking:
         """
         self._cinder.complete(details['attachment_id'])
 
-    def undo(self, instance: str, details: Json) -> None:
+    def check(self, _instance: str, details: Json) -> None:
+        """Check that this host still has the volume, as it may not after the host was started again.
+
+        :raises ConnectionFailed: the volume is not connected any more, or its device is another disk.
+        """
+        if details.get('host'):
+            self._connector.check(details['volume_id'], details['host'])
+
+    def undo(self, instance: str, details: Json, save: Save) -> None:
         """Disconnect the volume from this host, and delete its attachment; do nothing for what is undone already.
 
         The volume must not be in the guest any more.
 
+        :param details: as saved last.
+        :param save: is called with the details when they change.
         :raises ConnectionFailed: the host could not disconnect the volume; the attachment stays.
         :raises CloudError: Cinder did not answer, failed or refused, or an attachment may be left over.
         """
+        details = dict(details)
         if details.get('host'):
+            volume_id, info = details['volume_id'], details['connection_info']
             with self._turns.take(details, self._patience.turn):
                 self._connector.disconnect(
-                    details['volume_id'],
-                    details['connection_info'],
-                    details['host'],
-                    self._others_of(instance, details['volume_id']),
+                    volume_id, info, details['host'], _keep(details, save), self._others_of(instance, volume_id)
                 )
         if 'attachment_id' in details:
             self._cinder.delete(details['attachment_id'])
-        elif details.get('requested') and (left := self._withdraw(instance, details)):
+        elif details.get('requested') and (left := self._withdraw(instance, details, save)):
             raise CloudError(
                 service='cinder', step=f'give back volume {details["volume_id"]}', reason=left, request=''
             )
@@ -251,6 +263,7 @@ class CinderBacking:
             'marker': f'aliasagent:{self._host[:_MAX_HOST]}:{instance}:{uuid.uuid4()}',
             'before': [it.id for it in before],
             'requested': False,
+            'searched': False,
         }
         save(details)
 
@@ -258,29 +271,29 @@ class CinderBacking:
         """Make the attachment, and return its ``connection_info``."""
         volume_id = details['volume_id']
         connector = {**self._connector.properties(), 'host': self._host, 'mountpoint': details['marker']}
-        is_first = not details['requested']
-        details['requested'] = True
+        before = {name: details[name] for name in ('requested', 'searched')}
+        details |= {'requested': True, 'searched': False}
         save(details)
         try:
             attachment_id, info = self._cinder.create_attachment(volume_id, connector, self._server(instance))
         except CloudRefused as error:
-            if is_first:
-                details['requested'] = False
-                save(details)
+            details |= before
+            save(details)
             raise _with(error, self._holders(instance, details)) from error
         except CloudError as error:
-            left = self._withdraw(instance, details, is_reserved=error.kwargs['reason'].startswith(_RESERVED))
+            is_reserved = error.kwargs['reason'].startswith(_RESERVED)
+            left = self._withdraw(instance, details, save, is_reserved=is_reserved)
             if not left:
                 details['requested'] = False
                 save(details)
             raise _with(error, left) from error
-        details |= {'attachment_id': attachment_id, 'connection_info': redaction.without_secrets(info)}
+        details |= {'attachment_id': attachment_id, 'connection_info': redaction.kept(info)}
         save(details)
         return info
 
     def _adopt(self, instance: str, details: Json, save: Save) -> None:
         """Continue with the attachment of a request whose answer is not known, if there is one."""
-        for it in self._search(instance, details).own:
+        for it in self._search(instance, details, save).own:
             if 'attachment_id' not in details and self._is_answered(it.id):
                 LOG.info('Volume %s: continuing with attachment %s', details['volume_id'], it.id)
                 details['attachment_id'] = it.id
@@ -312,18 +325,13 @@ class CinderBacking:
 
     def _connect(self, instance: str, info: Json, details: Json, save: Save) -> Json:
         """Connect the volume to the host, and return its ``connection_info`` with the path of the device."""
-
-        def keep(host: Json) -> None:
-            details['host'] = host
-            save(details)
-
         volume_id = details['volume_id']
-        details['connection_info'] = redaction.without_secrets(info)
+        details['connection_info'] = redaction.kept(info)
         with self._turns.take(details, self._patience.turn):
             info = self._connector.connect(
-                volume_id, info, keep, details.get('host'), self._others_of(instance, volume_id)
+                volume_id, info, _keep(details, save), details.get('host'), self._others_of(instance, volume_id)
             )
-        details['connection_info'] = redaction.without_secrets(info)
+        details['connection_info'] = redaction.kept(info)
         save(details)
         return info
 
@@ -344,16 +352,16 @@ class CinderBacking:
 
     # Attachments whose ids are not known
 
-    def _withdraw(self, instance: str, details: Json, *, is_reserved: bool = False) -> str:
+    def _withdraw(self, instance: str, details: Json, save: Save, *, is_reserved: bool = False) -> str:
         """Delete the agent's own attachments; return words about those that may be left over, else an empty text.
 
         :param is_reserved: whether Cinder has reserved the volume for the agent, so that a single attachment in doubt
-            is the agent's own.
+            is the agent's own, unless other clients can reserve the volume as well.
         """
         try:
-            found = self._search(instance, details, is_reserved=is_reserved)
+            found = self._search(instance, details, save, is_reserved=is_reserved)
             own = found.own
-            if is_reserved and not own and len(found.doubtful) == 1:
+            if is_reserved and not details['multiattach'] and not own and len(found.doubtful) == 1:
                 own, found = found.doubtful, _Found([], [])
             for it in own:
                 LOG.info('Volume %s: deleting attachment %s of a failed request', details['volume_id'], it.id)
@@ -362,8 +370,8 @@ class CinderBacking:
             return f'an attachment may be left over, because Cinder could not be asked: {error}'
         return _left_over(found.doubtful)
 
-    def _search(self, instance: str, details: Json, *, is_reserved: bool = False) -> _Found:
-        """Return the new attachments of the volume; wait while Cinder may still be at work on one.
+    def _search(self, instance: str, details: Json, save: Save, *, is_reserved: bool = False) -> _Found:
+        """Return the new attachments of the volume; wait while Cinder may still be at work on one, but only once.
 
         :param is_reserved: whether Cinder has finished already, so that there is nothing to wait for.
         """
@@ -372,12 +380,16 @@ class CinderBacking:
         while True:
             found = self._new(instance, details)
             is_none = not found.own and not found.doubtful
-            is_final = bool(found.own) or is_reserved or not found.is_telling
+            is_final = bool(found.own) or is_reserved or not found.is_telling or details['searched']
             # A request that Cinder has just received shows only after a moment.
             if is_final or (is_none and were_none) or time.monotonic() >= end:
-                return found
+                break
             were_none = is_none
             time.sleep(self._patience.pause)
+        if not details['searched']:
+            details['searched'] = True
+            save(details)
+        return found
 
     def _new(self, instance: str, details: Json) -> _Found:
         server = self._server(instance)
@@ -420,6 +432,16 @@ class CinderBacking:
 
     def _others_of(self, instance: str, volume_id: str) -> Others:
         return lambda: [it['host'] for it in self._others(instance, volume_id) if it.get('host')]
+
+
+def _keep(details: Json, save: Save) -> Save:
+    """Return a function that saves the connector's own details within the details."""
+
+    def keep(host: Json) -> None:
+        details['host'] = host
+        save(details)
+
+    return keep
 
 
 def _with(error: CloudError, words: str) -> CloudError:

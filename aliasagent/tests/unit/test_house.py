@@ -45,6 +45,7 @@ BELOW = {
     'messaging': {'client', 'context', 'exception', 'messaging'},
     'conf': {'conf', 'messaging.options', 'version'},
     'cloud': {'bounded', 'cloud', 'devices', 'exception', 'requests.inventory', 'trouble'},
+    'ports': {'cloud', 'exception', 'ports', 'requests'},
     'devices': {'devices', 'exception'},
     'allowed': {'allowed', 'exception'},
     'requests': {'actions', 'allowed.rules', 'devices', 'exception', 'requests'},

@@ -31,7 +31,10 @@ class Record:
     def __init__(self, *, killed_at: int = 0, is_written: bool = False) -> None:
         self.details: Json = {}
         self.saves: list[Json] = []
-        self._killed_at = killed_at
+        self.kill_at(killed_at, is_written=is_written)
+
+    def kill_at(self, number: int, *, is_written: bool) -> None:
+        self._killed_at = number
         self._is_written = is_written
 
     def save(self, details: Json) -> None:
@@ -109,9 +112,17 @@ class AttachTestCase(BackingTestCase):
         (shown,) = self.cinder.volume(self.volume).attachments
         assert shown.device is not None
         self.assertTrue(shown.device.startswith(f'aliasagent:compute-1:{ids.GUEST}:'), shown.device)
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
         self.assert_free()
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
+
+    def test_a_volume_that_this_host_does_not_have_any_more(self) -> None:
+        record = Record()
+        self.backing.check(ids.GUEST, record.details)
+        self.prepare(record)
+        self.backing.check(ids.GUEST, record.details)
+        self.host.connected.clear()
+        self.assertRaises(exception.ConnectionFailed, self.backing.check, ids.GUEST, record.details)
 
     def test_a_volume_that_is_complete_is_not_completed_again(self) -> None:
         record = Record()
@@ -150,7 +161,7 @@ class AttachTestCase(BackingTestCase):
         self.backing = self.make(others=others)
         record = Record()
         self.prepare(record)
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
         self.assertEqual([[{'state': 'connected'}]] * 2, [seen for _info, seen in self.host.seen])
         self.assertEqual({(ids.GUEST, self.volume)}, set(asked))
 
@@ -168,14 +179,14 @@ class RefusedTestCase(BackingTestCase):
         words = self.refused(record)
         self.assertIn('status must be available or downloading to reserve, but the current status is in-use', words)
         self.assertIn(f'with attachment {other} to host compute-2 for server {ids.OTHER_GUEST}', words)
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
         self.assertEqual({other}, set(self.fake.attachments))
 
     def test_a_volume_that_another_client_reserves_first(self) -> None:
         self.then(1, lambda: self.fake.add_attachment(self.volume))
         record = Record()
         self.assertIn('the current status is reserved', self.refused(record))
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
         self.assertEqual(1, len(self.fake.attachments))
 
     def test_a_volume_that_does_not_exist(self) -> None:
@@ -184,14 +195,14 @@ class RefusedTestCase(BackingTestCase):
         error = self.assertRaises(CloudRefused, self.prepare, record)
         self.assertIn('there is no such volume', str(error))
         self.assertEqual({}, record.details)
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
 
     def test_a_host_that_cannot_connect(self) -> None:
         self.patch(self.host, 'connect', self.fail_to_connect)
         record = Record()
         self.assertRaises(exception.ConnectionFailed, self.prepare, record)
         self.assertEqual(1, len(self.fake.attachments))
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
         self.assert_free()
 
     def fail_to_connect(self, *_arguments: object) -> Json:
@@ -206,10 +217,10 @@ class ServerTestCase(BackingTestCase):
         record = Record()
         self.prepare(record)
         self.assertEqual(ids.GUEST, self.assert_attached()['instance'])
-        error = self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details)
+        error = self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details, record.save)
         self.assertIn('delete attachment', str(error))
         self.backing = self.make(send_instance=True, more='send_service_token = true\n')
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
         self.assert_free()
 
     def test_a_guest_that_has_the_volume(self) -> None:
@@ -232,8 +243,9 @@ class KilledTestCase(BackingTestCase):
         """Return how many saves an attach has."""
         record = Record()
         self.prepare(record)
-        self.backing.undo(ids.GUEST, record.details)
-        return len(record.saves)
+        number = len(record.saves)
+        self.backing.undo(ids.GUEST, record.details, record.save)
+        return number
 
     def killed(self) -> list[tuple[int, bool]]:
         return [(number, is_written) for number in range(1, self.saves() + 1) for is_written in (False, True)]
@@ -248,7 +260,7 @@ class KilledTestCase(BackingTestCase):
                 found = self.assert_attached()
                 self.assertEqual(found['id'], record.details['attachment_id'])
                 self.backing.complete(ids.GUEST, record.details)
-                self.backing.undo(ids.GUEST, record.details)
+                self.backing.undo(ids.GUEST, record.details, record.save)
                 self.assert_free()
 
     def test_at_each_save_the_next_agent_undoes(self) -> None:
@@ -258,16 +270,26 @@ class KilledTestCase(BackingTestCase):
                 self.assertRaises(Crash, self.prepare, record)
                 self.backing = self.make()
                 for _ in range(2):
-                    self.backing.undo(ids.GUEST, record.details)
+                    self.backing.undo(ids.GUEST, record.details, record.save)
                 self.assert_free()
 
     def test_while_it_undoes(self) -> None:
         record = Record()
         self.prepare(record)
         self.lose('DELETE')
-        self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details)
-        self.make().undo(ids.GUEST, record.details)
+        self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details, record.save)
+        self.make().undo(ids.GUEST, record.details, record.save)
         self.assert_free()
+
+    def test_while_it_disconnects(self) -> None:
+        for is_written in (False, True):
+            record = Record()
+            self.prepare(record)
+            record.kill_at(len(record.saves) + 1, is_written=is_written)
+            self.assertRaises(Crash, self.backing.undo, ids.GUEST, record.details, record.save)
+            self.assertEqual('leaving' if is_written else 'connected', record.details['host']['state'])
+            self.make().undo(ids.GUEST, record.details, record.save)
+            self.assert_free()
 
     def killed_while_requesting(self) -> Record:
         """Return the record of an agent that was killed before it had sent its request."""
@@ -291,14 +313,14 @@ class KilledTestCase(BackingTestCase):
         self.then(3, finish)
         self.prepare(record)
         self.assertEqual(made, self.assert_attached()['id'])
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
         self.assert_free()
 
     def test_before_cinder_has_the_request(self) -> None:
         record = self.killed_while_requesting()
         marker = record.details['marker']
         self.then(2, lambda: self.fake.add_attachment(self.volume, 'attaching', mountpoint=marker))
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
         self.assert_free()
 
     def test_an_attachment_whose_answer_cinder_has_lost_itself(self) -> None:
@@ -313,12 +335,12 @@ class KilledTestCase(BackingTestCase):
         refused = self.assertRaises(CloudRefused, self.prepare, record)
         self.assertIn('the current status is reserved', str(refused))
         self.assertIn(f'attachment {other} (reserved) may be left over', str(refused))
-        error = self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details)
+        error = self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details, record.save)
         self.assertIn(f'openstack volume attachment delete {other}', str(error))
         self.assertEqual({other}, set(self.fake.attachments))
         # Once its storage has exported it, it is certainly not the agent's.
         self.fake.attachments[other] |= {'status': 'attaching', 'mountpoint': '/dev/vdb'}
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
         self.assertEqual({other}, set(self.fake.attachments))
 
     def test_two_guests_with_one_volume(self) -> None:
@@ -332,7 +354,7 @@ class KilledTestCase(BackingTestCase):
         self.prepare(second)
         own = {first.details['attachment_id'], second.details['attachment_id'], third}
         self.assertEqual(own, set(self.fake.attachments))
-        self.backing.undo(ids.GUEST, second.details)
+        self.backing.undo(ids.GUEST, second.details, second.save)
         self.assertEqual(own - {second.details['attachment_id']}, set(self.fake.attachments))
 
     def test_an_attachment_that_another_client_has_deleted(self) -> None:
@@ -354,7 +376,7 @@ class KilledTestCase(BackingTestCase):
 
         for is_admin, after in ((False, self.fake.after), (True, ignore)):
             self.fake.is_admin, self.fake.after = is_admin, after
-            error = self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details)
+            error = self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details, record.save)
             self.assertIn(f'attachment {made} (attaching) may be left over', str(error))
             self.assertEqual({made}, set(self.fake.attachments))
         self.assertEqual(1, self.log.output.count('Invalid filters mountpoint are found'))
@@ -380,7 +402,7 @@ class FailedTestCase(BackingTestCase):
         self.assertIn(fakes.FAILED, words)
         self.assertNotIn('left over', words)
         self.assert_free()
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
 
     def test_a_storage_that_refuses_while_two_are_in_doubt(self) -> None:
         self.fake.volumes[self.volume]['multiattach'] = True
@@ -393,16 +415,52 @@ class FailedTestCase(BackingTestCase):
         self.assertIn('may be left over', self.failed(Record()))
         self.assertEqual(2, len(self.fake.attachments))
 
+    def test_a_storage_that_refuses_a_volume_that_others_may_attach(self) -> None:
+        """The only attachment in doubt is another client's: the agent's own is gone already."""
+        self.fake.volumes[self.volume]['multiattach'] = True
+        self.refuse(fakes.FAILED)
+        others: list[str] = []
+
+        def after(method: str, _path: str, answer: Answer) -> Answer:
+            if method == 'POST':
+                self.fake.attachments.clear()
+                others.append(self.fake.add_attachment(self.volume))
+            return answer
+
+        self.fake.after = after
+        words = self.failed(Record())
+        (other,) = others
+        self.assertIn(f'attachment {other} (reserved) may be left over', words)
+        self.assertEqual({other}, set(self.fake.attachments))
+
+    def test_it_is_searched_for_once_only(self) -> None:
+        self.refuse(fakes.TIMED_OUT)
+        record = Record()
+        self.failed(record)
+        self.backing = self.make(patience=Patience(search=PATIENCE, pause=PATIENCE))
+        for _ in range(2):
+            asked = len(self.fake.requests)
+            self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details, record.save)
+            # all of the volume, then those with the marker
+            self.assertEqual(2, len(self.fake.requests) - asked)
+
+    def test_an_agent_that_is_killed_while_it_searches_begins_again(self) -> None:
+        self.refuse(fakes.TIMED_OUT)
+        record = Record()
+        record.kill_at(3, is_written=False)
+        self.assertRaises(Crash, self.prepare, record)
+        self.assertFalse(record.details['searched'])
+
     def test_a_storage_that_takes_too_long(self) -> None:
         """Cinder does not know what becomes of it, and the storage may still finish it."""
         self.refuse(fakes.TIMED_OUT)
         record = Record()
         self.assertIn('(reserved) may be left over', self.failed(record))
         self.assertEqual(1, len(self.fake.attachments))
-        self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details)
+        self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details, record.save)
         for it in self.fake.attachments.values():
             it |= {'status': 'attaching', 'mountpoint': record.details['marker']}
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
         self.assert_free()
 
     def test_an_answer_that_is_lost_on_the_way(self) -> None:
@@ -412,7 +470,7 @@ class FailedTestCase(BackingTestCase):
                 record = Record()
                 self.assertNotIn('left over', self.failed(record))
                 self.assert_free()
-                self.backing.undo(ids.GUEST, record.details)
+                self.backing.undo(ids.GUEST, record.details, record.save)
 
     def test_a_cinder_that_does_not_answer_in_time(self) -> None:
         end = threading.Event()
@@ -425,7 +483,7 @@ class FailedTestCase(BackingTestCase):
         while any(it['status'] == 'reserved' for it in self.fake.of_volume(self.volume)):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.01)
-        self.backing.undo(ids.GUEST, record.details)
+        self.backing.undo(ids.GUEST, record.details, record.save)
         self.assert_free()
 
     def test_a_cinder_that_is_down(self) -> None:
@@ -439,7 +497,7 @@ class FailedTestCase(BackingTestCase):
         words = self.failed(record)
         self.assertIn('an attachment may be left over, because Cinder could not be asked: cinder: list', words)
         self.assertTrue(record.details['requested'])
-        self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details)
+        self.assertRaises(CloudError, self.backing.undo, ids.GUEST, record.details, record.save)
 
 
 class TurnsTestCase(BackingTestCase):
