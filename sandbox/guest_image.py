@@ -13,6 +13,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 
 from sandbox import processes
 
@@ -153,22 +154,43 @@ def kernel_release(tree: pathlib.Path) -> str:
 def make_initramfs(tree: pathlib.Path, release: str, root: pathlib.Path, target: pathlib.Path) -> None:
     """Build an initramfs of busybox, the modules in their load order and the init script."""
     modules = root / 'modules'
-    for directory in (root / 'bin', modules):
-        directory.mkdir(parents=True)
+    modules.mkdir(parents=True)
+    copy_busybox(root / 'bin')
+    shutil.copy(INIT_SCRIPT, root / 'init')
+    (root / 'init').chmod(0o755)
+    copy_modules(modules_in_order(tree, release), modules)
+    pack_initramfs(root, target)
+
+
+def copy_busybox(directory: pathlib.Path) -> None:
+    """Copy busybox into a new directory.
+
+    :raises PartFailed: it is not installed, or needs libraries
+    """
     busybox = shutil.which('busybox')
     if busybox is None:
         raise processes.PartFailed('busybox is not installed (package busybox-static)')
     if b'/lib64/ld-linux' in pathlib.Path(busybox).read_bytes()[:8192]:
         raise processes.PartFailed(f'{busybox} is not static: install the package busybox-static')
-    shutil.copy(busybox, root / 'bin' / 'busybox')
-    shutil.copy(INIT_SCRIPT, root / 'init')
-    (root / 'init').chmod(0o755)
+    directory.mkdir(parents=True)
+    shutil.copy(busybox, directory / 'busybox')
+
+
+def copy_modules(paths: Sequence[pathlib.Path], directory: pathlib.Path) -> None:
+    """Copy modules, uncompressed, and write their load order beside them."""
     order = []
-    for path in modules_in_order(tree, release):
+    for path in paths:
         name = path.name.partition('.ko')[0] + '.ko'
-        (modules / name).write_bytes(_uncompressed(path))
+        (directory / name).write_bytes(_uncompressed(path))
         order.append(name)
-    (modules / 'order').write_text(''.join(f'{name}\n' for name in order))
+    (directory / 'order').write_text(''.join(f'{name}\n' for name in order))
+
+
+def pack_initramfs(root: pathlib.Path, target: pathlib.Path) -> None:
+    """Write a directory as an initramfs.
+
+    :raises PartFailed: the result is too small to be one
+    """
     names = '\n'.join(str(path.relative_to(root)) for path in sorted(root.rglob('*')))
     listing = root.with_suffix('.list')
     listing.write_text(names + '\n')
@@ -177,8 +199,8 @@ def make_initramfs(tree: pathlib.Path, release: str, root: pathlib.Path, target:
         raise processes.PartFailed(f'the initramfs has {target.stat().st_size} bytes only: cpio failed')
 
 
-def modules_in_order(tree: pathlib.Path, release: str) -> list[pathlib.Path]:
-    """Return the files of MODULES and of their dependencies in load order, without built-in ones.
+def modules_in_order(tree: pathlib.Path, release: str, names: Sequence[str] = MODULES) -> list[pathlib.Path]:
+    """Return the files of modules and of their dependencies in load order, without built-in ones.
 
     :raises PartFailed: a module is neither a file nor built in
     """
@@ -199,7 +221,7 @@ def modules_in_order(tree: pathlib.Path, release: str) -> list[pathlib.Path]:
         if path not in order:
             order.append(path)
 
-    for name in MODULES:
+    for name in names:
         if name in by_name:
             add(by_name[name])
         elif name not in built_in:

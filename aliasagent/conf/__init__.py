@@ -4,6 +4,7 @@
 from oslo_config import cfg
 
 from aliasagent.conf import allowed
+from aliasagent.conf import brick
 from aliasagent.conf import ceph
 from aliasagent.conf import default
 from aliasagent.conf import libvirt
@@ -15,7 +16,7 @@ from aliasagent.conf import upgrade_levels
 
 CONF = cfg.CONF
 
-MODULES = (allowed, ceph, default, libvirt, metrics, operations, reconcile, unplug, upgrade_levels)
+MODULES = (allowed, brick, ceph, default, libvirt, metrics, operations, reconcile, unplug, upgrade_levels)
 
 for _module in MODULES:
     _module.register_opts(CONF)

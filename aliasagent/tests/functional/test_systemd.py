@@ -2,14 +2,18 @@
 """The systemd unit, as systemd reads it."""
 
 import configparser
+import json
 import pathlib
+import re
 import subprocess
 import sys
+import textwrap
 
 from oslo_service import _options
 
 from aliasagent import conf
 from aliasagent.tests import base
+from aliasagent.tests import documents
 
 UNIT = pathlib.Path(__file__).parents[3] / 'etc' / 'systemd' / 'aliasagent-compute.service'
 COMMAND = 'ExecStart=aliasagent-compute\n'
@@ -54,6 +58,25 @@ class UnitTestCase(base.TestCase):
     def test_it_reaches_little(self) -> None:
         done = self.analyze('security', '--offline=true', f'--threshold={MOST_EXPOSED * 10:.0f}')
         self.assertEqual(0, done.returncode, done.stdout)
+
+    def test_what_connecting_volumes_needs(self) -> None:
+        page = (documents.ROOT / 'doc' / 'source' / 'admin' / 'connecting.rst').read_text()
+        block = re.search(r'\n   \[Service\]\n((   .*\n)+)', page)
+        assert block is not None
+        wider = textwrap.dedent(block[1])
+        self.assertIn('ProtectSystem=', self.confined())
+        # what comes last is what counts, as in a drop-in
+        self.text = self.text.replace('\n[Install]', f'\n{wider}\n[Install]')
+        done = self.analyze('verify')
+        self.assertEqual((0, '', ''), (done.returncode, done.stdout, done.stderr))
+        # a mount namespace, a device policy, or a lack of capabilities
+        wanted = ('Protect', 'Device', 'Private', 'CapabilityBoundingSet')
+        self.assertEqual(set(), {name for name in self.confined() if name.startswith(wanted)})
+
+    def confined(self) -> set[str]:
+        """The settings by which the unit confines the agent, as systemd reads them."""
+        report = json.loads(self.analyze('security', '--offline=true', '--json=short').stdout)
+        return {each['name'] for each in report if each['set']}
 
     def test_it_may_write_where_the_defaults_want_it_to(self) -> None:
         self.assertEqual('strict', self.service['ProtectSystem'])

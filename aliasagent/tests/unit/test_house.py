@@ -45,6 +45,7 @@ BELOW = {
     'messaging': {'client', 'context', 'exception', 'messaging'},
     'conf': {'conf', 'messaging.options', 'version'},
     'cloud': {'bounded', 'cloud', 'devices', 'exception', 'requests.inventory', 'trouble'},
+    'volumes': {'bounded', 'cloud', 'exception', 'requests', 'volumes'},
     'ports': {'cloud', 'exception', 'ports', 'requests'},
     'devices': {'devices', 'exception'},
     'allowed': {'allowed', 'exception'},
@@ -151,6 +152,9 @@ class OneRoomDecidesOneThingTestCase(base.TestCase):
 
     def test_libvirt_is_spoken_in_one_room(self) -> None:
         self.assert_only({'virt'}, self.importers('libvirt'))
+
+    def test_os_brick_is_called_in_one_room(self) -> None:
+        self.assert_only({'volumes.brick'}, self.importers('os_brick'))
 
     def test_the_cloud_is_asked_in_one_room(self) -> None:
         self.assert_only({'cloud', 'conf.openstack'}, self.importers('keystoneauth1'))

@@ -21,4 +21,7 @@ class PackagesTestCase(base.TestCase):
         self.assertLess(service, quickstart)
         self.assertLess(quickstart, tests)
         self.assertLess({'qemu-system-x86', 'rabbitmq-server'}, quickstart)
-        self.assertEqual({'tgt', 'prometheus', 'systemd', 'openvswitch-switch', 'qemu-block-extra'}, tests - quickstart)
+        storage = {'lsscsi', 'multipath-tools', 'nfs-common', 'nfs-kernel-server', 'nvme-cli', 'open-iscsi'}
+        machine = {*storage, 'sg3-utils', 'udev'}
+        others = {'tgt', 'prometheus', 'systemd', 'openvswitch-switch', 'qemu-block-extra'}
+        self.assertEqual(machine | others, tests - quickstart)
