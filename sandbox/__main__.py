@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts and stops RabbitMQ and libvirtd from the command line.
+"""Starts and stops RabbitMQ, libvirtd and the services of a cloud from the command line.
 
-eval "$(python -m sandbox up --directory DIR)"
+eval "$(python -m sandbox up [--clouds] --directory DIR)"
 python -m sandbox down --directory DIR
 """
 
@@ -14,6 +14,7 @@ import sys
 
 import libvirt
 
+from sandbox import clouds as clouds_module
 from sandbox import environment
 from sandbox import guest_image
 from sandbox import libvirtd
@@ -30,9 +31,10 @@ def say(text: str) -> None:
     print(f'parts: {text}', file=sys.stderr, flush=True)
 
 
-def up(directory: pathlib.Path) -> environment.Environment:
+def up(directory: pathlib.Path, *, clouds: bool = False) -> environment.Environment:
     """Start the parts that do not run yet, and return their environment.
 
+    :param clouds: also start Ceph, Keystone, Cinder and Neutron
     :raises PartFailed: a part cannot be built or started; the parts started before it keep running
     """
     if directory.exists() and any(directory.iterdir()) and not (directory / MARKER).exists():
@@ -47,7 +49,11 @@ def up(directory: pathlib.Path) -> environment.Environment:
     daemon = libvirtd.Libvirtd(directory / 'libvirt')
     with processes.stage('libvirtd', say):
         daemon.start()
-    return environment.Environment(broker.url, daemon.uri, image, directory / 'tests')
+    services = clouds_module.Clouds(directory / 'clouds')
+    if clouds:
+        services.start(say)
+    running = services.directory if clouds else None
+    return environment.Environment(broker.url, daemon.uri, image, directory / 'tests', running)
 
 
 def down(directory: pathlib.Path) -> None:
@@ -64,6 +70,9 @@ def down(directory: pathlib.Path) -> None:
         libvirtd.Libvirtd(directory / 'libvirt').stop(destroy_guests=True)
     with processes.stage('stopping RabbitMQ', say):
         rabbitmq.RabbitMQ(directory / 'rabbitmq').stop()
+    if (directory / 'clouds').exists():
+        with processes.stage('stopping the services of the cloud', say):
+            clouds_module.Clouds(directory / 'clouds').stop()
     shutil.rmtree(directory)
 
 
@@ -72,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m sandbox', description=__doc__)
     parser.add_argument('command', choices=('up', 'down'))
     parser.add_argument('--directory', type=pathlib.Path, required=True, help='directory for all files of the parts')
+    parser.add_argument('--clouds', action='store_true', help='also start Ceph, Keystone, Cinder and Neutron')
     chosen = parser.parse_args(arguments)
     directory = chosen.directory.resolve()
     try:
@@ -80,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.command == 'down':
             down(directory)
         else:
-            for name, value in up(directory).variables().items():
+            for name, value in up(directory, clouds=chosen.clouds).variables().items():
                 print(f'export {name}={shlex.quote(value)}')
     except (processes.PartFailed, libvirt.libvirtError, OSError) as error:
         say(f'{chosen.command} failed: {error}')

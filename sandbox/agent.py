@@ -7,6 +7,7 @@ import pathlib
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from collections.abc import Sequence
 
 from aliasagent.allowed.rules import Bounds
@@ -25,6 +26,7 @@ class Agent:
     :param options: more options, by group
     :param module: the module to run: the entry point of the agent, or a module that wraps it
     :param groups: run without root, as a member of these groups; None to run as the current user
+    :param inside: makes of a command line the one that runs it elsewhere, such as in the namespaces of a libvirtd
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class Agent:
         environment: dict[str, str] | None = None,
         module: str = 'aliasagent.cmd.compute',
         groups: Sequence[int] | None = None,
+        inside: Callable[..., list[str | os.PathLike[str]]] | None = None,
     ) -> None:
         self.directory = directory
         self.host = host
         self.environment = environment or {}
         self.module = module
         self._groups = groups
+        self._inside = inside
         self.config = directory / 'aliasagent.conf'
         self.journal = directory / 'journal.sqlite'
         self._process = processes.Process('agent', directory)
@@ -99,7 +103,7 @@ class Agent:
             scratch = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
             command = unprivileged.command(command, scratch, *self._groups)
         self._process.start(
-            command,
+            command if self._inside is None else self._inside(*command),
             environment={**os.environ, 'PYTHONUNBUFFERED': '1', **self.environment},
         )
 

@@ -16,6 +16,7 @@ RABBIT_URL = 'ALIASAGENT_TEST_RABBIT_URL'
 LIBVIRT_URI = 'ALIASAGENT_TEST_LIBVIRT_URI'
 GUEST_IMAGE = 'ALIASAGENT_TEST_GUEST_IMAGE'
 DIRECTORY = 'ALIASAGENT_TEST_DIRECTORY'
+CLOUDS = 'ALIASAGENT_TEST_CLOUDS'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +27,19 @@ class Environment:
     libvirt_uri: str
     guest_image: guest_image.GuestImage
     directory: pathlib.Path  # for files of the tests; guests can read and write there
+    clouds: pathlib.Path | None = None  # the directory of the running services, for sandbox.clouds
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables for :func:`read`."""
-        return {
+        found = {
             RABBIT_URL: self.rabbit_url,
             LIBVIRT_URI: self.libvirt_uri,
             GUEST_IMAGE: str(self.guest_image.directory),
             DIRECTORY: str(self.directory),
         }
+        if self.clouds is not None:
+            found[CLOUDS] = str(self.clouds)
+        return found
 
 
 def read(variables: Mapping[str, str] = os.environ) -> Environment:
@@ -52,4 +57,7 @@ def read(variables: Mapping[str, str] = os.environ) -> Environment:
     if not directory.is_dir():
         raise processes.PartFailed(f'{DIRECTORY}: {directory} is not a directory')
     image = guest_image.GuestImage(pathlib.Path(variables[GUEST_IMAGE])).check()
-    return Environment(variables[RABBIT_URL], variables[LIBVIRT_URI], image, directory)
+    clouds = pathlib.Path(variables[CLOUDS]) if variables.get(CLOUDS) else None
+    if clouds is not None and not clouds.is_dir():
+        raise processes.PartFailed(f'{CLOUDS}: {clouds} is not a directory')
+    return Environment(variables[RABBIT_URL], variables[LIBVIRT_URI], image, directory, clouds)

@@ -13,6 +13,8 @@
 #   {"event":"ready","uptime":3.21}         everything that was there at the start was named
 #   {"event":"write","seq":17}              once a second, with aa.write=1: record 17 is on the first virtio disk
 #   {"event":"write-failed","seq":18}       it could not be written
+#   {"event":"read","seq":17}               after each "write": the guest has read record 17 back from the disk
+#   {"event":"read-failed","seq":17}        the disk has something else there
 #   {"event":"poweroff"}                    the power button was pressed
 #
 # A virtio disk reports the first 20 characters of its serial: the device has no room for more.
@@ -102,20 +104,32 @@ power_button() {
 
 # Record N lies in sector N modulo 2048: 'N', a blank, the MD5 of 'N' in hexadecimal, a newline, padded with zeros.
 write_records() {
-    while [ ! -b /dev/vda ]; do sleep 0.2; done
     seq=0 said=0
     while :; do
+        while [ ! -b /dev/vda ]; do
+            # when a disk was just removed, dd may have made a file of its name, and the next disk has no place then
+            [ -f /dev/vda ] && rm /dev/vda
+            sleep 0.2
+        done
         seq=$((seq + 1))
         sum=$(printf %s "$seq" | md5sum)
         if ! printf '%s %s\n' "$seq" "${sum%% *}" |
             dd of=/dev/vda bs=512 seek=$((seq % 2048)) conv=sync,notrunc,fsync 2>/dev/null; then
             say "\"write-failed\",\"seq\":$seq"
             sleep 1
+            continue
         fi
         read -r uptime _ </proc/uptime
         [ "${uptime%.*}" = "$said" ] && continue
         said=${uptime%.*}
         say "\"write\",\"seq\":$seq"
+        # not what the kernel remembers of it
+        blockdev --flushbufs /dev/vda 2>/dev/null
+        if [ "$(dd if=/dev/vda bs=512 skip=$((seq % 2048)) count=1 2>/dev/null | tr -d '\0')" = "$seq ${sum%% *}" ]; then
+            say "\"read\",\"seq\":$seq"
+        else
+            say "\"read-failed\",\"seq\":$seq"
+        fi
     done
 }
 

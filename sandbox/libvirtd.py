@@ -13,6 +13,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 import libvirt
 
@@ -81,6 +82,7 @@ class Libvirtd:
     :param environment: more environment variables for the daemon and its child processes
     :param authority: issues the certificates of the daemon and of its TLS clients; None for no TLS
     :param group: a group whose members may connect too
+    :param commands: shell commands that prepare the mount namespace, such as :func:`sandbox.nfs.commands`
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Libvirtd:
         environment: Mapping[str, str] | None = None,
         authority: certificates.Authority | None = None,
         group: str | None = None,
+        commands: Sequence[str] = (),
     ) -> None:
         self.directory = directory.resolve()
         self.hostname = hostname
@@ -100,6 +103,7 @@ class Libvirtd:
         self._authority = authority
         self._tls_port = 0 if authority is None else processes.free_port()
         self._group = group
+        self._commands = commands
         self._daemon = processes.Process('libvirtd', self.directory)
         self._holder = processes.Process('namespace', self.directory)
         if len(str(self._socket)) > 107:
@@ -129,16 +133,17 @@ class Libvirtd:
         """The process id of the daemon; None while the daemon does not run."""
         return self._daemon.pid
 
-    def inside(self, *command: str | os.PathLike[str]) -> list[str | os.PathLike[str]]:
+    def inside(self, *command: str | os.PathLike[str], network: bool = True) -> list[str | os.PathLike[str]]:
         """Return the command line that runs a command in the namespaces of the daemon.
 
+        :param network: also in its network namespace, if it has its own
         :raises PartFailed: the daemon has not been started
         """
         pid = self._holder.pid
         if pid is None:
             raise processes.PartFailed(f'{self.hostname} has not been started')
-        network = ['--net'] if self.own_network else []
-        return ['nsenter', '--target', str(pid), '--mount', '--uts', *network, '--root', '--wd', *command]
+        net = ['--net'] if self.own_network and network else []
+        return ['nsenter', '--target', str(pid), '--mount', '--uts', *net, '--root', '--wd', *command]
 
     def start(self, timeout: float = 60) -> None:
         """Start the daemon, and wait until it answers; do nothing if it runs.
@@ -222,6 +227,7 @@ class Libvirtd:
         if self.own_network:
             # /sys shows the interfaces of the network namespace in which it was mounted
             commands += ['mount -t sysfs sysfs /sys', 'ip link set lo up']
+        commands += self._commands
         commands += [
             f'hostname "{self.hostname}"',
             f'touch "{marker}"',

@@ -12,11 +12,12 @@ from typing import Self
 
 from sandbox import guest_image
 from sandbox import processes
+from sandbox import service
 
 _PROJECT = pathlib.Path(__file__).parents[1]
 
 #: The interpreter of the environment that tools/run-tests and tools/bench make.
-PYTHON = _PROJECT / 'build' / 'nova-venv' / 'bin' / 'python'
+PYTHON = service.venv('nova-venv') / 'bin' / 'python'
 
 
 class NovaFailed(Exception):

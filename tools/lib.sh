@@ -196,31 +196,58 @@ pip_install() {
         PIP_CONFIG_FILE=/dev/null "$venv/bin/pip" install -q --disable-pip-version-check "$@"
 }
 
+# quick_install VENV ARGUMENT...: as pip_install, but by uv, which takes seconds; by pip where uv does not reach an index.
+quick_install() {
+    local venv=$1
+    shift
+    UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-https://pypi.org/simple}} \
+        .venv/bin/uv pip install -q --python "$venv/bin/python" "$@" || pip_install "$venv" "$@"
+}
+
 # same_version PACKAGE: PACKAGE==VERSION as .venv has it.
 same_version() {
     .venv/bin/python -c 'import importlib.metadata, sys; print(f"{sys.argv[1]}=={importlib.metadata.version(sys.argv[1])}")' "$1"
 }
 
-# prepare_nova: make build/nova-venv with Nova as it is published and what its own tests need, and with the same Python,
-# lxml and libvirt-python as .venv, unless that was done.
+# prepare_nova: make nova-venv with Nova as it is published and what its own tests need, and with the same Python, lxml and
+# libvirt-python as .venv, unless that was done.
 prepare_nova() {
-    local same stamp
+    local same
     same="$(same_version lxml) $(same_version libvirt-python)"
-    stamp=$({ .venv/bin/python --version; echo "$same"; pwd; cat benchmarks/nova-requirements.txt; } | sha256sum)
-    [ "$(cat build/nova-venv/stamp 2>/dev/null)" != "$stamp" ] || return 0
-    say 'installing Nova into build/nova-venv (once; up to two minutes)'
-    rm -rf build/nova-venv
-    .venv/bin/python -m venv build/nova-venv
     # shellcheck disable=SC2086
-    pip_install build/nova-venv -r benchmarks/nova-requirements.txt $same || die 'pip could not install Nova'
-    echo "$stamp" >build/nova-venv/stamp
+    prepare_kept nova-venv .venv/bin/python benchmarks/nova-requirements.txt $same
 }
 
-# bring_parts_up DIRECTORY: start a RabbitMQ, a libvirtd and what else the tests want, and say where they are.
+# prepare_clouds: make clouds-venv with Keystone, Cinder and Neutron as they are published, unless that was done. Its Python
+# is the distribution's: Ceph's modules come from the distribution, and are for no other.
+prepare_clouds() {
+    prepare_kept clouds-venv /usr/bin/python3 sandbox/clouds-requirements.txt
+}
+
+# prepare_kept NAME PYTHON FILE [REQUIREMENT...]: make a virtual environment with what FILE lists and these requirements,
+# unless that was done. It is in the directory ALIASAGENT_TEST_VENVS, which several clones can share, or else in build.
+prepare_kept() {
+    local venv=${ALIASAGENT_TEST_VENVS:-build}/$1 python=$2 file=$3 stamp
+    shift 3
+    mkdir -p "$(dirname "$venv")"
+    stamp=$({ "$python" --version; echo "$*"; realpath -m "$venv"; cat "$file"; } | sha256sum)
+    (
+        # one after the other: other clones may be at it
+        flock 9
+        [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ] || exit 0
+        say "installing what $file lists into $venv (once)"
+        rm -rf "$venv"
+        "$python" -m venv "$venv"
+        quick_install "$venv" -r "$file" "$@" || die "pip could not install what $file lists"
+        echo "$stamp" >"$venv/stamp"
+    ) 9>"$venv.lock"
+}
+
+# bring_parts_up DIRECTORY [--clouds]: start a RabbitMQ, a libvirtd and what else the tests want, and say where they are.
 bring_parts_up() {
     local variables
     parts_in=$1
-    variables=$(as_root .venv/bin/python -m sandbox up --directory "$1/parts") || return 1
+    variables=$(as_root .venv/bin/python -m sandbox up "${@:2}" --directory "$1/parts") || return 1
     eval "$variables"
 }
 
