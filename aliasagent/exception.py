@@ -186,6 +186,16 @@ class ConnectionFailed(AliasAgentError):
     retryable = True
 
 
+class ConnectionLeft(AliasAgentError):
+    """The guest does not have the device, and what the agent made for it outside of the guest is not undone yet."""
+
+    template = (
+        'instance {instance} does not have device {device}, but its {kind} is still connected: {reason}; the agent '
+        'repeats this step'
+    )
+    retryable = True
+
+
 class ServiceBusy(AliasAgentError):
     """The agent accepts no more requests now, or a service that it needs does not answer."""
 

@@ -26,16 +26,26 @@ _SINCE = {
         '1.2',
     ),
     **dict.fromkeys(('submit', 'list_operations'), '1.3'),
+    **dict.fromkeys(('list_connections', 'remove_connection', 'get_volume_connector'), '1.5'),
 }
 #: The version that first has a field; a message without the field needs only the version of its method.
 _FIELDS_SINCE = {'force': '1.4'}
+#: The fields without which an attach needs 1.5: the agent then asks Cinder or Neutron.
+_REQUIRED_BEFORE = {
+    Action.ATTACH_VOLUME.value: 'connection_info',
+    Action.ATTACH_INTERFACE.value: 'port',
+}
 #: The version that first has a separate topic for calls.
 _SINCE_ALT_TOPIC = '1.3'
 
 
 def _needed(method: str, arguments: Json) -> tuple[str, str]:
     """Return what a message needs, for an error, and the oldest version that has it."""
-    given = arguments['operation']['arguments'] if method == 'submit' else arguments
+    submitted = arguments['operation'] if method == 'submit' else {}
+    given: Json = submitted.get('arguments', arguments)
+    left_out = _REQUIRED_BEFORE.get(submitted.get('action', method))
+    if left_out is not None and left_out not in given:
+        return f'{method} without {left_out}', '1.5'
     for field, version in _FIELDS_SINCE.items():
         if field in given:
             return f'{method} with {field}', version
@@ -86,6 +96,8 @@ class ComputeAPI:
     * 1.4 - ``force`` in attach_volume, attach_interface, attach_hostdev, reconcile_live and live_migrate. With ``manage
       = aliases``, an agent refuses these requests in guests of Nova, unless they say ``force``.
       A ``connection_info`` and a ``port`` as Cinder and Neutron answer them; such a message is sent as 1.0.
+    * 1.5 - attach_volume without ``connection_info``, and attach_interface with ``port_id`` in place of ``port``: the
+      agent asks Cinder or Neutron. list_connections, remove_connection, get_volume_connector.
 
     :param transport: from :func:`aliasagent.client.transport`, or a sender.
     :param host: the name of the agent (its option ``host``).
@@ -96,7 +108,7 @@ class ComputeAPI:
     """
 
     #: The version of an agent of this release. A message carries the oldest version that it needs, for older agents.
-    VERSION = '1.4'
+    VERSION = '1.5'
 
     def __init__(
         self,
@@ -170,7 +182,7 @@ class ComputeAPI:
         ctxt: context.RequestContext,
         instance_uuid: str,
         volume_id: str,
-        connection_info: Json,
+        connection_info: Json | None = None,
         device_name: str | None = None,
         disk_bus: str | None = None,
         device_type: str = 'disk',
@@ -178,7 +190,8 @@ class ComputeAPI:
     ) -> None:
         """Attach a volume to a guest, live and persistent.
 
-        :param connection_info: as Cinder's attachments API or its ``initialize_connection`` answers it.
+        :param connection_info: as Cinder's attachments API or its ``initialize_connection`` answers it. If None, the
+            agent makes the attachment in Cinder, and deletes it after the detach.
         :param device_name: ``/dev/vdb`` or the like; a free one if None.
         :param disk_bus: ``virtio``, ``scsi``, ``sata`` or ``usb``; if None, the bus of ``device_name``, or virtio.
         :param device_type: ``disk``, ``lun`` or ``cdrom``.
@@ -189,7 +202,7 @@ class ComputeAPI:
             'attach_volume',
             instance_uuid=instance_uuid,
             volume_id=volume_id,
-            connection_info=connection_info,
+            **({} if connection_info is None else {'connection_info': connection_info}),
             device_name=device_name,
             disk_bus=disk_bus,
             device_type=device_type,
@@ -197,14 +210,21 @@ class ComputeAPI:
         )
 
     def attach_interface(
-        self, ctxt: context.RequestContext, instance_uuid: str, port: Json, force: bool = False
+        self,
+        ctxt: context.RequestContext,
+        instance_uuid: str,
+        port: Json | None = None,
+        force: bool = False,
+        port_id: str | None = None,
     ) -> None:
         """Attach a network interface for a port to a guest, live and persistent.
 
         :param port: as Neutron answers it, or in the form of the contract.
         :param force: as for :meth:`attach_volume`.
+        :param port_id: in place of ``port``: the agent binds this port of Neutron, and unbinds it after the detach.
         """
-        self._cast(ctxt, 'attach_interface', instance_uuid=instance_uuid, port=port, **_forced(force))
+        which = {'port_id': port_id} if port is None else {'port': port}
+        self._cast(ctxt, 'attach_interface', instance_uuid=instance_uuid, **which, **_forced(force))
 
     def attach_hostdev(
         self, ctxt: context.RequestContext, instance_uuid: str, device_id: str, hostdev: Json, force: bool = False
@@ -235,6 +255,29 @@ class ComputeAPI:
     def detach(self, ctxt: context.RequestContext, instance_uuid: str, device_id: str) -> None:
         """Detach the device with this id, of any kind, from a guest."""
         self._cast(ctxt, 'detach', instance_uuid=instance_uuid, device_id=device_id)
+
+    def list_connections(self, ctxt: context.RequestContext, instance_uuid: str | None = None) -> list[Json]:
+        """Return the attachments in Cinder and bindings in Neutron that the agent made, of all guests or of one.
+
+        Each entry has ``instance``, ``device``, ``kind`` (``volume`` or ``port``), ``stage`` (``preparing``, ``given``
+        or ``undoing``), ``complete``, ``in_use`` (whether the guest has the device; None if that is unknown),
+        ``operation``, ``problem`` and ``details``.
+        """
+        which = {} if instance_uuid is None else {'instance_uuid': instance_uuid}
+        found: list[Json] = self._call(ctxt, 'list_connections', **which)
+        return found
+
+    def remove_connection(self, ctxt: context.RequestContext, instance_uuid: str, device_id: str) -> None:
+        """Undo the connection of a device that its guest does not have.
+
+        If the guest has left the host, this client vouches that the guest does not have the device elsewhere.
+        """
+        self._call(ctxt, 'remove_connection', instance_uuid=instance_uuid, device_id=device_id)
+
+    def get_volume_connector(self, ctxt: context.RequestContext) -> Json:
+        """Return the host's ``connector``, for a client that makes an attachment in Cinder itself."""
+        connector: Json = self._call(ctxt, 'get_volume_connector')
+        return connector
 
     def reconcile_instance(
         self, ctxt: context.RequestContext, instance_uuid: str, inventory: Json | None = None

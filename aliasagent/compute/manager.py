@@ -22,6 +22,7 @@ from aliasagent.compute import contract
 from aliasagent.context import RequestContext
 from aliasagent.devices import names
 from aliasagent.messaging import rpc_server
+from aliasagent.operations.connecting import Connecting
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
@@ -93,6 +94,8 @@ class ComputeManager:
         intake: Intake,
         reconciler: Reconciler,
         relocation: Relocation,
+        connecting: Connecting,
+        connector: Callable[[], Json],
         within: Callable[[], rules.Bounds],
         defaults: Callable[[], Defaults] = Defaults,
     ) -> None:
@@ -101,6 +104,8 @@ class ComputeManager:
         self._reconciler = reconciler
         self._journal = journal
         self._intake = intake
+        self._connecting = connecting
+        self._connector = connector
         self._within = within
         self._defaults = defaults
 
@@ -138,6 +143,33 @@ class ComputeManager:
     def reconcile_status(self, _ctxt: RequestContext, instance_uuid: str | None = None) -> list[Json]:
         statuses = self._reconciler.statuses()
         return [_status_json(uuid, status) for uuid, status in statuses.items() if instance_uuid in (None, uuid)]
+
+    @_call
+    def list_connections(self, _ctxt: RequestContext, instance_uuid: str | None = None) -> list[Json]:
+        return [
+            {
+                'instance': it.instance,
+                'device': it.device,
+                'kind': it.kind,
+                'stage': it.stage.value,
+                'complete': it.is_complete,
+                'leaving': it.is_leaving,
+                'in_use': self._connecting.is_in_use(it),
+                'operation': it.operation,
+                'problem': it.problem,
+                'details': it.details,
+                'changed_at': _time(it.changed_at),
+            }
+            for it in self._connecting.all(None if instance_uuid is None else names.normal(instance_uuid))
+        ]
+
+    @_call
+    def remove_connection(self, _ctxt: RequestContext, instance_uuid: str, device_id: str) -> None:
+        self._connecting.remove(names.normal(instance_uuid), names.normal(device_id))
+
+    @_call
+    def get_volume_connector(self, _ctxt: RequestContext) -> Json:
+        return self._connector()
 
     @_call
     def list_instances(self, _ctxt: RequestContext) -> list[Json]:
@@ -270,10 +302,6 @@ def _status_json(instance: str, status: GuestStatus) -> Json:
 
 def _operation_json(operation: Operation) -> Json:
     """Return an operation as clients receive it: without the arguments, which may hold secrets."""
-
-    def time(seconds: float | None) -> str | None:
-        return None if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
-
     return {
         'id': operation.id,
         'action': operation.action.value,
@@ -282,10 +310,15 @@ def _operation_json(operation: Operation) -> Json:
         'state': operation.state.value,
         'error_class': operation.error_class,
         'error': operation.error,
-        'accepted_at': time(operation.accepted_at),
-        'started_at': time(operation.started_at),
-        'finished_at': time(operation.finished_at),
+        'accepted_at': _time(operation.accepted_at),
+        'started_at': _time(operation.started_at),
+        'finished_at': _time(operation.finished_at),
         'attempts': operation.attempts,
-        'released_at': time(operation.released_at),
+        'released_at': _time(operation.released_at),
         'request_id': operation.request_id,
     }
+
+
+def _time(seconds: float | None) -> str | None:
+    """Return a time in the form of ISO 8601."""
+    return None if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()

@@ -23,6 +23,7 @@ from aliasagent.cloud.ports import Ports
 from aliasagent.cloud.questions import Questions
 from aliasagent.cloud.servers import Servers
 from aliasagent.cloud.service import Service
+from aliasagent.compute import contract
 from aliasagent.compute.manager import ComputeManager
 from aliasagent.conf import keyring
 from aliasagent.conf import openstack
@@ -34,16 +35,23 @@ from aliasagent.observe.metrics import Components
 from aliasagent.observe.metrics import Metrics
 from aliasagent.operations import hints
 from aliasagent.operations import knowledge
+from aliasagent.operations.connecting import Backing
+from aliasagent.operations.connecting import Connecting
+from aliasagent.operations.connections import Connections
+from aliasagent.operations.connections import Json
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.lock import JournalLock
 from aliasagent.operations.moves import Moves
 from aliasagent.operations.queues import GuestQueues
 from aliasagent.operations.runner import Runner
+from aliasagent.ports import backing as ports
 from aliasagent.reconcile.arrivals import Arrivals
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.reconcile.relocation import Relocation
+from aliasagent.requests import catalog
+from aliasagent.requests.base import Attach
 from aliasagent.requests.base import Defaults
 from aliasagent.virt import functions
 from aliasagent.virt.ceph import CephSecret
@@ -53,6 +61,10 @@ from aliasagent.virt.host import Host
 from aliasagent.virt.leaving import RetryPolicy
 from aliasagent.virt.novas import NovasGuests
 from aliasagent.virt.unplug import Unplugs
+from aliasagent.volumes import cinder
+from aliasagent.volumes.backing import CinderBacking
+from aliasagent.volumes.brick import Settings
+from aliasagent.volumes.connector import BrickConnector
 
 LOG = logging.getLogger(__name__)
 
@@ -60,6 +72,8 @@ LOG = logging.getLogger(__name__)
 _TOPICS = (rpc.TOPIC, rpc.ALT_TOPIC)
 #: Seconds between two deletions of old operations.
 _PRUNE_SECONDS = 600.0
+#: Seconds between two checks of all connections.
+_TEND_SECONDS = 60.0
 #: Seconds after which the main thread handles a signal that did not wake it.
 _SIGNAL_SECONDS = 0.5
 #: Seconds that a stop may take after the running operations have ended.
@@ -124,12 +138,24 @@ class ComputeService(service.Service):
         self._deadlines = Deadlines()
         self._arrivals = Arrivals(self._host, self._reconciler.changed, self._deadlines.call_in)
         self._relocation = Relocation(self._host, conf.reconcile.save_directory, self._hints, keep, self._within, novas)
+        self._connector = BrickConnector(Settings.of(conf.brick, conf.host))
+        self._connections = Connections(self._journal)
+        self._backings = self._make_backings()
+        self._connecting = Connecting(
+            self._connections,
+            self._driver,
+            self._backings,
+            self._parse,
+            self._queues.submit,
+            self._queues.submit_if_idle,
+        )
         self._runner = Runner(
             self._journal,
             self._queues,
             self._driver,
             self._reconciler,
             self._relocation,
+            self._connecting,
             moves=self._moves,
             reconnect_timeout=lambda: float(conf.libvirt.reconnect_timeout),
             on_finished=self.metrics.finished,
@@ -137,7 +163,13 @@ class ComputeService(service.Service):
         self._intake = Intake(self._runner, lambda: int(conf.operations.max_waiting))
         self._servers: list[Any] = []
         parts = Components(
-            self._host, self._unplugs, self._reconciler, self._runner, self._intake, self._is_broker_connected
+            self._host,
+            self._unplugs,
+            self._reconciler,
+            self._runner,
+            self._intake,
+            self._connecting,
+            self._is_broker_connected,
         )
         self.metrics.watch(parts)
         self.sections = reports.sections(parts)
@@ -217,6 +249,8 @@ class ComputeService(service.Service):
                 if self._stopping.is_set():
                     return
             self._runner.recover()
+            # After the operations, which may be about to use a connection.
+            self._tend()
             if self._questions is not None:
                 self._questions.start()
             if self._notifications is not None:
@@ -255,6 +289,8 @@ class ComputeService(service.Service):
             self._intake,
             self._reconciler,
             self._relocation,
+            self._connecting,
+            self._connector.properties,
             self._within,
             self._defaults,
         )
@@ -266,6 +302,7 @@ class ComputeService(service.Service):
             server.start()
         self.tg.add_dynamic_timer(self._reconcile, initial_delay=self._conf.reconcile.interval)
         self.tg.add_dynamic_timer(self._prune)
+        self.tg.add_dynamic_timer(self._tend, initial_delay=_TEND_SECONDS)
 
     def _is_broker_connected(self) -> bool:
         servers = self._servers
@@ -296,6 +333,44 @@ class ComputeService(service.Service):
             LOG.debug('Deleted %d old operations from the journal', forgotten)
         return _PRUNE_SECONDS
 
+    def _tend(self) -> float:
+        """Have all connections checked, and return the seconds until the next time."""
+        try:
+            self._connecting.tend()
+        except exception.JournalError as error:
+            LOG.warning('The connections are not checked now: %s', error)
+        return _TEND_SECONDS
+
+    def _parse(self, action: Action, instance: str, arguments: Json) -> Attach:
+        """Make the request to attach a device from what a service of the cloud has answered.
+
+        :raises InvalidInput: the agent cannot attach what the service has answered.
+        """
+        try:
+            contract.validate(action, {'instance_uuid': instance, **arguments})
+            request = catalog.parse(action, arguments).completed(self._defaults())
+        except exception.InvalidInput as error:
+            reason = f'{error.kwargs["reason"]} (in the answer of the service)'
+            raise exception.InvalidInput(field=error.kwargs['field'], reason=reason) from error
+        assert isinstance(request, Attach), 'it has a description of the device'
+        return request
+
+    def _make_backings(self) -> dict[str, Backing]:
+        """Return what makes connections, as far as the options of its service are set."""
+        conf, groups = self._conf, openstack.registered(self._conf)
+        made: dict[str, Backing] = {}
+        if 'cinder' in groups:
+            made['volume'] = CinderBacking(
+                cinder.connected(conf, self.metrics.asked),
+                self._connector,
+                host=conf.host,
+                send_instance=conf.cinder.send_instance,
+                others=self._connections.other_details,
+            )
+        if 'neutron' in groups:
+            made['port'] = ports.make(conf, self.metrics.asked)
+        return made
+
     def _hints(self, instance: str) -> list[Record]:
         """Return the hints about the devices of a guest, from attaches and inventories."""
         return knowledge.of_guest(self._journal, instance)
@@ -314,7 +389,7 @@ class ComputeService(service.Service):
         groups = [group for group in ('nova', 'neutron') if group in registered]
         if 'nova' not in groups:
             if groups:
-                LOG.warning('Neutron is not asked about guests, because section [nova] is missing')
+                LOG.info('Neutron is not asked about guests, because section [nova] is missing')
             return None
         services = {group: Service(conf, group, on_answer=self.metrics.asked) for group in groups}
         return Questions(
@@ -340,7 +415,16 @@ class ComputeService(service.Service):
             ceph_key_user=None if login is None else login.user,
             interface_of=functions.interface,
             vdpa_of=functions.vdpa,
+            without_cinder=self._without('volume', 'cinder'),
+            without_neutron=self._without('port', 'neutron'),
         )
+
+    def _without(self, connects: str, group: str) -> str | None:
+        """Return why the agent makes no connection; None if it does."""
+        if connects in self._backings:
+            return None
+        extra = '' if openstack.is_installed() else f', and install {openstack.EXTRA}'
+        return f'the agent has no section [{group}] to ask about the {connects}: set it{extra}'
 
     def _on_hangup(self, _signal: int, _frame: object) -> None:
         # In a thread, because the signal interrupts the main thread at any point.

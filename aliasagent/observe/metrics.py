@@ -18,6 +18,7 @@ from prometheus_client import registry
 from aliasagent import version
 from aliasagent.actions import Action
 from aliasagent.conf import openstack
+from aliasagent.operations.connecting import Connecting
 from aliasagent.operations.intake import Intake
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
@@ -45,6 +46,7 @@ class Components:
     reconciler: Reconciler
     runner: Runner
     intake: Intake
+    connecting: Connecting
     #: Returns whether the connections to the message broker are up.
     is_broker_connected: Callable[[], bool]
 
@@ -191,6 +193,14 @@ class _Present(registry.Collector):
             "Devices whose alias takes effect at the guest's next start.",
             sum(len(look.report.pending) for look in looks),
         )
+        connections = core.GaugeMetricFamily(
+            'aliasagent_connections',
+            'Volumes of Cinder and ports of Neutron that the agent has connected, by stage.',
+            labels=['kind', 'stage'],
+        )
+        for (kind, stage), count in sorted(parts.connecting.counts().items()):
+            connections.add_metric([kind, stage], count)
+        yield connections
 
 
 def _gauge(name: str, text: str, value: int) -> core.Metric:

@@ -28,7 +28,7 @@ from typing import Any
 from aliasagent import exception
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations import rows
-from aliasagent.operations.layouts import DERIVED
+from aliasagent.operations.layouts import ADDED
 from aliasagent.operations.layouts import LAYOUTS
 from aliasagent.operations.model import ATTACHES
 from aliasagent.operations.model import DETACHES
@@ -106,8 +106,8 @@ class Journal:
         for number in range(version, VERSION):
             self._db.executescript(f'BEGIN; {LAYOUTS[number]} PRAGMA user_version = {number + 1}; COMMIT;')
         existing = {name for (name,) in self._db.execute('SELECT name FROM sqlite_master')}
-        for name in DERIVED.keys() - existing:
-            self._db.executescript(f'BEGIN; {DERIVED[name]} COMMIT;')
+        for name in ADDED.keys() - existing:
+            self._db.executescript(f'BEGIN; {ADDED[name]} COMMIT;')
 
     def close(self) -> None:
         with self._lending:

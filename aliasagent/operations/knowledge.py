@@ -10,17 +10,22 @@ NBD server can belong to another device later.
 """
 
 import functools
+import json
 import logging
 from collections.abc import Callable
 from collections.abc import Iterable
 
 from aliasagent import exception
+from aliasagent.actions import Action
 from aliasagent.devices import base
 from aliasagent.devices import disk
 from aliasagent.devices import identity
 from aliasagent.devices import interface
 from aliasagent.devices import names
 from aliasagent.operations import hints
+from aliasagent.operations import rows
+from aliasagent.operations.connections import Connection
+from aliasagent.operations.connections import Connections
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.reconcile.plan import Record
@@ -31,6 +36,8 @@ from aliasagent.requests.volume import AttachVolume
 LOG = logging.getLogger(__name__)
 
 _TOLD_BY = identity.Evidence.ATTACH
+#: The action that attaches what is connected.
+_ACTIONS = {'volume': Action.ATTACH_VOLUME, 'port': Action.ATTACH_INTERFACE}
 
 
 def of_guest(journal: Journal, instance: str) -> list[Record]:
@@ -38,6 +45,7 @@ def of_guest(journal: Journal, instance: str) -> list[Record]:
     found: list[Record] = []
     sources: tuple[Callable[[], list[Record]], ...] = (
         lambda: records(journal.attached(instance)),
+        lambda: _connected(journal, instance),
         lambda: hints.records(journal, instance),
     )
     for read in sources:
@@ -46,6 +54,24 @@ def of_guest(journal: Journal, instance: str) -> list[Record]:
         except exception.JournalError as error:
             LOG.error('Instance %s: some hints about its devices cannot be read and are ignored: %s', instance, error)
     return found
+
+
+def _connected(journal: Journal, instance: str) -> list[Record]:
+    """Return a hint for each device with a connection, of which the recorded request has the id only."""
+    found = (
+        _record(it.device, request)
+        for it in Connections(journal).all(instance)
+        if (request := request_of(it)) is not None
+    )
+    return [record for record in found if record is not None]
+
+
+def request_of(connection: Connection) -> Request | None:
+    """Return the request to attach the device of a connection; None if the service has not answered yet."""
+    action = _ACTIONS.get(connection.kind)
+    if not connection.given or action is None:
+        return None
+    return rows.request_of(action, json.dumps(connection.given))
 
 
 def records(attaches: Iterable[Operation]) -> list[Record]:
@@ -72,7 +98,7 @@ def records(attaches: Iterable[Operation]) -> list[Record]:
 @functools.lru_cache(maxsize=1024)
 def _record(device_id: str, request: Request | None) -> Record | None:
     """Return the hint of an attach; None if its evidence does not last."""
-    match _device(request):
+    match device_of(request):
         case disk.Disk(source=str(source)) as device if names.is_lasting(source):
             return Record(device_id, device.kind, _TOLD_BY, source=source)
         case interface.Interface() as device:
@@ -81,7 +107,7 @@ def _record(device_id: str, request: Request | None) -> Record | None:
             return None
 
 
-def _device(request: Request | None) -> base.Device | None:
+def device_of(request: Request | None) -> base.Device | None:
     """Return the device of an attach; its target in the guest is a placeholder, because no hint uses the target."""
     match request:
         case AttachVolume():

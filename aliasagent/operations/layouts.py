@@ -47,9 +47,10 @@ LAYOUTS = (
     """,
 )
 
-#: What is derived from the operations, by name. It has no number of a layout: an older release can use a file with it,
-#: because SQLite keeps it up to date by itself, whichever release writes.
-DERIVED = {
+#: What has no number of a layout, by name, because an older release can use a file with it. SQLite keeps what is
+#: derived from operations up to date by itself, whichever release writes. The rest is of requests that an older release
+#: does not have.
+ADDED = {
     # The operations of a guest in their order.
     'operations_guest': 'CREATE INDEX operations_guest ON operations (instance);',
     # The failed operations on a device, among many that have succeeded. The queries about a device have each state in
@@ -82,5 +83,25 @@ DERIVED = {
     BEGIN
         DELETE FROM attached WHERE instance = OLD.instance AND device = OLD.device AND operation = OLD.sequence;
     END;
+    """,
+    # What lies between the cloud and a device (aliasagent.operations.connections); no pruning deletes it.
+    'connections': """
+    CREATE TABLE connections (
+        instance TEXT NOT NULL,
+        device TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        stage TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        details TEXT NOT NULL,
+        is_complete INTEGER NOT NULL,
+        is_leaving INTEGER NOT NULL,
+        given TEXT NOT NULL,
+        was_live INTEGER NOT NULL,
+        run TEXT,
+        doubt TEXT,
+        problem TEXT,
+        changed_at REAL NOT NULL,
+        PRIMARY KEY (instance, device)
+    ) WITHOUT ROWID;
     """,
 }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
 
+from aliasagent import exception
 from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.operations.model import Operation
@@ -55,7 +56,7 @@ def request_of(action: Action, arguments: str) -> Request | None:
         return None
     try:
         return catalog.parse(action, members)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (exception.InvalidInput, AttributeError, KeyError, TypeError, ValueError):
         return None
 
 

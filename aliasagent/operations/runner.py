@@ -14,6 +14,7 @@ from aliasagent import context
 from aliasagent import exception
 from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
+from aliasagent.operations.connecting import Connecting
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.late import RETRY_SECONDS
 from aliasagent.operations.late import LateWriter
@@ -30,6 +31,7 @@ from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.relocation import Relocation
 from aliasagent.requests import inventory
 from aliasagent.requests.base import Attach
+from aliasagent.requests.base import AttachById
 from aliasagent.requests.base import Detach
 from aliasagent.requests.base import Move
 from aliasagent.requests.guest import ReconcileInstance
@@ -62,6 +64,7 @@ Observer = Callable[[Operation, BaseException | None, float | None], None]
 class Runner:
     """Accepts operations and runs them, those of each guest in order.
 
+    :param connecting: attaches and detaches devices with a connection.
     :param moves: runs the moves of guests.
     :param reconnect_timeout: returns how many seconds an operation waits for a lost hypervisor; called each time.
     :param on_finished: called with each outcome.
@@ -74,6 +77,7 @@ class Runner:
         driver: Driver,
         reconciler: Reconciler,
         relocation: Relocation,
+        connecting: Connecting,
         *,
         moves: Moves | None = None,
         reconnect_timeout: Callable[[], float] = lambda: 0.0,
@@ -84,6 +88,7 @@ class Runner:
         self._driver = driver
         self._reconciler = reconciler
         self._relocation = relocation
+        self._connecting = connecting
         self._moves = moves or Moves(len(MOVES))
         self._overdue = Overdue(journal, driver)
         self._reconnect_timeout = reconnect_timeout
@@ -139,6 +144,7 @@ class Runner:
             functools.partial(self._journal.release, instance, device_id),
             functools.partial(self._overdue.recheck, instance, device_id),
         )
+        self._connecting.released(instance, device_id)
 
     def remember(self, instance: str, device_id: str, device: DeviceFingerprint) -> None:
         """Update the recorded device of its detaches, after its guest was asked to release it."""
@@ -214,7 +220,7 @@ class Runner:
                 return None
 
     def _do(self, operation: Operation) -> 'futures.Future[None] | None':
-        if operation.action not in DETACHES | MOVES and not isinstance(operation.request, Attach):
+        if operation.action not in DETACHES | MOVES and not isinstance(operation.request, (Attach, AttachById)):
             self._begin(operation)
         for last in (False, False, True):
             try:
@@ -245,13 +251,19 @@ class Runner:
         # What an earlier process, or an earlier try, has begun is continued, and not decided again.
         begin, begun_before = functools.partial(self._begin, operation), operation.state is State.RUNNING
         match operation.request:
+            case AttachById() as request:
+                self._connecting.attach(operation, request, begin)
             case Attach() as request:
+                self._connecting.check_plain(operation)
                 self._driver.attach(operation.instance, request, begin=begin, begun_before=begun_before)
             case Detach() as request:
-                return self._detach(operation, request.kind)
+                detach = functools.partial(self._detach, operation, request.kind)
+                return self._connecting.detach(operation, request.kind, detach, begin)
             case ReconcileInstance() as request:
                 self._reconciler.reconcile(operation.instance, inventory.records_of(request.inventory))
             case Move() as request:
+                if operation.action is Action.LIVE_MIGRATE and not begun_before:
+                    self._connecting.check_move(operation.instance)
                 self._relocation.move(operation.instance, request, begin=begin, begun_before=begun_before)
             case _:
                 raise exception.InvalidInput(field='arguments', reason='the record is not valid in this release')

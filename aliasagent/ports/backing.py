@@ -29,12 +29,10 @@ from aliasagent.cloud.service import ObjectChanged
 from aliasagent.cloud.service import Service
 from aliasagent.exception import CloudError
 from aliasagent.exception import CloudRefused
-from aliasagent.exception import InvalidRequest
 from aliasagent.ports import neutron
 from aliasagent.ports.neutron import Binding
 from aliasagent.ports.neutron import Neutron
 from aliasagent.requests.base import Json
-from aliasagent.requests.port import AttachInterface
 
 LOG = logging.getLogger(__name__)
 _T = TypeVar('_T')
@@ -54,11 +52,8 @@ class PortRequest(Protocol):
     @property
     def port_id(self) -> str: ...
 
-    def with_port(self, port: Json) -> AttachInterface:
-        """Return the request for the port as Neutron answers it.
-
-        :raises InvalidInput: the agent cannot plug such a port.
-        """
+    def with_port(self, port: Json) -> Json:
+        """Return the arguments of the request for the port as Neutron answers it."""
         ...
 
 
@@ -100,32 +95,23 @@ class NeutronBacking:
         self._clock = clock
         self._pause = pause
 
-    def prepare(
-        self, instance: str, request: PortRequest, details: Json, save: Callable[[Json], None]
-    ) -> AttachInterface:
-        """Bind a port to this host for a guest, and return the request with the port as Neutron answers it then.
+    def prepare(self, instance: str, request: PortRequest, details: Json, save: Callable[[Json], None]) -> Json:
+        """Bind a port to this host for a guest, and return the arguments of the request with the port as bound.
 
-        A port that is bound to this host and guest already is used as it is. A port that Neutron cannot bind, or that
-        the agent cannot plug, is unbound again.
+        A port that is bound to this host and guest already is used as it is. After an error, :meth:`undo` unbinds the
+        port, unless the guest has its interface.
 
         :param details: what an earlier call for the same operation saved last; empty for the first call.
         :raises CloudError: Neutron did not answer, or did not decide in time. A repeated call continues.
         :raises CloudRefused: Neutron refused, does not have the port, or another host or guest has it.
-        :raises InvalidInput: the agent cannot plug the port.
         """
         step = f'bind port {request.port_id}'
         own = Binding(self._options.host, instance, self._options.device_owner)
-        port, details = self._unless_changed(
-            step, lambda: self._bind(_Bind(step, request.port_id, own, save), details)
-        )
+        port = self._unless_changed(step, lambda: self._bind(_Bind(step, request.port_id, own, save), details))
         port = self._decided(step, port, own)
-        try:
-            if neutron.has_failed(port):
-                raise self._neutron.refusal(step, _binding_failed(own.host))
-            return request.with_port(port)
-        except (CloudRefused, InvalidRequest):
-            self._undo_at_once(instance, details)
-            raise
+        if neutron.has_failed(port):
+            raise self._neutron.refusal(step, _binding_failed(own.host))
+        return request.with_port(port)
 
     def complete(self, instance: str, details: Json) -> None:
         """Wait for the port to become active, if the options say so.
@@ -156,10 +142,14 @@ class NeutronBacking:
             self._options.active_timeout,
         )
 
-    def undo(self, instance: str, details: Json) -> None:
+    def check(self, _instance: str, _details: Json) -> None:
+        """Do nothing: Neutron, not this host, keeps what was made for a port."""
+
+    def undo(self, instance: str, details: Json, _save: Callable[[Json], None]) -> None:
         """Give a port back what it had before, if the agent has bound it and nothing else has it since.
 
         :param details: what :meth:`prepare` saved last; empty if it saved nothing.
+        :param _save: is not called: Neutron tells what is undone already.
         :raises CloudError: Neutron did not answer. A repeated call continues.
         :raises CloudRefused: Neutron refused.
         """
@@ -168,16 +158,18 @@ class NeutronBacking:
         step = f'unbind port {details["port_id"]}'
         self._unless_changed(step, lambda: self._unbind(step, instance, details))
 
-    def _bind(self, it: '_Bind', details: Json) -> tuple[Json, Json]:
-        """Bind a port, unless it is bound already; return the port and the details that were saved."""
+    def _bind(self, it: '_Bind', details: Json) -> Json:
+        """Bind a port, unless it is bound already; return the port."""
         port = self._existing(it.step, it.port_id)
         now = Binding.of(port)
         if now.is_at(it.own) and _is_ours(now, details):
-            return port, it.saved(details, _BOUND)
+            it.saved(details, _BOUND)
+            return port
         begun = {'port_id': it.port_id, 'binding': dataclasses.asdict(it.own), 'before': dataclasses.asdict(now)}
         if now.is_at(it.own) and neutron.is_bound(port):
             LOG.info('Port %s is bound to this host for instance %s already', it.port_id, it.own.device_id)
-            return port, it.saved(begun, _FOUND)
+            it.saved(begun, _FOUND)
+            return port
         if (reason := _hindrance(now, it.own)) is not None:
             raise self._neutron.refusal(it.step, reason)
         begun = it.saved(begun, _BINDING)
@@ -191,7 +183,8 @@ class NeutronBacking:
         if bound is None:
             raise self._missing(it.step)
         LOG.info('Bound port %s to host %s for instance %s', it.port_id, it.own.host, it.own.device_id)
-        return bound, it.saved(begun, _BOUND)
+        it.saved(begun, _BOUND)
+        return bound
 
     def _unbind(self, step: str, instance: str, details: Json) -> None:
         port_id, before = details['port_id'], Binding(**details['before'])
@@ -241,13 +234,6 @@ class NeutronBacking:
 
     def _error(self, step: str, reason: str) -> CloudError:
         return CloudError(service='neutron', step=step, reason=reason, request='')
-
-    def _undo_at_once(self, instance: str, details: Json) -> None:
-        # The operation undoes it, too. Here it comes sooner, while the error says why.
-        try:
-            self.undo(instance, details)
-        except CloudError as error:
-            LOG.warning('Instance %s: a port that cannot be used is still bound: %s', instance, error)
 
 
 @dataclasses.dataclass(frozen=True)

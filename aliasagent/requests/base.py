@@ -43,6 +43,9 @@ class Defaults:
     #: The network interface of a PCI function of this host, and its vhost-vdpa device; None if it has none.
     interface_of: Callable[[str], str | None] = lambda _slot: None
     vdpa_of: Callable[[str], str | None] = lambda _slot: None
+    #: Why the agent cannot ask Cinder for a volume, and Neutron for a port; None if it can.
+    without_cinder: str | None = 'this agent has no Cinder to ask'
+    without_neutron: str | None = 'this agent has no Neutron to ask'
 
 
 class Request(abc.ABC):
@@ -98,6 +101,14 @@ class Attach(Management):
     @abc.abstractmethod
     def decided(self) -> differences.Decided:
         """Return the device's properties that the request decides, each with its field."""
+
+
+class AttachById(Management):
+    """A request that gives a guest a device, for which the agent asks a service of the cloud."""
+
+    cost: ClassVar[str] = Attach.cost
+    #: What the agent makes there for the device: ``volume`` or ``port``.
+    connects: ClassVar[str]
 
 
 class BuiltAttach(Attach):

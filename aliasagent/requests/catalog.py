@@ -26,8 +26,17 @@ TYPES: Mapping[Action, type[Request]] = {
         guest.LiveMigrate,
     )
 }
+#: The attaches by id alone: the member that they lack, and their type.
+_BY_ID: Mapping[Action, tuple[str, type[Request]]] = {
+    Action.ATTACH_VOLUME: ('connection_info', volume.AttachCinderVolume),
+    Action.ATTACH_INTERFACE: ('port', port.AttachNeutronPort),
+}
 
 
 def parse(action: Action, arguments: Json) -> Request:
-    """Make a typed request from arguments that are valid by its schema; ignore the guest's id."""
-    return TYPES[action].from_dict(arguments)
+    """Make a typed request from arguments that are valid by its schema; ignore the guest's id.
+
+    :raises InvalidInput: parts of the request contradict each other.
+    """
+    described, by_id = _BY_ID.get(action, ('', TYPES[action]))
+    return (TYPES[action] if described in arguments else by_id).from_dict(arguments)

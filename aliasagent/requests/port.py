@@ -268,14 +268,23 @@ class AttachInterface(base.BuiltAttach):
     """Plug a network interface for a port into a guest."""
 
     action: ClassVar = Action.ATTACH_INTERFACE
-    schema: ClassVar = parts.whole({**base.INSTANCE, 'port': PORT}, base.FORCE)
+    schema: ClassVar = parts.whole(
+        base.INSTANCE, {'port': PORT, 'port_id': base.DEVICE_ID, **base.FORCE}
+    )
 
     port: Port
     force: bool = False
 
     @classmethod
     def from_dict(cls, arguments: base.Json) -> Self:
-        return cls(Port.from_dict(arguments['port']), arguments.get('force', False))
+        """Read a request from arguments that are valid by its schema.
+
+        :raises InvalidInput: the agent cannot plug the port, or ``port_id`` is of another port.
+        """
+        port, port_id = Port.from_dict(arguments['port']), arguments.get('port_id')
+        if port_id is not None and base.normal(port_id) != port.id:
+            raise exception.InvalidInput(field='port_id', reason=f'is {port_id}, and the port is {port.id}')
+        return cls(port, arguments.get('force', False))
 
     def to_dict(self) -> base.Json:
         return {'port': self.port.to_dict()} | base.forced(self)
@@ -337,6 +346,48 @@ class AttachInterface(base.BuiltAttach):
         _set_bandwidth(interface, port.bandwidth or Bandwidth())
         interface.alias = alias.make(port.id)
         return interface
+
+
+@dataclasses.dataclass(frozen=True)
+class AttachNeutronPort(base.AttachById):
+    """Plug an interface into a guest for a port that the agent binds in Neutron.
+
+    This is the request to attach an interface without ``port``, since version 1.5 of the contract.
+    """
+
+    action: ClassVar = Action.ATTACH_INTERFACE
+    schema: ClassVar = AttachInterface.schema
+    connects: ClassVar = 'port'
+
+    port_id: str
+    force: bool = False
+
+    @classmethod
+    def from_dict(cls, arguments: base.Json) -> Self:
+        """Read a request from arguments that are valid by its schema.
+
+        :raises InvalidInput: the request names no port.
+        """
+        port_id = arguments.get('port_id')
+        if port_id is None:
+            raise exception.InvalidInput(field='port', reason='is missing: give the port, or the port_id of Neutron')
+        return cls(base.normal(port_id), arguments.get('force', False))
+
+    def to_dict(self) -> base.Json:
+        return base.members(self)
+
+    @property
+    def device_id(self) -> str:
+        return self.port_id
+
+    def completed(self, defaults: base.Defaults) -> Self:
+        if defaults.without_neutron is not None:
+            raise exception.InvalidInput(field='port', reason=f'is missing, and {defaults.without_neutron}')
+        return self
+
+    def with_port(self, port: base.Json) -> base.Json:
+        """Return the arguments of the request to attach an interface for this port."""
+        return base.forced(self) | {'port': port}
 
 
 def _card(port: Port) -> hostdevs.Hostdev:

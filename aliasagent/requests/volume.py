@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The request to attach a volume, with Cinder's ``connection_info``.
+"""The requests to attach a volume: with Cinder's ``connection_info``, or without it, so that the agent asks Cinder.
 
-Cinder has two forms of it: with members in ``data``, and with all members on one level. The agent reads both into the
-same type, and writes the one with ``data``.
+Cinder has two forms of ``connection_info``: with members in ``data``, and with all members on one level. The agent
+reads both into the same type, and writes the one with ``data``.
 
 The agent reads the members of Cinder's drivers, and those that os-brick and Nova add: ``device_path`` once the host is
 connected, ``multiattach`` beside ``data``. The agent never writes a password or keyring of ``connection_info``. QEMU
@@ -187,8 +187,9 @@ class AttachVolume(base.Attach):
 
     action: ClassVar = Action.ATTACH_VOLUME
     schema: ClassVar = parts.whole(
-        {**base.INSTANCE, 'volume_id': base.DEVICE_ID, 'connection_info': CONNECTION_INFO},
+        {**base.INSTANCE, 'volume_id': base.DEVICE_ID},
         {
+            'connection_info': CONNECTION_INFO,
             'device_name': parts.nullable(parts.string('device-name')),
             'disk_bus': {'enum': [None, 'virtio', 'scsi', 'sata', 'usb']},
             'device_type': {'enum': ['disk', 'lun', 'cdrom']},
@@ -303,6 +304,44 @@ class AttachVolume(base.Attach):
             disk.physical_block_size = info.physical_block_size
         disk.alias = alias.make(self.volume_id)
         return disk
+
+
+@dataclasses.dataclass(frozen=True)
+class AttachCinderVolume(base.AttachById):
+    """Plug a volume into a guest, for which the agent makes the attachment in Cinder.
+
+    This is the request to attach a volume without ``connection_info``, since version 1.5 of the contract.
+    """
+
+    action: ClassVar = Action.ATTACH_VOLUME
+    schema: ClassVar = AttachVolume.schema
+    connects: ClassVar = 'volume'
+
+    volume_id: str
+    device_name: str | None = None
+    disk_bus: str | None = None
+    device_type: str = 'disk'
+    force: bool = False
+
+    @classmethod
+    def from_dict(cls, arguments: base.Json) -> Self:
+        return base.of_members(cls, {**arguments, 'volume_id': base.normal(arguments['volume_id'])})
+
+    def to_dict(self) -> base.Json:
+        return base.members(self)
+
+    @property
+    def device_id(self) -> str:
+        return self.volume_id
+
+    def completed(self, defaults: base.Defaults) -> Self:
+        if defaults.without_cinder is not None:
+            raise exception.InvalidInput(field='connection_info', reason=f'is missing, and {defaults.without_cinder}')
+        return self
+
+    def with_connection(self, connection_info: base.Json) -> base.Json:
+        """Return the arguments of the request to attach the volume with this ``connection_info``."""
+        return self.to_dict() | {'connection_info': connection_info}
 
 
 def _check_volume(volume_id: str, info: base.Json) -> None:

@@ -23,7 +23,8 @@ class InterfaceAttach(base.RequestCommand):
 
     The interface gets the alias ua-PORT_ID. A detach by this id finds it even if another interface of the guest has the
     same MAC address. Describe the port with --mac and --bridge, and with the options after them if needed; or the whole
-    port with --port.
+    port with --port. With PORT_ID alone, the agent binds the port of this id in Neutron, and unbinds it after the
+    detach.
     """
 
     can_force = True
@@ -59,7 +60,9 @@ class InterfaceAttach(base.RequestCommand):
         )
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
-        return 'attach_interface', parsed_args.port_id, {'port': _port(parsed_args)}
+        port = _port(parsed_args)
+        which = {'port_id': parsed_args.port_id} if port is None else {'port': port}
+        return 'attach_interface', parsed_args.port_id, which
 
 
 class InterfaceDetach(base.DetachCommand):
@@ -74,8 +77,8 @@ class InterfaceDetach(base.DetachCommand):
         return 'detach_interface', parsed_args.port_id, {'port_id': parsed_args.port_id}
 
 
-def _port(parsed_args: argparse.Namespace) -> base.Json:
-    """Return the port as the contract describes it.
+def _port(parsed_args: argparse.Namespace) -> base.Json | None:
+    """Return the port as the contract describes it; None if the agent must ask Neutron.
 
     :raises BadInput: the arguments are not valid, or describe the port twice or not completely.
     """
@@ -84,6 +87,8 @@ def _port(parsed_args: argparse.Namespace) -> base.Json:
         for member, option in _MEMBERS.items()
         if getattr(parsed_args, option) is not None
     }
+    if parsed_args.port is None and not given:
+        return None
     if parsed_args.port is None:
         for member in ('address', 'bridge'):
             if member not in given:

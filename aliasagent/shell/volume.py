@@ -10,8 +10,9 @@ from aliasagent.shell import errors
 class VolumeAttach(base.RequestCommand):
     """Attach a volume to a guest as a disk, live and persistent.
 
-    The disk gets the alias ua-VOLUME_ID, and a detach by this id finds it. One of --file, --block and --connection-info
-    says where the volume's data is; paths are paths on the agent's host.
+    The disk gets the alias ua-VOLUME_ID, and a detach by this id finds it. Without --file, --block and
+    --connection-info, the agent gets the volume from Cinder: it makes the attachment and connects the host, and undoes
+    both after the detach. Paths are paths on the agent's host.
     """
 
     can_force = True
@@ -19,7 +20,7 @@ class VolumeAttach(base.RequestCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument('volume', metavar='VOLUME_ID', help="the volume's id, a UUID in most clouds")
-        where = parser.add_mutually_exclusive_group(required=True)
+        where = parser.add_mutually_exclusive_group()
         where.add_argument('--file', metavar='PATH', help='a file with the data, raw or as --file-format says')
         where.add_argument('--block', metavar='PATH', help='a block device with the data')
         where.add_argument(
@@ -42,12 +43,13 @@ class VolumeAttach(base.RequestCommand):
         )
 
     def request(self, parsed_args: argparse.Namespace) -> tuple[str, str, base.Json]:
+        info = _connection_info(parsed_args)
         return (
             'attach_volume',
             parsed_args.volume,
             {
                 'volume_id': parsed_args.volume,
-                'connection_info': _connection_info(parsed_args),
+                **({} if info is None else {'connection_info': info}),
                 'device_name': parsed_args.device_name,
                 'disk_bus': parsed_args.bus,
                 'device_type': parsed_args.type,
@@ -67,8 +69,8 @@ class VolumeDetach(base.DetachCommand):
         return 'detach_volume', parsed_args.volume, {'volume_id': parsed_args.volume}
 
 
-def _connection_info(parsed_args: argparse.Namespace) -> base.Json:
-    """Return the volume's connection_info, as Cinder describes it.
+def _connection_info(parsed_args: argparse.Namespace) -> base.Json | None:
+    """Return the volume's connection_info, as Cinder describes it; None if the agent must ask Cinder.
 
     :raises BadInput: the arguments are not valid, or give --file-format without --file.
     """
@@ -79,6 +81,8 @@ def _connection_info(parsed_args: argparse.Namespace) -> base.Json:
         raise errors.BadInput('--file-format: is for --file only')
     if parsed_args.block is not None:
         return {'driver_volume_type': 'local', 'data': {'device_path': parsed_args.block}}
+    if parsed_args.connection_info is None:
+        return None
     answer = base.json_argument('--connection-info', parsed_args.connection_info)
     attachment = answer.get('attachment')
     whose = attachment.get('volume_id') if isinstance(attachment, dict) else None

@@ -26,6 +26,7 @@ from aliasagent.devices import targets
 from aliasagent.devices.identity import Found
 from aliasagent.requests.base import Attach
 from aliasagent.requests.base import BuiltAttach
+from aliasagent.requests.base import Management
 from aliasagent.requests.sources import BlockSource
 from aliasagent.requests.volume import BUSES
 from aliasagent.requests.volume import AttachVolume
@@ -189,6 +190,21 @@ class Attacher:
                 return
         raise exception.AttachFailed(instance=instance, device=device_id, reason='other clients keep changing it')
 
+    def check(self, instance: str, request: Management) -> None:
+        """Check that a device can be attached now, before anything is made for it outside of the guest.
+
+        :raises ManagedByNova: the guest is Nova's, and the option ``manage`` leaves it to Nova.
+        :raises DeviceConflict: the guest has the device already.
+        :raises GuestBusy: as :meth:`attach`.
+        """
+        guest = self._host.guest(instance)
+        definitions = self._at_rest(guest, request.device_id)
+        if self._novas.may_refuse(request):
+            self._novas.refuse(guest.uuid, definitions, request)
+        if any(lookup.both(definitions, request.device_id, self._hints(guest.uuid))):
+            reason = 'it is attached already, with a connection that this agent has not made'
+            raise exception.DeviceConflict(instance=guest.uuid, device=request.device_id, reason=reason)
+
     def _decide(self, request: Attach, reading: _Reading, guest: Guest, begin: Begin) -> bool:
         """Decide whether the request may be done in this guest, and record the start of the work.
 
@@ -239,12 +255,7 @@ class Attacher:
         :raises: what :meth:`attach` raises.
         """
         device_id = request.device_id
-        definitions = guest.definitions()
-        if definitions.live is None:
-            guest.refuse_if_saved()
-        else:
-            guest.refuse_if_migrating()
-            self._unplugs.refuse_if_leaving(guest.uuid, device_id, definitions.live)
+        definitions = self._at_rest(guest, device_id)
         records = tuple(self._hints(guest.uuid))
         device = self._build(request, definitions, avoid, records)
         found = identity.find_attached(guest.uuid, device_id, device, definitions.sides(), records)
@@ -252,6 +263,16 @@ class Attacher:
         for has in found.values():
             lookup.check_same(guest.uuid, device_id, device, decided, has.device)
         return _Reading(definitions, device, found, records)
+
+    def _at_rest(self, guest: Guest, device_id: str) -> Definitions:
+        """Read a guest's definitions, and refuse an attach that is not possible now.
+
+        :raises GuestBusy: the guest is being migrated, was saved with its devices, or was asked to release this device.
+        """
+        definitions = lookup.at_rest(guest)
+        if definitions.live is not None:
+            self._unplugs.refuse_if_leaving(guest.uuid, device_id, definitions.live)
+        return definitions
 
     def _fit(
         self,

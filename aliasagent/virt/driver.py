@@ -14,14 +14,18 @@ from concurrent import futures
 
 from aliasagent import exception
 from aliasagent.allowed import rules
+from aliasagent.devices import base
 from aliasagent.devices import identity
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.requests.base import Attach
+from aliasagent.requests.base import Management
 from aliasagent.virt import attach
 from aliasagent.virt import detach
+from aliasagent.virt import events
 from aliasagent.virt import inventory
 from aliasagent.virt import leaving
 from aliasagent.virt import lookup
+from aliasagent.virt import runs
 from aliasagent.virt import taps
 from aliasagent.virt.host import Host
 from aliasagent.virt.novas import NovasGuests
@@ -118,6 +122,56 @@ class Driver:
         """Attach a device. See :meth:`aliasagent.virt.attach.Attacher.attach`."""
         self._prepare(request)
         self._attacher.attach(instance, request, begin=begin, begun_before=begun_before)
+
+    def check_attach(self, instance: str, request: Management) -> None:
+        """Check that a device can be attached now. See :meth:`aliasagent.virt.attach.Attacher.check`."""
+        self._attacher.check(instance, request)
+
+    def has_device(self, instance: str, device_id: str) -> tuple[bool, bool]:
+        """Return whether a guest's definitions, live and persistent, have the device of an id.
+
+        :raises InstanceNotFound: there is no such guest.
+        :raises GuestUnreadable: the guest's definition could not be read.
+        :raises GuestBusy: the guest is being migrated, or was saved with its devices.
+        :raises Conflict: the definitions do not show which device is meant.
+        """
+        definitions = lookup.at_rest(self._host.guest(instance))
+        live, persistent = lookup.both(definitions, device_id, self._hints(instance))
+        return live is not None, persistent is not None
+
+    def run_of(self, instance: str) -> str | None:
+        """Return the name of a guest's run; None if the guest is not running.
+
+        :raises InstanceNotFound: there is no such guest.
+        :raises GuestUnreadable: the guest's definition could not be read.
+        """
+        live = self._host.guest(instance).definitions().live
+        return None if live is None else runs.run_of(live)
+
+    def left(self, instance: str, device_id: str, device: base.Device | None, *, was_live: bool) -> str | None:
+        """Return why a guest may still have a device, here or elsewhere; None if the guest certainly has not.
+
+        :param device: the device as it was attached; None if that is unknown.
+        :param was_live: whether a running guest has had it.
+        :raises: what :meth:`has_device` raises.
+        """
+        guest = self._host.guest(instance)
+        # The guest may be saved, started or restored at any moment: the cause before and after the read must fit.
+        before = guest.stopped_by()
+        definitions = lookup.at_rest(guest)
+        if any(lookup.both(definitions, device_id, self._hints(instance))):
+            return 'the guest has it'
+        lookup.refuse_other_letters(definitions, device_id)
+        if device is not None and (other := lookup.alike(definitions, device_id, device)) is not None:
+            return f'{other.describe()} of the guest may be it'
+        if definitions.live is not None:
+            return None
+        for cause in (before, guest.stopped_by()):
+            if cause is None:
+                return 'the guest is starting or stopping'
+            if cause in leaving.KEPT and (was_live or cause is not events.Cause.UNKNOWN):
+                return leaving.KEPT[cause]
+        return None
 
     def detach(
         self,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the device of an id in both definitions of a guest, and checks that it may be attached or detached."""
 
+import dataclasses
 from collections.abc import Iterable
 
 from aliasagent import exception
@@ -13,6 +14,20 @@ from aliasagent.devices.hostdev import Hostdev
 from aliasagent.devices.identity import Found
 from aliasagent.virt import sources
 from aliasagent.virt.guest import Definitions
+from aliasagent.virt.guest import Guest
+
+
+def at_rest(guest: Guest) -> Definitions:
+    """Read the definitions of a guest.
+
+    :raises GuestBusy: the guest is being migrated, or was saved and will continue with the devices that it had then.
+    """
+    definitions = guest.definitions()
+    if definitions.live is None:
+        guest.refuse_if_saved()
+    else:
+        guest.refuse_if_migrating()
+    return definitions
 
 
 def both(
@@ -23,6 +38,21 @@ def both(
     :raises: what :func:`aliasagent.devices.identity.find_both` raises.
     """
     return identity.find_both(definitions.live, definitions.persistent, device_id, records)
+
+
+def alike(definitions: Definitions, device_id: str, device: base.Device) -> base.Device | None:
+    """Return a device of a guest that may be this one although nothing gives it the id; None if there is none."""
+    lead_to_one = sources.comparison()
+    # Its name and place are not those that it was attached with.
+    claim = dataclasses.replace(identity.claim(device), target=None, address=None)
+    for _side, domain in definitions.sides():
+        found = identity.find(domain, device_id, claim)
+        if found is not None:
+            return found.device
+        for other in domain.devices():
+            if identity.is_taken_by(device, other, lead_to_one):
+                return other
+    return None
 
 
 def refuse_other_letters(definitions: Definitions, device_id: str) -> None:

@@ -5,11 +5,14 @@ import os
 import pathlib
 import stat
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Iterator
 
 SYS = pathlib.Path('/sys/class/block')
 NVME = pathlib.Path('/sys/class/nvme')
 PROC = pathlib.Path('/proc')
+#: Where udev names disks after their world wide ids.
+BY_ID = pathlib.Path('/dev/disk/by-id')
 #: How the names of programs begin that open any block device, and do not keep it from being removed.
 _DAEMONS = ('multipath', 'systemd-udevd', '(udev-worker)', 'udevd', 'iscsid')
 #: How udev, multipathd and os-brick write the type at the beginning of a SCSI device's WWID.
@@ -29,6 +32,23 @@ def identities(device: str) -> set[str]:
         for other in _names(SYS / name / kind):
             found.update(_own(other))
     return found
+
+
+def lasting_path(device: str, known: Iterable[str]) -> str | None:
+    """Return the name that udev has given a disk after a world wide id; None if it has not, or not yet.
+
+    Other names, such as /dev/sda, may be another disk's after the next start of the host.
+
+    :param known: the ids of the disk
+    """
+    real = os.path.realpath(device)
+    for prefix in ('dm-uuid-mpath-', 'wwn-0x', 'scsi-', 'nvme-'):
+        for one in sorted(known):
+            # A WWN is written without the type.
+            path = BY_ID / (prefix + '_'.join((one[1:] if prefix == 'wwn-0x' else one).split()).replace('/', '_'))
+            if path.is_symlink() and os.path.realpath(path) == real:
+                return str(path)
+    return None
 
 
 def users(device: str) -> list[str]:

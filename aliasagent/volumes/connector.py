@@ -4,14 +4,17 @@
 What a connection needs for its disconnect are its *details*, a JSON object without passwords:
 
 ``state``
-    ``connecting`` before os-brick is called, ``connected`` once it returned.
+    ``connecting`` before os-brick is called, ``connected`` once it returned, ``leaving`` once its disconnect has begun.
 ``units``
     What the volume is in its storage: targets with LUNs, or the mount point of its share. Two connections with a unit
-    in common are the same to this host: the first disconnect must not take the device from the other one.
+    in common are the same to this host: only the last one that leaves takes the device with it.
 ``multipath``
     Whether os-brick was asked for all paths.
 ``device_path``, ``multipath_id``, ``wwn``
     As os-brick returned them.
+``lasting_path``
+    The name that the guest gets in place of the ``device_path``: it is the same disk after the next start of the host.
+    None if there is none.
 ``identities``
     The world wide ids of the device. A name such as /dev/sda may be another disk's tomorrow.
 ``mount_point``, ``mounted``
@@ -51,9 +54,18 @@ _SHARES = frozenset({'nfs', 'glusterfs', 'quobyte'})
 #: File systems that os-brick mounts elsewhere, or with a password in the name of the share.
 _REFUSED = frozenset({'scality', 'vzstorage'})
 
+_LEAVING = 'leaving'
+
 #: Seconds that a process may take to close a device.
 CLOSING = 5.0
 
+#: Types whose devices are SCSI disks.
+_SCSI = frozenset({'iscsi', 'iser', 'fibre_channel'})
+
+#: Seconds that udev may take to name a device.
+NAMING = 3.0
+
+_CHECK = 'checking the device'
 _CONNECT = 'connecting the host'
 _DISCONNECT = 'disconnecting the host'
 _PROPERTIES = 'reading the connector of the host'
@@ -122,15 +134,16 @@ class BrickConnector:
         return _with_device(connection_info, path)
 
     def disconnect(
-        self, volume_id: str, connection_info: Json, details: Json, others: Others = _no_others
+        self, volume_id: str, connection_info: Json, details: Json, save: Save, others: Others = _no_others
     ) -> None:
-        """Disconnect a volume that no guest has any more.
+        """Disconnect a volume that its guest does not have any more.
 
         Does nothing if the volume is not connected, or while another connection of this host uses the same one. Does
         not force anything: a device that cannot be flushed stays.
 
         :param connection_info: as given to :meth:`connect`; passwords are not needed
         :param details: the details that were saved last
+        :param save: as for :meth:`connect`; called before anything is disconnected
         :param others: as for :meth:`connect`
         :raises InvalidInput: the connection_info is not valid, or os-brick does not know its type.
         :raises Unsupported: os-brick is not installed, or has no directory for its locks.
@@ -144,12 +157,37 @@ class BrickConnector:
             return
         key = details['mount_point'] if kind in _SHARES else volume_id
         with self._turns.take(key, volume_id, _DISCONNECT) as turn:
-            if _sharing(details['units'], others()):
+            # Saved first: of two that leave at once, the second must not leave the device to the first.
+            save({**details, 'state': _LEAVING})
+            if any(it['state'] != _LEAVING for it in _sharing(details['units'], others())):
                 LOG.info('Volume %s stays connected: another guest on this host uses it or its share.', volume_id)
             elif kind in _SHARES:
                 turn.call(lambda: self._leave_share(details))
             else:
                 turn.call(lambda: self._remove_device(volume_id, kind, data, details), redaction.secrets_of(data))
+
+    def check(self, volume_id: str, details: Json) -> None:
+        """Check that a connected volume still is what it was when it was connected.
+
+        Does not touch the storage, which may not answer.
+
+        :param details: the details that were saved last
+        :raises ConnectionFailed: it is not connected any more, or its device is another disk.
+        """
+        path = _path(details)
+        if details.get('state') != 'connected' or path is None:
+            return
+        known, now = set(details.get('identities', ())), blocks.identities(path)
+        reason = ''
+        if 'mount_point' in details:
+            if not mounts.is_mounted(details['mount_point']):
+                reason = f'its share is not mounted at {details["mount_point"]}'
+        elif known and now and known.isdisjoint(now):
+            reason = f'{path} is another disk now: it has the ids {_list(now)}, not {_list(known)}'
+        elif not now and (known or not os.path.exists(path)):
+            reason = f'there is no disk {path}'
+        if reason:
+            raise _failed(volume_id, _CHECK, f'{reason}; detach the volume and attach it again')
 
     # Shares
 
@@ -215,11 +253,13 @@ class BrickConnector:
     ) -> str:
         found: Json = {'units': units.of(volume_id, kind, data), 'multipath': self._settings.use_multipath}
         with self._turns.take(volume_id, volume_id, _CONNECT) as turn:
-            same = _sharing(found['units'], others())
-            save({**details, **found, 'state': 'connecting'})
-            answer = _device_of(same)
+            answer = _device_of([details, *_sharing(found['units'], others())])
             if answer is None:
+                save({**details, **found, 'state': 'connecting'})
                 answer = turn.call(lambda: self._make_device(volume_id, kind, data), redaction.secrets_of(data))
+            elif kind in _SCSI and (wwn := answer['wwn']):
+                there: str = answer['device_path']
+                turn.call(lambda: self._check_live(volume_id, there, wwn))
             known = set(details.get('identities', ()))
             if known and known.isdisjoint(answer['identities']):
                 raise _failed(
@@ -229,7 +269,7 @@ class BrickConnector:
                     f'{_list(answer["identities"])}, not {_list(known)}',
                 )
             save({**details, **found, **answer, 'state': 'connected'})
-        path: str = answer['device_path']
+        path: str = answer['lasting_path'] or answer['device_path']
         return path
 
     def _make_device(self, volume_id: str, kind: str, data: Json) -> Json:
@@ -245,6 +285,7 @@ class BrickConnector:
             found.add(wwn)
         return {
             'device_path': path,
+            'lasting_path': _lasting_path(path, found) or _lasting_place(path, _places(kind, connector, data)),
             'multipath_id': answer.get('multipath_id'),
             'wwn': wwn or next(iter(sorted(found)), None),
             'identities': sorted(found),
@@ -267,9 +308,8 @@ class BrickConnector:
     def _remove_device(self, volume_id: str, kind: str, data: Json, details: Json) -> None:
         connector = self._brick.connector(kind, bool(details.get('multipath')))
         known = set(details.get('identities', ()))
-        path = details.get('device_path')
-        if path and known and known.isdisjoint(blocks.identities(path)):
-            path = None  # its name is another disk's now, or free
+        # Its name may be another disk's now, or free.
+        path = _known_path(details) if known else details.get('device_path')
         places = _places(kind, connector, data)
         if kind == 'nvmeof' and not path:
             if not blocks.nvme_controllers(units.subsystems(data)):
@@ -354,18 +394,54 @@ def _sharing(wanted: Iterable[str], others: Iterable[Json]) -> list[Json]:
 def _device_of(connections: list[Json]) -> Json | None:
     """Return the device that one of these connections has, if it certainly is there.
 
-    os-brick is not called for it again: if it fails, it removes the device by force, from the other guest as well.
+    os-brick is not called for it again: if it fails, it removes the device by force, from a guest that has it as well.
     """
-    for other in connections:
-        known = set(other.get('identities', ()))
-        if other['state'] == 'connected' and not known.isdisjoint(blocks.identities(other['device_path'])):
-            return {name: other[name] for name in ('device_path', 'multipath_id', 'wwn', 'identities')}
+    for one in connections:
+        if one.get('state') == 'connected' and (path := _known_path(one)):
+            found = {name: one[name] for name in ('multipath', 'multipath_id', 'wwn', 'identities')}
+            lasting = one.get('lasting_path')
+            if not lasting or os.path.realpath(lasting) != os.path.realpath(path):
+                lasting = None
+            return {**found, 'device_path': path, 'lasting_path': lasting or _lasting_path(path, found['identities'])}
     return None
+
+
+def _path(details: Json) -> str | None:
+    """Return the path that a guest has of a connection."""
+    return details.get('lasting_path') or details.get('device_path')
+
+
+def _known_path(details: Json) -> str | None:
+    """Return a path by which the device of a connection certainly is there; None if there is none."""
+    known = set(details.get('identities', ()))
+    lasting = details.get('lasting_path')
+    for path in (details.get('device_path'), os.path.realpath(lasting) if lasting else None):
+        if path and not known.isdisjoint(blocks.identities(path)):
+            return str(path)
+    return None
+
+
+def _lasting_path(path: str, identities: Iterable[str]) -> str | None:
+    """Return the lasting name of a device, once udev has given it one."""
+    known = list(identities)
+    end = time.monotonic() + NAMING
+    while (found := blocks.lasting_path(path, known)) is None:
+        # Without any link to a disk, as in a container, there is no udev to wait for.
+        if not known or not blocks.BY_ID.parent.is_dir() or time.monotonic() >= end:
+            break
+        time.sleep(0.1)
+    return found
+
+
+def _lasting_place(path: str, places: list[str]) -> str | None:
+    """Return the name of a device that says where in the storage it is: it lasts longer than the order of devices."""
+    real = os.path.realpath(path)
+    return next((place for place in places if place != path and os.path.realpath(place) == real), None)
 
 
 def _places(kind: str, connector: Any, data: Json) -> list[str]:
     """Return the paths by which os-brick finds the devices that it is going to remove."""
-    if kind not in ('iscsi', 'iser', 'fibre_channel'):
+    if kind not in _SCSI:
         return []
     wanted = _for_brick(data)
     if kind == 'fibre_channel':

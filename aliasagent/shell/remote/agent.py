@@ -99,6 +99,22 @@ class Agent:
         instance_uuid = self.guest_uuid(guest)
         return self._ask(lambda: self.api.list_devices(context.RequestContext(), instance_uuid))
 
+    def connections(self, guest: str | None) -> list[Json]:
+        """Return the connections of all guests, or of one, as the contract's ``list_connections`` does.
+
+        :raises ShellError: there is no such guest, or the agent cannot be reached, or refused.
+        """
+        instance_uuid = None if guest is None else self.guest_uuid(guest)
+        return self._ask(lambda: self.api.list_connections(context.RequestContext(), instance_uuid))
+
+    def remove_connection(self, guest: str, device: str) -> None:
+        """Undo the connection of a device that its guest does not have.
+
+        :raises ShellError: the guest has it, or the agent cannot be reached, or refused.
+        """
+        instance_uuid = self.guest_uuid(guest)
+        self._ask(lambda: self.api.remove_connection(context.RequestContext(), instance_uuid, device))
+
     def reconcile_plan(self, instance_uuid: str, inventory: Json | None) -> Json:
         """Return the result of a reconcile without writing, as the contract's ``reconcile_plan`` does.
 

@@ -35,7 +35,7 @@ class FakeBrick(fixtures.Fixture):
         super().__init__()
         self.directory = pathlib.Path(directory)
         self.sys, self.dev = self.directory / 'sys', self.directory / 'dev'
-        self.nvme = self.directory / 'nvme'
+        self.nvme, self.by_id = self.directory / 'nvme', self.directory / 'disk' / 'by-id'
         self.proc, self.mountinfo = self.directory / 'proc', self.directory / 'mountinfo'
         #: The calls in their order: what was done, of which type, with which data.
         self.calls: list[tuple[str, str, Json]] = []
@@ -62,6 +62,7 @@ class FakeBrick(fixtures.Fixture):
         self.useFixture(fixtures.MonkeyPatch('aliasagent.volumes.blocks.SYS', self.sys))
         self.useFixture(fixtures.MonkeyPatch('aliasagent.volumes.blocks.NVME', self.nvme))
         self.useFixture(fixtures.MonkeyPatch('aliasagent.volumes.blocks.PROC', self.proc))
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.volumes.blocks.BY_ID', self.by_id))
         self.useFixture(fixtures.MonkeyPatch('aliasagent.volumes.mounts.MOUNTINFO', self.mountinfo))
         self.useFixture(fixtures.MonkeyPatch('aliasagent.volumes.blocks._number', self._number))
         patch = mock.patch.dict(sys.modules, self._modules())
@@ -157,6 +158,14 @@ class FakeBrick(fixtures.Fixture):
         """Change which disk a name stands for."""
         (self.sys / name / 'device').mkdir(parents=True, exist_ok=True)
         (self.sys / name / 'device' / 'wwid').write_text(f'{wwid}\n')
+
+    def name(self, name: str, device: str) -> str:
+        """Give a device a name after its id, as udev does, and return it."""
+        self.by_id.mkdir(parents=True, exist_ok=True)
+        link = self.by_id / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(self.dev / device)
+        return str(link)
 
     def unplug(self, target: str, lun: Any) -> None:
         name = self.disks.pop((target, lun), None)

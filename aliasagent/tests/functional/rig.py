@@ -9,16 +9,21 @@ from aliasagent.actions import Action
 from aliasagent.allowed.rules import Bounds
 from aliasagent.operations import hints
 from aliasagent.operations import knowledge
+from aliasagent.operations.connecting import Backing
+from aliasagent.operations.connecting import Connecting
+from aliasagent.operations.connections import Connections
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
 from aliasagent.operations.queues import GuestQueues
+from aliasagent.operations.queues import Job
 from aliasagent.operations.runner import Runner
 from aliasagent.reconcile.arrivals import Arrivals
 from aliasagent.reconcile.passes import Reconciler
 from aliasagent.reconcile.plan import Record
 from aliasagent.reconcile.relocation import Relocation
 from aliasagent.requests import catalog
+from aliasagent.requests.base import Attach
 from aliasagent.tests import base as tests_base
 from aliasagent.tests.contract import harness
 from aliasagent.tests.fakes.libvirt import aliases
@@ -36,6 +41,13 @@ _PCI = """
 </hostdev>"""
 
 
+def attach(action: Action, arguments: dict[str, Any]) -> Attach:
+    """The request to attach a device, as a service has answered it."""
+    request = catalog.parse(action, arguments)
+    assert isinstance(request, Attach)
+    return request
+
+
 class RigCase(tests_base.TestCase):
     """Tests of what is recorded and what is true, through the death of the agent."""
 
@@ -47,6 +59,8 @@ class RigCase(tests_base.TestCase):
         # Long enough for a reading of the guest on a host that is busy.
         self.retry_policy = RetryPolicy(timeout=0.3, attempts=2)
         self.manage = 'all'
+        #: What connects volumes and ports.
+        self.backings: dict[str, Backing] = {}
         self.start_agent()
         self.addCleanup(self.kill_agent)
 
@@ -74,10 +88,29 @@ class RigCase(tests_base.TestCase):
         self.reconciler = reconciler
         Arrivals(self.host, reconciler.changed, lambda _seconds, look: look(), quiet=0.0)
         relocation = Relocation(self.host, str(self.directory / 'save'), within=Bounds.everything, novas=novas)
+        self.connecting = Connecting(
+            Connections(self.journal),
+            driver,
+            self.backings,
+            lambda action, _guest, it: attach(action, it),
+            self.submit,
+            self.queues.submit_if_idle,
+        )
         self.runner = Runner(
-            self.journal, self.queues, driver, reconciler, relocation, reconnect_timeout=lambda: harness.SOON
+            self.journal,
+            self.queues,
+            driver,
+            reconciler,
+            relocation,
+            self.connecting,
+            reconnect_timeout=lambda: harness.SOON,
         )
         self.runner.recover()
+        self.connecting.tend()
+
+    def submit(self, guest: str, job: Job) -> None:
+        """Put a job into the queue of a guest, of the agent that runs now."""
+        self.queues.submit(guest, job)
 
     def kill_agent(self) -> None:
         """The agent dies: what it has not recorded is gone."""

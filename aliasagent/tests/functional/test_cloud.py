@@ -38,7 +38,7 @@ class CloudTest(test_agent.FakeAgentCase):
         conf.CONF([], project='aliasagent', default_config_files=[str(path)])
         openstack.register(conf.CONF)
         # Other tests have no such sections, and some of these options are required.
-        for group in openstack.SERVICES:
+        for group in openstack.configured(conf.CONF):
             self.addCleanup(conf.CONF._groups.pop, group)
         self.metrics_port = processes.free_port()
         conf.CONF.set_override('port', self.metrics_port, 'metrics')

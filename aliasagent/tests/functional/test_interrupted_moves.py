@@ -62,6 +62,7 @@ class InterruptedMovesTestCase(on_fake.HostTestCase):
             driver,
             mock.Mock(),
             self.relocation,
+            mock.Mock(),
             moves=self.moves,
             reconnect_timeout=lambda: base.PATIENCE,
         )

@@ -113,7 +113,16 @@ class KnownErrorsTestCase(base.TestCase):
         self.host.start()
         self.assertTrue(self.host.wait_connected(base.PATIENCE))
         it = self.service
-        self.manager = ComputeManager(it._driver, it._journal, it._intake, it._reconciler, it._relocation, it._within)
+        self.manager = ComputeManager(
+            it._driver,
+            it._journal,
+            it._intake,
+            it._reconciler,
+            it._relocation,
+            it._connecting,
+            it._connector.properties,
+            it._within,
+        )
 
     def call(self, method: str, **arguments: Any) -> Any:
         return getattr(self.manager, method)(RequestContext(), **arguments)

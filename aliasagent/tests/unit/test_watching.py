@@ -32,6 +32,7 @@ def exported() -> dict[str, dict[str, set[str]]]:
         reconciler=types.SimpleNamespace(statuses=dict),
         runner=types.SimpleNamespace(waiting=0, running=0),
         intake=types.SimpleNamespace(is_blocked=False),
+        connecting=types.SimpleNamespace(counts=lambda: {('volume', 'given'): 1, ('port', 'undoing'): 0}),
         is_broker_connected=lambda: True,
     )
     made.watch(watched)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients and agents of neighbouring versions: on the fake transport, and by each sender on a broker of the tests."""
 
+import functools
 import unittest
 from typing import Any
 
@@ -51,6 +52,7 @@ METHODS: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     '1.3': {'submit': ('detach',), 'list_operations': ()},
     '1.4': {},
+    '1.5': {'list_connections': (), 'remove_connection': ('guest', 'device'), 'get_volume_connector': ()},
 }
 VERSIONS = tuple(METHODS)
 #: The casts that can be forced, since 1.4.
@@ -60,7 +62,17 @@ FORCED = {
     for name, arguments in names.items()
     if name in ('attach_volume', 'attach_interface', 'attach_hostdev', 'reconcile_live', 'live_migrate')
 }
+#: What a submitted attach needs in agents before 1.5.
+DESCRIBED: dict[str, Any] = {'connection_info': {}, 'port': {}}
 TOPICS = (rpc.TOPIC, rpc.ALT_TOPIC)
+
+
+def ask(method: str, arguments: dict[str, Any], api: ComputeAPI) -> None:
+    getattr(api, method)(RequestContext(), 'guest', **arguments)
+
+
+def submit(method: str, arguments: dict[str, Any], api: ComputeAPI) -> None:
+    api.submit(RequestContext(), method, instance_uuid='guest', **arguments)
 
 
 class OldPlacesTestCase(base.TestCase):
@@ -152,8 +164,8 @@ class VersionsCase(base.TestCase):
         api = self.api('1.3', '1.3')
         for method, arguments in FORCED.items():
             getattr(api, method)(RequestContext(), *arguments, force=False)
-            api.submit(RequestContext(), method, force=False)
-            self.assertEqual({}, recorder.given['submit']['operation']['arguments'])
+            api.submit(RequestContext(), method, force=False, **DESCRIBED)
+            self.assertEqual(DESCRIBED, recorder.given['submit']['operation']['arguments'])
         self.wait_for(lambda: set(FORCED) <= set(recorder.given), 'all of them')
         for method in FORCED:
             self.assertNotIn('force', recorder.given[method])
@@ -163,12 +175,11 @@ class VersionsCase(base.TestCase):
         older, newer = self.api('1.4', '1.3'), self.api('1.4', '1.4')
         for method, arguments in FORCED.items():
             for sent, them in ((method, arguments), ('submit', (method,))):
-                error = self.assertRaises(
-                    exception.Unsupported, getattr(older, sent), RequestContext(), *them, force=True
-                )
+                more = {'force': True} | (DESCRIBED if sent == 'submit' else {})
+                error = self.assertRaises(exception.Unsupported, getattr(older, sent), RequestContext(), *them, **more)
                 self.assertIn(f'{sent} with force is not supported: it needs version 1.4 of the contract', str(error))
                 self.assertEqual({}, recorder.given)
-                getattr(newer, sent)(RequestContext(), *them, force=True)
+                getattr(newer, sent)(RequestContext(), *them, **more)
                 self.wait_for(lambda: recorder.given, sent)
                 (given,) = recorder.given.values()
                 self.assertIs(True, given.get('operation', {}).get('arguments', given)['force'])
@@ -182,12 +193,34 @@ class VersionsCase(base.TestCase):
         self.assertIn('submit with force is not supported: it needs version 1.4 of the contract, and the', str(error))
         self.assertEqual([], recorder.asked)
 
-    def test_a_newer_agent_does_what_an_older_client_asks(self) -> None:
+    def test_an_attach_by_id_alone_is_for_agents_that_can_ask_the_cloud(self) -> None:
         recorder = self.agent('1.5')
-        for cap in (None, '1.3', '1.4', '1.5', '1.6'):
+        older, newer = self.api('1.5', '1.4'), self.api('1.5', '1.5')
+        for method, left_out, arguments in (
+            ('attach_volume', 'connection_info', {'volume_id': 'volume'}),
+            ('attach_interface', 'port', {'port_id': 'port'}),
+        ):
+            for send in (
+                functools.partial(ask, method, arguments),
+                functools.partial(submit, method, arguments),
+            ):
+                error = self.assertRaises(exception.Unsupported, send, older)
+                self.assertIn(f'without {left_out} is not supported: it needs version 1.5', str(error))
+                self.assertEqual({}, recorder.given)
+                send(newer)
+                self.wait_for(lambda: recorder.given, method)
+                (given,) = recorder.given.values()
+                found = given.get('operation', {}).get('arguments', given)
+                self.assertEqual(arguments, {name: found.get(name) for name in arguments})
+                self.assertNotIn(left_out, found)
+                recorder.given.clear()
+
+    def test_a_newer_agent_does_what_an_older_client_asks(self) -> None:
+        recorder = self.agent('1.6')
+        for cap in (None, '1.5', '1.6', '1.7'):
             recorder.asked.clear()
             for methods in METHODS.values():
-                self.ask(self.api('1.5', cap), methods)
+                self.ask(self.api('1.6', cap), methods)
             everything = {name for names in METHODS.values() for name in names}
             self.wait_for(lambda: set(recorder.asked) == everything, 'all of it')  # noqa: B023
 

@@ -6,11 +6,14 @@ import pathlib
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
+from unittest import mock
 
 from aliasagent import exception
 from aliasagent.actions import Action
 from aliasagent.devices.fingerprint import DeviceFingerprint
 from aliasagent.devices.identity import Claim
+from aliasagent.operations.connecting import Connecting
+from aliasagent.operations.connections import Connections
 from aliasagent.operations.journal import Journal
 from aliasagent.operations.model import Operation
 from aliasagent.operations.model import State
@@ -134,7 +137,8 @@ _ARGUMENTS: dict[str, Any] = {
 
 def request(action: Action, **arguments: Any) -> Request:
     """A request, with what is usual where nothing is said."""
-    return catalog.parse(action, {**_ARGUMENTS, **arguments})
+    members = {**_ARGUMENTS, **arguments}
+    return catalog.parse(action, members | {'port_id': members['port'].get('id', PORT)})
 
 
 def operation(
@@ -166,6 +170,7 @@ class RunnerTestCase(base.TestCase):
             self.driver,  # type: ignore[arg-type]
             self.reconciler,  # type: ignore[arg-type]
             self.relocation,  # type: ignore[arg-type]
+            Connecting(Connections(journal), self.driver, {}, mock.Mock(), queues.submit, mock.Mock()),  # type: ignore[arg-type]
             moves=self.moves,
             reconnect_timeout=lambda: 0.5,
         )

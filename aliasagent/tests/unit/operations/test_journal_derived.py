@@ -141,7 +141,7 @@ class OtherReleasesTestCase(DerivedCase):
             brought = self.open(path)
             self.assertEqual(['one'], [it.id for it in brought.attached(GUEST)])
             names = {name for (name,) in brought._db.execute('SELECT name FROM sqlite_master')}
-            self.assertEqual(set(), layouts.DERIVED.keys() - names)
+            self.assertEqual(set(), layouts.ADDED.keys() - names)
 
     def test_an_older_release_can_go_on_with_the_file(self) -> None:
         """It finds its own layout, and what it writes is in what is derived."""

@@ -10,7 +10,6 @@ from aliasagent.ports.backing import NeutronBacking
 from aliasagent.ports.backing import Options
 from aliasagent.ports.neutron import Neutron
 from aliasagent.requests.port import AttachInterface
-from aliasagent.requests.port import Port
 from aliasagent.tests import ids
 from aliasagent.tests.neutron import FakeNeutron
 from aliasagent.tests.unit.cloud import base
@@ -28,8 +27,8 @@ class Killed(BaseException):
 class Request:
     port_id: str
 
-    def with_port(self, port: dict[str, Any]) -> AttachInterface:
-        return AttachInterface(Port.from_dict(port))
+    def with_port(self, port: dict[str, Any]) -> dict[str, Any]:
+        return {'port': port}
 
 
 class Saves:
@@ -90,7 +89,8 @@ class PortsTestCase(base.CloudTestCase):
 
     def prepare(self, port_id: str, guest: str = GUEST) -> AttachInterface:
         """Prepare with the details that were saved last."""
-        return self.backing.prepare(guest, Request(port_id), self.saves.details, self.saves)
+        arguments = self.backing.prepare(guest, Request(port_id), self.saves.details, self.saves)
+        return AttachInterface.from_dict(arguments)
 
     def undo(self) -> None:
-        self.backing.undo(GUEST, self.saves.details)
+        self.backing.undo(GUEST, self.saves.details, self.saves)

@@ -111,22 +111,20 @@ class PrepareTestCase(base.PortsTestCase):
         refused = self.assertRaises(CloudRefused, self.prepare, port)
         self.assertIn(f'could not bind it to host {HOST}', str(refused))
         self.assertIn('openstack network agent list', str(refused))
-        self.assertEqual(before, self.neutron.shown(port))
         self.undo()
+        self.assertEqual(before, self.neutron.shown(port))
         self.assertEqual(2, len(self.neutron.changes))
 
-    def test_a_failed_binding_that_cannot_be_undone_at_once(self) -> None:
-        self.neutron.agents = {}
+    def test_a_port_whose_interface_a_guest_has_is_not_unbound(self) -> None:
+        """Its binding has failed since; only the caller knows whether the guest has the interface."""
         port = self.neutron.add()
-        before = self.neutron.shown(port)
-        self.neutron.before = lambda _method, _path: (503, {}) if len(self.neutron.changes) == 1 else None
+        self.prepare(port)
+        self.neutron.change(port, binding_vif_type='binding_failed')
+        bound = self.neutron.shown(port)
         refused = self.assertRaises(CloudRefused, self.prepare, port)
-        self.assertIn('could not bind it', str(refused))
-        self.assertIn('is still bound', self.log.output)
-        self.assertRaises(CloudError, self.undo)
-        self.neutron.before = lambda _method, _path: None
-        self.undo()
-        self.assertEqual(before, self.neutron.shown(port))
+        self.assertIn(f'could not bind it to host {HOST}', str(refused))
+        self.assertEqual(bound, self.neutron.shown(port))
+        self.assertEqual('bound', self.saves.details['state'])
 
     def test_a_port_that_the_agent_cannot_plug(self) -> None:
         port = self.neutron.add()
@@ -141,6 +139,7 @@ class PrepareTestCase(base.PortsTestCase):
         self.neutron.undecided = 1
         refused = self.assertRaises(exception.InvalidInput, self.prepare, port)
         self.assertIn('ovs_hybrid_plug', str(refused))
+        self.undo()
         self.neutron.change(port, binding_vif_details={})
         self.assertEqual(before, self.neutron.shown(port))
 
@@ -148,6 +147,7 @@ class PrepareTestCase(base.PortsTestCase):
         port = self.neutron.add(binding_vnic_type='direct')
         before = self.neutron.shown(port)
         self.assertRaises(exception.InvalidInput, self.prepare, port)
+        self.undo()
         self.assertEqual(before, self.neutron.shown(port))
 
     def test_a_port_of_a_switch_with_dpdk(self) -> None:
@@ -291,7 +291,8 @@ class UndoTestCase(base.PortsTestCase):
 
     def test_nothing_was_done(self) -> None:
         asked = len(self.neutron.asked)
-        self.backing.undo(GUEST, {})
+        self.backing.undo(GUEST, {}, self.saves)
+        self.backing.check(GUEST, {})
         self.assertEqual(asked, len(self.neutron.asked))
 
     def test_a_port_that_others_have_by_now(self) -> None:

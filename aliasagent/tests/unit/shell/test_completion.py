@@ -45,7 +45,8 @@ class CompletionTestCase(base.ShellTestCase):
         self.assertEqual({'volume'}, self.completed('vol'))
 
     def test_verbs(self) -> None:
-        self.assertEqual({'attach', 'detach'}, self.completed('volume', ''))
+        self.assertEqual({'attach', 'connection', 'detach'}, self.completed('volume', ''))
+        self.assertEqual({'list', 'remove'}, self.completed('volume', 'connection', ''))
         self.assertEqual({'list', 'migrate', 'migration'}, self.completed('guest', ''))
         self.assertEqual({'abort'}, self.completed('guest', 'migration', 'a'))
 

@@ -16,6 +16,7 @@ from aliasagent import context
 from aliasagent.shell import base as commands
 from aliasagent.shell import formats
 from aliasagent.tests.unit.shell import base
+from aliasagent.tests.unit.shell import test_connections
 from aliasagent.tests.unit.shell import test_reconcile
 
 FORMATS = ('csv', 'json', 'table', 'value', 'yaml')
@@ -32,8 +33,10 @@ LINES = {
     'reconcile': 'web1',
     'volume attach': f'web1 {base.VOLUME} --file /srv/a.raw',
     'volume detach': f'web1 {base.VOLUME}',
+    'volume connection list': '',
     'interface attach': f'web1 {base.PORT} --mac {base.MAC} --bridge br0',
     'interface detach': f'web1 {base.PORT}',
+    'interface connection list': '',
 }
 
 
@@ -42,6 +45,9 @@ class API(test_reconcile.ReconcilingAPI):
 
     def migration_progress(self, _ctxt: context.RequestContext, _instance_uuid: str) -> dict[str, Any]:
         return {'total': 4, 'processed': 3, 'remaining': 1, 'elapsed': 0.5}
+
+    def list_connections(self, ctxt: context.RequestContext, instance_uuid: str | None) -> list[dict[str, Any]]:
+        return test_connections.FakeAPI().list_connections(ctxt, instance_uuid)
 
 
 class WidthsTestCase(test_base.BaseTestCase):

@@ -11,6 +11,7 @@ from testtools import matchers
 
 from aliasagent import exception
 from aliasagent.client import sending
+from aliasagent.compute import contract
 from aliasagent.tests import cases
 from aliasagent.tests.unit.shell import base
 
@@ -32,6 +33,16 @@ class SendTestCase(base.ShellTestCase):
         self.assertEqual(1, len(api.casts))
         self.assertEqual([], api.asked)
         return api.casts[0]
+
+    def test_by_id_alone(self) -> None:
+        for argv, action, given in (
+            (('volume', 'attach', base.WEB, base.VOLUME, '--bus', 'scsi'), 'attach_volume', 'connection_info'),
+            (('interface', 'attach', base.WEB, base.PORT), 'attach_interface', 'port'),
+        ):
+            sent, arguments = self.sent(*argv)
+            self.assertEqual(action, sent)
+            self.assertNotIn(given, arguments)
+            contract.validate(action, arguments)
 
     def test_what_is_shown(self) -> None:
         api = base.FakeComputeAPI()
@@ -226,9 +237,9 @@ class BadInputTestCase(base.ShellTestCase):
         block = ('volume', 'attach', base.WEB, base.VOLUME, '--block', '/dev/sdz')
         self.assertIn('--file-format:', self.refused(*block, '--file-format', 'raw'))
         self.assertIn('not allowed with', self.refused(*block, '--file', '/a'))
-        self.assertIn('is required', self.refused(*block[:4]))
+        self.assertIn('--file-format:', self.refused(*block[:4], '--file-format', 'raw'))
         interface = ('interface', 'attach', base.WEB, base.PORT)
-        self.assertIn('--mac: is missing', self.refused(*interface))
+        self.assertIn('--mac: is missing', self.refused(*interface, '--bridge', 'br0'))
         self.assertIn('--bridge: is missing', self.refused(*interface, '--mac', base.MAC))
         self.assertIn('--vif-type: cannot', self.refused(*interface, '--port', '{}', '--vif-type', 'bridge'))
         self.assertIn('--port: its id', self.refused(*interface, '--port', '{"id": "x"}'))

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from aliasagent.requests.volume import AttachVolume
+from aliasagent import exception
 from aliasagent.tests import ids
 from aliasagent.tests.fakes.cinder import FakeCinder
 from aliasagent.tests.unit.cloud import base
@@ -24,11 +24,9 @@ class Request:
         #: The last connection_info.
         self.info: Json = {}
 
-    def with_connection(self, info: Json) -> AttachVolume:
-        self.info = info
-        return AttachVolume.from_dict(
-            {'instance_uuid': ids.GUEST, 'volume_id': self.volume_id, 'connection_info': info}
-        )
+    def with_connection(self, connection_info: Json) -> Json:
+        self.info = connection_info
+        return {'volume_id': self.volume_id, 'connection_info': connection_info}
 
 
 class Host:
@@ -50,8 +48,16 @@ class Host:
         save({'state': 'connected'})
         return connection_info
 
-    def disconnect(self, volume_id: str, connection_info: Json, details: Json, others: backing.Others) -> None:
-        assert details['state'] in ('connecting', 'connected')
+    def check(self, volume_id: str, details: Json) -> None:
+        assert details['state'] == 'connected'
+        if volume_id not in self.connected:
+            raise exception.ConnectionFailed(volume=volume_id, step='checking the device', reason='there is none')
+
+    def disconnect(
+        self, volume_id: str, connection_info: Json, details: Json, save: backing.Save, others: backing.Others
+    ) -> None:
+        assert details['state'] in ('connecting', 'connected', 'leaving')
+        save({**details, 'state': 'leaving'})
         self.seen.append((connection_info, list(others())))
         self.connected.discard(volume_id)
 

@@ -49,6 +49,22 @@ class BlocksTestCase(base.TestCase):
         link.symlink_to('/dev/sda')
         self.assertEqual({'36001'}, blocks.identities(str(link)))
 
+    def test_names_after_ids(self) -> None:
+        directory = pathlib.Path(self.make_directory())
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.volumes.blocks.BY_ID', directory))
+        for known, name in (
+            ('36001405b', 'dm-uuid-mpath-36001405b'),
+            ('36001405b', 'wwn-0x6001405b'),
+            ('36001405b', 'scsi-36001405b'),
+            ('1LIO-ORG volume  a', 'scsi-1LIO-ORG_volume_a'),
+            ('uuid.ada5af06-300e', 'nvme-uuid.ada5af06-300e'),
+        ):
+            self.assertIsNone(blocks.lasting_path('/dev/sda', [known]))
+            (directory / name).symlink_to('/dev/sda')
+            self.assertEqual(f'{directory}/{name}', blocks.lasting_path('/dev/sda', ['39', known]))
+            self.assertIsNone(blocks.lasting_path('/dev/sdb', [known]))
+            (directory / name).unlink()
+
     def test_nothing(self) -> None:
         self.assertEqual(set(), blocks.identities('/dev/sdq'))
         self.assertEqual([], blocks.users('/dev/sdq'))

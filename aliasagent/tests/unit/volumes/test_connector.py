@@ -59,6 +59,8 @@ class ConnectorTestCase(base.TestCase):
         self.brick = self.useFixture(fake.FakeBrick(self.make_directory()))
         self.base = os.path.join(self.directory, 'mnt')
         self.saved: list[Json] = []
+        #: What disconnects have saved.
+        self.left: list[Json] = []
         #: The connections of other guests.
         self.others: list[Json] = []
         self.connector = self.make()
@@ -85,7 +87,7 @@ class ConnectorTestCase(base.TestCase):
 
     def disconnect(self, info: Json = ISCSI, volume: str = VOLUME, details: Json | None = None) -> None:
         details = self.saved[-1] if details is None else details
-        self.connector.disconnect(volume, info, details, lambda: self.others)
+        self.connector.disconnect(volume, info, details, self.left.append, lambda: self.others)
 
     def refused(self, kind: type[exception.AliasAgentError], function: Any, *args: Any) -> str:
         error = self.assertRaises(kind, function, *args)
@@ -175,7 +177,7 @@ class KindsTestCase(ConnectorTestCase):
         for info in (RBD, {'driver_volume_type': 'local', 'data': {'device_path': '/dev/vg/lv'}}):
             self.assertIs(info, self.connect(info))
             self.disconnect(info, details={'state': 'connected'})
-        self.assertEqual(([], []), (self.saved, self.brick.calls))
+        self.assertEqual(([], [], []), (self.saved, self.left, self.brick.calls))
 
     def test_what_os_brick_does_not_know(self) -> None:
         error = self.refused(exception.InvalidInput, self.connect, {'driver_volume_type': 'betamax'})
@@ -202,6 +204,7 @@ class DeviceTestCase(ConnectorTestCase):
                 'units': [f'{IQN} lun 1'],
                 'multipath': False,
                 'device_path': f'{self.brick.dev}/sda',
+                'lasting_path': None,
                 'multipath_id': None,
                 'wwn': fake.WWN,
                 'identities': [fake.WWN],
@@ -344,6 +347,23 @@ class KilledTestCase(ConnectorTestCase):
             self.disconnect(info)
             self.assertEqual(({}, []), (self.brick.disks, self.brick.mounted()))
 
+    def test_a_device_that_a_guest_has_is_not_connected_again(self) -> None:
+        """os-brick would remove it by force if it failed."""
+        first = self.connect()
+        details = self.saved[-1]
+
+        def fail() -> None:
+            self.brick.unplug(IQN, 1)
+            raise OSError('iscsiadm: timed out')
+
+        self.brick.at['connect'] = fail
+        # as it was connected, not as it is configured by now
+        self.connector = self.make(use_multipath=True)
+        self.saved.clear()
+        self.assertEqual(first, self.connect(details=details))
+        self.assertEqual([details], self.saved)
+        self.assertEqual(1, len(self.brick.disks))
+
     def test_in_the_middle_of_a_disconnect(self) -> None:
         for info, place in ((ISCSI, 'disconnect'), (NFS, 'umount')):
             self.connect(info)
@@ -401,6 +421,17 @@ class IdentityTestCase(ConnectorTestCase):
         self.assertIn('/sda is left over from another volume: the disk answers with the WWN 36009999', error)
         self.assertEqual('connecting', self.saved[-1]['state'])
 
+    def test_the_storage_has_exchanged_it(self) -> None:
+        """The host does not know yet that its device is another volume now."""
+        self.connect()
+        details = self.saved[-1]
+        self.brick.live = self.OTHER_WWN
+        for own, others in ((details, []), ({}, [details])):
+            self.others = others
+            error = self.refused(exception.ConnectionFailed, self.connect, ISCSI, VOLUME, own)
+            self.assertIn('/sda is left over from another volume', error)
+        self.assertEqual((1, [details]), (len(self.brick.done('connect')), self.saved[1:]))
+
     def test_another_disk_at_the_second_connect(self) -> None:
         self.connect()
         details = self.saved[-1]
@@ -452,6 +483,117 @@ class IdentityTestCase(ConnectorTestCase):
         self.assertEqual({}, self.brick.disks)
 
 
+class LastingTestCase(ConnectorTestCase):
+    """The guest's definition outlives a start of the host, when /dev/sda may become another disk."""
+
+    OTHER_WWID, OTHER_WWN = 'naa.6009999', '36009999'
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.volumes.connector.NAMING', 0.0))
+
+    def plugged(self, *names: str) -> None:
+        """Have udev name each disk that is connected."""
+
+        def name_all() -> None:
+            for name in names:
+                self.brick.name(name, 'sda')
+
+        self.brick.at['connected'] = name_all
+
+    def start_host_again(self, wwid: str) -> None:
+        """Start the host again: what has been found first has another WWID."""
+        self.brick.unplug(IQN, 1)
+        self.brick.wwid = wwid
+        self.brick.plug('iqn.another', 1)
+
+    def test_the_name_after_the_id(self) -> None:
+        names = [f'dm-uuid-mpath-{fake.WWN}', f'wwn-0x{fake.WWN[1:]}', f'scsi-{fake.WWN}']
+        for count in range(3):
+            self.plugged(*names[count:], 'ata-QEMU_1', 'wwn-0x6009999')
+            answer = self.connect()
+            self.assertEqual(str(self.brick.by_id / names[count]), answer['device_path'])
+            self.assertEqual(
+                (f'{self.brick.dev}/sda', answer['device_path']),
+                (self.saved[-1]['device_path'], self.saved[-1]['lasting_path']),
+            )
+            self.disconnect()
+            self.assertEqual(f'{self.brick.dev}/sda', self.brick.done('disconnect')[-1]['data']['device_path'])
+            (self.brick.by_id / names[count]).unlink()
+
+    def test_a_name_that_is_another_disks(self) -> None:
+        self.brick.name(f'wwn-0x{fake.WWN[1:]}', 'sdq')
+        self.assertEqual(f'{self.brick.dev}/sda', self.connect()['device_path'])
+
+    def test_udev_is_late(self) -> None:
+        self.useFixture(fixtures.MonkeyPatch('aliasagent.volumes.connector.NAMING', base.PATIENCE))
+        self.brick.by_id.mkdir(parents=True)
+        timer = threading.Timer(0.3, self.brick.name, (f'scsi-{fake.WWN}', 'sda'))
+        timer.start()
+        self.addCleanup(timer.join)
+        self.assertEqual(f'{self.brick.by_id}/scsi-{fake.WWN}', self.connect()['device_path'])
+
+    def test_a_place_in_the_storage(self) -> None:
+        place = os.path.join(self.directory, f'ip-192.0.2.7:3260-iscsi-{IQN}-lun-1')
+        os.symlink(self.brick.dev / 'sda', place)
+        with mock.patch.object(fake.Connector, 'get_volume_paths', lambda _self, _data: ['/nonexistent', place]):
+            self.assertEqual(place, self.connect()['device_path'])
+
+    def test_another_guest_gets_the_same(self) -> None:
+        self.plugged(f'wwn-0x{fake.WWN[1:]}')
+        first = self.connect()
+        self.others = [self.saved[-1]]
+        self.assertEqual(first, self.connect())
+        self.assertEqual(self.others[0], self.saved[-1])
+        (self.brick.by_id / f'wwn-0x{fake.WWN[1:]}').unlink()
+        self.assertEqual(f'{self.brick.dev}/sda', self.connect()['device_path'])
+
+    def check(self) -> None:
+        self.connector.check(VOLUME, self.saved[-1])
+
+    def test_checked(self) -> None:
+        self.plugged(f'wwn-0x{fake.WWN[1:]}')
+        self.connect()
+        self.check()
+        self.start_host_again(self.OTHER_WWID)
+        (self.brick.by_id / f'wwn-0x{fake.WWN[1:]}').unlink()
+        error = self.refused(exception.ConnectionFailed, self.check)
+        self.assertIn(f'checking the device failed: there is no disk {self.brick.by_id}/wwn-0x', error)
+        self.assertIn('detach the volume and attach it again', error)
+        # by the storage's own tools, for example, and with another name
+        self.brick.wwid = fake.WWID
+        self.brick.plug(IQN, 1)
+        self.brick.name(f'wwn-0x{fake.WWN[1:]}', 'sdb')
+        self.check()
+        calls = len(self.brick.calls)
+        self.connect(details=self.saved[-1])
+        self.assertEqual((f'{self.brick.dev}/sdb', calls), (self.saved[-1]['device_path'], len(self.brick.calls)))
+
+    def test_checked_without_a_lasting_name(self) -> None:
+        self.connect()
+        self.check()
+        self.start_host_again(self.OTHER_WWID)
+        error = self.refused(exception.ConnectionFailed, self.check)
+        self.assertIn(f'/sda is another disk now: it has the ids {self.OTHER_WWN}, not {fake.WWN}', error)
+
+    def test_checked_without_an_id(self) -> None:
+        details = {'state': 'connected', 'device_path': self.brick.plug(IQN, 1), 'identities': []}
+        self.connector.check(VOLUME, details)
+        self.brick.unplug(IQN, 1)
+        error = self.refused(exception.ConnectionFailed, self.connector.check, VOLUME, details)
+        self.assertIn('there is no disk', error)
+
+    def test_a_share_that_is_not_mounted(self) -> None:
+        self.connect(NFS)
+        self.check()
+        self.brick.unmount(mounts.place(self.base, NFS['export']))
+        self.assertIn('its share is not mounted at', self.refused(exception.ConnectionFailed, self.check))
+
+    def test_what_is_not_connected_is_not_checked(self) -> None:
+        for details in ({}, {'state': 'connecting'}, {'state': 'leaving', 'device_path': '/dev/sdq', 'identities': []}):
+            self.connector.check(VOLUME, details)
+
+
 class CountingTestCase(ConnectorTestCase):
     def test_two_guests_of_one_volume(self) -> None:
         self.connect()
@@ -483,9 +625,100 @@ class CountingTestCase(ConnectorTestCase):
 
     def test_others_that_do_not_count(self) -> None:
         self.connect()
-        self.others = [{}, {'state': 'connected', 'units': [f'{IQN} lun 2']}, {'units': [f'{IQN} lun 1']}]
+        self.others = [
+            {},
+            {'state': 'connected', 'units': [f'{IQN} lun 2']},
+            {'units': [f'{IQN} lun 1']},
+            {**self.saved[-1], 'state': 'leaving'},
+        ]
         self.disconnect()
         self.assertEqual({}, self.brick.disks)
+
+
+class LeavingTestCase(ConnectorTestCase):
+    """Two connections are undone at once: each record is deleted only once its attachment is."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.brick.files = ['volume-1', 'volume-2']
+        #: The details of each guest's connection, as the journal has them.
+        self.records: dict[str, Json] = {}
+
+    def connect_both(self, first: tuple[str, Json], second: tuple[str, Json]) -> None:
+        for guest, (volume, info) in (('a', first), ('b', second)):
+            self.connector.connect(volume, info, self.saver(guest), None, self.others_of(guest))
+
+    def saver(self, guest: str) -> Any:
+        return lambda details: self.records.__setitem__(guest, json.loads(json.dumps(details)))
+
+    def others_of(self, guest: str) -> Any:
+        return lambda: [details for name, details in self.records.items() if name != guest]
+
+    def leave(self, guest: str, volume: str, info: Json) -> None:
+        self.connector.disconnect(volume, info, self.records[guest], self.saver(guest), self.others_of(guest))
+
+    def both(self) -> list[tuple[tuple[str, Json], tuple[str, Json]]]:
+        return [((VOLUME, ISCSI), (VOLUME, ISCSI)), ((VOLUME, NFS), (OTHER, {**NFS, 'name': 'volume-2'}))]
+
+    def assert_nothing_left(self) -> None:
+        self.assertEqual(({}, []), (self.brick.disks, self.brick.mounted()))
+
+    def test_at_the_same_time(self) -> None:
+        for first, second in self.both():
+            self.connect_both(first, second)
+            threads = [
+                threading.Thread(target=self.leave, args=(guest, *one)) for guest, one in (('a', first), ('b', second))
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assert_nothing_left()
+            self.assertEqual({'leaving'}, {details['state'] for details in self.records.values()})
+            self.records.clear()
+        self.assertEqual((1, 1), (len(self.brick.done('disconnect')), len(self.brick.done('umount'))))
+
+    def test_one_is_killed_before_it_disconnects(self) -> None:
+        for first, second in self.both():
+            self.connect_both(first, second)
+            self.leave('a', *first)
+            for place in ('disconnect', 'umount'):
+                self.brick.at[place] = raiser(KilledError())
+            self.assertRaises(KilledError, self.leave, 'b', *second)
+            self.assertEqual('leaving', self.records['b']['state'])
+            self.brick.at.clear()
+            self.connector = self.make()
+            self.leave('b', *second)
+            self.assert_nothing_left()
+            self.records.clear()
+
+    def test_one_stays(self) -> None:
+        for first, second in self.both():
+            self.connect_both(first, second)
+            for _ in range(2):
+                self.leave('a', *first)
+            self.assertEqual(1, len([*self.brick.disks, *self.brick.mounted()]))
+            self.assertEqual('connected', self.records['b']['state'])
+            self.leave('b', *second)
+            self.assert_nothing_left()
+            self.records.clear()
+
+    def test_one_comes_while_another_leaves(self) -> None:
+        for first, second in self.both():
+            self.connect_both(first, second)
+            del self.records['b']
+            for place in ('disconnect', 'umount'):
+                self.brick.at[place] = raiser(OSError('it does not answer'))
+            self.assertRaises(exception.ConnectionFailed, self.leave, 'a', *first)
+            self.brick.at.clear()
+            volume, info = second
+            self.connector.connect(volume, info, self.saver('b'), None, self.others_of('b'))
+            self.leave('a', *first)
+            del self.records['a']
+            self.assertEqual(1, len([*self.brick.disks, *self.brick.mounted()]))
+            self.leave('b', *second)
+            self.assert_nothing_left()
+            self.records.clear()
 
 
 class ShareTestCase(ConnectorTestCase):
