@@ -35,7 +35,8 @@ def serve(config: str, port: str) -> None:
     sys.argv = ['keystone']
     from keystone.server.wsgi import initialize_public_application
 
-    serving.serve(initialize_public_application(), int(port))
+    # Two first requests at once can meet in what Keystone prepares then, and one of them gets the status 500.
+    serving.serve(serving.in_turn(initialize_public_application()), int(port))
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 """Serves a WSGI application in a process of its own; for the modules that run in the environment of the services."""
 
 import socketserver
+import threading
 from collections.abc import Callable
 from typing import Any
 from wsgiref import simple_server
@@ -35,6 +36,17 @@ def serve(application: Any, port: int, idle: Callable[[], None] | None = None) -
     server = simple_server.make_server('127.0.0.1', port, application, kind, _Quiet)
     server.idle = idle
     server.serve_forever()
+
+
+def in_turn(application: Any) -> Any:
+    """Return a WSGI application that handles one request at a time, for one that is not made for threads."""
+    turn = threading.Lock()
+
+    def handle(environ: Any, start_response: Any) -> Any:
+        with turn:
+            return application(environ, start_response)
+
+    return handle
 
 
 def begin_immediately() -> None:
