@@ -143,6 +143,7 @@ class Connecting:
             # Nothing is connected again under a guest that uses it.
             arguments = {**connection.given, **request.to_dict()}
             attach = self._parse(operation.action, operation.instance, arguments)
+            connection = self._to_be_given(connection, connection.given)
         else:
             connection, attach = self._prepare(connection, operation.action, request)
         connection = self._give(connection, attach)
@@ -371,22 +372,29 @@ class Connecting:
                 connection.instance, request, dict(connection.details), save
             )
             attach = self._parse(action, connection.instance, arguments)
-            # With the stage: from now on the guest may have the device.
-            return self._connections.put(
-                dataclasses.replace(
-                    latest,
-                    stage=Stage.GIVEN,
-                    given=attach.to_dict(),
-                    run=self._driver.run_of(connection.instance),
-                    doubt=latest.doubt or _UNFINISHED,
-                )
-            ), attach
+            return self._to_be_given(latest, attach.to_dict()), attach
         except (Stopping, exception.HypervisorUnavailable):
             raise
         except Exception as error:
             if latest.stage is Stage.PREPARING or self._why_left(latest) is None:
                 self._undo_after(error, latest)
             raise
+
+    def _to_be_given(self, connection: Connection, given: Json) -> Connection:
+        """Record that from now on the guest may have the device: the run that is asked for it, and the doubt."""
+        run = self._driver.run_of(connection.instance)
+        # A doubt about an earlier run ended with that run.
+        doubt = connection.doubt if run == connection.run else None
+        return self._connections.put(
+            dataclasses.replace(
+                connection,
+                stage=Stage.GIVEN,
+                given=given,
+                run=run,
+                doubt=doubt or _UNFINISHED,
+                was_live=connection.was_live or run is not None,
+            )
+        )
 
     def _give(self, connection: Connection, attach: Attach) -> Connection:
         """Attach the device; undo the connection if the guest does not have the device then."""
@@ -404,12 +412,7 @@ class Connecting:
                     self._undo_after(error, ended)
             raise
         return self._connections.put(
-            dataclasses.replace(
-                connection,
-                doubt=_after(connection),
-                is_leaving=False,
-                was_live=connection.was_live or connection.run is not None,
-            )
+            dataclasses.replace(connection, doubt=_after(connection), is_leaving=False)
         )
 
     def _complete(self, connection: Connection) -> None:

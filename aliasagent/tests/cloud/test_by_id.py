@@ -47,7 +47,7 @@ class VolumeCase(base.HostTestCase):
         )
 
     def assert_nothing_left(self, guest: guests.TestGuest, volume: str) -> None:
-        """Guest, host and Cinder say that nobody has the volume."""
+        """Guest, host and Cinder say that no guest has the volume."""
         self.assertEqual(('available', []), (self.status(volume), self.attachments(volume)))
         self.assertEqual([], self.live(guest).by_alias(f'ua-{volume}'))
         self.assertEqual([], self.api.list_connections(RequestContext(), guest.uuid))

@@ -155,6 +155,26 @@ class QemuTest(ConnectedCase):
         self.assert_outcome(self.detach(guest, self.volume), None)
         self.assert_nothing_left(guest)
 
+    def test_a_repeated_attach_is_lost(self) -> None:
+        """The guest was started anew since; it lacks the device only while it runs."""
+        guest = self.attached()
+        self.domain(guest).destroy()
+        self.domain(guest).create()
+        for disk in self.inside(guest).need_live().findall('devices/disk'):
+            disk.getparent().remove(disk)  # type: ignore[union-attr]
+        self.lose(guest)
+        self.assert_outcome(self.detach(guest, self.volume), 'DetachFailed', 'switch the guest off')
+        self.assert_connected()
+
+    def test_a_doubt_ends_with_the_run(self) -> None:
+        guest = self.new_world()
+        self.lose(guest)
+        self.domain(guest).destroy()
+        self.domain(guest).create()
+        self.assert_outcome(self.attach(guest), None)
+        self.assert_outcome(self.detach(guest, self.volume), None)
+        self.assert_nothing_left(guest)
+
     def refusing(self, refused: Callable[[Connection], bool]) -> Any:
         """A journal that is full for some records of connections."""
         put = Connections.put
@@ -231,6 +251,17 @@ class WithoutAliasTest(ConnectedCase):
             else:
                 self.assert_outcome(detach, 'DetachFailed', 'may be it; its port stays connected')
                 self.assertEqual((1, guest), (self.live_count(guest, 'interface'), world.bound))
+
+    def test_two_ports_with_one_mac_address(self) -> None:
+        mac, guest = harness.new_mac(), self.side.new_guest()
+        ports = [harness.new_id() for _port in range(2)]
+        for port in ports:
+            self.backings['port'] = PortWorld({'id': port, 'address': mac, 'vif_type': 'bridge', 'bridge': 'br-fake'})
+            self.assert_outcome(self.ask(Action.ATTACH_INTERFACE, guest, port, port_id=port), None)
+        for left, port in enumerate(ports[::-1]):
+            self.assert_outcome(self.detach(guest, port), None)
+            self.assertEqual(1 - left, self.live_count(guest, 'interface'))
+        self.assertEqual([], self.connecting.all())
 
 
 class LaterTest(ConnectedCase):
